@@ -1,0 +1,124 @@
+//! Objectives, error budgets and burn rates.
+//!
+//! Formulas and table from the SRE workbook, chapter 5 ("Alerting on SLOs").
+
+use jiff::SignedDuration;
+
+/// An objective: the share of bad requests that is allowed in a window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Objective {
+    /// `b = 1 − S`, above 0 and below 1.
+    pub bad_fraction: f64,
+    /// The window `W`.
+    pub window: SignedDuration,
+}
+
+impl Objective {
+    /// An objective in percent as it is written, such as `99.9`; `None` unless it is above 0 and below 100.
+    /// The subtraction is done in decimal digits: 99.9 leaves exactly the number nearest to 0.001.
+    pub fn parse(percent: &str, window: SignedDuration) -> Option<Self> {
+        let (whole, decimals) = percent.split_once('.').unwrap_or((percent, ""));
+        let digits = decimals.len();
+        if digits > 9 || whole.is_empty() || !percent.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+            return None;
+        }
+        let scale = 10i64.pow(u32::try_from(digits).ok()?);
+        let whole: i64 = whole.parse().ok().filter(|w| *w < 100)?;
+        let part: i64 = if digits == 0 { 0 } else { decimals.parse().ok()? };
+        let left = 100 * scale - (whole * scale + part);
+        let bad_fraction = left as f64 / (100 * scale) as f64;
+        (bad_fraction > 0.0 && bad_fraction < 1.0 && window > SignedDuration::ZERO)
+            .then_some(Self { bad_fraction, window })
+    }
+
+    /// The budget `B = b·N` in events, for `requests` expected in the window.
+    pub fn budget(&self, requests: f64) -> f64 {
+        self.bad_fraction * requests
+    }
+
+    /// The burn rate of a bad ratio: 1 spends the budget in exactly one window.
+    pub fn burn(&self, bad_ratio: f64) -> f64 {
+        bad_ratio / self.bad_fraction
+    }
+}
+
+/// How urgent a burn is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Severity {
+    /// Somebody is called.
+    Page,
+    /// Somebody looks at it by day.
+    Ticket,
+}
+
+/// One rule of the multi-window table: it fires while both windows burn faster than `factor`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BurnRate {
+    /// How urgent.
+    pub severity: Severity,
+    /// The long window; the short one is a twelfth of it.
+    pub long: SignedDuration,
+    /// The share of the budget that is spent when it fires, 0 to 1.
+    pub spent: f64,
+}
+
+/// The multi-window table.
+pub const BURN_RATES: [BurnRate; 4] = [
+    BurnRate { severity: Severity::Page, long: SignedDuration::from_hours(1), spent: 0.02 },
+    BurnRate { severity: Severity::Page, long: SignedDuration::from_hours(6), spent: 0.05 },
+    BurnRate { severity: Severity::Ticket, long: SignedDuration::from_hours(24), spent: 0.10 },
+    BurnRate { severity: Severity::Ticket, long: SignedDuration::from_hours(72), spent: 0.10 },
+];
+
+impl BurnRate {
+    /// The burn rate above which the rule fires: `spent · W / long`.
+    pub fn factor(&self, window: SignedDuration) -> f64 {
+        self.spent * window.as_secs_f64() / self.long.as_secs_f64()
+    }
+
+    /// The short window.
+    pub fn short(&self) -> SignedDuration {
+        self.long / 12
+    }
+
+    /// Seconds until the rule fires at a steady bad ratio: `(b / ratio) · long · factor`.
+    pub fn seconds_to_fire(&self, objective: &Objective, bad_ratio: f64) -> f64 {
+        self.long.as_secs_f64() * self.factor(objective.window) / objective.burn(bad_ratio)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: SignedDuration = SignedDuration::from_hours(24);
+
+    #[test]
+    fn objectives_are_read_without_float_dust() {
+        let b = |text| Objective::parse(text, DAY).map(|o| o.bad_fraction);
+        assert_eq!(b("99.9"), Some(0.001));
+        assert_eq!(b("99.95"), Some(0.0005));
+        assert_eq!(b("99"), Some(0.01));
+        for bad in ["100", "0", "101", "-1", "", ".", "99,9", "NaN", "1e2", "99.99999999999", "100.0"] {
+            assert_eq!(b(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_table_has_the_workbooks_factors() {
+        let factors = |days: i32| BURN_RATES.map(|r| r.factor(DAY * days));
+        for (got, want) in factors(30).into_iter().zip([14.4, 6.0, 3.0, 1.0]) {
+            assert!((got - want).abs() < 1e-9);
+        }
+        for (got, want) in factors(28).into_iter().zip([13.44, 5.6, 2.8, 0.933]) {
+            assert!((got - want).abs() < 1e-3);
+        }
+    }
+
+    #[test]
+    fn a_total_outage_pages_in_52_seconds_and_a_tenth_in_518() {
+        let objective = Objective::parse("99.9", DAY * 30).unwrap();
+        assert!((BURN_RATES[0].seconds_to_fire(&objective, 1.0) - 51.84).abs() < 0.01);
+        assert!((BURN_RATES[0].seconds_to_fire(&objective, 0.1) - 518.4).abs() < 0.1);
+    }
+}

@@ -1,0 +1,220 @@
+//! What the evidence forbids and what it allows.
+
+use jiff::SignedDuration;
+use std::fmt;
+
+use super::{Evidence, Objective};
+
+/// How long a wrong promotion is watched: what it could spend until then bounds the last margin.
+pub const WATCH: SignedDuration = SignedDuration::from_hours(1);
+/// A step may spend this share of the budget in [`STEP_TIME`].
+const STEP_SPEND: f64 = 0.005;
+/// See [`STEP_SPEND`].
+const STEP_TIME: f64 = 300.0;
+/// The largest margin that a step is allowed by.
+const MOST_MARGIN: f64 = 0.5;
+/// Below this many events of allowed spend, a few unlucky requests would spend it: ask for evidence too.
+const FEW_EVENTS: f64 = 5.0;
+
+/// The probabilities of error, and the budget that one rollout may spend.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    false_rollback: f64,
+    unsafe_promotion: f64,
+    max_budget_spend: f64,
+}
+
+impl Limits {
+    /// `false_rollback` (α) and `safe_confidence` (1 − β) are probabilities above 0 and below 1;
+    /// `max_budget_spend` is a share above 0, at most 1. `None` otherwise.
+    pub fn new(false_rollback: f64, safe_confidence: f64, max_budget_spend: f64) -> Option<Self> {
+        let probability = |p: f64| p > 0.0 && p < 1.0;
+        (probability(false_rollback)
+            && probability(safe_confidence)
+            && max_budget_spend > 0.0
+            && max_budget_spend <= 1.0)
+            .then_some(Self { false_rollback, unsafe_promotion: 1.0 - safe_confidence, max_budget_spend })
+    }
+
+    /// The share of the window's budget that one rollout may spend, 0 to 1.
+    pub fn max_budget_spend(&self) -> f64 {
+        self.max_budget_spend
+    }
+
+    /// Logarithm of the evidence that harm needs beside `objectives` objectives: `ln(m/α)`.
+    pub fn ln_harm_needed(&self, objectives: usize) -> f64 {
+        (objectives.max(1) as f64 / self.false_rollback).ln()
+    }
+
+    /// Logarithm of the evidence that safety needs: `ln(1/β)`.
+    pub fn ln_safe_needed(&self) -> f64 {
+        -self.unsafe_promotion.ln()
+    }
+}
+
+impl Default for Limits {
+    /// One healthy revision in a hundred rolled back, 95 % confidence, 2 % of the budget.
+    fn default() -> Self {
+        Self { false_rollback: 0.01, unsafe_promotion: 0.05, max_budget_spend: 0.02 }
+    }
+}
+
+/// One objective with its evidence.
+#[derive(Clone, Copy, Debug)]
+pub struct SloView<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// The objective.
+    pub objective: &'a Objective,
+    /// Requests expected in its window; `None` while nothing is known of them.
+    pub expected_requests: Option<f64>,
+    /// The evidence.
+    pub evidence: &'a Evidence,
+}
+
+impl SloView<'_> {
+    /// The share `F = A/B` of the window's budget that the attempt has spent; `None` while the number of
+    /// requests in a window is unknown.
+    pub fn spent(&self) -> Option<f64> {
+        let budget = self.objective.budget(self.expected_requests.filter(|n| n.is_finite() && *n > 0.0)?);
+        Some(self.evidence.attributable_bad() / budget)
+    }
+}
+
+/// Why a rollout is rolled back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Harm {
+    /// The objective.
+    pub slo: String,
+    /// The rule.
+    pub kind: HarmKind,
+    /// The canary's bad ratio.
+    pub canary_ratio: f64,
+    /// Stable's bad ratio in the same time.
+    pub stable_ratio: f64,
+    /// The canary's requests.
+    pub canary_requests: f64,
+    /// Logarithm of the evidence.
+    pub ln_harm: f64,
+    /// The share of the budget that is spent.
+    pub spent: Option<f64>,
+}
+
+/// The rule by which a rollout is rolled back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HarmKind {
+    /// The canary is worse than stable beyond doubt.
+    Evidence,
+    /// The rollout has spent the budget that it may spend.
+    BudgetSpent,
+}
+
+impl fmt::Display for Harm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let compared = format!(
+            "{}: {:.2} % of {:.0} requests to the canary were bad, {:.2} % at stable in the same time",
+            self.slo,
+            self.canary_ratio * 100.0,
+            self.canary_requests,
+            self.stable_ratio * 100.0
+        );
+        match self.kind {
+            HarmKind::Evidence => {
+                write!(f, "{compared}; evidence of harm {}", factor(self.ln_harm))
+            }
+            HarmKind::BudgetSpent => write!(
+                f,
+                "{compared}; the rollout has spent {:.2} % of the error budget",
+                self.spent.unwrap_or(0.0) * 100.0
+            ),
+        }
+    }
+}
+
+/// A factor of evidence for people: more than a million is a million.
+fn factor(ln: f64) -> String {
+    if ln > 1e6f64.ln() { "over 1,000,000".to_owned() } else { format!("{:.0}", ln.exp()) }
+}
+
+/// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives, or the
+/// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too).
+pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
+    let needed = limits.ln_harm_needed(slos.len());
+    slos.iter().find_map(|slo| {
+        let kind = if slo.evidence.ln_harm() >= needed {
+            HarmKind::Evidence
+        } else if overspent(slo, limits) {
+            HarmKind::BudgetSpent
+        } else {
+            return None;
+        };
+        Some(Harm {
+            slo: slo.name.to_owned(),
+            kind,
+            canary_ratio: slo.evidence.canary().ratio().unwrap_or(0.0),
+            stable_ratio: slo.evidence.stable().ratio().unwrap_or(0.0),
+            canary_requests: slo.evidence.canary().total(),
+            ln_harm: slo.evidence.ln_harm(),
+            spent: slo.spent(),
+        })
+    })
+}
+
+fn overspent(slo: &SloView<'_>, limits: &Limits) -> bool {
+    let (Some(spent), Some(requests)) = (slo.spent(), slo.expected_requests) else { return false };
+    let few = limits.max_budget_spend * slo.objective.budget(requests) < FEW_EVENTS;
+    spent >= limits.max_budget_spend && (!few || slo.evidence.ln_harm() >= FEW_EVENTS.ln())
+}
+
+/// The margin that safety must be shown at before a step to the share `next` (above 0, at most 1):
+/// `min(0.5, max(b, 0.005·b·W / (next·300 s)))`.
+pub fn margin_for_step(objective: &Objective, next: f64) -> f64 {
+    let b = objective.bad_fraction;
+    let affordable = STEP_SPEND * b * objective.window.as_secs_f64() / (next.max(0.01) * STEP_TIME);
+    affordable.max(b).min(MOST_MARGIN)
+}
+
+/// The margin that safety must be shown at before full traffic: `max(b, x·b·W / T_watch)`, at most 0.5.
+pub fn margin_for_promotion(objective: &Objective, limits: &Limits, watch: SignedDuration) -> f64 {
+    let b = objective.bad_fraction;
+    let affordable = limits.max_budget_spend * b * objective.window.as_secs_f64() / watch.as_secs_f64().max(1.0);
+    affordable.max(b).min(MOST_MARGIN)
+}
+
+/// Which objective lacks how much.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lack {
+    /// The objective.
+    pub slo: String,
+    /// Logarithm of its evidence for safety.
+    pub ln_safe: f64,
+    /// The canary's requests.
+    pub canary_requests: f64,
+}
+
+/// Every objective is shown safe for a step to the share `next` (above 0, at most 1).
+pub fn safe_for_step(slos: &[SloView<'_>], limits: &Limits, next: f64) -> Result<(), Lack> {
+    safe(slos, limits, |objective| margin_for_step(objective, next))
+}
+
+/// Every objective is shown safe for full traffic.
+pub fn safe_for_promotion(slos: &[SloView<'_>], limits: &Limits, watch: SignedDuration) -> Result<(), Lack> {
+    safe(slos, limits, |objective| margin_for_promotion(objective, limits, watch))
+}
+
+fn safe(slos: &[SloView<'_>], limits: &Limits, margin: impl Fn(&Objective) -> f64) -> Result<(), Lack> {
+    let lack = |slo: &str, ln_safe, canary_requests| Lack { slo: slo.to_owned(), ln_safe, canary_requests };
+    if slos.is_empty() {
+        return Err(lack("no objective", f64::NEG_INFINITY, 0.0));
+    }
+    let worst = slos
+        .iter()
+        .map(|slo| (slo, slo.evidence.ln_safe_at(margin(slo.objective))))
+        .min_by(|a, b| a.1.total_cmp(&b.1));
+    match worst {
+        Some((slo, ln)) if ln < limits.ln_safe_needed() || slo.evidence.canary().total() <= 0.0 => {
+            Err(lack(slo.name, ln, slo.evidence.canary().total()))
+        }
+        _ => Ok(()),
+    }
+}

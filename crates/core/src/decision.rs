@@ -1,0 +1,184 @@
+//! What is to be done, and why.
+
+use jiff::Timestamp;
+
+use crate::analysis::Counts;
+use crate::observed::{Slot, Weights};
+use crate::plan::Revision;
+use crate::state::{State, Transition};
+
+/// The outcome of one [`decide`](crate::rollout::decide).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// The state to persist, before any effect is applied.
+    pub state: State,
+    /// What to do, in order. Each is level-based: repeating one that was done changes nothing.
+    pub effects: Vec<Effect>,
+    /// When to decide again if nothing happens before.
+    pub wake_at: Option<Timestamp>,
+    /// What to tell.
+    pub report: Report,
+}
+
+/// A change to the world.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Create the ReplicaSet of the plan's revision, with no pods yet, and its service.
+    CreateRevision {
+        /// The revision: always the plan's.
+        revision: Revision,
+    },
+    /// Create the service of a revision, which names its pods for ever.
+    CreateRevisionService {
+        /// The revision.
+        revision: Revision,
+    },
+    /// Ask a ReplicaSet for so many pods.
+    Scale {
+        /// The revision.
+        revision: Revision,
+        /// Pods.
+        replicas: u32,
+        /// The attempt that uses it, when it is the canary.
+        attempt: Option<u32>,
+    },
+    /// Point a fixed-name service at a revision.
+    Select {
+        /// The service.
+        slot: Slot,
+        /// The revision.
+        revision: Revision,
+    },
+    /// Give the route these weights.
+    SetWeights(Weights),
+    /// Delete a revision's ReplicaSet and service: it has no pods and no weight.
+    DeleteRevision {
+        /// The revision.
+        revision: Revision,
+    },
+    /// Give a user's route back: all traffic on stable, no field owned.
+    ReleaseRoute,
+    /// Everything that had to happen before the object goes has happened.
+    RemoveFinalizer,
+    /// End an action.
+    EndAction {
+        /// The action object's name.
+        name: String,
+        /// It was applied; otherwise it had expired.
+        applied: bool,
+        /// What became of it.
+        message: String,
+    },
+}
+
+/// What the user sees: derived from the state, never read back.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The phase.
+    pub phase: Phase,
+    /// One sentence: where it is, and why.
+    pub message: String,
+    /// Conditions, always the full set.
+    pub conditions: Vec<ConditionView>,
+    /// What happened in this decision, for events and the record.
+    pub transitions: Vec<Transition>,
+    /// One for each block and objective that was judged, for the record.
+    pub verdicts: Vec<Verdict>,
+    /// One for each objective of the attempt under way, or of the last.
+    pub slos: Vec<SloReport>,
+}
+
+/// Where a PythonService is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// A first revision is being deployed.
+    Initializing,
+    /// Stable serves; nothing moves.
+    Healthy,
+    /// Something moves.
+    Progressing,
+    /// An attempt waits for a person.
+    Paused,
+    /// Traffic goes back to stable.
+    RollingBack,
+    /// The revision that the spec asks for was rolled back; stable serves.
+    RolledBack,
+    /// Stable can't serve, or the spec can't be used.
+    Degraded,
+}
+
+/// A condition without its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConditionView {
+    /// Its type.
+    pub kind: &'static str,
+    /// `True` or `False`.
+    pub status: bool,
+    /// One `CamelCase` word.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// `true` when it tells of a fault: a change to it is a warning event.
+    pub fault: bool,
+}
+
+/// One judged block of one objective.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verdict {
+    /// The block's end.
+    pub at: Timestamp,
+    /// The step index.
+    pub step: u32,
+    /// The weight it was counted at.
+    pub weight: u8,
+    /// The objective.
+    pub slo: String,
+    /// The canary's counts in the block.
+    pub canary: Counts,
+    /// Stable's counts in the block.
+    pub stable: Counts,
+    /// Evidence of harm after it, natural logarithm.
+    pub ln_harm: f64,
+    /// Evidence of safety at the margin asked for, natural logarithm.
+    pub ln_safe: f64,
+    /// The margin asked for.
+    pub margin: f64,
+    /// Share of the window's budget spent by the attempt, if the window's requests are known.
+    pub spent: Option<f64>,
+    /// `Continue`, `Safe`, `RollBack` or `NoData`.
+    pub verdict: VerdictKind,
+}
+
+/// What one block said.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerdictKind {
+    /// Neither harm nor safety is shown yet.
+    Continue,
+    /// Safety is shown at the margin asked for.
+    Safe,
+    /// Harm is shown.
+    RollBack,
+    /// The canary's counts could not be read, or it served nothing.
+    NoData,
+}
+
+/// Where one objective stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SloReport {
+    /// The objective.
+    pub name: String,
+    /// Evidence of harm, natural logarithm.
+    pub ln_harm: f64,
+    /// Evidence of safety at the margin asked for next, natural logarithm.
+    pub ln_safe: f64,
+    /// The canary's counts so far.
+    pub canary: Counts,
+    /// Stable's counts so far.
+    pub stable: Counts,
+    /// Share of the window's budget left when the attempt started.
+    pub budget_remaining: Option<f64>,
+    /// Share of the window's budget spent by the attempt.
+    pub spent: Option<f64>,
+    /// The latest verdict.
+    pub verdict: VerdictKind,
+}

@@ -1,0 +1,18 @@
+//! The pure core of Molt: it decides and does no IO.
+//!
+//! No async, no clock, no randomness, no Kubernetes types, no logging; time is an argument. The same
+//! [`decide`](rollout::decide) serves the operator, the simulator and the tests.
+//!
+//! - [`plan`]: what the user wants, validated.
+//! - [`state`]: what decides and survives a restart; it lives in the object's status.
+//! - [`observed`]: what the edges saw of the world.
+//! - [`decision`]: what is to be done, and why.
+//! - [`rollout`]: the state machine that turns the first three into the fourth.
+//! - [`analysis`]: counts into evidence, evidence into verdicts.
+
+pub mod analysis;
+pub mod decision;
+pub mod observed;
+pub mod plan;
+pub mod rollout;
+pub mod state;

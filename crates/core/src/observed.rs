@@ -1,0 +1,227 @@
+//! What the edges saw of the world: facts, without judgement.
+
+use jiff::Timestamp;
+use std::collections::BTreeMap;
+
+use crate::analysis::Counts;
+use crate::plan::Revision;
+
+/// Everything that was seen for one PythonService at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Observed {
+    /// The ReplicaSets that belong to it.
+    pub revisions: BTreeMap<Revision, RevisionView>,
+    /// The route as it is.
+    pub route: RouteView,
+    /// What each fixed-name service selects, as it is.
+    pub selected: BTreeMap<Slot, Selection>,
+    /// Evidence read for this decision; `None` when none was due.
+    pub measurement: Option<Measurement>,
+    /// Actions that have not been ended yet, oldest first.
+    pub actions: Vec<ActionView>,
+    /// The highest attempt number seen for each revision on ReplicaSets and records.
+    pub attempts: BTreeMap<Revision, u32>,
+    /// What stands in the way, as the edges found it.
+    pub problems: Vec<Problem>,
+}
+
+impl Observed {
+    /// Ready pods of a revision that are endpoints as well.
+    pub fn ready(&self, revision: &Revision) -> u32 {
+        self.revisions.get(revision).map_or(0, RevisionView::serving)
+    }
+
+    /// The first problem of a kind.
+    pub fn problem(&self, kind: ProblemKind) -> Option<&Problem> {
+        self.problems.iter().find(|p| p.kind == kind)
+    }
+}
+
+/// One ReplicaSet and its pods.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RevisionView {
+    /// Pods that the ReplicaSet is asked for.
+    pub wanted: u32,
+    /// Pods that exist.
+    pub pods: u32,
+    /// Pods that are ready.
+    pub ready: u32,
+    /// Ready addresses behind the revision's own service.
+    pub endpoints: u32,
+    /// The revision's own service exists.
+    pub has_service: bool,
+    /// When the ReplicaSet was created.
+    pub created_at: Option<Timestamp>,
+    /// The attempt that the ReplicaSet was last used by.
+    pub attempt: u32,
+    /// What is wrong with its pods, worst first.
+    pub trouble: Option<Trouble>,
+}
+
+impl RevisionView {
+    /// Pods that can serve: ready, and known to the proxies by their endpoint.
+    pub fn serving(&self) -> u32 {
+        self.ready.min(self.endpoints)
+    }
+}
+
+/// What is wrong with a revision's pods.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// The kind.
+    pub kind: TroubleKind,
+    /// Which pod and container, and what the kubelet said of it.
+    pub message: String,
+    /// How often the container was restarted.
+    pub restarts: u32,
+}
+
+/// Kinds of trouble with pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// A pod can't be created (quota, admission).
+    CreateFailed,
+    /// No node takes it.
+    Unschedulable,
+    /// The image can't be pulled; may pass.
+    ImagePull,
+    /// The container can't be made from what the template says; never passes.
+    BadContainer,
+    /// The container ends again and again.
+    CrashLoop,
+}
+
+/// A backend of the route.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Backend {
+    /// The service of one revision (owned route).
+    Revision(Revision),
+    /// A fixed-name service (a user's route).
+    Slot(Slot),
+}
+
+/// A service with a fixed name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Slot {
+    /// `<service>`: callers inside the cluster.
+    InCluster,
+    /// `<service>-stable`: a user's route.
+    Stable,
+    /// `<service>-canary`: a user's route.
+    Canary,
+}
+
+/// What a fixed-name service selects.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Selection {
+    /// The revision in its selector.
+    pub revision: Revision,
+    /// Ready addresses behind it that belong to that revision.
+    pub endpoints: u32,
+}
+
+/// Weights by backend, in percent; they sum to 100.
+pub type Weights = BTreeMap<Backend, u8>;
+
+/// The route as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RouteView {
+    /// It exists.
+    pub exists: bool,
+    /// The weights of our backends, as written in the route.
+    pub weights: Weights,
+    /// Every parent has accepted and resolved the route in its present form.
+    pub acknowledged: bool,
+}
+
+/// Evidence for the blocks that were due.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measurement {
+    /// Blocks in order of time, one entry for each objective in the plan's order.
+    pub blocks: Vec<MeasuredBlock>,
+    /// History of each objective, in the plan's order; empty when it was not asked for.
+    pub history: Vec<Option<History>>,
+}
+
+/// What was counted between two edges of the grid.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasuredBlock {
+    /// Its start.
+    pub start: Timestamp,
+    /// Its end.
+    pub end: Timestamp,
+    /// One for each objective, in the plan's order; `None` where the data could not be read.
+    pub slos: Vec<Option<BlockCounts>>,
+}
+
+/// Both revisions' counts in one block.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct BlockCounts {
+    /// The canary's.
+    pub canary: Counts,
+    /// Stable's.
+    pub stable: Counts,
+}
+
+/// What an objective's series say of the time before the attempt.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct History {
+    /// Mean requests per second.
+    pub rate: f64,
+    /// Share of the window's error budget that is left: 1 is all of it, negative is overspent.
+    pub budget_remaining: Option<f64>,
+}
+
+/// What a person asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionView {
+    /// The action object's UID: handled once.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// What.
+    pub action: Action,
+    /// For which revision; any if absent.
+    pub revision: Option<Revision>,
+    /// For which attempt; any if absent.
+    pub attempt: Option<u32>,
+    /// Why, in the person's words.
+    pub reason: String,
+    /// Who.
+    pub requested_by: String,
+}
+
+/// What a person can ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Past the current pause or wait for evidence.
+    Promote,
+    /// Back to stable.
+    Abort,
+}
+
+/// Something that stands in the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Which part of the work it stops.
+    pub kind: ProblemKind,
+    /// One `CamelCase` word for the condition.
+    pub reason: String,
+    /// What is wrong, where, and how to fix it.
+    pub message: String,
+}
+
+/// Which part of the work a problem stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ProblemKind {
+    /// The spec can't be used.
+    Spec,
+    /// The route can't be used or changed.
+    Route,
+    /// The route is written, but its parent has not accepted it.
+    RouteStatus,
+    /// Metrics can't be read, or can't be understood.
+    Metrics,
+    /// The API server refused a write.
+    Apply,
+}

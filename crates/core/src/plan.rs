@@ -1,0 +1,127 @@
+//! What the user wants, after validation: every field is resolved and in range.
+
+use jiff::SignedDuration;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use crate::analysis::{Limits, Objective};
+
+/// The name of a revision: a versioned hash of what its pods run, ten hex digits.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Revision(pub String);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for Revision {
+    fn from(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+}
+
+/// One step of a canary. Weights are whole percents of the service's traffic, 1 to 100, and only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// Give the canary this share of traffic, once the evidence allows it.
+    SetWeight(u8),
+    /// Stay at least this many seconds.
+    Dwell(u32),
+}
+
+/// What happens when a deadline passes with neither harm nor safety shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnInconclusive {
+    /// Take the traffic away from the canary, keep its pods, and wait for a person.
+    #[default]
+    Pause,
+    /// Roll back.
+    Rollback,
+    /// Go on if the budget that this rollout could spend is known and not spent; otherwise pause.
+    PromoteIfBudgetSafe,
+}
+
+/// Who owns the route that carries the service's traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteMode {
+    /// Molt creates the route; its backends are the services of each revision.
+    Owned,
+    /// The user's route, with two fixed backends `<service>-stable` and `<service>-canary`, whose weights
+    /// alone are Molt's.
+    Adopted,
+}
+
+/// One service level objective of the plan.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SloPlan {
+    /// Its name, unique within the service.
+    pub name: String,
+    /// The objective and its window.
+    pub objective: Objective,
+}
+
+/// A validated PythonService. See [`Plan::without_revision`] for one that could not be validated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// The revision that the spec asks for; `None` while the spec is invalid or the object is being deleted.
+    pub revision: Option<Revision>,
+    /// The object is being deleted.
+    pub deleting: bool,
+    /// Pods that the service wants at full strength.
+    pub replicas: u32,
+    /// The steps before full traffic.
+    pub steps: Vec<Step>,
+    /// How long both revisions stay at full strength, at 100 %, before the old one may go.
+    pub bake: SignedDuration,
+    /// How long the old revision keeps its pods after a promotion.
+    pub scale_down_delay: SignedDuration,
+    /// How long a rolled-back revision keeps its pods.
+    pub abort_scale_down_delay: SignedDuration,
+    /// How long open connections may last after traffic has moved away.
+    pub drain: SignedDuration,
+    /// The longest time without progress; dwell, bake and waits for people don't count.
+    pub progress_deadline: SignedDuration,
+    /// Old revisions that are kept, scaled to zero, beside stable and canary.
+    pub revision_history_limit: usize,
+    /// Who owns the route.
+    pub route: RouteMode,
+    /// The objectives that decide.
+    pub slos: Vec<SloPlan>,
+    /// Error probabilities and the budget that one rollout may spend.
+    pub limits: Limits,
+    /// What to do at a deadline without a verdict.
+    pub on_inconclusive: OnInconclusive,
+    /// The length of one block of evidence: two scrape intervals.
+    pub block: SignedDuration,
+}
+
+impl Plan {
+    /// The plan of a spec that can't be validated: nothing new is wanted, what is stable keeps serving.
+    pub fn without_revision(mut self) -> Self {
+        self.revision = None;
+        self
+    }
+
+    /// Pods that a revision needs to carry `weight` percent of the traffic: rounded up, at least one
+    /// unless the service itself is scaled to zero.
+    pub fn pods_for(&self, weight: u8) -> u32 {
+        if weight == 0 || self.replicas == 0 {
+            return 0;
+        }
+        (self.replicas * u32::from(weight)).div_ceil(100).max(1)
+    }
+
+    /// The largest weight, in percent, that `ready` pods can carry.
+    pub fn weight_for(&self, ready: u32) -> u8 {
+        if self.replicas == 0 || ready >= self.replicas {
+            return if ready == 0 { 0 } else { 100 };
+        }
+        // The inverse of `pods_for`: the largest w with pods_for(w) <= ready.
+        u8::try_from(ready * 100 / self.replicas).unwrap_or(100)
+    }
+}

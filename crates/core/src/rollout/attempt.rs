@@ -1,0 +1,258 @@
+//! How attempts begin and end: by the spec, by people.
+
+use super::{Turn, after, ended};
+use crate::decision::Effect;
+use crate::observed::{Action, ActionView};
+use crate::plan::{Revision, RouteMode, Step};
+use crate::state::{Attempt, MAX_ACTIONS, Outcome, Retiring, Stage};
+
+/// Why an attempt ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct End {
+    pub outcome: Outcome,
+    pub reason: String,
+    pub message: String,
+}
+
+impl End {
+    pub(super) fn new(outcome: Outcome, reason: &str, message: impl Into<String>) -> Self {
+        Self { outcome, reason: reason.to_owned(), message: message.into() }
+    }
+}
+
+impl Turn<'_> {
+    /// Ends, supersedes or begins an attempt as the spec asks for.
+    pub(super) fn follow_spec(&mut self) {
+        if self.plan.deleting {
+            if self.state.attempt.is_some() {
+                self.finish(End::new(Outcome::Aborted, "Deleted", "the PythonService is being deleted"));
+            }
+            return;
+        }
+        let wanted = self.plan.revision.clone();
+        if wanted.is_some() && self.state.refused.is_some() && wanted != self.state.refused {
+            self.state.refused = None;
+        }
+        if let Some(attempt) = self.attempt()
+            && wanted.as_ref() != Some(&attempt.revision)
+            && !matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling)
+        {
+            let end = match &wanted {
+                None => End::new(
+                    Outcome::Aborted,
+                    "SpecInvalid",
+                    "the spec was changed to one that can't be used; users go back to stable",
+                ),
+                Some(r) if self.state.stable.as_ref() == Some(r) => {
+                    End::new(Outcome::Aborted, "SpecReverted", format!("the spec went back to stable revision {r}"))
+                }
+                Some(r) => End::new(Outcome::Superseded, "Superseded", format!("the spec went on to revision {r}")),
+            };
+            self.withdraw(end);
+        }
+        if self.state.attempt.is_none()
+            && let Some(revision) = wanted
+        {
+            self.begin(revision);
+        }
+    }
+
+    /// Begins an attempt at a revision unless it is stable, refused, or the service is scaled to zero.
+    pub(super) fn begin(&mut self, revision: Revision) {
+        if self.state.stable.as_ref() == Some(&revision) || self.state.refused.as_ref() == Some(&revision) {
+            return;
+        }
+        if self.plan.replicas == 0 && self.state.stable.is_some() {
+            return;
+        }
+        let first = self.state.stable.is_none();
+        let last = self.state.last.as_ref().filter(|l| l.revision == revision);
+        if first && last.is_some() && self.seen.ready(&revision) < self.plan.replicas.max(1) {
+            // A first revision that failed has nothing to go back to: its pods stay, and it is tried
+            // again once they are ready.
+            return;
+        }
+        let seen = self.seen.attempts.get(&revision).copied().unwrap_or(0);
+        let number = 1 + seen.max(last.map_or(0, |l| l.number));
+        self.state.retiring.retain(|r| r.revision != revision);
+        let attempt = Attempt {
+            revision: revision.clone(),
+            number,
+            started_at: self.now,
+            stage: if first { Stage::Deploying } else { Stage::Stepping },
+            since: self.now,
+            steps: self.plan.steps.clone(),
+            step: 0,
+            step_since: self.now,
+            weight: 0,
+            max_weight: 0,
+            exposed_since: None,
+            deadline: Some(after(self.now, self.plan.progress_deadline)),
+            cleared_step: None,
+            measured_to: self.now,
+            evidence: Vec::new(),
+            transitions: Vec::new(),
+        };
+        self.state.attempt = Some(attempt);
+        match &self.state.stable {
+            None => self.note("FirstDeployment", format!("revision {revision} is the first; its pods start")),
+            Some(stable) => {
+                let message = format!("attempt {number} at revision {revision} starts; stable is {stable}");
+                self.note("AttemptStarted", message);
+            }
+        }
+        if let Some(attempt) = &mut self.state.attempt
+            && let Some(Step::Dwell(_)) = attempt.steps.first()
+        {
+            attempt.deadline = None;
+        }
+    }
+
+    /// Takes the traffic away; the attempt ends once the router has acknowledged it.
+    pub(super) fn withdraw(&mut self, end: End) {
+        let now = self.now;
+        let deadline = after(now, self.plan.progress_deadline);
+        let Some(attempt) = &mut self.state.attempt else { return };
+        if matches!(attempt.stage, Stage::Withdrawing { .. }) {
+            return;
+        }
+        attempt.weight = 0;
+        attempt.since = now;
+        attempt.deadline = Some(deadline);
+        attempt.stage = Stage::Withdrawing {
+            outcome: end.outcome,
+            reason: end.reason.clone(),
+            message: end.message.clone(),
+        };
+        self.note(&end.reason, end.message);
+    }
+
+    /// Ends the attempt: its revision becomes stable, or waits for its pods to go.
+    pub(super) fn finish(&mut self, end: End) {
+        let outcome = end.outcome;
+        let message = match outcome {
+            Outcome::Promoted => end.message.clone(),
+            _ => format!("{outcome:?}: {}", end.message),
+        };
+        self.note(if outcome == Outcome::Promoted { "Promoted" } else { "AttemptEnded" }, message);
+        let Some(attempt) = self.state.attempt.take() else { return };
+        let revision = attempt.revision.clone();
+        let before = self.state.stable.clone();
+        if outcome == Outcome::Promoted {
+            self.state.stable = Some(revision.clone());
+            if let Some(old) = before.clone() {
+                self.retire(old, self.plan.scale_down_delay);
+            }
+        } else if before.is_some() {
+            self.retire(revision.clone(), self.plan.abort_scale_down_delay);
+            // Superseded, reverted or deleted: nobody spoke against the revision.
+            let refused = matches!(outcome, Outcome::RolledBack | Outcome::Inconclusive)
+                || (outcome == Outcome::Aborted && end.reason == "AbortedByPerson");
+            if refused && self.plan.revision.as_ref() == Some(&revision) {
+                self.state.refused = Some(revision);
+            }
+        } else if self.plan.revision.as_ref() != Some(&revision) {
+            self.retire(revision, self.plan.abort_scale_down_delay);
+        }
+        self.state.last = Some(ended(attempt, before, self.now, end));
+    }
+
+    fn retire(&mut self, revision: Revision, delay: jiff::SignedDuration) {
+        let scale_down_at = after(self.now, delay.max(self.plan.drain));
+        self.state.retiring.retain(|r| r.revision != revision);
+        self.state.retiring.push(Retiring { revision, scale_down_at });
+    }
+
+    /// Handles what people asked for, each action once, `Abort` before all others.
+    pub(super) fn heed_actions(&mut self) {
+        let mut actions: Vec<&ActionView> = self.seen.actions.iter().collect();
+        actions.sort_by_key(|a| a.action != Action::Abort);
+        for action in actions {
+            let outcome = if self.state.actions.contains(&action.uid) {
+                Ok("applied".to_owned())
+            } else {
+                self.heed(action)
+            };
+            let applied = outcome.is_ok();
+            if applied && !self.state.actions.contains(&action.uid) {
+                if self.state.actions.len() >= MAX_ACTIONS {
+                    self.state.actions.remove(0);
+                }
+                self.state.actions.push(action.uid.clone());
+            }
+            let message = outcome.unwrap_or_else(|why| why);
+            self.ended_actions.push(Effect::EndAction { name: action.name.clone(), applied, message });
+        }
+    }
+
+    /// Applies one action, or says why it has expired.
+    fn heed(&mut self, action: &ActionView) -> Result<String, String> {
+        let Some(attempt) = self.attempt() else {
+            return Err("no attempt is under way; nothing was changed".to_owned());
+        };
+        let (revision, number) = (attempt.revision.clone(), attempt.number);
+        if action.revision.as_ref().is_some_and(|r| *r != revision) || action.attempt.is_some_and(|n| n != number) {
+            return Err(format!(
+                "it was meant for another revision or attempt; attempt {number} at revision {revision} is under way; nothing was changed"
+            ));
+        }
+        let why = if action.reason.is_empty() { String::new() } else { format!(": {}", action.reason) };
+        let by = format!("by {}{why}", action.requested_by);
+        match action.action {
+            Action::Abort => self.abort(&by),
+            Action::Promote => self.promote(&by),
+        }
+    }
+
+    fn abort(&mut self, by: &str) -> Result<String, String> {
+        let Some(attempt) = self.attempt() else { return Err("no attempt is under way".to_owned()) };
+        if matches!(attempt.stage, Stage::Withdrawing { .. }) {
+            return Ok("users were on their way back to stable already".to_owned());
+        }
+        if self.state.stable.is_none() {
+            return Err("this is the first revision: there is no stable one to go back to".to_owned());
+        }
+        let revision = attempt.revision.clone();
+        if attempt.stage == Stage::Settling && self.plan.route == RouteMode::Adopted {
+            // Both fixed names may select the new revision by now; the state still knows the old one.
+            self.note("SettlingAborted", "the fixed-name services go back to the old revision");
+        }
+        self.withdraw(End::new(Outcome::Aborted, "AbortedByPerson", format!("aborted {by}")));
+        Ok(format!("revision {revision} is being withdrawn"))
+    }
+
+    /// Past the current pause or wait for evidence: one wait, not all.
+    fn promote(&mut self, by: &str) -> Result<String, String> {
+        let now = self.now;
+        let deadline = after(now, self.plan.progress_deadline);
+        let Some(attempt) = &mut self.state.attempt else { return Err("no attempt is under way".to_owned()) };
+        let step = attempt.step;
+        let message = match attempt.stage {
+            Stage::Stepping if matches!(attempt.steps.get(step as usize), Some(Step::Dwell(_))) => {
+                attempt.step += 1;
+                attempt.step_since = now;
+                attempt.deadline = Some(deadline);
+                format!("past the pause of step {}", step + 1)
+            }
+            Stage::Stepping | Stage::Promoting if attempt.cleared_step != Some(step) => {
+                attempt.cleared_step = Some(step);
+                attempt.deadline = Some(deadline);
+                "past the wait for evidence".to_owned()
+            }
+            Stage::Held => {
+                attempt.stage =
+                    if (step as usize) < attempt.steps.len() { Stage::Stepping } else { Stage::Promoting };
+                attempt.since = now;
+                attempt.cleared_step = Some(step);
+                attempt.deadline = Some(deadline);
+                // What came before the hold has been counted, the hold itself counts for nothing.
+                attempt.measured_to = now;
+                attempt.evidence.iter_mut().for_each(|e| e.measured_to = now);
+                "on from the hold, without evidence for this step".to_owned()
+            }
+            _ => return Err("it waits for no person and no evidence now; nothing was changed".to_owned()),
+        };
+        self.note("PromotedByPerson", format!("{message} {by}"));
+        Ok(message)
+    }
+}

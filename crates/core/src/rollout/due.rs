@@ -1,0 +1,62 @@
+//! When evidence is to be read, and for which blocks.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::after;
+use crate::plan::Plan;
+use crate::state::{Attempt, Stage, State};
+
+/// How long after a block's end its last samples are taken to be stored: scrapes are appended when they
+/// are complete, and carry the time at which they began.
+const INGESTION: SignedDuration = SignedDuration::from_millis(1500);
+/// Blocks that are read at once after the operator was away.
+const MOST_BLOCKS: i64 = 40;
+/// The soonest that a reading which failed is tried again.
+const RETRY: SignedDuration = SignedDuration::from_secs(5);
+
+/// What is to be read now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// The edges of the blocks, oldest first; `n + 1` edges for `n` blocks, or none.
+    pub edges: Vec<Timestamp>,
+    /// History has not been read yet.
+    pub want_history: bool,
+}
+
+/// What is to be read before the next [`decide`](super::decide); `None` while nothing moves, so that a
+/// steady service costs no query.
+pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due> {
+    let attempt = state.attempt.as_ref().filter(|a| measures(&a.stage))?;
+    let edges = edges(plan, attempt, now);
+    let want_history = attempt.evidence.is_empty();
+    (want_history || edges.len() > 1).then_some(Due { edges, want_history })
+}
+
+/// When something is to be read next.
+pub(super) fn next_measurement(plan: &Plan, attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
+    if !measures(&attempt.stage) {
+        return None;
+    }
+    let next = after(after(attempt.measured_to, plan.block), INGESTION);
+    Some(if next > now && !attempt.evidence.is_empty() { next } else { after(now, RETRY.min(plan.block)) })
+}
+
+fn measures(stage: &Stage) -> bool {
+    matches!(stage, Stage::Stepping | Stage::Promoting | Stage::Baking { .. })
+}
+
+/// The edges of the persisted grid from the last one that was read to the last one that has passed.
+fn edges(plan: &Plan, attempt: &Attempt, now: Timestamp) -> Vec<Timestamp> {
+    let passed = now.duration_since(attempt.measured_to) - INGESTION;
+    let block = plan.block.as_millis().max(1);
+    let due = i64::try_from(passed.as_millis() / block).unwrap_or(0).clamp(0, MOST_BLOCKS);
+    if due == 0 {
+        return Vec::new();
+    }
+    let block = SignedDuration::from_millis(i64::try_from(block).unwrap_or(i64::MAX));
+    let mut edges = vec![attempt.measured_to];
+    for _ in 0..due {
+        edges.push(after(*edges.last().unwrap_or(&attempt.measured_to), block));
+    }
+    edges
+}

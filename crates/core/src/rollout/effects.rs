@@ -1,0 +1,235 @@
+//! How the world should look, and what is missing.
+
+use std::collections::BTreeMap;
+
+use super::Turn;
+use crate::decision::Effect;
+use crate::observed::{ProblemKind, Slot};
+use crate::plan::{Revision, RouteMode};
+use crate::state::{Attempt, Stage};
+
+impl Turn<'_> {
+    /// What is to be done, in an order that is safe to be cut anywhere: grow, point, weigh, shrink, clean up.
+    pub(super) fn effects(&mut self) -> Vec<Effect> {
+        let mut effects = std::mem::take(&mut self.ended_actions);
+        if self.plan.deleting {
+            if self.plan.route == RouteMode::Adopted {
+                effects.push(Effect::ReleaseRoute);
+            }
+            effects.push(Effect::RemoveFinalizer);
+            return effects;
+        }
+        let wanted = self.wanted_pods();
+        self.create(&mut effects);
+        self.scale(&wanted, true, &mut effects);
+        self.select(&mut effects);
+        self.weigh(&mut effects);
+        self.scale(&wanted, false, &mut effects);
+        self.clean_up(&wanted, &mut effects);
+        effects
+    }
+
+    /// Pods that each revision should have now.
+    fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
+        let mut wanted = BTreeMap::new();
+        let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);
+        for revision in self.seen.revisions.keys() {
+            wanted.insert(revision.clone(), 0);
+        }
+        for retiring in &self.state.retiring {
+            // The router must have acknowledged that no traffic goes there any more.
+            let moved = self.seen.route.acknowledged && self.weight_of(&retiring.revision) == 0;
+            let route_gone = !self.seen.route.exists;
+            let may_go = self.now >= retiring.scale_down_at && (moved || route_gone) && !self.slot_selects(&retiring.revision);
+            wanted.insert(retiring.revision.clone(), if may_go { 0 } else { has(&retiring.revision) });
+        }
+        if let Some(stable) = &self.state.stable {
+            // While an attempt runs stable does not shrink: it may have to take everything back.
+            let floor = if self.state.attempt.is_some() { has(stable) } else { 0 };
+            wanted.insert(stable.clone(), self.plan.replicas.max(floor));
+        }
+        if let Some(attempt) = self.attempt() {
+            let floor = has(&attempt.revision);
+            wanted.insert(attempt.revision.clone(), self.canary_pods(attempt).max(floor));
+        } else if let (None, Some(revision)) = (&self.state.stable, &self.plan.revision) {
+            // A first revision that failed: there is nothing else, so its pods keep trying.
+            wanted.insert(revision.clone(), self.plan.replicas);
+        }
+        wanted
+    }
+
+    /// Pods that the attempt's revision needs for where it is and where it is cleared to go.
+    fn canary_pods(&self, attempt: &Attempt) -> u32 {
+        match attempt.stage {
+            Stage::Deploying | Stage::Settling | Stage::Baking { .. } => self.plan.replicas,
+            Stage::Held | Stage::Withdrawing { .. } => 0,
+            Stage::Promoting => {
+                if attempt.cleared_step == Some(attempt.step) || attempt.weight == 100 {
+                    self.plan.replicas
+                } else {
+                    self.plan.pods_for(attempt.weight)
+                }
+            }
+            Stage::Stepping => {
+                let next = match attempt.steps.get(attempt.step as usize) {
+                    Some(crate::plan::Step::SetWeight(w))
+                        if attempt.cleared_step == Some(attempt.step) || attempt.max_weight == 0 =>
+                    {
+                        *w
+                    }
+                    _ => 0,
+                };
+                self.plan.pods_for(next.max(attempt.weight))
+            }
+        }
+    }
+
+    fn create(&self, effects: &mut Vec<Effect>) {
+        // Only the plan's own template is at hand; an older ReplicaSet that was deleted can't be made again.
+        if let Some(revision) = &self.plan.revision {
+            let used = self.state.stable.as_ref() == Some(revision)
+                || self.attempt().is_some_and(|a| a.revision == *revision)
+                || self.state.stable.is_none();
+            if used && !self.seen.revisions.contains_key(revision) {
+                effects.push(Effect::CreateRevision { revision: revision.clone() });
+            }
+        }
+        for revision in self.state.stable.iter().chain(self.attempt().map(|a| &a.revision)) {
+            if self.seen.revisions.get(revision).is_some_and(|v| !v.has_service) {
+                effects.push(Effect::CreateRevisionService { revision: revision.clone() });
+            }
+        }
+    }
+
+    /// Scales up (`grow`) or down what differs from what is wanted.
+    fn scale(&self, wanted: &BTreeMap<Revision, u32>, grow: bool, effects: &mut Vec<Effect>) {
+        for (revision, pods) in wanted {
+            let view = self.seen.revisions.get(revision);
+            let has = view.map(|v| v.wanted);
+            let attempt = self.attempt().filter(|a| a.revision == *revision).map(|a| a.number);
+            // A ReplicaSet that is created in this turn begins with no pods and is scaled in the next.
+            let Some(has) = has else { continue };
+            let untold = attempt.is_some_and(|n| view.is_some_and(|v| v.attempt != n));
+            let differs = if grow { *pods > has || (untold && *pods == has) } else { *pods < has };
+            if differs {
+                effects.push(Effect::Scale { revision: revision.clone(), replicas: *pods, attempt });
+            }
+        }
+    }
+
+    /// Points the fixed-name services where they belong.
+    fn select(&self, effects: &mut Vec<Effect>) {
+        let mut point = |slot: Slot, revision: &Revision| {
+            if self.seen.selected.get(&slot).is_none_or(|s| s.revision != *revision) {
+                effects.push(Effect::Select { slot, revision: revision.clone() });
+            }
+        };
+        let Some(home) = self.state.stable.as_ref().or_else(|| self.attempt().map(|a| &a.revision)) else {
+            return;
+        };
+        let full = self.attempt().filter(|a| {
+            matches!(a.stage, Stage::Baking { .. } | Stage::Settling) && self.seen.ready(&a.revision) >= self.plan.replicas
+        });
+        match full {
+            Some(attempt) => point(Slot::InCluster, &attempt.revision),
+            // Never from a set that serves to one that does not.
+            None if self.keeps_in_cluster(home) => {}
+            None => point(Slot::InCluster, home),
+        }
+        if self.plan.route == RouteMode::Adopted {
+            let unweighted = |slot| {
+                let weight = self.seen.route.weights.get(&crate::observed::Backend::Slot(slot)).copied();
+                weight.unwrap_or(0) == 0 && (self.seen.route.acknowledged || weight.is_none())
+            };
+            match self.attempt() {
+                Some(a) if a.stage == Stage::Settling => {
+                    if unweighted(Slot::Stable) {
+                        point(Slot::Stable, &a.revision);
+                    }
+                }
+                Some(a) => {
+                    point(Slot::Stable, home);
+                    let enters = matches!(a.stage, Stage::Stepping | Stage::Promoting);
+                    if enters && unweighted(Slot::Canary) && self.seen.ready(&a.revision) > 0 {
+                        point(Slot::Canary, &a.revision);
+                    } else if !self.seen.selected.contains_key(&Slot::Canary) {
+                        point(Slot::Canary, home);
+                    }
+                }
+                None => {
+                    point(Slot::Stable, home);
+                    // Its connections drain first: the old canary keeps its name until its time is over.
+                    let drains = self.seen.selected.get(&Slot::Canary).is_some_and(|s| {
+                        self.state.retiring.iter().any(|r| r.revision == s.revision && self.now < r.scale_down_at)
+                    });
+                    if !drains {
+                        point(Slot::Canary, home);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The in-cluster service stays where it is while the revision that it should go to has no ready pod.
+    fn keeps_in_cluster(&self, home: &Revision) -> bool {
+        self.seen.ready(home) == 0
+            && self.seen.selected.get(&Slot::InCluster).is_some_and(|s| s.endpoints > 0 && s.revision != *home)
+    }
+
+    fn weigh(&self, effects: &mut Vec<Effect>) {
+        if self.seen.problem(ProblemKind::Route).is_some() {
+            return;
+        }
+        let Some(wanted) = self.wanted_weights() else { return };
+        if self.plan.route == RouteMode::Adopted && !self.slots_selected() {
+            return;
+        }
+        if self.plan.replicas > 0 && !self.seen.route.exists && self.state.stable.is_none() && self.attempt().is_none() {
+            return;
+        }
+        if wanted != self.seen.route.weights {
+            effects.push(Effect::SetWeights(wanted));
+        }
+    }
+
+    /// The fixed-name services exist, and the canary's name leads to the canary before it gets a weight.
+    fn slots_selected(&self) -> bool {
+        let exist = self.seen.selected.contains_key(&Slot::Stable) && self.seen.selected.contains_key(&Slot::Canary);
+        let leads = self.attempt().is_none_or(|a| {
+            a.weight == 0 || self.state.stable.is_none() || self.seen.selected.get(&Slot::Canary).is_some_and(|s| s.revision == a.revision && s.endpoints > 0)
+                || a.stage == Stage::Settling
+        });
+        exist && leads
+    }
+
+    /// A fixed-name service still leads to this revision.
+    fn slot_selects(&self, revision: &Revision) -> bool {
+        self.seen.selected.values().any(|s| s.revision == *revision)
+    }
+
+    /// Deletes revisions beyond the history limit that have neither pods nor weight.
+    fn clean_up(&self, wanted: &BTreeMap<Revision, u32>, effects: &mut Vec<Effect>) {
+        let mut idle: Vec<_> = self
+            .seen
+            .revisions
+            .iter()
+            .filter(|(revision, view)| {
+                let named = self.state.stable.as_ref() == Some(revision)
+                    || self.plan.revision.as_ref() == Some(revision)
+                    || self.attempt().is_some_and(|a| a.revision == **revision)
+                    || self.state.retiring.iter().any(|r| r.revision == **revision);
+                !named
+                    && view.wanted == 0
+                    && view.pods == 0
+                    && wanted.get(*revision).is_none_or(|pods| *pods == 0)
+                    && self.weight_of(revision) == 0
+                    && !self.seen.route.weights.contains_key(&crate::observed::Backend::Revision((*revision).clone()))
+                    && !self.slot_selects(revision)
+            })
+            .collect();
+        idle.sort_by_key(|(revision, view)| (std::cmp::Reverse(view.created_at), (*revision).clone()));
+        for (revision, _) in idle.into_iter().skip(self.plan.revision_history_limit) {
+            effects.push(Effect::DeleteRevision { revision: revision.clone() });
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! The rollout state machine: plan, state and observation in; decision out.
+//!
+//! ```text
+//!                 first revision                          a later revision
+//!   (no stable) ─► Deploying ──────────► Promoted   ┌──► Stepping ─► Promoting ─► Baking ─► (Settling) ─► Promoted
+//!                                                   │       │  ▲          │          │
+//!                                        (stable) ──┘       ▼  │ Promote  ▼          ▼   harm, hard gate, abort,
+//!                                                          Held        Withdrawing ◄──── another spec, deadline
+//!                                                           └──────────────┘   └─► RolledBack, Aborted, Superseded …
+//! ```
+//!
+//! One turn takes in new evidence, heeds people, follows the spec, moves the attempt as far as it can go at
+//! this moment, and derives from the new state how the world should look. Effects are the difference between
+//! that and what was observed, so a crash between any two writes changes nothing.
+
+mod attempt;
+mod due;
+mod effects;
+mod evidence;
+mod report;
+mod stages;
+mod weights;
+
+#[cfg(test)]
+mod tests;
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::decision::{Decision, Effect, Verdict};
+use crate::observed::Observed;
+use crate::plan::Plan;
+use crate::state::{Attempt, Ended, MAX_TRANSITIONS, State, Transition};
+
+pub use due::{Due, measurement_due};
+
+/// A canary that crashed this often before it had traffic is rolled back; fewer may be a slow dependency.
+pub const CRASHES_BEFORE_TRAFFIC: u32 = 3;
+/// A canary that crashed this often while users are on it is rolled back.
+pub const CRASHES_UNDER_TRAFFIC: u32 = 2;
+
+/// Decides what to do now.
+///
+/// Pure and idempotent: with the same arguments it returns the same decision, and once its effects are
+/// observed and nothing else has changed, it asks for none.
+pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> Decision {
+    let mut turn = Turn {
+        plan,
+        seen,
+        now,
+        state: state.clone(),
+        transitions: Vec::new(),
+        verdicts: Vec::new(),
+        ended_actions: Vec::new(),
+    };
+    turn.follow_evidence();
+    turn.heed_actions();
+    turn.follow_spec();
+    turn.advance();
+    let effects = turn.effects();
+    let wake_at = turn.wake_at();
+    let report = turn.report();
+    Decision { state: turn.state, effects, wake_at, report }
+}
+
+/// One decision in the making.
+struct Turn<'a> {
+    plan: &'a Plan,
+    seen: &'a Observed,
+    now: Timestamp,
+    state: State,
+    transitions: Vec<Transition>,
+    verdicts: Vec<Verdict>,
+    ended_actions: Vec<Effect>,
+}
+
+impl Turn<'_> {
+    /// Notes what happened, for the event, the record and the status.
+    fn note(&mut self, reason: &str, message: impl Into<String>) {
+        let weight = self.state.attempt.as_ref().map_or(0, |a| a.weight);
+        let transition =
+            Transition { at: self.now, reason: reason.to_owned(), message: message.into(), weight };
+        if let Some(attempt) = &mut self.state.attempt {
+            remember(&mut attempt.transitions, transition.clone());
+        }
+        self.transitions.push(transition);
+    }
+
+    fn attempt(&self) -> Option<&Attempt> {
+        self.state.attempt.as_ref()
+    }
+
+    /// When to decide again if nothing happens before.
+    fn wake_at(&self) -> Option<Timestamp> {
+        let mut times = Vec::new();
+        if let Some(attempt) = self.attempt() {
+            times.extend(attempt.deadline);
+            times.extend(self.dwell_until());
+            times.extend(self.bake_until());
+            times.extend(due::next_measurement(self.plan, attempt, self.now));
+        }
+        times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
+        // A time that has passed has been acted upon in this turn, or waits for something observed.
+        times.into_iter().filter(|t| *t > self.now).min()
+    }
+}
+
+/// Keeps the transitions bounded: the first half tells how it began, the newest how it went on.
+fn remember(transitions: &mut Vec<Transition>, transition: Transition) {
+    if transitions.len() >= MAX_TRANSITIONS {
+        transitions.remove(MAX_TRANSITIONS / 2);
+    }
+    transitions.push(transition);
+}
+
+/// A time later, without overflow: time stands still at the end of the calendar.
+fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
+    at.checked_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+/// What an attempt leaves behind.
+fn ended(attempt: Attempt, stable: Option<crate::plan::Revision>, now: Timestamp, end: attempt::End) -> Ended {
+    Ended {
+        revision: attempt.revision,
+        number: attempt.number,
+        outcome: end.outcome,
+        reason: end.reason,
+        message: end.message,
+        started_at: attempt.started_at,
+        ended_at: now,
+        stable,
+        max_weight: attempt.max_weight,
+        evidence: attempt.evidence,
+        transitions: attempt.transitions,
+    }
+}

@@ -1,0 +1,260 @@
+//! What the user sees: phase, sentence, conditions.
+
+use super::Turn;
+use super::evidence::views;
+use crate::decision::{ConditionView, Phase, Report};
+use crate::observed::{ProblemKind, TroubleKind};
+use crate::plan::{Revision, Step};
+use crate::state::{Attempt, Outcome, Stage};
+
+impl Turn<'_> {
+    pub(super) fn report(&self) -> Report {
+        let (phase, message) = self.place();
+        Report {
+            conditions: self.conditions(phase, &message),
+            phase,
+            message,
+            transitions: self.transitions.clone(),
+            verdicts: self.verdicts.clone(),
+            slos: self.slo_reports(),
+        }
+    }
+
+    /// The phase, and where it is in one sentence.
+    fn place(&self) -> (Phase, String) {
+        if self.plan.deleting {
+            return (Phase::Progressing, "the service is being deleted".to_owned());
+        }
+        if let Some(attempt) = self.attempt() {
+            return self.place_of(attempt);
+        }
+        let spec = self.seen.problem(ProblemKind::Spec);
+        let Some(stable) = &self.state.stable else {
+            return match (spec, &self.state.last) {
+                (Some(problem), _) => (Phase::Degraded, problem.message.clone()),
+                (None, Some(last)) => {
+                    (Phase::Degraded, format!("the first revision {} does not serve: {}", last.revision, last.message))
+                }
+                (None, None) => (Phase::Initializing, "waiting for the first revision".to_owned()),
+            };
+        };
+        let ready = self.seen.ready(stable);
+        let wanted = self.plan.replicas;
+        if wanted > 0 && ready == 0 {
+            let why = self.trouble(stable).map_or_else(String::new, |t| format!(": {t}"));
+            return (Phase::Degraded, format!("no pod of stable revision {stable} is ready{why}"));
+        }
+        if let Some(problem) = spec {
+            return (Phase::Degraded, format!("{}; stable revision {stable} keeps serving", problem.message));
+        }
+        if let Some(refused) = self.state.refused.as_ref().filter(|r| self.plan.revision.as_ref() == Some(r)) {
+            let why = self.state.last.as_ref().filter(|l| l.revision == *refused).map_or("", |l| l.message.as_str());
+            return (Phase::RolledBack, format!("revision {refused} was taken back: {why}; stable revision {stable} serves"));
+        }
+        if self.plan.revision.as_ref().is_some_and(|r| r != stable) && wanted == 0 {
+            let message = "scaled to zero: the new revision waits until replicas is above 0".to_owned();
+            return (Phase::Progressing, message);
+        }
+        if let Some(problem) = self.first_blocking_problem() {
+            return (Phase::Degraded, problem);
+        }
+        if ready < wanted {
+            return (Phase::Progressing, format!("{ready} of {wanted} pods of stable revision {stable} are ready"));
+        }
+        if !self.route_is_as_wanted() {
+            let why = self.seen.problem(ProblemKind::RouteStatus).map_or("the router has not acknowledged the route yet", |p| p.message.as_str());
+            return (Phase::Progressing, why.to_owned());
+        }
+        (Phase::Healthy, format!("revision {stable} serves all users with {ready} pods"))
+    }
+
+    fn place_of(&self, attempt: &Attempt) -> (Phase, String) {
+        let revision = &attempt.revision;
+        let at = format!("revision {revision} at {} %", attempt.weight);
+        match &attempt.stage {
+            Stage::Deploying => {
+                let ready = self.seen.ready(revision);
+                let why = self.trouble(revision).map_or_else(String::new, |t| format!(": {t}"));
+                let route = self.seen.problem(ProblemKind::Route).or_else(|| self.seen.problem(ProblemKind::RouteStatus));
+                let message = match route {
+                    Some(problem) if ready >= self.plan.replicas => problem.message.clone(),
+                    _ => format!("{ready} of {} pods of the first revision {revision} are ready{why}", self.plan.replicas),
+                };
+                (Phase::Initializing, message)
+            }
+            Stage::Stepping => (Phase::Progressing, format!("{at}: {}", self.step_text(attempt))),
+            Stage::Promoting => {
+                let what = self.promotion_wait(attempt).map_or_else(|| "promoting".to_owned(), |w| w.text().to_owned());
+                (Phase::Progressing, format!("{at}, steps done: {what}"))
+            }
+            Stage::Baking { until } => {
+                (Phase::Progressing, format!("{at}: bakes until {until:.0}, the old revision at full strength"))
+            }
+            Stage::Settling => (Phase::Progressing, format!("{at}: the route's names return to their places")),
+            Stage::Held => {
+                let last = attempt.transitions.iter().rev().find(|t| t.reason == "Inconclusive");
+                (Phase::Paused, format!("revision {revision} has no traffic: {}", last.map_or("", |t| t.message.as_str())))
+            }
+            Stage::Withdrawing { message, .. } => {
+                (Phase::RollingBack, format!("users go back to stable: {message}"))
+            }
+        }
+    }
+
+    fn step_text(&self, attempt: &Attempt) -> String {
+        let place = format!("step {} of {}", attempt.step + 1, attempt.steps.len());
+        match attempt.steps.get(attempt.step as usize) {
+            Some(Step::Dwell(seconds)) => {
+                let requests: f64 = views(attempt, &self.plan.slos).first().map_or(0.0, |v| v.evidence.canary().total());
+                format!("{place}, dwells {seconds} s; {requests:.0} requests so far")
+            }
+            Some(Step::SetWeight(weight)) => {
+                let wait = self.step_wait(attempt, *weight).map_or_else(String::new, |w| format!(": {}", w.text()));
+                format!("{place}, to {weight} %{wait}")
+            }
+            None => place,
+        }
+    }
+
+    fn trouble(&self, revision: &Revision) -> Option<&str> {
+        self.seen.revisions.get(revision)?.trouble.as_ref().map(|t| t.message.as_str())
+    }
+
+    /// A problem that keeps the service from its wanted form while nothing moves.
+    fn first_blocking_problem(&self) -> Option<String> {
+        [ProblemKind::Route, ProblemKind::Apply]
+            .into_iter()
+            .find_map(|kind| self.seen.problem(kind))
+            .map(|problem| problem.message.clone())
+    }
+
+    fn slo_reports(&self) -> Vec<crate::decision::SloReport> {
+        if let Some(attempt) = self.attempt() {
+            return self
+                .plan
+                .slos
+                .iter()
+                .filter_map(|slo| {
+                    let entry = attempt.evidence.iter().find(|e| e.name == slo.name)?;
+                    Some(self.slo_report(attempt, slo, entry))
+                })
+                .collect();
+        }
+        Vec::new()
+    }
+
+    /// The full set of conditions, in a fixed order.
+    fn conditions(&self, phase: Phase, message: &str) -> Vec<ConditionView> {
+        let mut conditions = self.kstatus(phase, message);
+        conditions.push(self.about("SpecValid", "Valid", "the spec is valid", &[ProblemKind::Spec]));
+        conditions.push(self.about(
+            "RouteReady",
+            "Acknowledged",
+            "the route carries the wanted weights",
+            &[ProblemKind::Route, ProblemKind::RouteStatus],
+        ));
+        conditions.push(self.about(
+            "MetricsAvailable",
+            "Readable",
+            "no reading of the metrics has failed",
+            &[ProblemKind::Metrics],
+        ));
+        conditions.push(self.about("Applied", "Applied", "the API server took every write", &[ProblemKind::Apply]));
+        conditions.push(self.canary_ready());
+        conditions
+    }
+
+    /// `Ready`, `Reconciling` and `Stalled`, as kstatus reads them.
+    fn kstatus(&self, phase: Phase, message: &str) -> Vec<ConditionView> {
+        let moving = matches!(phase, Phase::Initializing | Phase::Progressing | Phase::RollingBack);
+        let stalled = matches!(phase, Phase::RolledBack | Phase::Degraded);
+        let reason = match (phase, &self.state.last) {
+            (Phase::RolledBack, Some(last)) => last.reason.clone(),
+            (Phase::Degraded, _) => self.degraded_reason(),
+            _ => format!("{phase:?}"),
+        };
+        let view = |kind, status, fault| ConditionView {
+            kind,
+            status,
+            reason: reason.clone(),
+            message: message.to_owned(),
+            fault,
+        };
+        vec![
+            // A pause for a person is no reason to let a delivery tool wait for days: stable serves.
+            view("Ready", matches!(phase, Phase::Healthy | Phase::Paused), false),
+            view("Reconciling", moving, false),
+            view("Stalled", stalled, stalled),
+            view("Paused", phase == Phase::Paused, phase == Phase::Paused),
+        ]
+    }
+
+    fn degraded_reason(&self) -> String {
+        self.seen
+            .problems
+            .iter()
+            .find(|p| !matches!(p.kind, ProblemKind::Metrics | ProblemKind::RouteStatus))
+            .map_or_else(|| "StableUnavailable".to_owned(), |p| p.reason.clone())
+    }
+
+    /// A condition that is true unless there is a problem of one of the kinds.
+    fn about(
+        &self,
+        kind: &'static str,
+        good_reason: &str,
+        good_message: &str,
+        kinds: &[ProblemKind],
+    ) -> ConditionView {
+        match kinds.iter().find_map(|k| self.seen.problem(*k)) {
+            Some(problem) => ConditionView {
+                kind,
+                status: false,
+                reason: problem.reason.clone(),
+                message: problem.message.clone(),
+                fault: true,
+            },
+            None => ConditionView {
+                kind,
+                status: true,
+                reason: good_reason.to_owned(),
+                message: good_message.to_owned(),
+                fault: false,
+            },
+        }
+    }
+
+    fn canary_ready(&self) -> ConditionView {
+        let view = |status, reason: &str, message: String, fault| ConditionView {
+            kind: "CanaryReady",
+            status,
+            reason: reason.to_owned(),
+            message,
+            fault,
+        };
+        let Some(attempt) = self.attempt() else {
+            return match &self.state.last {
+                Some(last) if last.outcome != Outcome::Promoted => {
+                    view(true, "NoCanary", format!("no attempt is under way; the last one ended {:?}", last.outcome), false)
+                }
+                _ => view(true, "NoCanary", "no attempt is under way".to_owned(), false),
+            };
+        };
+        let trouble = self.seen.revisions.get(&attempt.revision).and_then(|v| v.trouble.as_ref());
+        if let Some(trouble) = trouble {
+            let reason = match trouble.kind {
+                TroubleKind::CreateFailed => "PodCreationFailed",
+                TroubleKind::Unschedulable => "Unschedulable",
+                TroubleKind::ImagePull => "ImagePullFailed",
+                TroubleKind::BadContainer => "CannotStart",
+                TroubleKind::CrashLoop => "Crashing",
+            };
+            return view(false, reason, trouble.message.clone(), true);
+        }
+        let ready = self.seen.ready(&attempt.revision);
+        let wanted = self.seen.revisions.get(&attempt.revision).map_or(0, |v| v.wanted);
+        if ready < wanted {
+            return view(false, "PodsNotReady", format!("{ready} of {wanted} pods are ready"), false);
+        }
+        view(true, "PodsReady", format!("{ready} pods are ready"), false)
+    }
+}

@@ -1,0 +1,216 @@
+//! The invariants of the architecture under random events, crashes between effects included.
+
+use proptest::prelude::*;
+
+use super::world::{World, plan};
+use crate::decision::{Effect, Phase};
+use crate::observed::{Action, Backend, Slot, Trouble, TroubleKind};
+use crate::plan::{Revision, RouteMode};
+use crate::rollout::decide;
+use crate::state::Stage;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Live(u8),
+    Spec(u8),
+    Invalid,
+    Replicas(u8),
+    Bad(u8, u8),
+    Break(u8, TroubleKind, u8),
+    Mend(u8),
+    LosePod(u8),
+    Blind(bool),
+    Deaf(bool),
+    Promote,
+    Abort,
+    /// The operator crashes after so many effects of its next decision.
+    Crash(u8),
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let kind = prop_oneof![
+        Just(TroubleKind::CrashLoop),
+        Just(TroubleKind::ImagePull),
+        Just(TroubleKind::Unschedulable),
+        Just(TroubleKind::BadContainer)
+    ];
+    prop_oneof![
+        12 => (1..40u8).prop_map(Event::Live),
+        3 => (1..5u8).prop_map(Event::Spec),
+        1 => Just(Event::Invalid),
+        1 => (0..9u8).prop_map(Event::Replicas),
+        2 => (1..5u8, 0..100u8).prop_map(|(r, p)| Event::Bad(r, p)),
+        1 => (1..5u8, kind, 0..5u8).prop_map(|(r, k, n)| Event::Break(r, k, n)),
+        2 => (1..5u8).prop_map(Event::Mend),
+        1 => (1..5u8).prop_map(Event::LosePod),
+        1 => any::<bool>().prop_map(Event::Blind),
+        1 => any::<bool>().prop_map(Event::Deaf),
+        1 => Just(Event::Promote),
+        1 => Just(Event::Abort),
+        4 => (0..4u8).prop_map(Event::Crash),
+    ]
+}
+
+fn name(n: u8) -> Revision {
+    Revision(format!("v{n}"))
+}
+
+fn happen(world: &mut World, event: &Event, serial: usize) {
+    match event {
+        Event::Live(seconds) => {
+            for _ in 0..*seconds {
+                world.live(1);
+                checked_turn(world, usize::MAX);
+            }
+        }
+        Event::Spec(n) => world.plan.revision = Some(name(*n)),
+        Event::Invalid => world.plan.revision = None,
+        Event::Replicas(n) => world.plan.replicas = u32::from(*n),
+        Event::Bad(n, percent) => {
+            world.bad.insert(name(*n), f64::from(*percent) / 100.0);
+        }
+        Event::Break(n, kind, restarts) => {
+            let trouble = Trouble { kind: *kind, message: "broken".into(), restarts: u32::from(*restarts) };
+            if let Some(set) = world.sets.get_mut(&name(*n)) {
+                set.broken = Some(trouble);
+            }
+        }
+        Event::Mend(n) => {
+            if let Some(set) = world.sets.get_mut(&name(*n)) {
+                set.broken = None;
+            }
+        }
+        Event::LosePod(n) => {
+            if let Some(set) = world.sets.get_mut(&name(*n)) {
+                set.ready = set.ready.saturating_sub(1);
+            }
+        }
+        Event::Blind(blind) => world.blind = *blind,
+        Event::Deaf(deaf) => world.deaf = *deaf,
+        Event::Promote => world.act(&format!("p{serial}"), Action::Promote),
+        Event::Abort => world.act(&format!("a{serial}"), Action::Abort),
+        Event::Crash(after) => checked_turn(world, usize::from(*after)),
+    }
+}
+
+/// One decision with every invariant checked on it.
+fn checked_turn(world: &mut World, limit: usize) {
+    let before = world.clone();
+    let seen = world.observe();
+    // `observe` counted requests: the decision must see the same counts, so it is made here.
+    let decision = decide(&world.plan, &world.state, &seen, world.now);
+    world.clone_from(&before);
+    let again = world.turn(limit);
+    assert_eq!(decision, again, "decide is a function of its arguments");
+
+    for effect in &decision.effects {
+        match effect {
+            Effect::SetWeights(weights) => check_weights(&before, &decision.state, weights),
+            Effect::Scale { revision, replicas, .. } => check_scale(&before, revision, *replicas),
+            Effect::Select { slot, revision } => check_select(&before, *slot, revision),
+            _ => {}
+        }
+    }
+    if let (Some(old), Some(new)) = (&before.state.attempt, &decision.state.attempt)
+        && (old.number, &old.revision) == (new.number, &new.revision)
+    {
+        let progresses = !matches!(new.stage, Stage::Withdrawing { .. } | Stage::Held | Stage::Settling);
+        assert!(!progresses || new.weight >= old.weight, "a weight only grows during progress");
+    }
+    if before.state.stable.is_some() {
+        let promoted = decision.report.transitions.iter().any(|t| t.reason == "Promoted");
+        assert!(promoted || decision.state.stable == before.state.stable, "stable changes by promotion only");
+    }
+    let json = serde_json::to_string(&decision.state).unwrap();
+    assert_eq!(serde_json::from_str::<crate::state::State>(&json).unwrap(), decision.state);
+    assert!(json.len() < 40_000, "the state is bounded: {}", json.len());
+}
+
+fn backed_by(world: &World, backend: &Backend) -> Option<Revision> {
+    match backend {
+        Backend::Revision(r) => Some(r.clone()),
+        Backend::Slot(slot) => world.selected.get(slot).cloned(),
+    }
+}
+
+fn check_weights(world: &World, state: &crate::state::State, weights: &crate::observed::Weights) {
+    assert_eq!(weights.values().map(|w| u32::from(*w)).sum::<u32>(), 100, "{weights:?}");
+    let ready = |b: &Backend| backed_by(world, b).map_or(0, |r| world.endpoints(&r));
+    let someone_serves = weights.keys().any(|b| ready(b) > 0);
+    for (backend, weight) in weights {
+        assert!(*weight == 0 || ready(backend) > 0 || !someone_serves, "{backend:?} has {weight} % and no endpoint: {weights:?}");
+    }
+    if let (Some(attempt), Some(stable)) = (&state.attempt, &state.stable)
+        && world.endpoints(stable) > 0
+        && !matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Held | Stage::Settling)
+    {
+        let share = weights.get(&Backend::Revision(attempt.revision.clone())).copied().unwrap_or(0);
+        assert!(share <= world.plan.weight_for(world.endpoints(&attempt.revision)), "more than its pods can carry");
+    }
+}
+
+fn check_scale(world: &World, revision: &Revision, replicas: u32) {
+    let set = &world.sets[revision];
+    if replicas < set.wanted && replicas < world.plan.replicas {
+        let weighted = world.weights.iter().any(|(b, w)| *w > 0 && backed_by(world, b).as_ref() == Some(revision));
+        assert!(!weighted, "{revision} is scaled down while the route gives it traffic");
+        assert!(world.acknowledged || !world.route_exists, "{revision} is scaled down before the router has acknowledged");
+    }
+}
+
+fn check_select(world: &World, slot: Slot, revision: &Revision) {
+    let weight = world.weights.get(&Backend::Slot(slot)).copied().unwrap_or(0);
+    let serving = world.selected.get(&slot).map_or(0, |r| world.sets.get(r).map_or(0, |s| s.ready));
+    let next = world.sets.get(revision).map_or(0, |s| s.ready);
+    assert!(weight == 0 || serving == 0 || next > 0, "{slot:?} leaves pods that serve for none");
+}
+
+/// Once the faults stop, everything comes to rest at an end that is allowed.
+fn settles(world: &mut World) {
+    world.blind = false;
+    world.deaf = false;
+    world.bad.clear();
+    world.sets.values_mut().for_each(|s| s.broken = None);
+    world.plan.replicas = world.plan.replicas.max(1);
+    if world.plan.revision.is_none() {
+        world.plan.revision = Some(name(1));
+    }
+    for _ in 0..2000 {
+        world.live(1);
+        checked_turn(world, usize::MAX);
+    }
+    assert!(
+        matches!(world.phase(), Phase::Healthy | Phase::RolledBack | Phase::Paused),
+        "it never came to rest: {:?}",
+        world.last.as_ref().map(|d| &d.report)
+    );
+    let decision = world.turn(usize::MAX);
+    assert_eq!(decision.effects, vec![], "at rest nothing is written");
+}
+
+fn story(route: RouteMode, events: &[Event]) {
+    let mut world = World::new(plan("v1"));
+    world.plan.route = route;
+    if route == RouteMode::Adopted {
+        world.route_exists = true;
+        world.weights = [(Backend::Slot(Slot::Stable), 100), (Backend::Slot(Slot::Canary), 0)].into();
+    }
+    for (serial, event) in events.iter().enumerate() {
+        happen(&mut world, event, serial);
+    }
+    settles(&mut world);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn an_owned_route_keeps_the_invariants(events in prop::collection::vec(event(), 1..40)) {
+        story(RouteMode::Owned, &events);
+    }
+
+    #[test]
+    fn a_users_route_keeps_the_invariants(events in prop::collection::vec(event(), 1..40)) {
+        story(RouteMode::Adopted, &events);
+    }
+}

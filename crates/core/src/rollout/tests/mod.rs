@@ -1,0 +1,5 @@
+//! The state machine in a small world of its own: scenarios, and invariants under random events.
+
+mod invariants;
+mod scenarios;
+mod world;

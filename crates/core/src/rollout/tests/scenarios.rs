@@ -1,0 +1,349 @@
+//! Given, when, then: each way that a rollout can go has a defined end.
+
+use jiff::SignedDuration;
+
+use super::world::{World, plan};
+use crate::decision::{Effect, Phase};
+use crate::observed::{Action, Slot, Trouble, TroubleKind};
+use crate::plan::{OnInconclusive, Revision, RouteMode};
+use crate::state::Outcome;
+
+fn revision(name: &str) -> Revision {
+    name.into()
+}
+
+fn outcome(world: &World) -> (String, Outcome, String) {
+    let last = world.state.last.clone().expect("an attempt has ended");
+    (last.revision.0, last.outcome, last.reason)
+}
+
+fn broken(kind: TroubleKind, restarts: u32) -> Trouble {
+    Trouble { kind, message: "pod v2-abcde, container app: it is broken".into(), restarts }
+}
+
+#[test]
+fn a_first_deployment_serves_all_users_once_its_pods_are_ready() {
+    let mut world = World::new(plan("v1"));
+    world.run(2);
+    assert_eq!(world.phase(), Phase::Initializing);
+    assert!(world.weights.is_empty(), "no route before there is somebody to answer");
+    world.run(20);
+    assert_eq!(world.phase(), Phase::Healthy);
+    assert_eq!(world.state.stable, Some(revision("v1")));
+    assert_eq!(world.weight("v1"), 100);
+    assert_eq!(world.selected.get(&Slot::InCluster), Some(&revision("v1")));
+}
+
+#[test]
+fn a_steady_service_asks_for_nothing() {
+    let mut world = World::with_stable();
+    world.live(3600);
+    let decision = world.turn(usize::MAX);
+    assert_eq!(decision.effects, vec![]);
+    assert_eq!(decision.wake_at, None);
+    assert!(decision.report.transitions.is_empty());
+}
+
+#[test]
+fn a_good_revision_is_promoted_and_is_the_replica_set_that_was_tested() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(5);
+    let tested = world.sets[&revision("v2")].created_at;
+    assert!(world.run_until(Phase::Healthy, 200), "{:?}", world.last);
+    assert_eq!(outcome(&world), ("v2".into(), Outcome::Promoted, "Promoted".into()));
+    assert_eq!(world.state.stable, Some(revision("v2")));
+    assert_eq!(world.sets[&revision("v2")].created_at, tested);
+    assert_eq!((world.weight("v2"), world.weight("v1")), (100, 0));
+    world.run(30);
+    assert_eq!(world.sets[&revision("v1")].wanted, 0);
+    assert_eq!(world.selected.get(&Slot::InCluster), Some(&revision("v2")));
+}
+
+#[test]
+fn a_bad_revision_is_taken_back_in_seconds_and_stays_refused() {
+    let mut world = World::with_stable();
+    world.bad.insert(revision("v3"), 0.1);
+    world.update("v3");
+    while world.weight("v3") == 0 {
+        world.run(1);
+    }
+    let mut exposed = 0;
+    while world.weight("v3") > 0 {
+        world.run(1);
+        exposed += 1;
+    }
+    assert!(exposed <= 25, "exposed for {exposed} s");
+    assert!(world.run_until(Phase::RolledBack, 10));
+    assert_eq!(outcome(&world), ("v3".into(), Outcome::RolledBack, "HarmShown".into()));
+    world.run(600);
+    assert_eq!(world.phase(), Phase::RolledBack, "a re-sync of the same spec starts nothing");
+    assert_eq!(world.sets[&revision("v3")].wanted, 0);
+    world.update("v1");
+    world.run(5);
+    assert_eq!(world.phase(), Phase::Healthy);
+    world.bad.clear();
+    world.update("v3");
+    world.run(3);
+    assert_eq!(world.state.attempt.as_ref().map(|a| a.number), Some(2), "asked for anew, it is a new attempt");
+}
+
+#[test]
+fn a_spec_that_goes_back_to_stable_ends_the_attempt() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(20);
+    assert!(world.weight("v2") > 0);
+    world.update("v1");
+    assert!(world.run_until(Phase::Healthy, 20));
+    assert_eq!(outcome(&world), ("v2".into(), Outcome::Aborted, "SpecReverted".into()));
+    assert_eq!(world.weight("v1"), 100);
+}
+
+#[test]
+fn a_superseded_attempt_gives_way_to_the_next_one() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(20);
+    world.update("v3");
+    world.run(3);
+    assert_eq!(outcome(&world), ("v2".into(), Outcome::Superseded, "Superseded".into()));
+    assert_eq!(world.weight("v2"), 0);
+    assert!(world.run_until(Phase::Healthy, 200));
+    assert_eq!(world.state.stable, Some(revision("v3")));
+}
+
+#[test]
+fn a_crash_looping_canary_is_taken_back_without_a_request_being_lost_to_it() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(2);
+    world.sets.get_mut(&revision("v2")).unwrap().broken = Some(broken(TroubleKind::CrashLoop, 3));
+    assert!(world.run_until(Phase::RolledBack, 10));
+    assert_eq!(outcome(&world), ("v2".into(), Outcome::RolledBack, "CanaryCrashLooping".into()));
+    assert_eq!(world.state.last.as_ref().unwrap().max_weight, 0);
+}
+
+#[test]
+fn an_image_that_cannot_be_pulled_is_said_at_once_and_taken_back_at_the_deadline() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(2);
+    world.sets.get_mut(&revision("v2")).unwrap().broken = Some(broken(TroubleKind::ImagePull, 0));
+    world.run(1);
+    let conditions = world.last.as_ref().unwrap().report.conditions.clone();
+    let canary = conditions.iter().find(|c| c.kind == "CanaryReady").unwrap();
+    assert_eq!((canary.status, canary.reason.as_str()), (false, "ImagePullFailed"));
+    assert_eq!(world.phase(), Phase::Progressing);
+    assert!(world.run_until(Phase::RolledBack, 190));
+    assert_eq!(outcome(&world).2, "ProgressDeadlineExceeded");
+}
+
+#[test]
+fn a_canary_that_loses_its_pods_under_traffic_loses_the_traffic_too() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    while world.weight("v2") == 0 {
+        world.run(1);
+    }
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = Some(broken(TroubleKind::CrashLoop, 1));
+    set.ready = 0;
+    world.run(1);
+    assert_eq!(world.weight("v2"), 0);
+    world.sets.get_mut(&revision("v2")).unwrap().broken.as_mut().unwrap().restarts = 2;
+    assert!(world.run_until(Phase::RolledBack, 10));
+}
+
+#[test]
+fn scaling_while_idle_follows_the_spec() {
+    let mut world = World::with_stable();
+    world.plan.replicas = 6;
+    world.run(20);
+    assert_eq!(world.sets[&revision("v1")].ready, 6);
+    world.plan.replicas = 2;
+    world.run(2);
+    assert_eq!((world.sets[&revision("v1")].wanted, world.phase()), (2, Phase::Healthy));
+    assert!(world.state.last.as_ref().unwrap().number == 1, "scaling is no rollout");
+}
+
+#[test]
+fn scaling_while_rolling_out_grows_at_once_and_shrinks_afterwards() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(15);
+    world.plan.replicas = 8;
+    world.run(1);
+    assert_eq!(world.sets[&revision("v1")].wanted, 8);
+    world.plan.replicas = 2;
+    world.run(1);
+    assert_eq!(world.sets[&revision("v1")].wanted, 8, "stable keeps its strength while it may be needed");
+    assert!(world.run_until(Phase::Healthy, 300));
+    assert_eq!(world.sets[&revision("v2")].wanted, 2);
+}
+
+#[test]
+fn missing_data_is_no_success_and_a_person_may_go_on_or_back() {
+    let mut world = World::with_stable();
+    world.rps = 0.0;
+    world.update("v2");
+    assert!(world.run_until(Phase::Paused, 400));
+    assert_eq!(world.weight("v2"), 0);
+    assert_eq!(world.sets[&revision("v2")].wanted, 1, "its pods are kept");
+    world.run(5000);
+    assert_eq!(world.phase(), Phase::Paused);
+    world.act("promote", Action::Promote);
+    world.run(10);
+    assert_eq!(world.weight("v2"), 50, "the person answers for this step only");
+    world.act("abort", Action::Abort);
+    world.run(5);
+    assert_eq!(world.ended_actions, [("promote".to_owned(), true), ("abort".to_owned(), true)]);
+    assert_eq!(outcome(&world).1, Outcome::Aborted);
+    assert_eq!(world.phase(), Phase::RolledBack);
+}
+
+#[test]
+fn an_unreachable_prometheus_keeps_users_on_stable() {
+    let mut world = World::with_stable();
+    world.blind = true;
+    world.update("v2");
+    world.run(60);
+    assert_eq!(world.weight("v2"), 0);
+    let report = &world.last.as_ref().unwrap().report;
+    assert!(report.conditions.iter().any(|c| c.kind == "MetricsAvailable" && !c.status && c.fault));
+    world.blind = false;
+    assert!(world.run_until(Phase::Healthy, 300), "nothing is lost once it answers again");
+}
+
+#[test]
+fn a_bake_is_not_over_before_its_metrics_were_read() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    while world.weight("v2") < 100 {
+        world.run(1);
+    }
+    world.blind = true;
+    world.run(120);
+    assert_eq!(world.phase(), Phase::Progressing);
+    world.blind = false;
+    assert!(world.run_until(Phase::Healthy, 60));
+}
+
+#[test]
+fn harm_in_the_bake_goes_back_at_once() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    while world.weight("v2") < 100 {
+        world.run(1);
+    }
+    world.bad.insert(revision("v2"), 0.2);
+    assert!(world.run_until(Phase::RolledBack, 25));
+    assert_eq!(world.weight("v1"), 100);
+    assert_eq!(world.selected.get(&Slot::InCluster), Some(&revision("v1")));
+}
+
+#[test]
+fn an_inconclusive_attempt_follows_the_policy() {
+    let mut world = World::with_stable();
+    world.plan.on_inconclusive = OnInconclusive::Rollback;
+    world.rps = 0.0;
+    world.update("v2");
+    assert!(world.run_until(Phase::RolledBack, 400));
+    assert_eq!(outcome(&world).1, Outcome::Inconclusive);
+}
+
+#[test]
+fn an_invalid_spec_mid_rollout_brings_users_back_to_stable() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(20);
+    world.plan.revision = None;
+    world.run(4);
+    assert_eq!(world.weight("v1"), 100);
+    assert_eq!(outcome(&world).2, "SpecInvalid");
+    world.update("v2");
+    assert!(world.run_until(Phase::Healthy, 200), "corrected, it goes on");
+}
+
+#[test]
+fn a_deleted_service_ends_its_attempt_and_lets_go() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(20);
+    world.plan.deleting = true;
+    world.plan.revision = None;
+    let decision = world.turn(usize::MAX);
+    assert_eq!(decision.effects, vec![Effect::RemoveFinalizer]);
+    assert_eq!(outcome(&world).2, "Deleted");
+}
+
+#[test]
+fn a_stale_action_expires_and_changes_nothing() {
+    let mut world = World::with_stable();
+    world.act("late", Action::Abort);
+    world.run(1);
+    assert_eq!(world.ended_actions, [("late".to_owned(), false)]);
+    assert_eq!(world.phase(), Phase::Healthy);
+}
+
+#[test]
+fn old_revisions_are_kept_up_to_the_limit() {
+    let mut world = World::with_stable();
+    for name in ["v2", "v3", "v4", "v5"] {
+        world.update(name);
+        assert!(world.run_until(Phase::Healthy, 300), "{name}");
+        world.run(30);
+    }
+    let kept: Vec<_> = world.sets.keys().map(|r| r.0.as_str()).collect();
+    assert_eq!(kept, ["v3", "v4", "v5"]);
+}
+
+#[test]
+fn a_users_own_route_ends_as_it_was_with_the_new_revision_behind_stable() {
+    let mut world = World::new(plan("v1"));
+    world.plan.route = RouteMode::Adopted;
+    world.route_exists = true;
+    world.weights = [
+        (crate::observed::Backend::Slot(Slot::Stable), 100),
+        (crate::observed::Backend::Slot(Slot::Canary), 0),
+    ]
+    .into();
+    let idle = world.weights.clone();
+    world.run(30);
+    assert_eq!(world.phase(), Phase::Healthy);
+    world.update("v2");
+    assert!(world.run_until(Phase::Healthy, 300), "{:?}", world.last);
+    world.run(60);
+    assert_eq!(world.weights, idle);
+    for slot in [Slot::InCluster, Slot::Stable, Slot::Canary] {
+        assert_eq!(world.selected.get(&slot), Some(&revision("v2")), "{slot:?}");
+    }
+}
+
+#[test]
+fn a_first_revision_that_fails_is_tried_again_when_its_pods_are_ready() {
+    let mut world = World::new(plan("v1"));
+    world.run(2);
+    world.sets.get_mut(&revision("v1")).unwrap().broken = Some(broken(TroubleKind::ImagePull, 0));
+    world.run(200);
+    assert_eq!(world.phase(), Phase::Degraded);
+    world.sets.get_mut(&revision("v1")).unwrap().broken = None;
+    assert!(world.run_until(Phase::Healthy, 30));
+    assert_eq!(world.state.last.as_ref().unwrap().number, 2);
+}
+
+#[test]
+fn the_deadline_is_a_persisted_time() {
+    let mut world = World::with_stable();
+    world.deaf = true;
+    world.update("v2");
+    world.run(30);
+    let deadline = world.state.attempt.as_ref().unwrap().deadline.expect("it waits for the router");
+    assert!(deadline <= world.now.checked_add(SignedDuration::from_secs(180)).unwrap());
+    let json = serde_json::to_string(&world.state).unwrap();
+    world.state = serde_json::from_str(&json).unwrap();
+    world.run(200);
+    assert_eq!(world.phase(), Phase::RollingBack);
+    world.deaf = false;
+    assert!(world.run_until(Phase::RolledBack, 10));
+}

@@ -1,0 +1,311 @@
+//! A world as small as it can be: ReplicaSets whose pods become ready a while after they are asked for, a
+//! router that acknowledges late, a Prometheus that counts what the weights imply.
+
+use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
+
+use crate::analysis::{Counts, Limits, Objective};
+use crate::decision::{Decision, Effect, Phase};
+use crate::observed::{
+    Action, ActionView, Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Problem, ProblemKind,
+    RevisionView, RouteView, Selection, Slot, Trouble,
+};
+use crate::plan::{OnInconclusive, Plan, Revision, RouteMode, SloPlan, Step};
+use crate::rollout::{decide, measurement_due};
+use crate::state::State;
+
+pub fn plan(revision: &str) -> Plan {
+    let window = SignedDuration::from_hours(30 * 24);
+    Plan {
+        revision: Some(revision.into()),
+        deleting: false,
+        replicas: 4,
+        steps: vec![Step::SetWeight(10), Step::Dwell(20), Step::SetWeight(50), Step::Dwell(20)],
+        bake: SignedDuration::from_secs(20),
+        scale_down_delay: SignedDuration::from_secs(10),
+        abort_scale_down_delay: SignedDuration::from_secs(10),
+        drain: SignedDuration::from_secs(10),
+        progress_deadline: SignedDuration::from_secs(180),
+        revision_history_limit: 2,
+        route: RouteMode::Owned,
+        slos: vec![SloPlan {
+            name: "availability".into(),
+            objective: Objective::parse("99.9", window).unwrap(),
+        }],
+        limits: Limits::default(),
+        on_inconclusive: OnInconclusive::Pause,
+        block: SignedDuration::from_secs(10),
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Set {
+    pub wanted: u32,
+    pub ready: u32,
+    pub attempt: u32,
+    pub service: bool,
+    pub created_at: Option<Timestamp>,
+    /// Pods of it never become ready.
+    pub broken: Option<Trouble>,
+}
+
+#[derive(Clone, Debug)]
+pub struct World {
+    pub now: Timestamp,
+    pub plan: Plan,
+    pub state: State,
+    pub sets: BTreeMap<Revision, Set>,
+    pub weights: BTreeMap<Backend, u8>,
+    pub route_exists: bool,
+    pub acknowledged: bool,
+    pub selected: BTreeMap<Slot, Revision>,
+    pub actions: Vec<ActionView>,
+    pub ended_actions: Vec<(String, bool)>,
+    pub gone: bool,
+    /// Requests per second, for both revisions together.
+    pub rps: f64,
+    /// Share of bad answers by revision.
+    pub bad: BTreeMap<Revision, f64>,
+    /// Prometheus can't be read.
+    pub blind: bool,
+    /// The router acknowledges nothing.
+    pub deaf: bool,
+    /// Every fractional request that was not yet counted, by revision: (total, bad).
+    rest: BTreeMap<Revision, (f64, f64)>,
+    pub last: Option<Decision>,
+    pub phases: Vec<Phase>,
+}
+
+impl World {
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            now: Timestamp::from_second(1_800_000_000).unwrap(),
+            plan,
+            state: State::default(),
+            sets: BTreeMap::new(),
+            weights: BTreeMap::new(),
+            route_exists: false,
+            acknowledged: false,
+            selected: BTreeMap::new(),
+            actions: Vec::new(),
+            ended_actions: Vec::new(),
+            gone: false,
+            rps: 40.0,
+            bad: BTreeMap::new(),
+            blind: false,
+            deaf: false,
+            rest: BTreeMap::new(),
+            last: None,
+            phases: Vec::new(),
+        }
+    }
+
+    /// A world in which `v1` is stable.
+    pub fn with_stable() -> Self {
+        let mut world = Self::new(plan("v1"));
+        world.run(60);
+        assert_eq!(world.phase(), Phase::Healthy);
+        world
+    }
+
+    pub fn update(&mut self, revision: &str) {
+        self.plan.revision = Some(revision.into());
+    }
+
+    pub fn act(&mut self, uid: &str, action: Action) {
+        self.actions.push(ActionView {
+            uid: uid.into(),
+            name: uid.into(),
+            action,
+            revision: None,
+            attempt: None,
+            reason: String::new(),
+            requested_by: "oncall".into(),
+        });
+    }
+
+    pub fn phase(&self) -> Phase {
+        self.last.as_ref().map_or(Phase::Initializing, |d| d.report.phase)
+    }
+
+    pub fn weight(&self, revision: &str) -> u8 {
+        self.weights.get(&Backend::Revision(revision.into())).copied().unwrap_or(0)
+    }
+
+    pub fn endpoints(&self, revision: &Revision) -> u32 {
+        self.sets.get(revision).map_or(0, |s| if s.service { s.ready } else { 0 })
+    }
+
+    pub fn observe(&mut self) -> Observed {
+        let revisions = self
+            .sets
+            .iter()
+            .map(|(revision, set)| {
+                let view = RevisionView {
+                    wanted: set.wanted,
+                    pods: set.wanted,
+                    ready: set.ready,
+                    endpoints: self.endpoints(revision),
+                    has_service: set.service,
+                    created_at: set.created_at,
+                    attempt: set.attempt,
+                    trouble: set.broken.clone().filter(|_| set.wanted > 0),
+                };
+                (revision.clone(), view)
+            })
+            .collect();
+        let selected = self
+            .selected
+            .iter()
+            .map(|(slot, r)| (*slot, Selection { revision: r.clone(), endpoints: self.sets.get(r).map_or(0, |s| s.ready) }))
+            .collect();
+        let mut problems = Vec::new();
+        if self.blind {
+            problems.push(Problem {
+                kind: ProblemKind::Metrics,
+                reason: "PrometheusUnreachable".into(),
+                message: "Prometheus is unreachable".into(),
+            });
+        }
+        Observed {
+            revisions,
+            route: RouteView { exists: self.route_exists, weights: self.weights.clone(), acknowledged: self.acknowledged },
+            selected,
+            measurement: self.measure(),
+            actions: self.actions.clone(),
+            attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
+            problems,
+        }
+    }
+
+    fn measure(&mut self) -> Option<Measurement> {
+        let due = measurement_due(&self.plan, &self.state, self.now)?;
+        if self.blind {
+            return None;
+        }
+        let canary = self.state.attempt.as_ref().map(|a| a.revision.clone())?;
+        let stable = self.state.stable.clone()?;
+        let share = f64::from(
+            self.weights
+                .iter()
+                .filter(|(b, _)| **b == Backend::Slot(Slot::Canary) || **b == Backend::Revision(canary.clone()))
+                .map(|(_, w)| *w)
+                .sum::<u8>(),
+        ) / 100.0;
+        let slos = self.plan.slos.len();
+        let blocks = due
+            .edges
+            .windows(2)
+            .map(|edge| {
+                let seconds = edge[1].duration_since(edge[0]).as_secs_f64();
+                let canary = self.count(&canary, self.rps * share * seconds);
+                let stable = self.count(&stable, self.rps * (1.0 - share) * seconds);
+                MeasuredBlock { start: edge[0], end: edge[1], slos: vec![Some(BlockCounts { canary, stable }); slos] }
+            })
+            .collect();
+        let history = if due.want_history {
+            vec![Some(History { rate: self.rps, budget_remaining: Some(0.9) }); slos]
+        } else {
+            Vec::new()
+        };
+        Some(Measurement { blocks, history })
+    }
+
+    /// Whole requests; the rest waits for the next block.
+    fn count(&mut self, revision: &Revision, requests: f64) -> Counts {
+        let bad = self.bad.get(revision).copied().unwrap_or(0.0);
+        let rest = self.rest.entry(revision.clone()).or_default();
+        rest.0 += requests;
+        rest.1 += requests * bad;
+        let (total, failed) = (rest.0.floor(), rest.1.floor());
+        rest.0 -= total;
+        rest.1 -= failed;
+        Counts::new(total, failed).unwrap()
+    }
+
+    /// One decision; the first `limit` effects are carried out, as if the operator crashed after them.
+    pub fn turn(&mut self, limit: usize) -> Decision {
+        let seen = self.observe();
+        let decision = decide(&self.plan, &self.state, &seen, self.now);
+        self.state = decision.state.clone();
+        for effect in decision.effects.iter().take(limit) {
+            self.apply(effect);
+        }
+        self.last = Some(decision.clone());
+        if self.phases.last() != Some(&decision.report.phase) {
+            self.phases.push(decision.report.phase);
+        }
+        decision
+    }
+
+    /// Lives for so many seconds, a decision in each.
+    pub fn run(&mut self, seconds: u32) {
+        for _ in 0..seconds {
+            self.live(1);
+            self.turn(usize::MAX);
+        }
+    }
+
+    /// Lives until a phase is reached, for at most so many seconds; says whether it was.
+    pub fn run_until(&mut self, phase: Phase, seconds: u32) -> bool {
+        (0..seconds).any(|_| {
+            self.run(1);
+            self.phase() == phase
+        })
+    }
+
+    /// Time passes: pods become ready, the router acknowledges.
+    pub fn live(&mut self, seconds: i64) {
+        self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        for set in self.sets.values_mut() {
+            if set.broken.is_some() || set.ready > set.wanted {
+                set.ready = set.ready.min(set.wanted);
+                if set.broken.is_some() {
+                    set.ready = 0;
+                }
+            } else if set.ready < set.wanted {
+                set.ready += 1;
+            }
+        }
+        if self.route_exists && !self.deaf {
+            self.acknowledged = true;
+        }
+    }
+
+    fn apply(&mut self, effect: &Effect) {
+        match effect {
+            Effect::CreateRevision { revision } => {
+                let set = Set { created_at: Some(self.now), service: true, ..Set::default() };
+                self.sets.entry(revision.clone()).or_insert(set);
+            }
+            Effect::CreateRevisionService { revision } => {
+                if let Some(set) = self.sets.get_mut(revision) {
+                    set.service = true;
+                }
+            }
+            Effect::Scale { revision, replicas, attempt } => {
+                let set = self.sets.get_mut(revision).expect("only what exists is scaled");
+                set.wanted = *replicas;
+                set.ready = set.ready.min(*replicas);
+                set.attempt = attempt.unwrap_or(set.attempt);
+            }
+            Effect::Select { slot, revision } => {
+                self.selected.insert(*slot, revision.clone());
+            }
+            Effect::SetWeights(weights) => {
+                self.weights.clone_from(weights);
+                self.route_exists = true;
+                self.acknowledged = false;
+            }
+            Effect::DeleteRevision { revision } => {
+                self.sets.remove(revision);
+            }
+            Effect::ReleaseRoute => {}
+            Effect::RemoveFinalizer => self.gone = true,
+            Effect::EndAction { name, applied, .. } => {
+                self.actions.retain(|a| a.name != *name);
+                self.ended_actions.push((name.clone(), *applied));
+            }
+        }
+    }
+}

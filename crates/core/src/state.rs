@@ -1,0 +1,268 @@
+//! What decides and must survive a restart. It lives in the status of the PythonService: small and bounded.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::analysis::Evidence;
+use crate::plan::{Revision, Step};
+
+/// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
+pub const MAX_TRANSITIONS: usize = 40;
+/// At most this many handled actions are remembered; older ones are recognised by their attempt.
+pub const MAX_ACTIONS: usize = 16;
+
+/// The whole persisted state of one PythonService.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct State {
+    /// The revision that users are served by; absent until a first one has been deployed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Revision>,
+    /// The attempt under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<Attempt>,
+    /// The last attempt that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<Ended>,
+    /// A revision that was rolled back or aborted; it stays refused until another revision is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Revision>,
+    /// Revisions without traffic whose pods wait for their drain time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retiring: Vec<Retiring>,
+    /// UIDs of the actions that were handled, newest last: none is handled twice.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub actions: Vec<String>,
+}
+
+/// One attempt to bring a revision to all users.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Attempt {
+    /// The revision under test.
+    pub revision: Revision,
+    /// Counts the attempts at this revision, from 1.
+    pub number: u32,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// Where it is.
+    #[schemars(with = "StageForm")]
+    pub stage: Stage,
+    /// When it came there.
+    pub since: Timestamp,
+    /// The steps it runs: those of the spec when it started.
+    pub steps: Vec<Step>,
+    /// Index of the current step; equal to the number of steps once they are done.
+    pub step: u32,
+    /// When the current step was entered.
+    pub step_since: Timestamp,
+    /// The share of traffic, in percent, that the attempt asks for; what the router has is observed.
+    pub weight: u8,
+    /// The highest weight that was acknowledged.
+    #[serde(default)]
+    pub max_weight: u8,
+    /// Since when users have been on the canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposed_since: Option<Timestamp>,
+    /// When the current wait ends without a verdict.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// The step whose wait for evidence is over: by evidence, or by a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cleared_step: Option<u32>,
+    /// The last edge of the block grid that evidence was read up to.
+    pub measured_to: Timestamp,
+    /// Evidence, one for each objective.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<SloEvidence>,
+    /// What happened so far.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transitions: Vec<Transition>,
+}
+
+/// The evidence of one objective.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SloEvidence {
+    /// The objective's name.
+    pub name: String,
+    /// Requests expected in the objective's window; absent while there is no history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected_requests: Option<u64>,
+    /// Share of the window's error budget that was left when the attempt started, in parts per million;
+    /// negative once overspent. Absent while unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_remaining_ppm: Option<i64>,
+    /// The last edge that this objective was read up to.
+    pub measured_to: Timestamp,
+    /// The evidence itself.
+    pub evidence: Evidence,
+}
+
+/// Where an attempt is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "StageForm", into = "StageForm")]
+pub enum Stage {
+    /// A first revision: nothing serves yet. Its pods start; the route comes when they are ready.
+    Deploying,
+    /// The steps run.
+    Stepping,
+    /// The steps are done: full strength, then full traffic.
+    Promoting,
+    /// Full traffic, the old revision still at full strength.
+    Baking {
+        /// When the bake is over.
+        until: Timestamp,
+    },
+    /// A user's route only: the fixed-name services and weights return to their idle form.
+    Settling,
+    /// Neither harm nor safety could be shown in time: no traffic, pods kept, waits for a person.
+    Held,
+    /// Traffic goes back to stable; ends when the router has acknowledged it.
+    Withdrawing {
+        /// How the attempt will end.
+        outcome: Outcome,
+        /// Why: one `CamelCase` word.
+        reason: String,
+        /// Why, in a sentence.
+        message: String,
+    },
+}
+
+/// The persisted form of a [`Stage`]: a structural schema can't mix plain words and objects in one enum.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct StageForm {
+    name: StageName,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<Timestamp>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outcome: Option<Outcome>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+enum StageName {
+    Deploying,
+    Stepping,
+    Promoting,
+    Baking,
+    Settling,
+    Held,
+    Withdrawing,
+}
+
+impl From<Stage> for StageForm {
+    fn from(stage: Stage) -> Self {
+        let plain =
+            |name| StageForm { name, until: None, outcome: None, reason: None, message: None };
+        match stage {
+            Stage::Deploying => plain(StageName::Deploying),
+            Stage::Stepping => plain(StageName::Stepping),
+            Stage::Promoting => plain(StageName::Promoting),
+            Stage::Baking { until } => StageForm { until: Some(until), ..plain(StageName::Baking) },
+            Stage::Settling => plain(StageName::Settling),
+            Stage::Held => plain(StageName::Held),
+            Stage::Withdrawing { outcome, reason, message } => StageForm {
+                outcome: Some(outcome),
+                reason: Some(reason),
+                message: Some(message),
+                ..plain(StageName::Withdrawing)
+            },
+        }
+    }
+}
+
+impl TryFrom<StageForm> for Stage {
+    type Error = &'static str;
+
+    fn try_from(form: StageForm) -> Result<Self, Self::Error> {
+        Ok(match form.name {
+            StageName::Deploying => Stage::Deploying,
+            StageName::Stepping => Stage::Stepping,
+            StageName::Promoting => Stage::Promoting,
+            StageName::Baking => Stage::Baking { until: form.until.ok_or("stage Baking has no until")? },
+            StageName::Settling => Stage::Settling,
+            StageName::Held => Stage::Held,
+            StageName::Withdrawing => Stage::Withdrawing {
+                outcome: form.outcome.ok_or("stage Withdrawing has no outcome")?,
+                reason: form.reason.unwrap_or_default(),
+                message: form.message.unwrap_or_default(),
+            },
+        })
+    }
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Outcome {
+    /// The revision is stable now.
+    Promoted,
+    /// Evidence or a hard gate spoke against it.
+    RolledBack,
+    /// A person, or a spec that was taken back, ended it.
+    Aborted,
+    /// Another revision took its place.
+    Superseded,
+    /// Neither harm nor safety could be shown, and the policy is to roll back.
+    Inconclusive,
+}
+
+/// An attempt that ended.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Ended {
+    /// Its revision.
+    pub revision: Revision,
+    /// Its number.
+    pub number: u32,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why: one `CamelCase` word.
+    pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
+    /// When it started.
+    pub started_at: Timestamp,
+    /// When it ended.
+    pub ended_at: Timestamp,
+    /// The revision that was stable when it ended, before a promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<Revision>,
+    /// The highest weight that was acknowledged.
+    pub max_weight: u8,
+    /// The evidence at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<SloEvidence>,
+    /// What happened.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub transitions: Vec<Transition>,
+}
+
+/// A revision that waits to be scaled down.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Retiring {
+    /// The revision.
+    pub revision: Revision,
+    /// When its pods may go.
+    pub scale_down_at: Timestamp,
+}
+
+/// One thing that happened in an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Transition {
+    /// When.
+    pub at: Timestamp,
+    /// What: one `CamelCase` word; the reason of the event too.
+    pub reason: String,
+    /// A sentence.
+    pub message: String,
+    /// The weight asked for afterwards, in percent.
+    pub weight: u8,
+}

@@ -1,0 +1,16 @@
+//! Version `v1alpha1`: what users write, and what they read back.
+//!
+//! These types accept whatever the schema lets through, so that an object written by another version never
+//! stops the operator; [`validate`](crate::controller::validate) turns them into a plan.
+
+mod python_service;
+mod rollout_action;
+mod rollout_record;
+mod scalars;
+mod status;
+
+pub use python_service::*;
+pub use rollout_action::*;
+pub use rollout_record::*;
+pub use scalars::*;
+pub use status::*;

@@ -1,0 +1,357 @@
+//! PythonService: the spec.
+
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+use super::{Decimal, Duration, Percent, PythonServiceStatus, Window};
+
+/// A Python web service whose new revisions are brought to users by evidence.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "molt.dev",
+    version = "v1alpha1",
+    kind = "PythonService",
+    plural = "pythonservices",
+    shortname = "pysvc",
+    category = "molt",
+    namespaced,
+    status = "PythonServiceStatus",
+    derive = "PartialEq",
+    doc = "A Python web service whose new revisions are brought to users by evidence.",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
+    printcolumn(name = "Stable", type_ = "string", json_path = ".status.stable.revision"),
+    printcolumn(name = "Canary", type_ = "string", json_path = ".status.canary.revision"),
+    printcolumn(name = "Weight", type_ = "integer", json_path = ".status.canary.weight"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("size(self.metadata.name) <= 46 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name: at most 46 characters, lower case letters, digits and '-', beginning with a letter, so that every derived name fits"),
+)]
+#[serde(rename_all = "camelCase")]
+pub struct PythonServiceSpec {
+    /// Pods at full strength. Leave it out when a HorizontalPodAutoscaler owns it: it is never defaulted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub replicas: Option<i32>,
+    /// Old revisions that are kept, scaled to zero. Default 5.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 50))]
+    pub revision_history_limit: Option<i32>,
+    /// RolloutRecords that are kept. Default 20.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 500))]
+    pub rollout_record_limit: Option<i32>,
+    /// The longest time without progress; dwell, bake and waits for people don't count. Default 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progress_deadline: Option<Duration>,
+    /// The serving port.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// How connections end after traffic has moved away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drain: Option<Drain>,
+    /// How the application is served.
+    pub runtime: Runtime,
+    /// An ordinary pod template; labels and selectors are injected.
+    pub template: PodTemplateSpec,
+    /// How traffic reaches the service.
+    pub traffic: Traffic,
+    /// How a new revision reaches all users. Default: canary 5, 10, 25, 50 with a dwell of 60s each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// Where measurements come from. Default: the operator's Prometheus.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<Metrics>,
+    /// The objectives that decide.
+    #[schemars(length(min = 1, max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub slos: Vec<Slo>,
+    /// Error probabilities, and the budget that one rollout may spend.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub analysis: Option<Analysis>,
+}
+
+/// How connections end after traffic has moved away.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Drain {
+    /// How long open connections and streams may last. Default 60s.
+    pub timeout: Duration,
+}
+
+/// How the application is served.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Runtime {
+    /// The server process.
+    pub server: Server,
+}
+
+/// Server processes.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Server {
+    /// uvicorn.
+    Uvicorn,
+    /// gunicorn.
+    Gunicorn,
+    /// hypercorn.
+    Hypercorn,
+    /// granian.
+    Granian,
+    /// Anything else that serves HTTP.
+    Custom,
+}
+
+/// How traffic reaches the service.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Traffic {
+    /// By an HTTPRoute of the Gateway API.
+    #[serde(rename = "gatewayAPI")]
+    pub gateway_api: GatewayApi,
+}
+
+/// An HTTPRoute: Molt's own, or the user's.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.parentRefs) != has(self.httpRouteRef)")
+        .message("set exactly one of parentRefs (Molt creates and owns the HTTPRoute) and httpRouteRef (your own route)"),
+    validation = Rule::new("!has(self.hostnames) || has(self.parentRefs)")
+        .message("hostnames belong to a route that Molt owns: set parentRefs, or put the hostnames into your own route")
+)]
+pub struct GatewayApi {
+    /// The Gateways of the route that Molt creates and owns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Option<Vec<ParentRef>>,
+    /// Your own route in the same namespace: Molt changes only the weights of the backendRefs that name
+    /// `<service>-stable` and `<service>-canary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route_ref: Option<HttpRouteRef>,
+    /// Host names of the route that Molt owns. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub hostnames: Option<Vec<String>>,
+}
+
+/// A Gateway.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace. Default: the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// One of its listeners. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+}
+
+/// A route of the user's.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRouteRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// How a new revision reaches all users.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Strategy {
+    /// By growing shares of the traffic.
+    pub canary: Canary,
+}
+
+/// A canary.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Canary {
+    /// The steps before full traffic. Default: 5, 10, 25, 50 with a dwell of 60s each.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 40))]
+    #[x_kube(validation = Rule::new("self.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()")
+        .message("weights must not fall from one setWeight to the next: put the steps in order of their weights"))]
+    pub steps: Option<Vec<CanaryStep>>,
+    /// How long the old revision keeps its pods after a promotion. Default 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale_down_delay: Option<Duration>,
+    /// How long a rolled-back revision keeps its pods. Default 30s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort_scale_down_delay: Option<Duration>,
+    /// How long the old revision stays at full strength after all traffic has moved. Default 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bake: Option<Duration>,
+}
+
+/// One step; exactly one field is set.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.setWeight) != has(self.pause)")
+    .message("a step has exactly one of setWeight and pause"))]
+pub struct CanaryStep {
+    /// The canary's share of the traffic, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100))]
+    pub set_weight: Option<i32>,
+    /// A minimum dwell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pause: Option<Pause>,
+}
+
+/// A minimum dwell.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pause {
+    /// How long at least.
+    pub duration: Duration,
+}
+
+/// Where measurements come from.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Metrics {
+    /// A Prometheus, or what speaks its HTTP API.
+    pub prometheus: Prometheus,
+}
+
+/// A Prometheus.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prometheus {
+    /// Its address, `http://prometheus.monitoring:9090`. Default: the operator's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^https?://[^ ]+$"))]
+    pub address: Option<String>,
+    /// How often it scrapes the service. Evidence is read in blocks of two intervals. Default 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval: Option<Duration>,
+    /// The label that names the pod. Default `pod`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[a-zA-Z_][a-zA-Z0-9_]*$"))]
+    pub pod_label: Option<String>,
+    /// The label that names the namespace. Default `namespace`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^[a-zA-Z_][a-zA-Z0-9_]*$"))]
+    pub namespace_label: Option<String>,
+    /// Further label matchers for every query, `{cluster: eu1}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matchers: Option<BTreeMap<String, String>>,
+}
+
+/// One objective.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slo {
+    /// Its name, unique within the service.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// The share of good requests in percent, above 0 and below 100: `"99.9"`.
+    pub objective: Decimal,
+    /// The window of the error budget. Default 30d.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// How good and bad are counted.
+    pub sli: Sli,
+}
+
+/// How good and bad are counted: by a preset, or by own counters.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.preset) != has(self.counters)")
+        .message("set exactly one of preset and counters"),
+    validation = Rule::new("has(self.preset) == has(self.type)")
+        .message("type belongs to a preset, and a preset needs it: availability or latency"),
+    validation = Rule::new("(has(self.type) && self.type == 'latency') == has(self.threshold)")
+        .message("threshold belongs to type latency, which needs it: an edge of the histogram, such as 500ms")
+)]
+pub struct Sli {
+    /// The metrics of a well-known instrumentation; probes and `/metrics` are left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// What is measured.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<SliType>,
+    /// Slower than this is bad; must be an edge of the histogram.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threshold: Option<Duration>,
+    /// Own counters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub counters: Option<Counters>,
+}
+
+/// Well-known instrumentations.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Preset {
+    /// prometheus-fastapi-instrumentator.
+    #[serde(rename = "fastapi-instrumentator")]
+    FastapiInstrumentator,
+    /// OpenTelemetry's stable HTTP semantic conventions.
+    #[serde(rename = "otel")]
+    Otel,
+}
+
+/// What a preset measures.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum SliType {
+    /// Answers that are no server error.
+    Availability,
+    /// Answers in time.
+    Latency,
+}
+
+/// Own counters: a metric name, optionally with matchers; no `rate`, `sum` or other function, so that raw
+/// samples of each series can be read.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Counters {
+    /// Counts bad events.
+    #[schemars(length(min = 1, max = 1024))]
+    pub bad: String,
+    /// Counts all events.
+    #[schemars(length(min = 1, max = 1024))]
+    pub total: String,
+}
+
+/// Error probabilities, and the budget that one rollout may spend.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Analysis {
+    /// The probability that a healthy revision is rolled back by the evidence. Default `"0.01"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub false_rollback_probability: Option<Decimal>,
+    /// The confidence that a promoted revision is safe. Default `"0.95"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub safe_confidence: Option<Decimal>,
+    /// The share of the window's error budget that one rollout may spend. Default `"2%"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_budget_spend: Option<Percent>,
+    /// What to do when neither harm nor safety can be shown in time. Default Pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_inconclusive: Option<InconclusivePolicy>,
+}
+
+/// What to do when neither harm nor safety can be shown in time.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InconclusivePolicy {
+    /// Take the canary's traffic away, keep its pods and wait for a person.
+    Pause,
+    /// Roll back.
+    Rollback,
+    /// Go on while the budget that is spent is known and within bounds; otherwise pause.
+    PromoteIfBudgetSafe,
+}

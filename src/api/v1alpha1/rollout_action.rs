@@ -1,0 +1,79 @@
+//! RolloutAction: what a person does.
+
+use kube::{CustomResource, KubeSchema};
+use serde::{Deserialize, Serialize};
+
+/// What a person asks of a rollout; immutable, and used once.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[kube(
+    group = "molt.dev",
+    version = "v1alpha1",
+    kind = "RolloutAction",
+    plural = "rolloutactions",
+    category = "molt",
+    namespaced,
+    status = "RolloutActionStatus",
+    derive = "PartialEq",
+    doc = "What a person asks of a rollout; immutable, and used once. Leave it out of Git.",
+    printcolumn(name = "Service", type_ = "string", json_path = ".spec.service"),
+    printcolumn(name = "Action", type_ = "string", json_path = ".spec.action"),
+    printcolumn(name = "By", type_ = "string", json_path = ".spec.requestedBy"),
+    printcolumn(name = "State", type_ = "string", json_path = ".status.state"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("an action can't be changed: create another one"))]
+pub struct RolloutActionSpec {
+    /// The PythonService.
+    #[schemars(length(min = 1, max = 46))]
+    pub service: String,
+    /// The revision that is meant; the action expires if it is no longer the one under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// The attempt that is meant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub attempt: Option<i32>,
+    /// What to do.
+    pub action: ActionKind,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub reason: Option<String>,
+    /// Who asks.
+    #[schemars(length(min = 1, max = 253))]
+    pub requested_by: String,
+}
+
+/// What to do.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActionKind {
+    /// Past the current pause or wait for evidence.
+    Promote,
+    /// Back to stable.
+    Abort,
+}
+
+/// What became of it.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RolloutActionStatus {
+    /// In one word; absent until it is handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<ActionState>,
+    /// In a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it was handled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handled_at: Option<jiff::Timestamp>,
+}
+
+/// What became of an action.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ActionState {
+    /// Done.
+    Applied,
+    /// It meant a revision or attempt that is no longer current; nothing was changed.
+    Expired,
+}

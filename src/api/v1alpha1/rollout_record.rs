@@ -1,0 +1,127 @@
+//! RolloutRecord: the evidence of one attempt.
+
+use kube::{CustomResource, KubeSchema};
+use molt_core::state::{Outcome, Transition};
+use serde::{Deserialize, Serialize};
+
+use super::{CountsStatus, EvidenceStatus};
+
+/// The evidence of one attempt. It has no owner, so that deleting the service does not erase it.
+#[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[kube(
+    group = "molt.dev",
+    version = "v1alpha1",
+    kind = "RolloutRecord",
+    plural = "rolloutrecords",
+    category = "molt",
+    namespaced,
+    status = "RolloutRecordStatus",
+    derive = "PartialEq",
+    doc = "The evidence of one attempt to bring a revision to all users.",
+    printcolumn(name = "Service", type_ = "string", json_path = ".spec.service"),
+    printcolumn(name = "Revision", type_ = "string", json_path = ".spec.revision"),
+    printcolumn(name = "Attempt", type_ = "integer", json_path = ".spec.attempt"),
+    printcolumn(name = "Outcome", type_ = "string", json_path = ".status.outcome"),
+    printcolumn(name = "Reason", type_ = "string", json_path = ".status.reason"),
+    printcolumn(name = "Started", type_ = "date", json_path = ".spec.startedAt")
+)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self == oldSelf").message("a record says what happened; it can't be changed"))]
+pub struct RolloutRecordSpec {
+    /// The PythonService.
+    pub service: String,
+    /// The revision under test.
+    pub revision: String,
+    /// The attempt at it, from 1.
+    #[schemars(range(min = 1))]
+    pub attempt: i32,
+    /// The revision that served users when the attempt started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_revision: Option<String>,
+    /// When it started.
+    pub started_at: jiff::Timestamp,
+}
+
+/// What happened.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(oldSelf.outcome) || self == oldSelf")
+        .message("the attempt has ended; its record can't be changed"),
+    validation = Rule::new("size(self.transitions) >= size(oldSelf.transitions)")
+        .message("a record is only added to")
+)]
+pub struct RolloutRecordStatus {
+    /// How it ended; absent while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
+    /// Why: one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Why: a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<jiff::Timestamp>,
+    /// How long it took, in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<i64>,
+    /// The highest weight that was acknowledged, in percent.
+    #[serde(default)]
+    pub max_weight: i32,
+    /// Every transition.
+    #[serde(default)]
+    #[schemars(length(max = 100))]
+    pub transitions: Vec<Transition>,
+    /// What each objective says in all.
+    #[serde(default)]
+    #[schemars(length(max = 10))]
+    pub slos: Vec<RecordedSlo>,
+    /// Verdicts: the first and last ones of each step in full, the rest thinned.
+    #[serde(default)]
+    #[schemars(length(max = 400))]
+    pub verdicts: Vec<RecordedVerdict>,
+}
+
+/// What one objective says of the whole attempt.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedSlo {
+    /// The objective.
+    pub name: String,
+    /// What the canary served.
+    pub canary: CountsStatus,
+    /// What stable served in the same time.
+    pub stable: CountsStatus,
+    /// The share of the window's error budget spent by the attempt: `"0.02%"`; `unknown` without history.
+    pub spent_by_rollout: String,
+    /// Evidence at the end.
+    pub evidence: EvidenceStatus,
+}
+
+/// One judged block.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedVerdict {
+    /// The block's end.
+    pub at: jiff::Timestamp,
+    /// The step.
+    pub step: i32,
+    /// The canary's weight, in percent.
+    pub weight: i32,
+    /// The objective.
+    pub slo: String,
+    /// The canary's counts in the block.
+    pub canary: CountsStatus,
+    /// Stable's counts in the block.
+    pub stable: CountsStatus,
+    /// Evidence after it.
+    pub evidence: EvidenceStatus,
+    /// The margin by which the canary may be worse, for the safe evidence.
+    pub margin: String,
+    /// The share of the window's error budget spent so far.
+    pub spent: String,
+    /// `Continue`, `Safe`, `RollBack` or `NoData`.
+    pub verdict: String,
+}

@@ -1,0 +1,137 @@
+//! PythonService: the status.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use molt_core::state::State;
+use serde::{Deserialize, Serialize};
+
+/// Where a PythonService is.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PythonServiceStatus {
+    /// In one word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// In one sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Pods of the revisions with traffic.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Selects the pods of the revisions with traffic, for autoscalers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<String>,
+    /// The revision that users are served by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<RevisionStatus>,
+    /// The revision under test.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<RevisionStatus>,
+    /// The current step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<StepStatus>,
+    /// Where each objective stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub slos: Option<Vec<SloStatus>>,
+    /// Conditions that kstatus understands (`Ready`, `Reconciling`, `Stalled`), and `SpecValid`,
+    /// `RouteReady`, `MetricsAvailable`, `CanaryReady`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Option<Vec<Condition>>,
+    /// What the operator needs to go on after a restart. Not for reading by people or tools.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+}
+
+/// Where a PythonService is, in one word.
+#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Phase {
+    /// A first revision is being deployed.
+    Initializing,
+    /// Stable serves; nothing moves.
+    Healthy,
+    /// Something moves.
+    Progressing,
+    /// An attempt waits for a person.
+    Paused,
+    /// Traffic goes back to stable.
+    RollingBack,
+    /// The revision that the spec asks for was rolled back; stable serves.
+    RolledBack,
+    /// Stable can't serve, or the spec can't be used.
+    Degraded,
+}
+
+/// One revision.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RevisionStatus {
+    /// Ten hex digits.
+    pub revision: String,
+    /// Pods asked for.
+    pub replicas: i32,
+    /// Pods that serve.
+    pub ready: i32,
+    /// The share of traffic that the router has acknowledged, in percent.
+    pub weight: i32,
+    /// The attempt, for a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attempt: Option<i32>,
+}
+
+/// The current step.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StepStatus {
+    /// Its index, from 0.
+    pub index: i32,
+    /// How many there are.
+    pub total: i32,
+    /// When it was entered.
+    pub started_at: jiff::Timestamp,
+}
+
+/// Where one objective stands.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SloStatus {
+    /// The objective.
+    pub name: String,
+    /// What was left of the window's error budget when the attempt started: `"83.1%"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_remaining: Option<String>,
+    /// What this rollout has spent of it: `"0.2%"`; `unknown` without history.
+    pub spent_by_rollout: String,
+    /// `Continue`, `Safe`, `RollBack` or `NoData`.
+    pub verdict: String,
+    /// Evidence as factors: harm rolls back at 1/α, safe lets a step pass at 20 (confidence 95 %).
+    pub evidence: EvidenceStatus,
+    /// What the canary served, and how much of it was bad.
+    pub canary: CountsStatus,
+    /// What stable served in the same time.
+    pub stable: CountsStatus,
+}
+
+/// Evidence as factors.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EvidenceStatus {
+    /// For harm.
+    pub harm: String,
+    /// For safety, at the margin that the next move needs.
+    pub safe: String,
+}
+
+/// Requests and the bad ones among them.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CountsStatus {
+    /// All.
+    pub total: i64,
+    /// Bad ones.
+    pub bad: i64,
+}

@@ -1,0 +1,14 @@
+//! Molt: progressive delivery of Python workloads on Kubernetes, decided by evidence.
+//!
+//! The edges of the operator: they read the world, hand it to [`molt_core::rollout::decide`], and carry out
+//! what it decides. See `ARCHITECTURE.md` for the map.
+
+pub mod api;
+pub mod controller;
+pub mod k8s;
+pub mod metric_sources;
+pub mod metrics;
+pub mod plugin;
+pub mod server;
+pub mod telemetry;
+pub mod traffic;
