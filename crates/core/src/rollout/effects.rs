@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Turn;
 use crate::decision::Effect;
-use crate::observed::{ProblemKind, Slot};
+use crate::observed::{Backend, ProblemKind, Slot};
 use crate::plan::{Revision, RouteMode};
 use crate::state::{Attempt, Stage};
 
@@ -120,7 +120,8 @@ impl Turn<'_> {
     /// Points the fixed-name services where they belong.
     fn select(&self, effects: &mut Vec<Effect>) {
         let mut point = |slot: Slot, revision: &Revision| {
-            if self.seen.selected.get(&slot).is_none_or(|s| s.revision != *revision) {
+            let differs = self.seen.selected.get(&slot).is_none_or(|s| s.revision != *revision);
+            if differs && !self.would_go_dark(slot, revision) {
                 effects.push(Effect::Select { slot, revision: revision.clone() });
             }
         };
@@ -132,15 +133,10 @@ impl Turn<'_> {
         });
         match full {
             Some(attempt) => point(Slot::InCluster, &attempt.revision),
-            // Never from a set that serves to one that does not.
-            None if self.keeps_in_cluster(home) => {}
             None => point(Slot::InCluster, home),
         }
         if self.plan.route == RouteMode::Adopted {
-            let unweighted = |slot| {
-                let weight = self.seen.route.weights.get(&crate::observed::Backend::Slot(slot)).copied();
-                weight.unwrap_or(0) == 0 && (self.seen.route.acknowledged || weight.is_none())
-            };
+            let unweighted = |slot| self.slot_weight(slot) == 0 && self.seen.route.acknowledged;
             match self.attempt() {
                 Some(a) if a.stage == Stage::Settling => {
                     if unweighted(Slot::Stable) {
@@ -170,10 +166,16 @@ impl Turn<'_> {
         }
     }
 
-    /// The in-cluster service stays where it is while the revision that it should go to has no ready pod.
-    fn keeps_in_cluster(&self, home: &Revision) -> bool {
-        self.seen.ready(home) == 0
-            && self.seen.selected.get(&Slot::InCluster).is_some_and(|s| s.endpoints > 0 && s.revision != *home)
+    /// A service with users would leave pods that serve for a revision that has none.
+    fn would_go_dark(&self, slot: Slot, revision: &Revision) -> bool {
+        let has_users = slot == Slot::InCluster || self.slot_weight(slot) > 0;
+        let serves = self.seen.selected.get(&slot).is_some_and(|s| s.endpoints > 0);
+        has_users && serves && self.seen.ready(revision) == 0
+    }
+
+    /// The weight that a user's route gives to a fixed-name service.
+    fn slot_weight(&self, slot: Slot) -> u8 {
+        self.seen.route.weights.get(&Backend::Slot(slot)).copied().unwrap_or(0)
     }
 
     fn weigh(&self, effects: &mut Vec<Effect>) {
@@ -223,7 +225,7 @@ impl Turn<'_> {
                     && view.pods == 0
                     && wanted.get(*revision).is_none_or(|pods| *pods == 0)
                     && self.weight_of(revision) == 0
-                    && !self.seen.route.weights.contains_key(&crate::observed::Backend::Revision((*revision).clone()))
+                    && !self.seen.route.weights.contains_key(&Backend::Revision((*revision).clone()))
                     && !self.slot_selects(revision)
             })
             .collect();

@@ -178,6 +178,10 @@ fn settles(world: &mut World) {
     for _ in 0..2000 {
         world.live(1);
         checked_turn(world, usize::MAX);
+        let rests = matches!(world.phase(), Phase::Healthy | Phase::RolledBack | Phase::Paused);
+        if rests && world.last.as_ref().is_some_and(|d| d.effects.is_empty() && d.wake_at.is_none()) {
+            break;
+        }
     }
     assert!(
         matches!(world.phase(), Phase::Healthy | Phase::RolledBack | Phase::Paused),
