@@ -16,11 +16,14 @@ use super::v1alpha1::{PythonService, RolloutAction, RolloutRecord};
 const MAP_LISTS: &[(&str, &str, &[&str])] = &[
     ("", "containers", &["name"]),
     ("", "initContainers", &["name"]),
-    ("", "ephemeralContainers", &["name"]),
     ("", "volumes", &["name"]),
     ("", "imagePullSecrets", &["name"]),
     ("", "hostAliases", &["ip"]),
-    ("", "topologySpreadConstraints", &["topologyKey", "whenUnsatisfiable"]),
+    (
+        "",
+        "topologySpreadConstraints",
+        &["topologyKey", "whenUnsatisfiable"],
+    ),
     ("", "schedulingGates", &["name"]),
     ("", "resourceClaims", &["name"]),
     ("resources", "claims", &["name"]),
@@ -31,7 +34,7 @@ const MAP_LISTS: &[(&str, &str, &[&str])] = &[
     ("*.resources", "claims", &["name"]),
 ];
 
-const CONTAINER_LISTS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
+const CONTAINER_LISTS: [&str; 2] = ["containers", "initContainers"];
 
 /// Objects of the pod template that are one value for server-side apply: selectors and references.
 const ATOMIC_MAPS: &[&str] = &[
@@ -52,6 +55,10 @@ const ATOMIC_MAPS: &[&str] = &[
 ];
 
 /// Every CustomResourceDefinition of the group, ready to be applied.
+///
+/// # Panics
+///
+/// Never: what is made from the types is a CRD, and a test says so.
 pub fn all() -> Vec<CustomResourceDefinition> {
     documents()
         .into_iter()
@@ -72,7 +79,9 @@ pub fn files() -> Vec<(String, String)> {
 
 /// The same as one YAML stream.
 pub fn all_yaml() -> String {
-    files().into_iter().map(|(_, text)| format!("---\n{text}")).collect()
+    files()
+        .into_iter()
+        .fold(String::new(), |stream, (_, text)| stream + "---\n" + &text)
 }
 
 fn documents() -> Vec<Value> {
@@ -98,11 +107,26 @@ fn finish(schema: &mut Value) {
     }
 }
 
-/// What every schema needs: no formats that the API server doesn't know.
+/// What every schema needs: only formats that the API server knows, and no `null`, which the API server then
+/// takes for a field that is absent.
 fn tidy(schema: &mut Value) {
     each_schema(schema, &mut |node| {
-        let known = ["int32", "int64", "float", "double", "byte", "date", "date-time", "duration"];
-        if node.get("format").and_then(Value::as_str).is_some_and(|format| !known.contains(&format)) {
+        node.remove("nullable");
+        let known = [
+            "int32",
+            "int64",
+            "float",
+            "double",
+            "byte",
+            "date",
+            "date-time",
+            "duration",
+        ];
+        if node
+            .get("format")
+            .and_then(Value::as_str)
+            .is_some_and(|format| !known.contains(&format))
+        {
             node.remove("format");
         }
         if node.get("additionalProperties") == Some(&Value::Bool(false)) {
@@ -115,19 +139,24 @@ fn finish_template(template: &mut Value) {
     each_schema(template, &mut |node| {
         node.remove("description");
     });
-    let strings = || json!({"type": "object", "additionalProperties": {"type": "string"}});
-    template["properties"]["metadata"] = json!({
-        "type": "object",
-        "properties": {
-            "labels": strings(),
-            "annotations": strings(),
-            // Some clients write `creationTimestamp: null` into every template.
-            "creationTimestamp": {"type": "string", "format": "date-time", "nullable": true},
-        },
-    });
+    template["properties"]["metadata"] = template_metadata();
     template["required"] = json!(["spec"]);
+    each_schema(template, &mut |node| {
+        if let Some(claim) = node
+            .get_mut("properties")
+            .and_then(|p| p.get_mut("volumeClaimTemplate"))
+        {
+            claim["properties"]["metadata"] = template_metadata();
+        }
+    });
     atomic_maps(template);
-    let Some(spec) = template.pointer_mut("/properties/spec") else { return };
+    let Some(spec) = template.pointer_mut("/properties/spec") else {
+        return;
+    };
+    // No template can have these: the core API would refuse them only at the first ReplicaSet.
+    if let Some(properties) = spec["properties"].as_object_mut() {
+        properties.remove("ephemeralContainers");
+    }
     for (place, list, keys) in MAP_LISTS {
         for place in places(place) {
             if let Some(list) = spec.pointer_mut(&format!("{place}/properties/{list}")) {
@@ -135,21 +164,40 @@ fn finish_template(template: &mut Value) {
             }
         }
     }
-    // Containers without an image would pass the schema and fail at every pod.
     if let Some(containers) = spec.pointer_mut("/properties/containers") {
         containers["minItems"] = json!(1);
     }
 }
 
+/// What a template's metadata can say. Some clients write `creationTimestamp: null` into every template, and
+/// templates that were copied from a pod carry the rest: the core API takes them too.
+fn template_metadata() -> Value {
+    let strings = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    json!({
+        "type": "object",
+        "properties": {
+            "labels": strings,
+            "annotations": strings,
+            "name": {"type": "string"},
+            "namespace": {"type": "string"},
+            "finalizers": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
+            "creationTimestamp": {"type": "string", "format": "date-time"},
+        },
+    })
+}
+
 /// JSON pointers to the schemas that a place of [`MAP_LISTS`] stands for.
 fn places(place: &str) -> Vec<String> {
     let below = |prefix: String, rest: &str| {
-        rest.split('.').filter(|name| !name.is_empty()).fold(prefix, |at, name| format!("{at}/properties/{name}"))
+        rest.split('.')
+            .filter(|name| !name.is_empty())
+            .fold(prefix, |at, name| format!("{at}/properties/{name}"))
     };
     match place.strip_prefix('*') {
-        Some(rest) => {
-            CONTAINER_LISTS.iter().map(|list| below(format!("/properties/{list}/items"), rest)).collect()
-        }
+        Some(rest) => CONTAINER_LISTS
+            .iter()
+            .map(|list| below(format!("/properties/{list}/items"), rest))
+            .collect(),
         None => vec![below(String::new(), place)],
     }
 }
@@ -165,7 +213,9 @@ fn map_list(list: &mut Value, keys: &[&str]) {
             _ => "",
         };
         let items = &mut list["items"];
-        let required = items["required"].as_array().is_some_and(|names| names.iter().any(|name| name == key));
+        let required = items["required"]
+            .as_array()
+            .is_some_and(|names| names.iter().any(|name| name == key));
         if !required {
             items["properties"][key]["default"] = json!(default);
         }
@@ -174,9 +224,18 @@ fn map_list(list: &mut Value, keys: &[&str]) {
 
 fn atomic_maps(schema: &mut Value) {
     each_schema(schema, &mut |node| {
-        let Some(properties) = node.get_mut("properties").and_then(Value::as_object_mut) else { return };
+        let Some(properties) = node.get_mut("properties").and_then(Value::as_object_mut) else {
+            return;
+        };
         for name in ATOMIC_MAPS {
-            if let Some(object) = properties.get_mut(*name).filter(|property| property["type"] == "object") {
+            let whole = |schema: &&mut Value| {
+                // `envFrom` has references of the same name that the core API does not take for one value.
+                schema["type"] == "object"
+                    && schema["properties"]
+                        .get("optional")
+                        .is_none_or(|_| *name != "secretRef")
+            };
+            if let Some(object) = properties.get_mut(*name).filter(whole) {
                 object["x-kubernetes-map-type"] = json!("atomic");
             }
         }
@@ -185,16 +244,22 @@ fn atomic_maps(schema: &mut Value) {
 
 /// Calls `change` for a schema and every schema below it.
 fn each_schema(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) {
-    let Some(node) = schema.as_object_mut() else { return };
+    let Some(node) = schema.as_object_mut() else {
+        return;
+    };
     change(node);
     for (key, below) in node.iter_mut() {
         match (key.as_str(), below) {
             ("properties", Value::Object(properties)) => {
-                properties.values_mut().for_each(|property| each_schema(property, change));
+                for property in properties.values_mut() {
+                    each_schema(property, change);
+                }
             }
             ("items" | "additionalProperties", below) => each_schema(below, change),
             ("anyOf" | "oneOf" | "allOf", Value::Array(branches)) => {
-                branches.iter_mut().for_each(|branch| each_schema(branch, change));
+                for branch in branches {
+                    each_schema(branch, change);
+                }
             }
             _ => {}
         }
@@ -203,8 +268,105 @@ fn each_schema(schema: &mut Value, change: &mut impl FnMut(&mut Map<String, Valu
 
 fn yaml(document: &Value) -> String {
     let options = serde_saphyr::ser_options! { prefer_block_scalars: false };
-    let mut text = String::new();
-    serde_saphyr::to_fmt_writer_with_options(&mut text, document, options)
-        .expect("JSON is YAML, and a string takes every write");
-    text
+    let text = serde_saphyr::to_string_with_options(document, options).expect("JSON is YAML");
+    format!("# Generated from the types in src/api by `make generate`.\n{text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schemas() -> Vec<Value> {
+        documents()
+            .iter()
+            .map(|crd| crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone())
+            .collect()
+    }
+
+    #[test]
+    fn schemas_are_closed_and_need_a_spec() {
+        for mut schema in schemas() {
+            assert_eq!(schema["required"], json!(["spec"]));
+            each_schema(&mut schema, &mut |node| {
+                assert!(
+                    !node.contains_key("x-kubernetes-preserve-unknown-fields"),
+                    "open: {node:?}"
+                );
+            });
+        }
+    }
+
+    #[test]
+    fn every_key_of_a_list_map_is_required_or_has_a_default() {
+        let mut found = 0;
+        for mut schema in schemas() {
+            each_schema(&mut schema, &mut |node| {
+                let keys = node.get("x-kubernetes-list-map-keys").and_then(Value::as_array);
+                for key in keys.into_iter().flatten().filter_map(Value::as_str) {
+                    let items = &node["items"];
+                    let required = items["required"]
+                        .as_array()
+                        .is_some_and(|names| names.contains(&json!(key)));
+                    let defaulted = !items["properties"][key]["default"].is_null();
+                    assert!(required || defaulted, "{key} of {items}");
+                    found += 1;
+                }
+            });
+        }
+        assert!(
+            found > MAP_LISTS.len(),
+            "a list of the template has another name: {found} keys are left"
+        );
+    }
+
+    #[test]
+    fn containers_merge_by_name_and_ports_by_number_and_protocol() {
+        let schema = &schemas()[0];
+        let spec = "/properties/spec/properties/template/properties/spec/properties";
+        let containers = schema.pointer(&format!("{spec}/containers")).unwrap();
+        assert_eq!(containers["x-kubernetes-list-map-keys"], json!(["name"]));
+        let ports = &containers["items"]["properties"]["ports"];
+        assert_eq!(
+            ports["x-kubernetes-list-map-keys"],
+            json!(["containerPort", "protocol"])
+        );
+        assert_eq!(ports["items"]["properties"]["protocol"]["default"], "TCP");
+    }
+
+    #[test]
+    fn the_crds_stay_small_and_read_back_as_they_were() {
+        // A client-side apply keeps each object in an annotation of at most 256 KiB.
+        assert!(all_yaml().len() < 200_000, "{} bytes", all_yaml().len());
+        let names: Vec<_> = all().into_iter().filter_map(|crd| crd.metadata.name).collect();
+        assert_eq!(
+            names,
+            [
+                "pythonservices.molt.dev",
+                "rolloutrecords.molt.dev",
+                "rolloutactions.molt.dev"
+            ]
+        );
+        for ((name, text), crd) in files().iter().zip(all()) {
+            let read: CustomResourceDefinition = serde_saphyr::from_str(text).unwrap();
+            assert_eq!(read, crd, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_the_schema_accepts_can_be_read() {
+        let service: PythonService = serde_json::from_value(json!({
+            "metadata": {"name": "checkout"},
+            "spec": {
+                "port": 8000,
+                "runtime": {"server": "uvicorn"},
+                "template": {"spec": {"containers": [{"name": "app", "resources": {"limits": {"cpu": 1}}}]}},
+                "traffic": {"gatewayAPI": {"parentRefs": [{"name": "public"}]}},
+                "slos": [],
+            },
+        }))
+        .unwrap();
+        let pod = service.spec.template.spec.unwrap();
+        let limits = pod.containers[0].resources.clone().unwrap().limits.unwrap();
+        assert_eq!(limits["cpu"].0, "1");
+    }
 }

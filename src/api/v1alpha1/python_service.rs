@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -95,7 +96,7 @@ pub struct Runtime {
 }
 
 /// Server processes.
-#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Server {
     /// uvicorn.
@@ -259,6 +260,8 @@ pub struct Slo {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
     /// The share of good requests in percent, above 0 and below 100: `"99.9"`.
+    #[x_kube(validation = Rule::new("double(self) > 0.0 && double(self) < 100.0")
+        .message("an objective is a percentage above 0 and below 100, such as \"99.9\""))]
     pub objective: Decimal,
     /// The window of the error budget. Default 30d.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -294,7 +297,7 @@ pub struct Sli {
 }
 
 /// Well-known instrumentations.
-#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Preset {
     /// prometheus-fastapi-instrumentator.
     #[serde(rename = "fastapi-instrumentator")]
@@ -305,7 +308,7 @@ pub enum Preset {
 }
 
 /// What a preset measures.
-#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum SliType {
     /// Answers that are no server error.
@@ -346,7 +349,7 @@ pub struct Analysis {
 }
 
 /// What to do when neither harm nor safety can be shown in time.
-#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InconclusivePolicy {
     /// Take the canary's traffic away, keep its pods and wait for a person.
     Pause,

@@ -1,6 +1,7 @@
 //! RolloutAction: what a person does.
 
 use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a person asks of a rollout; immutable, and used once.
@@ -46,7 +47,7 @@ pub struct RolloutActionSpec {
 }
 
 /// What to do.
-#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionKind {
     /// Past the current pause or wait for evidence.
     Promote,
@@ -70,7 +71,7 @@ pub struct RolloutActionStatus {
 }
 
 /// What became of an action.
-#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ActionState {
     /// Done.
     Applied,

@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use molt_core::state::State;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where a PythonService is.
@@ -48,7 +49,7 @@ pub struct PythonServiceStatus {
 }
 
 /// Where a PythonService is, in one word.
-#[derive(KubeSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Phase {
     /// A first revision is being deployed.
     Initializing,

@@ -14,12 +14,14 @@ pub struct Objective {
 }
 
 impl Objective {
-    /// An objective in percent as it is written, such as `99.9`; `None` unless it is above 0 and below 100.
+    /// An objective in percent as it is written, such as `99.9`, with at most nine decimals; `None` unless it
+    /// is above 0 and below 100, and the window is longer than nothing.
     /// The subtraction is done in decimal digits: 99.9 leaves exactly the number nearest to 0.001.
     pub fn parse(percent: &str, window: SignedDuration) -> Option<Self> {
         let (whole, decimals) = percent.split_once('.').unwrap_or((percent, ""));
         let digits = decimals.len();
-        if digits > 9 || whole.is_empty() || !percent.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
+        let only_digits = whole.bytes().chain(decimals.bytes()).all(|b| b.is_ascii_digit());
+        if digits > 9 || whole.is_empty() || percent.ends_with('.') || !only_digits {
             return None;
         }
         let scale = 10i64.pow(u32::try_from(digits).ok()?);
@@ -31,14 +33,33 @@ impl Objective {
             .then_some(Self { bad_fraction, window })
     }
 
+    /// `N`, the requests expected in the window, for a rate per second that is known from history. `None`
+    /// for a rate that is no rate, or that leaves the window empty.
+    pub fn expected_requests(&self, per_second: f64) -> Option<f64> {
+        Some(per_second * self.window.as_secs_f64()).filter(|n| n.is_finite() && *n > 0.0)
+    }
+
     /// The budget `B = b·N` in events, for `requests` expected in the window.
     pub fn budget(&self, requests: f64) -> f64 {
         self.bad_fraction * requests
     }
 
+    /// The share `F = A/B` of the window's budget that `bad_events` spend, 1 for all of it; `None` while the
+    /// number of requests in a window is not known, or none are expected.
+    pub fn share_spent(&self, bad_events: f64, requests: Option<f64>) -> Option<f64> {
+        let budget = self.budget(requests.filter(|n| n.is_finite() && *n > 0.0)?);
+        Some(bad_events / budget).filter(|share| share.is_finite())
+    }
+
     /// The burn rate of a bad ratio: 1 spends the budget in exactly one window.
     pub fn burn(&self, bad_ratio: f64) -> f64 {
         bad_ratio / self.bad_fraction
+    }
+
+    /// The share of the window's budget that a steady bad ratio spends in `time`, 1 for all of it:
+    /// `burn · time / W`.
+    pub fn share_spent_in(&self, bad_ratio: f64, time: SignedDuration) -> f64 {
+        self.burn(bad_ratio) * time.as_secs_f64() / self.window.as_secs_f64()
     }
 }
 
@@ -64,10 +85,26 @@ pub struct BurnRate {
 
 /// The multi-window table.
 pub const BURN_RATES: [BurnRate; 4] = [
-    BurnRate { severity: Severity::Page, long: SignedDuration::from_hours(1), spent: 0.02 },
-    BurnRate { severity: Severity::Page, long: SignedDuration::from_hours(6), spent: 0.05 },
-    BurnRate { severity: Severity::Ticket, long: SignedDuration::from_hours(24), spent: 0.10 },
-    BurnRate { severity: Severity::Ticket, long: SignedDuration::from_hours(72), spent: 0.10 },
+    BurnRate {
+        severity: Severity::Page,
+        long: SignedDuration::from_hours(1),
+        spent: 0.02,
+    },
+    BurnRate {
+        severity: Severity::Page,
+        long: SignedDuration::from_hours(6),
+        spent: 0.05,
+    },
+    BurnRate {
+        severity: Severity::Ticket,
+        long: SignedDuration::from_hours(24),
+        spent: 0.10,
+    },
+    BurnRate {
+        severity: Severity::Ticket,
+        long: SignedDuration::from_hours(72),
+        spent: 0.10,
+    },
 ];
 
 impl BurnRate {
@@ -99,7 +136,24 @@ mod tests {
         assert_eq!(b("99.9"), Some(0.001));
         assert_eq!(b("99.95"), Some(0.0005));
         assert_eq!(b("99"), Some(0.01));
-        for bad in ["100", "0", "101", "-1", "", ".", "99,9", "NaN", "1e2", "99.99999999999", "100.0"] {
+        assert_eq!(b("0.5"), Some(0.995));
+        for bad in [
+            "99.",
+            ".5",
+            "9.9.9",
+            "+1",
+            "100",
+            "0",
+            "101",
+            "-1",
+            "",
+            ".",
+            "99,9",
+            "NaN",
+            "1e2",
+            "99.99999999999",
+            "100.0",
+        ] {
             assert_eq!(b(bad), None, "{bad}");
         }
     }
@@ -120,5 +174,46 @@ mod tests {
         let objective = Objective::parse("99.9", DAY * 30).unwrap();
         assert!((BURN_RATES[0].seconds_to_fire(&objective, 1.0) - 51.84).abs() < 0.01);
         assert!((BURN_RATES[0].seconds_to_fire(&objective, 0.1) - 518.4).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_canary_at_a_tenth_hides_from_the_services_burn() {
+        let objective = Objective::parse("99.9", DAY * 30).unwrap();
+        assert!((objective.burn(0.1 * 0.05) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn firing_spends_what_the_table_says() {
+        let objective = Objective::parse("99.9", DAY * 30).unwrap();
+        for rule in BURN_RATES {
+            let ratio = rule.factor(objective.window) * objective.bad_fraction;
+            assert!((objective.share_spent_in(ratio, rule.long) - rule.spent).abs() < 1e-12);
+            assert!((rule.seconds_to_fire(&objective, ratio) - rule.long.as_secs_f64()).abs() < 1e-6);
+            assert_eq!(rule.short() * 12, rule.long);
+        }
+    }
+
+    #[test]
+    fn one_error_of_ten_requests_an_hour_is_a_seventh_of_the_budget() {
+        let objective = Objective::parse("99.9", DAY * 30).unwrap();
+        let expected = objective.expected_requests(10.0 / 3600.0);
+        assert!((objective.share_spent(1.0, expected).unwrap() - 0.138_9).abs() < 1e-4);
+    }
+
+    #[test]
+    fn what_is_spent_of_an_unknown_budget_is_unknown() {
+        let objective = Objective::parse("99.9", DAY).unwrap();
+        for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert_eq!(objective.expected_requests(rate), None);
+        }
+        for requests in [
+            None,
+            Some(0.0),
+            Some(f64::NAN),
+            Some(-5.0),
+            Some(f64::MIN_POSITIVE),
+        ] {
+            assert_eq!(objective.share_spent(1.0, requests), None, "{requests:?}");
+        }
     }
 }

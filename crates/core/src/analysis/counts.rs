@@ -1,12 +1,13 @@
 //! Requests, and the bad ones among them.
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error};
 
-use super::evidence::exact;
+use super::exact;
 
-/// Requests and the bad ones among them: finite, not negative, `bad <= total`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+/// Requests and the bad ones among them: finite, from 0 to 2⁵³, `bad <= total`. Nothing else gets in, read
+/// from a status neither. They are floats because evidence may be discounted for clustering.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Counts {
     #[serde(with = "exact")]
@@ -18,11 +19,22 @@ pub struct Counts {
 }
 
 impl Counts {
+    /// The most that is counted, 2⁵³: beyond it a float no longer tells one request from none.
+    pub const MOST: f64 = 9_007_199_254_740_992.0;
+
     /// Counts from two readings. A reading that is no count (NaN, infinite, negative) is none: `None`.
     /// More bad events than events happen when the two were scraped at different moments; then all are bad.
     pub fn new(total: f64, bad: f64) -> Option<Self> {
         let count = |n: f64| n.is_finite() && n >= 0.0;
-        (count(total) && count(bad)).then(|| Self { total, bad: bad.min(total) })
+        if !count(total) || !count(bad) {
+            return None;
+        }
+        // Adding 0 makes -0 a 0, which a status shows as such.
+        let total = total.min(Self::MOST) + 0.0;
+        Some(Self {
+            total,
+            bad: bad.min(total) + 0.0,
+        })
     }
 
     /// All requests.
@@ -48,21 +60,80 @@ impl Counts {
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        Self { total: self.total + other.total, bad: self.bad + other.bad }
+        let total = (self.total + other.total).min(Self::MOST);
+        Self {
+            total,
+            bad: (self.bad + other.bad).min(total),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Counts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase", deny_unknown_fields)]
+        struct Form {
+            #[serde(with = "exact")]
+            total: f64,
+            #[serde(with = "exact")]
+            bad: f64,
+        }
+        let Form { total, bad } = Form::deserialize(deserializer)?;
+        let counts = Self::new(total, bad).filter(|_| bad <= total && total <= Self::MOST);
+        counts.ok_or_else(|| D::Error::custom(format!("{bad} bad of {total} requests is impossible")))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn what_is_no_count_never_gets_in() {
-        for (total, bad) in [(f64::NAN, 0.0), (1.0, f64::NAN), (-1.0, 0.0), (1.0, -0.5), (f64::INFINITY, 1.0)] {
+        for (total, bad) in [
+            (f64::NAN, 0.0),
+            (1.0, f64::NAN),
+            (-1.0, 0.0),
+            (1.0, -0.5),
+            (f64::INFINITY, 1.0),
+        ] {
             assert_eq!(Counts::new(total, bad), None);
         }
         let counts = Counts::new(3.0, 5.0).unwrap();
         assert_eq!((counts.total(), counts.bad()), (3.0, 3.0));
         assert_eq!(Counts::default().ratio(), None);
+    }
+
+    #[test]
+    fn what_is_no_count_does_not_get_in_through_a_status_either() {
+        let read = |total: &str, bad: &str| {
+            serde_json::from_str::<Counts>(&format!(r#"{{"total":"{total}","bad":"{bad}"}}"#)).ok()
+        };
+        assert_eq!(read("7.5", "0.1"), Counts::new(7.5, 0.1));
+        for (total, bad) in [
+            ("-1", "0"),
+            ("NaN", "0"),
+            ("inf", "1"),
+            ("1", "2"),
+            ("1", ""),
+            ("1e300", "0"),
+        ] {
+            assert_eq!(read(total, bad), None, "{bad} of {total}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn counts_stay_counts(
+            a in (any::<f64>(), any::<f64>()), b in (any::<f64>(), any::<f64>()),
+        ) {
+            let (Some(a), Some(b)) = (Counts::new(a.0, a.1), Counts::new(b.0, b.1)) else { return Ok(()) };
+            let sum = a.plus(b);
+            prop_assert!(sum.bad() >= 0.0 && sum.bad() <= sum.total() && sum.total() <= Counts::MOST);
+            prop_assert!(sum.ratio().is_none_or(|r| (0.0..=1.0).contains(&r)));
+            let text = serde_json::to_string(&sum).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Counts>(&text).unwrap(), sum);
+        }
     }
 }

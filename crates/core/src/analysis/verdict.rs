@@ -33,7 +33,11 @@ impl Limits {
             && probability(safe_confidence)
             && max_budget_spend > 0.0
             && max_budget_spend <= 1.0)
-            .then_some(Self { false_rollback, unsafe_promotion: 1.0 - safe_confidence, max_budget_spend })
+            .then_some(Self {
+                false_rollback,
+                unsafe_promotion: 1.0 - safe_confidence,
+                max_budget_spend,
+            })
     }
 
     /// The share of the window's budget that one rollout may spend, 0 to 1.
@@ -55,7 +59,11 @@ impl Limits {
 impl Default for Limits {
     /// One healthy revision in a hundred rolled back, 95 % confidence, 2 % of the budget.
     fn default() -> Self {
-        Self { false_rollback: 0.01, unsafe_promotion: 0.05, max_budget_spend: 0.02 }
+        Self {
+            false_rollback: 0.01,
+            unsafe_promotion: 0.05,
+            max_budget_spend: 0.02,
+        }
     }
 }
 
@@ -76,8 +84,8 @@ impl SloView<'_> {
     /// The share `F = A/B` of the window's budget that the attempt has spent; `None` while the number of
     /// requests in a window is unknown.
     pub fn spent(&self) -> Option<f64> {
-        let budget = self.objective.budget(self.expected_requests.filter(|n| n.is_finite() && *n > 0.0)?);
-        Some(self.evidence.attributable_bad() / budget)
+        self.objective
+            .share_spent(self.evidence.attributable_bad(), self.expected_requests)
     }
 }
 
@@ -133,7 +141,11 @@ impl fmt::Display for Harm {
 
 /// A factor of evidence for people: more than a million is a million.
 fn factor(ln: f64) -> String {
-    if ln > 1e6f64.ln() { "over 1,000,000".to_owned() } else { format!("{:.0}", ln.exp()) }
+    if ln > 1e6f64.ln() {
+        "over 1,000,000".to_owned()
+    } else {
+        format!("{:.0}", ln.exp())
+    }
 }
 
 /// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives, or the
@@ -161,7 +173,9 @@ pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
 }
 
 fn overspent(slo: &SloView<'_>, limits: &Limits) -> bool {
-    let (Some(spent), Some(requests)) = (slo.spent(), slo.expected_requests) else { return false };
+    let (Some(spent), Some(requests)) = (slo.spent(), slo.expected_requests) else {
+        return false;
+    };
     let few = limits.max_budget_spend * slo.objective.budget(requests) < FEW_EVENTS;
     spent >= limits.max_budget_spend && (!few || slo.evidence.ln_harm() >= FEW_EVENTS.ln())
 }
@@ -177,7 +191,8 @@ pub fn margin_for_step(objective: &Objective, next: f64) -> f64 {
 /// The margin that safety must be shown at before full traffic: `max(b, x·b·W / T_watch)`, at most 0.5.
 pub fn margin_for_promotion(objective: &Objective, limits: &Limits, watch: SignedDuration) -> f64 {
     let b = objective.bad_fraction;
-    let affordable = limits.max_budget_spend * b * objective.window.as_secs_f64() / watch.as_secs_f64().max(1.0);
+    let affordable =
+        limits.max_budget_spend * b * objective.window.as_secs_f64() / watch.as_secs_f64().max(1.0);
     affordable.max(b).min(MOST_MARGIN)
 }
 
@@ -199,11 +214,17 @@ pub fn safe_for_step(slos: &[SloView<'_>], limits: &Limits, next: f64) -> Result
 
 /// Every objective is shown safe for full traffic.
 pub fn safe_for_promotion(slos: &[SloView<'_>], limits: &Limits, watch: SignedDuration) -> Result<(), Lack> {
-    safe(slos, limits, |objective| margin_for_promotion(objective, limits, watch))
+    safe(slos, limits, |objective| {
+        margin_for_promotion(objective, limits, watch)
+    })
 }
 
 fn safe(slos: &[SloView<'_>], limits: &Limits, margin: impl Fn(&Objective) -> f64) -> Result<(), Lack> {
-    let lack = |slo: &str, ln_safe, canary_requests| Lack { slo: slo.to_owned(), ln_safe, canary_requests };
+    let lack = |slo: &str, ln_safe, canary_requests| Lack {
+        slo: slo.to_owned(),
+        ln_safe,
+        canary_requests,
+    };
     if slos.is_empty() {
         return Err(lack("no objective", f64::NEG_INFINITY, 0.0));
     }

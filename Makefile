@@ -1,0 +1,78 @@
+# What is done to this repository, by name. `make` alone lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# The goals build on each other's results, and cargo uses every core by itself.
+.NOTPARALLEL:
+
+# The cluster that e2e, cluster, cluster-down, image and demo are about.
+CLUSTER ?= molt
+CARGO ?= cargo
+# Helm as e2e/cluster/build.sh makes it, or the one on the PATH.
+CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/molt/$(shell . e2e/cluster/versions.env 2>/dev/null && echo "$$MOLT_CACHE_VERSION" || true)
+HELM ?= $(or $(wildcard $(CACHE)/bin/helm),helm)
+TEST_ARGS ?=
+
+.PHONY: help
+help: ## Lists what there is.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo "  CLUSTER=$(CLUSTER) names the cluster."
+
+.PHONY: fmt
+fmt: ## Formats the code.
+	$(CARGO) fmt --all
+
+.PHONY: lint
+lint: ## Format, clippy, licenses and sources.
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; \
+	else echo "lint: cargo-deny is not installed: licenses and sources are not checked"; fi
+
+.PHONY: generate
+generate: ## Writes the CRDs from the types: crds/ and the chart's copy.
+	$(CARGO) run --quiet --bin crdgen -- crds charts/molt/crds
+
+.PHONY: chart
+chart: generate ## Checks the chart and renders deploy/molt.yaml.
+	@command -v "$(HELM)" >/dev/null || { echo "chart: helm is missing: run e2e/cluster/build.sh all, or set HELM=" >&2; exit 1; }
+	"$(HELM)" lint --strict --quiet charts/molt
+	@{ cat deploy/header.yaml; "$(HELM)" template molt charts/molt --namespace molt-system; } > deploy/molt.yaml.new
+	@mv deploy/molt.yaml.new deploy/molt.yaml
+	@echo "deploy/molt.yaml is written"
+
+.PHONY: test
+test: lint ## Lint, unit tests, and the tests against a real API server.
+	e2e/cluster/build.sh control-plane
+	$(CARGO) test --workspace --exclude molt-e2e $(TEST_ARGS)
+
+.PHONY: e2e
+e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
+	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test -p molt-e2e -- --test-threads=1 --nocapture $(TEST_ARGS)
+
+.PHONY: cluster
+cluster: ## Makes the cluster CLUSTER: Kubernetes, gateway, Prometheus.
+	e2e/cluster/up.sh $(CLUSTER)
+
+.PHONY: cluster-down
+cluster-down: ## Takes the cluster CLUSTER down.
+	e2e/cluster/down.sh $(CLUSTER)
+
+.PHONY: image
+image: ## Builds the images of the operator and the sample application into the cluster CLUSTER.
+	$(CARGO) build --release
+	e2e/cluster/image.sh operator $(CLUSTER)
+	e2e/cluster/image.sh app $(CLUSTER)
+
+.PHONY: install
+install: ## Installs the operator into the cluster CLUSTER by its chart, or brings a new image into it.
+	e2e/cluster/install.sh $(CLUSTER)
+
+.PHONY: demo
+demo: cluster image ## A rollout and a rollback to watch, in the cluster CLUSTER.
+	e2e/demo/run.sh $(CLUSTER)
+
+.PHONY: clean
+clean: ## Removes what cargo built. Clusters and their cache stay.
+	$(CARGO) clean

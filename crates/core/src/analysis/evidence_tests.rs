@@ -1,0 +1,272 @@
+use super::*;
+use jiff::SignedDuration;
+use proptest::prelude::*;
+
+/// The `index`-th block of ten seconds.
+fn block(index: i32, canary: (f64, f64), stable: (f64, f64)) -> Block {
+    let start = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(10) * index;
+    Block {
+        start,
+        end: start + SignedDuration::from_secs(10),
+        canary_weight: 10,
+        canary: Counts::new(canary.0, canary.1).unwrap(),
+        stable: Counts::new(stable.0, stable.1).unwrap(),
+        reference: None,
+    }
+}
+
+fn after(blocks: &[Block]) -> Evidence {
+    let mut evidence = Evidence::default();
+    for block in blocks {
+        evidence.absorb(block);
+    }
+    evidence
+}
+
+/// At full weight, beside a reference.
+fn bake(index: i32, canary: (f64, f64), reference: f64) -> Block {
+    Block {
+        canary_weight: 100,
+        reference: Some(reference),
+        ..block(index, canary, (0.0, 0.0))
+    }
+}
+
+#[test]
+fn vectors_of_the_running_product() {
+    let mut evidence = Evidence::default();
+    let blocks = [
+        ((30.0, 0.0), (270.0, 3.0), -1.043_694_19),
+        ((31.0, 1.0), (265.0, 2.0), -0.480_657_98),
+        ((28.0, 2.0), (272.0, 4.0), 0.872_049_26),
+        ((30.0, 3.0), (268.0, 1.0), 4.438_254_15),
+        ((29.0, 2.0), (271.0, 3.0), 6.062_056_47),
+    ];
+    for (index, (canary, stable, cumulative)) in (0..).zip(blocks) {
+        evidence.absorb(&block(index, canary, stable));
+        assert!(
+            (evidence.ln_harm() - cumulative).abs() < 1e-8,
+            "{} is not {cumulative}",
+            evidence.ln_harm()
+        );
+    }
+    let beyond: f64 = blocks.iter().map(|((n, e), (m, g), _)| e - n * g / m).sum();
+    assert!((evidence.attributable_bad() - beyond).abs() < 1e-12);
+}
+
+#[test]
+fn a_total_outage_is_seen_in_one_block_even_beside_a_stable_without_errors() {
+    let outage = |index| block(index, (20.0, 20.0), (180.0, 0.0));
+    assert!(after(&[outage(0)]).ln_harm() > 100f64.ln());
+    let healthy = (0..1000).map(|index| block(index, (100.0, 0.0), (900.0, 0.0)));
+    let long: Vec<_> = healthy.chain([outage(1000)]).collect();
+    assert!(after(&long).ln_harm() > 100f64.ln(), "{}", after(&long).ln_harm());
+}
+
+#[test]
+fn a_block_without_weight_is_no_evidence_and_is_not_read_again() {
+    let unweighted = Block {
+        canary_weight: 0,
+        ..block(0, (20.0, 20.0), (180.0, 0.0))
+    };
+    let evidence = after(&[
+        unweighted,
+        Block {
+            canary_weight: 10,
+            ..unweighted
+        },
+    ]);
+    assert_eq!(
+        evidence,
+        Evidence {
+            absorbed_to: Some(unweighted.end),
+            ..Evidence::default()
+        }
+    );
+}
+
+#[test]
+fn a_block_counts_once_and_only_after_the_last_one() {
+    let first = block(0, (20.0, 1.0), (180.0, 1.0));
+    let second = block(1, (20.0, 2.0), (180.0, 3.0));
+    let twice = after(&[first, first, second, first, second]);
+    assert_eq!(twice, after(&[first, second]));
+    let half = SignedDuration::from_secs(5);
+    let overlapping = Block {
+        start: second.start + half,
+        end: second.end + half,
+        ..second
+    };
+    let backwards = Block {
+        start: second.end + half,
+        end: second.end,
+        ..second
+    };
+    assert_eq!(after(&[first, second, overlapping, backwards]), twice);
+    assert_eq!(twice.absorbed_to(), Some(second.end));
+}
+
+#[test]
+fn a_bet_beside_a_stable_that_always_fails_is_no_evidence() {
+    let evidence = after(&[block(0, (1e3, 0.0), (1e6, 1e6)), block(1, (1e3, 0.0), (1e6, 1e6))]);
+    assert!(evidence.ln_harm() <= 0.0, "{}", evidence.ln_harm());
+}
+
+#[test]
+fn the_bake_compares_with_what_stable_was() {
+    let before = block(0, (1000.0, 1.0), (9000.0, 9.0));
+    let reference = after(&[before]).stable_upper_bound();
+    let good = after(&[before, bake(1, (400.0, 0.0), reference)]);
+    let bad = after(&[before, bake(1, (400.0, 40.0), reference)]);
+    assert!(bad.ln_harm() > 100f64.ln() && good.ln_harm() < 0.0);
+    assert!((bad.attributable_bad() - (40.0 - 400.0 * reference)).abs() < 1e-9);
+    // Safety is shown side by side or not at all.
+    assert_eq!(good.ln_safe, after(&[before]).ln_safe);
+    // One last request at stable changes nothing of it.
+    let straggler = Block {
+        stable: Counts::new(1.0, 0.0).unwrap(),
+        ..bake(1, (400.0, 40.0), reference)
+    };
+    assert_eq!(
+        after(&[before, straggler]).ln_harm().to_bits(),
+        bad.ln_harm().to_bits()
+    );
+    // While both serve, the reference is not needed.
+    let both = Block {
+        reference: Some(reference),
+        ..block(1, (40.0, 4.0), (360.0, 0.0))
+    };
+    assert_eq!(
+        after(&[before, both]),
+        after(&[
+            before,
+            Block {
+                reference: None,
+                ..both
+            }
+        ])
+    );
+}
+
+#[test]
+fn a_reference_that_knows_nothing_hides_no_spend() {
+    assert_eq!(Evidence::default().stable_upper_bound(), 1.0);
+    for nothing in [1.0, 2.0, -0.1, f64::NAN, f64::INFINITY] {
+        let evidence = after(&[bake(0, (400.0, 0.0), nothing), bake(1, (400.0, 7.0), nothing)]);
+        assert_eq!((evidence.attributable_bad(), evidence.ln_harm()), (7.0, 0.0));
+    }
+}
+
+#[test]
+fn stables_upper_bound_is_above_its_ratio() {
+    let bound = |total, bad| after(&[block(0, (1.0, 0.0), (total, bad))]).stable_upper_bound();
+    // (p + z²/2n + z·√(p(1−p)/n + z²/4n²)) / (1 + z²/n) at n = 1000, z = 1.645; z²/(n + z²) at p = 0.
+    assert!(
+        (bound(1000.0, 10.0) - 0.016_656_99).abs() < 1e-7,
+        "{}",
+        bound(1000.0, 10.0)
+    );
+    assert!(
+        (bound(1000.0, 0.0) - 0.002_698_23).abs() < 1e-7,
+        "{}",
+        bound(1000.0, 0.0)
+    );
+    assert!(bound(10.0, 10.0) <= 1.0);
+}
+
+#[test]
+fn the_upper_margin_is_the_smallest_that_is_shown() {
+    let needed = 20f64.ln();
+    assert_eq!(Evidence::default().harm_upper_margin(needed), 1.0);
+    let evidence = after(&[
+        block(0, (3000.0, 3.0), (27_000.0, 27.0)),
+        block(1, (3000.0, 3.0), (27_000.0, 27.0)),
+    ]);
+    let upper = evidence.harm_upper_margin(needed);
+    assert!((0.001..0.01).contains(&upper), "{upper}");
+    assert!(evidence.ln_safe_at(upper) >= needed);
+}
+
+#[test]
+fn a_margin_is_that_of_the_grid_below_it() {
+    let evidence = after(&[block(0, (300.0, 0.0), (2700.0, 3.0))]);
+    assert_eq!(evidence.ln_safe_at(0.01), evidence.ln_safe[15]);
+    assert_eq!(evidence.ln_safe_at(0.015_9), evidence.ln_safe[15]);
+    assert_eq!(evidence.ln_safe_at(0.1 + 0.2 - 0.3 + 0.01), evidence.ln_safe[15]);
+    assert_eq!(evidence.ln_safe_at(1.0), evidence.ln_safe[23]);
+    for too_small in [0.000_009, 0.0, -1.0, f64::NAN] {
+        assert_eq!(evidence.ln_safe_at(too_small), f64::NEG_INFINITY);
+    }
+    assert!(MARGINS.windows(2).all(|pair| pair[0] < pair[1]));
+}
+
+#[test]
+fn what_can_not_be_evidence_is_not_read() {
+    let text = serde_json::to_string(&after(&[block(0, (30.0, 1.0), (270.0, 3.0))])).unwrap();
+    assert!(serde_json::from_str::<Evidence>(&text).is_ok());
+    let one_less = text.replacen(r#""lnSafe":["#, r#""lnSafe":[],"was":["#, 1);
+    assert!(serde_json::from_str::<Evidence>(&one_less).is_err());
+    let harm = text.find(r#""lnHarm":""#).unwrap() + 10;
+    assert!(serde_json::from_str::<Evidence>(&format!("{}NaN{}", &text[..harm], &text[harm + 1..])).is_err());
+}
+
+#[test]
+fn the_schema_says_text_where_the_form_is_text() {
+    let schema = serde_json::to_value(schemars::schema_for!(Evidence)).unwrap();
+    let properties = &schema["properties"];
+    assert_eq!(properties["lnHarm"]["type"], "string");
+    assert_eq!(properties["attributable"]["type"], "string");
+    assert_eq!(properties["lnSafe"]["items"]["type"], "string");
+    assert_eq!(properties["lnSafe"]["maxItems"], MARGINS.len());
+    assert_eq!(schema["$defs"]["Counts"]["properties"]["total"]["type"], "string");
+}
+
+fn any_block(index: i32) -> impl Strategy<Value = Block> {
+    let counts =
+        || (prop_oneof![Just(0.0), 0.0..500.0f64, 0.0..1e9f64], 0.0..=1.0f64).prop_map(|(n, s)| (n, n * s));
+    let weight = prop_oneof![4 => 1..100u8, 1 => Just(0), 2 => Just(100)];
+    let reference = prop_oneof![Just(None), (0.0..1.2f64).prop_map(Some)];
+    (counts(), counts(), weight, reference).prop_map(move |(canary, stable, canary_weight, reference)| {
+        Block {
+            canary_weight,
+            reference,
+            ..block(index, canary, stable)
+        }
+    })
+}
+
+fn any_blocks() -> impl Strategy<Value = Vec<Block>> {
+    (0..20i32).prop_flat_map(|n| (0..n).map(any_block).collect::<Vec<_>>())
+}
+
+proptest! {
+    #[test]
+    fn a_restart_after_any_block_changes_nothing(
+        blocks in any_blocks(), cut in 0..20usize, again in 0..20usize,
+    ) {
+        let whole = after(&blocks);
+        let cut = cut.min(blocks.len());
+        let before = after(&blocks[..cut]);
+        let mut resumed: Evidence = serde_json::from_str(&serde_json::to_string(&before).unwrap()).unwrap();
+        prop_assert_eq!(&before, &resumed);
+        // After a restart some blocks are read again.
+        for block in &blocks[again.min(cut)..] {
+            resumed.absorb(block);
+        }
+        prop_assert_eq!(&whole, &resumed);
+        let text = serde_json::to_string(&whole).unwrap();
+        prop_assert!(text.len() < 1500, "{}", text.len());
+        prop_assert!(whole.ln_harm().is_finite() && whole.ln_safe.iter().all(|ln| ln.is_finite()));
+        prop_assert!(whole.attributable_bad() >= 0.0);
+    }
+
+    #[test]
+    fn no_canary_request_is_no_evidence(blocks in any_blocks()) {
+        let idle: Vec<_> = blocks.iter().map(|b| Block { canary: Counts::default(), ..*b }).collect();
+        let evidence = after(&idle);
+        prop_assert_eq!(evidence.ln_harm().to_bits(), 0);
+        prop_assert_eq!(evidence.ln_safe, [0.0; MARGINS.len()]);
+        prop_assert_eq!(evidence.attributable_bad(), 0.0);
+        prop_assert_eq!(evidence.harm_upper_margin(20f64.ln()), 1.0);
+    }
+}

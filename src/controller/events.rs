@@ -1,0 +1,115 @@
+//! Events: what happened, told where `kubectl describe` and `kubectl events` show it.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::Resource;
+use kube::runtime::events::{Event, EventType};
+use molt_core::decision::Report;
+
+use super::object::ServiceObject;
+
+/// An event's note must stay below 1 kB.
+const MAX_NOTE: usize = 1000;
+
+/// The events of one decision: one for each transition, and one for each fault that is new.
+pub fn events(object: &ServiceObject, report: &Report) -> Vec<Event> {
+    let transitions = report.transitions.iter().map(|t| {
+        // The recorder takes events with the same reason and action for one, whatever their note says.
+        event(is_warning(&t.reason), &t.reason, &t.message, &format!("weight {}", t.weight))
+    });
+    let faults = report
+        .conditions
+        .iter()
+        .filter(|c| c.fault && !was_told(&object.conditions, c.kind, c.status, &c.reason))
+        .map(|c| event(true, &c.reason, &c.message, c.kind));
+    // One cause shows in several conditions; one event tells it.
+    let mut told: Vec<Event> = Vec::new();
+    for event in transitions.chain(faults) {
+        if !told.iter().any(|t| t.reason == event.reason && t.note == event.note) {
+            told.push(event);
+        }
+    }
+    told
+}
+
+/// What the events are about.
+pub fn reference(object: &ServiceObject) -> ObjectReference {
+    object.object_ref(&())
+}
+
+fn was_told(conditions: &[Condition], kind: &str, status: bool, reason: &str) -> bool {
+    let status = if status { "True" } else { "False" };
+    conditions.iter().any(|c| c.type_ == kind && c.status == status && c.reason == reason)
+}
+
+fn is_warning(reason: &str) -> bool {
+    !matches!(
+        reason,
+        "FirstDeployment"
+            | "AttemptStarted"
+            | "PodsReady"
+            | "WeightRaised"
+            | "ShownSafe"
+            | "BakeStarted"
+            | "Promoted"
+            | "PromotedByPerson"
+            | "SpecReverted"
+            | "Superseded"
+            | "AttemptEnded"
+            | "Deleted"
+    )
+}
+
+fn event(warning: bool, reason: &str, note: &str, action: &str) -> Event {
+    let mut note = note.to_owned();
+    if note.len() > MAX_NOTE {
+        let end = (0..=MAX_NOTE - 3).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+        note.truncate(end);
+        note.push('…');
+    }
+    Event {
+        type_: if warning { EventType::Warning } else { EventType::Normal },
+        reason: reason.to_owned(),
+        note: Some(note),
+        action: action.to_owned(),
+        secondary: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::object::tests::changed;
+    use molt_core::decision::{ConditionView, Phase};
+    use serde_json::json;
+
+    fn report(reason: &str) -> Report {
+        let condition = |kind| ConditionView {
+            kind,
+            status: false,
+            reason: reason.to_owned(),
+            message: "what, where, how".to_owned(),
+            fault: true,
+        };
+        Report {
+            phase: Phase::Degraded,
+            message: String::new(),
+            conditions: vec![condition("RouteReady"), condition("Other")],
+            transitions: vec![],
+            verdicts: vec![],
+            slos: vec![],
+        }
+    }
+
+    #[test]
+    fn a_fault_is_told_once_and_again_when_its_reason_changes() {
+        let fresh = changed(|_| ());
+        assert_eq!(events(&fresh, &report("RouteNotFound")).len(), 1, "one cause, one event");
+        let told = changed(|o| {
+            let condition = |kind| json!({"type": kind, "status": "False", "reason": "RouteNotFound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            o["status"] = json!({"conditions": [condition("RouteReady"), condition("Other")]});
+        });
+        assert!(events(&told, &report("RouteNotFound")).is_empty());
+        assert_eq!(events(&told, &report("RouteConflict")).len(), 1);
+    }
+}

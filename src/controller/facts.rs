@@ -1,0 +1,232 @@
+//! What is kept of each watched object. See [`Index`](crate::k8s::index::Index).
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::core::DeserializeGuard;
+use kube::{Resource, ResourceExt};
+use molt_core::observed::{Action, ActionView};
+use molt_core::plan::Revision;
+use serde_json::Value;
+
+use super::object::ServiceObject;
+use crate::api::v1alpha1::{ActionKind, RolloutAction, RolloutRecord};
+use crate::k8s::index::Facts;
+use crate::k8s::labels;
+
+fn label(object: &impl Resource, key: &str) -> Option<String> {
+    object.labels().get(key).cloned()
+}
+
+fn annotation<T: std::str::FromStr>(object: &impl Resource, key: &str) -> Option<T> {
+    object.annotations().get(key)?.parse().ok()
+}
+
+fn created_at(object: &impl Resource) -> Option<Timestamp> {
+    object.meta().creation_timestamp.as_ref().map(|t| t.0)
+}
+
+fn owners(object: &impl Resource) -> Vec<String> {
+    object.owner_references().iter().map(|owner| owner.uid.clone()).collect()
+}
+
+/// A ReplicaSet of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaSetFacts {
+    /// Its revision.
+    pub revision: Revision,
+    /// Its UID.
+    pub uid: String,
+    /// The version that is decided on.
+    pub resource_version: String,
+    /// UIDs of its owners.
+    pub owners: Vec<String>,
+    /// Pods that it is asked for.
+    pub wanted: u32,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// The attempt that used it last; 0 if none did.
+    pub attempt: u32,
+    /// The serving port of its pods.
+    pub port: Option<u16>,
+    /// Why it can't create pods.
+    pub failure: Option<String>,
+}
+
+impl Facts for ReplicaSetFacts {
+    type Object = ReplicaSet;
+
+    fn read(set: &ReplicaSet) -> Option<(String, Self)> {
+        // One that is on its way out can neither serve nor be scaled.
+        if set.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let failure = set
+            .status
+            .iter()
+            .flat_map(|s| s.conditions.iter().flatten())
+            .find(|c| c.type_ == "ReplicaFailure" && c.status == "True")
+            .map(|c| c.message.clone().unwrap_or_default());
+        let facts = Self {
+            revision: Revision(label(set, labels::REVISION)?),
+            uid: set.uid().unwrap_or_default(),
+            resource_version: set.resource_version().unwrap_or_default(),
+            owners: owners(set),
+            wanted: set.spec.as_ref().and_then(|s| s.replicas).map_or(1, |n| u32::try_from(n).unwrap_or(0)),
+            created_at: created_at(set),
+            attempt: annotation(set, labels::ATTEMPT).unwrap_or(0),
+            port: annotation(set, labels::PORT),
+            failure,
+        };
+        Some((label(set, labels::SERVICE)?, facts))
+    }
+}
+
+/// A Service of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceFacts {
+    /// Its UID.
+    pub uid: String,
+    /// UIDs of its owners.
+    pub owners: Vec<String>,
+    /// The revision that it selects, if it selects the pods of one.
+    pub revision: Option<Revision>,
+    /// Labels and spec, to be compared with what is rendered.
+    pub content: Value,
+}
+
+impl Facts for ServiceFacts {
+    type Object = Service;
+
+    fn read(service: &Service) -> Option<(String, Self)> {
+        if service.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let name = label(service, labels::SERVICE)?;
+        let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+        let revision = selector
+            .filter(|s| s.get(labels::SERVICE) == Some(&name))
+            .and_then(|s| s.get(labels::REVISION))
+            .map(|r| Revision(r.clone()));
+        let spec = service.spec.as_ref();
+        let content = serde_json::json!({
+            "metadata": {"labels": service.labels()},
+            "spec": {"ports": spec.map(|s| &s.ports), "selector": selector},
+        });
+        let facts = Self { uid: service.uid().unwrap_or_default(), owners: owners(service), revision, content };
+        Some((name, facts))
+    }
+}
+
+/// Ready addresses behind a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceFacts {
+    /// The Service.
+    pub service: String,
+    /// The pods behind its ready addresses.
+    pub ready: BTreeSet<String>,
+}
+
+impl Facts for SliceFacts {
+    type Object = EndpointSlice;
+
+    fn read(slice: &EndpointSlice) -> Option<(String, Self)> {
+        let is_ready = |e: &&k8s_openapi::api::discovery::v1::Endpoint| {
+            e.conditions.as_ref().and_then(|c| c.ready).unwrap_or(true)
+        };
+        // By pod, not by address: a pod has one in each address family.
+        let ready = slice
+            .endpoints
+            .iter()
+            .filter(is_ready)
+            .filter_map(|e| e.target_ref.as_ref()?.name.clone())
+            .collect();
+        Some((label(slice, labels::SERVICE)?, Self { service: label(slice, labels::SLICE_SERVICE)?, ready }))
+    }
+}
+
+/// An action that waits to be handled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActionFacts {
+    /// For the decision.
+    pub view: ActionView,
+    /// The first to be seen is handled first.
+    pub created_at: Option<Timestamp>,
+}
+
+impl Facts for ActionFacts {
+    type Object = DeserializeGuard<RolloutAction>;
+
+    fn read(object: &Self::Object) -> Option<(String, Self)> {
+        let action = match &object.0 {
+            Ok(action) => action,
+            Err(error) => {
+                let name = error.metadata.name.as_deref().unwrap_or_default();
+                tracing::warn!(name, %error, "a RolloutAction can't be read; it is left alone");
+                return None;
+            }
+        };
+        if action.status.as_ref().is_some_and(|s| s.state.is_some()) {
+            return None;
+        }
+        let spec = &action.spec;
+        let view = ActionView {
+            uid: action.uid()?,
+            name: action.name_any(),
+            action: match spec.action {
+                ActionKind::Promote => Action::Promote,
+                ActionKind::Abort => Action::Abort,
+            },
+            revision: spec.revision.clone().map(Revision),
+            attempt: spec.attempt.and_then(|n| u32::try_from(n).ok()),
+            reason: spec.reason.clone().unwrap_or_default(),
+            requested_by: spec.requested_by.clone(),
+        };
+        Some((spec.service.clone(), Self { view, created_at: created_at(action) }))
+    }
+}
+
+/// A record. What it says may be large; it is read from the server when it is added to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecordFacts {
+    /// Its UID.
+    pub uid: String,
+    /// The revision.
+    pub revision: Revision,
+    /// The attempt.
+    pub attempt: u32,
+    /// When it ended.
+    pub ended_at: Option<Timestamp>,
+}
+
+impl Facts for RecordFacts {
+    type Object = DeserializeGuard<RolloutRecord>;
+
+    fn read(object: &Self::Object) -> Option<(String, Self)> {
+        let record = object.0.as_ref().ok()?;
+        let ended = record.status.as_ref().filter(|s| s.outcome.is_some());
+        let facts = Self {
+            uid: record.uid()?,
+            revision: Revision(record.spec.revision.clone()),
+            attempt: u32::try_from(record.spec.attempt).unwrap_or(0),
+            ended_at: ended.map(|s| s.ended_at.unwrap_or(record.spec.started_at)),
+        };
+        Some((record.spec.service.clone(), facts))
+    }
+}
+
+/// Which services use which route: grouped by the route's name, so that a route's change finds them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteUser;
+
+impl Facts for RouteUser {
+    type Object = ServiceObject;
+
+    fn read(object: &ServiceObject) -> Option<(String, Self)> {
+        let own = object.traffic.as_ref().and_then(|t| t.gateway_api.http_route_ref.as_ref());
+        Some((own.map_or_else(|| object.name_any(), |route| route.name.clone()), Self))
+    }
+}

@@ -1,0 +1,82 @@
+//! What is remembered of each service between two reconciles. Losing it costs nothing but a repeated try.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use molt_core::decision::Verdict;
+use molt_core::observed::Problem;
+
+use crate::k8s::Key;
+
+/// The first wait after a failure.
+const FIRST_WAIT: Duration = Duration::from_secs(1);
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// What is remembered of one service.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The version of the object that the last status write made.
+    pub written: Option<String>,
+    /// Why the last write failed.
+    pub apply_problem: Option<Problem>,
+    /// Why the last reading of the metrics failed.
+    pub metric_problems: Vec<Problem>,
+    /// Verdicts that no record holds yet.
+    pub verdicts: Vec<Verdict>,
+    /// Failures in a row.
+    pub failures: u32,
+}
+
+/// The memories of all services.
+#[derive(Debug, Default)]
+pub struct Memories(Mutex<HashMap<Key, Memory>>);
+
+impl Memories {
+    /// A copy of what is remembered.
+    pub fn of(&self, key: &Key) -> Memory {
+        self.lock().get(key).cloned().unwrap_or_default()
+    }
+
+    /// Changes what is remembered.
+    pub fn update(&self, key: &Key, change: impl FnOnce(&mut Memory)) {
+        change(self.lock().entry(key.clone()).or_default());
+    }
+
+    /// Forgets a service that is gone.
+    pub fn forget(&self, key: &Key) {
+        self.lock().remove(key);
+    }
+
+    /// Notes a failure, and says how long to wait: twice as long with each one in a row.
+    pub fn failed(&self, key: &Key) -> Duration {
+        let mut memories = self.lock();
+        let memory = memories.entry(key.clone()).or_default();
+        let wait = FIRST_WAIT.saturating_mul(2u32.saturating_pow(memory.failures.min(16)));
+        memory.failures = memory.failures.saturating_add(1);
+        wait.min(LONGEST_WAIT)
+    }
+
+    // A panic while the lock is held leaves a map that is still a map.
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Memory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_service_backs_off_on_its_own() {
+        let (a, b) = (Key::new("shop", "a"), Key::new("shop", "b"));
+        let memories = Memories::default();
+        let waits: Vec<u64> = (0..12).map(|_| memories.failed(&a).as_secs()).collect();
+        assert_eq!(waits[..4], [1, 2, 4, 8]);
+        assert_eq!(waits[11], 300);
+        assert_eq!(memories.failed(&b).as_secs(), 1);
+        memories.update(&a, |m| m.failures = 0);
+        assert_eq!(memories.failed(&a).as_secs(), 1);
+    }
+}

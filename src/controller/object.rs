@@ -1,0 +1,181 @@
+//! A PythonService as it was read, even if parts of it can't be.
+
+use std::borrow::Cow;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
+use kube::core::NamespaceResourceScope;
+use kube::{Resource, ResourceExt};
+use molt_core::plan::Revision;
+use molt_core::state::State;
+use serde::{Deserialize, Deserializer, de};
+use serde_json::Value;
+
+use super::revision;
+use crate::api::v1alpha1::{PythonService, PythonServiceSpec, PythonServiceStatus, Traffic};
+use crate::k8s::{Key, labels};
+
+/// A PythonService as it was read. Whatever was written into it, by another version or without a schema,
+/// reading it does not fail: one odd object must not stop the others.
+#[derive(Clone, Debug)]
+pub struct ServiceObject {
+    /// Its metadata.
+    pub metadata: ObjectMeta,
+    /// The spec, or why it can't be read.
+    pub spec: Result<PythonServiceSpec, String>,
+    /// The part that says where traffic goes; often readable when the whole is not.
+    pub traffic: Option<Traffic>,
+    /// The revision that the spec asks for, from the spec as it was written.
+    pub revision: Option<Revision>,
+    /// The status, or why it can't be read.
+    pub status: Result<PythonServiceStatus, String>,
+    /// The conditions, readable or not as the rest of the status may be.
+    pub conditions: Vec<Condition>,
+}
+
+impl ServiceObject {
+    /// Its key.
+    pub fn key(&self) -> Key {
+        Key::new(self.namespace().unwrap_or_default(), self.name_any())
+    }
+
+    /// Its UID.
+    pub fn uid_text(&self) -> &str {
+        self.metadata.uid.as_deref().unwrap_or_default()
+    }
+
+    /// The persisted state; empty for a new object.
+    pub fn state(&self) -> Result<State, &str> {
+        match &self.status {
+            Ok(status) => Ok(status.state.clone().unwrap_or_default()),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// It is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        self.metadata.deletion_timestamp.is_some()
+    }
+
+    /// It can't go before the finalizer is taken off.
+    pub fn has_finalizer(&self) -> bool {
+        self.finalizers().iter().any(|f| f == labels::FINALIZER)
+    }
+
+    /// A reference to it as the controlling owner of what is created for it.
+    pub fn owner(&self) -> OwnerReference {
+        OwnerReference {
+            api_version: PythonService::api_version(&()).into_owned(),
+            kind: PythonService::kind(&()).into_owned(),
+            name: self.name_any(),
+            uid: self.uid_text().to_owned(),
+            controller: Some(true),
+            block_owner_deletion: Some(true),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ServiceObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut object = Value::deserialize(deserializer)?;
+        let mut take = |field: &str| object.get_mut(field).map_or(Value::Null, Value::take);
+        let (mut metadata, spec, status) = (take("metadata"), take("spec"), take("status"));
+        if let Some(fields) = metadata.as_object_mut() {
+            fields.remove("managedFields");
+        }
+        let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(de::Error::custom)?;
+        let revision = revision::of_spec(&spec);
+        let traffic = spec.get("traffic").and_then(|t| Traffic::deserialize(t).ok());
+        let conditions =
+            status.get("conditions").and_then(|c| Vec::<Condition>::deserialize(c).ok()).unwrap_or_default();
+        let status = if status.is_null() {
+            Ok(PythonServiceStatus::default())
+        } else {
+            serde_json::from_value(status).map_err(|error| error.to_string())
+        };
+        let spec: Result<PythonServiceSpec, _> = serde_json::from_value(spec).map_err(|error| error.to_string());
+        let revision = spec.is_ok().then_some(revision);
+        Ok(Self { metadata, spec, traffic, revision, status, conditions })
+    }
+}
+
+impl Resource for ServiceObject {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        PythonService::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        PythonService::group(&())
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        PythonService::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        PythonService::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// The smallest useful PythonService.
+    pub fn minimal() -> Value {
+        json!({
+            "apiVersion": "molt.dev/v1alpha1",
+            "kind": "PythonService",
+            "metadata": {"name": "checkout", "namespace": "shop", "uid": "u-1", "generation": 3, "resourceVersion": "10"},
+            "spec": {
+                "replicas": 4,
+                "port": 8000,
+                "runtime": {"server": "uvicorn"},
+                "template": {"spec": {"containers": [{"name": "app", "image": "checkout:1"}]}},
+                "traffic": {"gatewayAPI": {"parentRefs": [{"name": "public"}]}},
+                "metrics": {"prometheus": {"address": "http://prometheus:9090"}},
+                "slos": [{"name": "availability", "objective": "99.9", "sli": {"preset": "fastapi-instrumentator", "type": "availability"}}]
+            }
+        })
+    }
+
+    /// It, after a change.
+    pub fn changed(change: impl FnOnce(&mut Value)) -> ServiceObject {
+        let mut value = minimal();
+        change(&mut value);
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn what_can_be_read_is_read_whatever_the_rest_is() {
+        let object = changed(|o| {
+            o["spec"]["runtime"] = json!({"server": "unheard-of"});
+            o["status"] = json!({
+                "phase": "Healthy",
+                "state": {"stable": 7},
+                "conditions": [{"type": "Ready", "status": "True", "reason": "Healthy", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]
+            });
+        });
+        assert!(object.spec.as_ref().unwrap_err().contains("unheard-of"));
+        assert!(object.state().is_err());
+        assert_eq!(object.conditions.len(), 1);
+        assert!(object.traffic.is_some());
+        assert_eq!(object.revision, None);
+    }
+
+    #[test]
+    fn a_new_object_has_an_empty_state() {
+        assert_eq!(changed(|_| ()).state(), Ok(State::default()));
+    }
+}

@@ -1,0 +1,133 @@
+//! From the caches to what the core is told: facts, without judgement.
+
+use std::collections::BTreeMap;
+
+use molt_core::observed::{Observed, RevisionView, Selection, Slot, Trouble, TroubleKind};
+use molt_core::plan::Revision;
+
+use super::caches::Caches;
+use super::object::ServiceObject;
+use super::pods::worst;
+use super::render::{revision_name, slot_name};
+use super::validate::{Known, Validated};
+use crate::k8s::Key;
+use crate::traffic::{RouteTarget, Routers};
+
+/// What a spec's meaning depends on.
+pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
+    let key = object.key();
+    let stable = object.state().ok().and_then(|s| s.stable);
+    let set = stable.and_then(|revision| caches.sets.get(&key, &revision_name(&key.name, &revision)));
+    let route = caches.routes.get(&key, &key.name);
+    Known {
+        stable_wanted: set.map(|s| s.wanted),
+        owned_route: route.is_some_and(|r| crate::k8s::writer::is_owned_by(&*r, object.uid_text())),
+    }
+}
+
+/// The service's traffic, with the port of each revision that there is a ReplicaSet of.
+pub fn route_target(object: &ServiceObject, validated: &Validated, caches: &Caches) -> RouteTarget {
+    let key = object.key();
+    let mut ports: BTreeMap<Revision, u16> = caches
+        .sets
+        .of(&key)
+        .values()
+        .filter_map(|set| Some((set.revision.clone(), set.port?)))
+        .collect();
+    let port = object.spec.as_ref().ok().and_then(|s| u16::try_from(s.port).ok());
+    if let (Some(revision), Some(port)) = (&object.revision, port) {
+        ports.insert(revision.clone(), port);
+    }
+    RouteTarget { service: key, owner: object.owner(), spec: validated.route.clone(), ports }
+}
+
+/// Everything but evidence, which is read afterwards if it is due.
+pub fn observe(
+    object: &ServiceObject,
+    validated: &Validated,
+    target: &RouteTarget,
+    caches: &Caches,
+    routers: &Routers,
+) -> Observed {
+    let key = object.key();
+    let sighting = routers.of(&target.spec).observe(target);
+    let mut problems: Vec<_> = validated.problem().into_iter().collect();
+    problems.extend(sighting.problems);
+    let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();
+    actions.sort_by(|a, b| (a.created_at, &a.view.uid).cmp(&(b.created_at, &b.view.uid)));
+    Observed {
+        revisions: revisions(object, caches),
+        route: sighting.view,
+        selected: selected(object, caches),
+        measurement: None,
+        actions: actions.iter().map(|a| a.view.clone()).collect(),
+        attempts: attempts(&key, caches),
+        problems,
+    }
+}
+
+fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, RevisionView> {
+    let key = object.key();
+    let pods = caches.pods.of(&key);
+    let slices = caches.slices.of(&key);
+    let services = caches.core_services.of(&key);
+    let mut views = BTreeMap::new();
+    for set in caches.sets.of(&key).values().filter(|s| s.owners.iter().any(|o| o == object.uid_text())) {
+        let name = revision_name(&key.name, &set.revision);
+        let of_set: Vec<_> = pods.values().filter(|p| p.revision == set.revision).collect();
+        let failure = set.failure.as_ref().map(|message| Trouble {
+            kind: TroubleKind::CreateFailed,
+            message: format!("ReplicaSet {name} can't create pods: {message}"),
+            restarts: 0,
+        });
+        let ready_behind: std::collections::BTreeSet<&String> =
+            slices.values().filter(|s| s.service == name).flat_map(|s| &s.ready).collect();
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let view = RevisionView {
+            wanted: set.wanted,
+            pods: count(of_set.len()),
+            ready: count(of_set.iter().filter(|p| p.ready).count()),
+            endpoints: count(ready_behind.len()),
+            has_service: services.get(&name).is_some_and(|s| s.owners.iter().any(|o| o == object.uid_text())),
+            created_at: set.created_at,
+            attempt: set.attempt,
+            trouble: worst(of_set.iter().filter_map(|p| p.trouble.clone()).chain(failure)),
+        };
+        views.insert(set.revision.clone(), view);
+    }
+    views
+}
+
+fn selected(object: &ServiceObject, caches: &Caches) -> BTreeMap<Slot, Selection> {
+    let key = object.key();
+    let services = caches.core_services.of(&key);
+    let pods = caches.pods.of(&key);
+    let slices = caches.slices.of(&key);
+    [Slot::InCluster, Slot::Stable, Slot::Canary]
+        .into_iter()
+        .filter_map(|slot| {
+            let name = slot_name(&key.name, slot);
+            let service = services.get(&name).filter(|s| s.owners.iter().any(|o| o == object.uid_text()))?;
+            let revision = service.revision.clone()?;
+            // Addresses of a former selection may still be there for a moment.
+            let endpoints = slices
+                .values()
+                .filter(|s| s.service == name)
+                .flat_map(|s| &s.ready)
+                .filter(|pod| pods.get(*pod).is_some_and(|p| p.revision == revision))
+                .count();
+            Some((slot, Selection { revision, endpoints: u32::try_from(endpoints).unwrap_or(u32::MAX) }))
+        })
+        .collect()
+}
+
+fn attempts(key: &Key, caches: &Caches) -> BTreeMap<Revision, u32> {
+    let mut highest: BTreeMap<Revision, u32> = BTreeMap::new();
+    let mut see = |revision: &Revision, attempt: u32| {
+        let known = highest.entry(revision.clone()).or_default();
+        *known = attempt.max(*known);
+    };
+    caches.sets.of(key).values().for_each(|s| see(&s.revision, s.attempt));
+    caches.records.of(key).values().for_each(|r| see(&r.revision, r.attempt));
+    highest
+}

@@ -1,0 +1,200 @@
+//! What is kept of a pod, and what is wrong with it.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+use molt_core::observed::{Trouble, TroubleKind};
+use molt_core::plan::Revision;
+
+use crate::k8s::index::Facts;
+use crate::k8s::labels;
+
+/// Longest message of the kubelet's that is passed on.
+const MAX_MESSAGE: usize = 300;
+
+/// A pod of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodFacts {
+    /// Its revision.
+    pub revision: Revision,
+    /// When it was created.
+    pub created_at: Option<Timestamp>,
+    /// It serves, and is not on its way out.
+    pub ready: bool,
+    /// What is wrong with it.
+    pub trouble: Option<Trouble>,
+}
+
+impl Facts for PodFacts {
+    type Object = Pod;
+
+    fn read(pod: &Pod) -> Option<(String, Self)> {
+        let status = pod.status.as_ref();
+        // One that has ended, or was evicted, is no pod of the ReplicaSet any more.
+        if status.and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Failed" || p == "Succeeded") {
+            return None;
+        }
+        let set = pod.labels();
+        let leaving = pod.metadata.deletion_timestamp.is_some();
+        let ready = status
+            .iter()
+            .flat_map(|s| s.conditions.iter().flatten())
+            .any(|c| c.type_ == "Ready" && c.status == "True");
+        let facts = Self {
+            revision: Revision(set.get(labels::REVISION)?.clone()),
+            created_at: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
+            ready: ready && !leaving,
+            trouble: if leaving { None } else { trouble(pod) },
+        };
+        Some((set.get(labels::SERVICE)?.clone(), facts))
+    }
+}
+
+/// The worst of several troubles: of the kind that is least likely to pass, then the most restarts.
+pub fn worst(troubles: impl Iterator<Item = Trouble>) -> Option<Trouble> {
+    troubles.max_by_key(|t| (t.kind, t.restarts))
+}
+
+fn trouble(pod: &Pod) -> Option<Trouble> {
+    let status = pod.status.as_ref()?;
+    let name = pod.name_any();
+    let unschedulable = status.conditions.iter().flatten().filter_map(|c| {
+        let is = c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable");
+        let message = format!("pod {name}: {}", short(c.message.as_deref().unwrap_or("no node takes it")));
+        is.then_some(Trouble { kind: TroubleKind::Unschedulable, message, restarts: 0 })
+    });
+    let containers = status
+        .init_container_statuses
+        .iter()
+        .flatten()
+        .chain(status.container_statuses.iter().flatten())
+        .filter_map(|container| container_trouble(&name, container));
+    worst(unschedulable.chain(containers))
+}
+
+fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
+    let waiting = container.state.as_ref().and_then(|s| s.waiting.as_ref());
+    let reason = waiting.and_then(|w| w.reason.as_deref()).unwrap_or_default();
+    let said = waiting.and_then(|w| w.message.as_deref()).unwrap_or_default();
+    let restarts = u32::try_from(container.restart_count).unwrap_or(0);
+    let at = format!("pod {pod}, container {}", container.name);
+    let kind = match reason {
+        "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" => TroubleKind::ImagePull,
+        "InvalidImageName" | "CreateContainerConfigError" | "CreateContainerError" | "ErrImageNeverPull" => {
+            TroubleKind::BadContainer
+        }
+        "CrashLoopBackOff" => TroubleKind::CrashLoop,
+        _ if restarts > 0 && has_terminated(container) => TroubleKind::CrashLoop,
+        _ => return None,
+    };
+    let message = match kind {
+        TroubleKind::CrashLoop => format!("{at}: {}", last_end(container)),
+        _ if said.is_empty() => format!("{at}: {reason}"),
+        _ => format!("{at}: {reason}: {}", short(said)),
+    };
+    Some(Trouble { kind, message, restarts })
+}
+
+fn has_terminated(container: &ContainerStatus) -> bool {
+    container.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
+}
+
+/// How the container ended last: `OOMKilled` says more than the exit code 137.
+fn last_end(container: &ContainerStatus) -> String {
+    let ended = [&container.state, &container.last_state]
+        .into_iter()
+        .find_map(|state| state.as_ref()?.terminated.as_ref());
+    let Some(ended) = ended else { return "crashed".to_owned() };
+    let reason = ended.reason.as_deref().filter(|r| !r.is_empty() && *r != "Error");
+    let reason = reason.map_or_else(String::new, |r| format!(" ({r})"));
+    let said = ended.message.as_deref().map(str::trim).filter(|m| !m.is_empty());
+    let said = said.map_or_else(String::new, |m| format!(": {}", short_end(m)));
+    format!("ended with exit code {}{reason}{said}", ended.exit_code)
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(MAX_MESSAGE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+/// A termination message is often a log; what matters is at its end.
+fn short_end(text: &str) -> String {
+    let chars = text.chars().count();
+    if chars <= MAX_MESSAGE {
+        return text.to_owned();
+    }
+    let end: String = text.chars().skip(chars - MAX_MESSAGE).collect();
+    format!("…{end}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn read(status: &Value) -> PodFacts {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "checkout-0a-x", "labels": {"molt.dev/service": "checkout", "molt.dev/revision": "0a"}},
+            "status": status,
+        }))
+        .unwrap();
+        PodFacts::read(&pod).unwrap().1
+    }
+
+    fn container(state: &Value, last: &Value, restarts: i32) -> Value {
+        json!({"containerStatuses": [{
+            "name": "app", "image": "", "imageID": "", "ready": false,
+            "restartCount": restarts, "state": state, "lastState": last,
+        }]})
+    }
+
+    fn waiting(reason: &str) -> Value {
+        json!({"waiting": {"reason": reason, "message": "the kubelet's words"}})
+    }
+
+    #[test]
+    fn waiting_reasons_are_told_apart() {
+        for (reason, kind) in [
+            ("ErrImagePull", TroubleKind::ImagePull),
+            ("ImagePullBackOff", TroubleKind::ImagePull),
+            ("InvalidImageName", TroubleKind::BadContainer),
+            ("CreateContainerConfigError", TroubleKind::BadContainer),
+            ("CreateContainerError", TroubleKind::BadContainer),
+            ("ErrImageNeverPull", TroubleKind::BadContainer),
+        ] {
+            let trouble = read(&container(&waiting(reason), &json!({}), 0)).trouble.unwrap();
+            assert_eq!(trouble.kind, kind, "{reason}");
+            assert_eq!(trouble.message, format!("pod checkout-0a-x, container app: {reason}: the kubelet's words"));
+        }
+        assert_eq!(read(&container(&waiting("ContainerCreating"), &json!({}), 0)).trouble, None);
+    }
+
+    #[test]
+    fn a_crash_tells_how_it_ended() {
+        let last = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+        let trouble = read(&container(&waiting("CrashLoopBackOff"), &last, 3)).trouble.unwrap();
+        assert_eq!((trouble.kind, trouble.restarts), (TroubleKind::CrashLoop, 3));
+        assert_eq!(trouble.message, "pod checkout-0a-x, container app: ended with exit code 137 (OOMKilled)");
+
+        let last = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "no module named shop\n"}});
+        let trouble = read(&container(&json!({"running": {}}), &last, 1)).trouble.unwrap();
+        assert_eq!(trouble.message, "pod checkout-0a-x, container app: ended with exit code 1: no module named shop");
+    }
+
+    #[test]
+    fn no_node_takes_it() {
+        let status = json!({"conditions": [
+            {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
+        ]});
+        let trouble = read(&status).trouble.unwrap();
+        assert_eq!((trouble.kind, trouble.message.as_str()), (TroubleKind::Unschedulable, "pod checkout-0a-x: 0/3 nodes are available"));
+    }
+
+    #[test]
+    fn ready_means_serving() {
+        assert!(read(&json!({"conditions": [{"type": "Ready", "status": "True"}]})).ready);
+        assert!(!read(&json!({"conditions": [{"type": "Ready", "status": "False"}]})).ready);
+    }
+}

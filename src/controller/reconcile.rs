@@ -1,0 +1,296 @@
+//! One reconcile of one service.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use molt_core::decision::{Decision, Effect, Phase};
+use molt_core::observed::{Observed, ProblemKind};
+use molt_core::rollout::{Due, decide, measurement_due};
+use molt_core::state::State;
+use serde_json::json;
+
+use super::apply::Applier;
+use super::object::ServiceObject;
+use super::observe::{known, observe, route_target};
+use super::render::revision_name;
+use super::validate::{Validated, validate};
+use super::{Context, Failure, events, record, requeue, status};
+use crate::api::v1alpha1::PythonServiceStatus;
+use crate::k8s::Key;
+use crate::k8s::failure::WriteError;
+use crate::metric_sources::MeasureRequest;
+use crate::traffic::RouteTarget;
+
+/// What a conflict waits for the watch to catch up.
+const CATCH_UP: Duration = Duration::from_millis(200);
+/// When a record that could not be written is tried again.
+const RECORD_RETRY: Duration = Duration::from_secs(5);
+
+/// Reconciles a service, with its duration and its failures counted.
+pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Result<Action, Failure> {
+    let key = object.key();
+    let began = Instant::now();
+    let result = one(&object, &context, &key).await;
+    context.metrics.reconciled(began.elapsed());
+    match &result {
+        Ok(_) => context.memories.update(&key, |m| {
+            m.failures = 0;
+            m.apply_problem = None;
+        }),
+        Err(Failure::Write(error)) => {
+            // The next decision tells of it; what passes by itself is no news.
+            let problem = error.problem();
+            context.memories.update(&key, |m| m.apply_problem = problem);
+        }
+        Err(Failure::State(_)) => {}
+    }
+    result
+}
+
+/// How long a failed reconcile waits.
+#[allow(clippy::needless_pass_by_value)] // The signature is kube's.
+pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Context>) -> Action {
+    let key = object.key();
+    let category = match failure {
+        Failure::Write(error) => error.category(),
+        Failure::State(_) => "UnreadableState",
+    };
+    context.metrics.reconcile_failed(category);
+    if matches!(failure, Failure::Write(WriteError::Stale(_))) {
+        tracing::debug!(service = %key, error = %failure, "decided anew");
+        return Action::requeue(CATCH_UP);
+    }
+    let wait = context.memories.failed(&key);
+    tracing::warn!(service = %key, error = %failure, wait_seconds = wait.as_secs(), "reconcile failed");
+    Action::requeue(wait)
+}
+
+async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Action, Failure> {
+    let memory = context.memories.of(key);
+    if is_behind(object, memory.written.as_deref()) {
+        // The watch will bring what this operator has written last.
+        return Ok(Action::requeue(CATCH_UP));
+    }
+    if object.is_deleting() && !object.has_finalizer() {
+        context.memories.forget(key);
+        context.metrics.forget(&key.namespace, &key.name);
+        return Ok(Action::await_change());
+    }
+    let before = match object.state() {
+        Ok(state) => state,
+        Err(why) => return unreadable_state(object, context, key, why).await,
+    };
+    let validated = validate(object, &context.defaults, known(object, &context.caches));
+    let target = route_target(object, &validated, &context.caches);
+    let applier = Applier {
+        object,
+        target: &target,
+        caches: &context.caches,
+        routers: &context.routers,
+        writer: &context.writer,
+    };
+    if !object.is_deleting() && !object.has_finalizer() {
+        applier.set_finalizer(true).await?;
+        return Ok(Action::await_change());
+    }
+    let seen = see(object, context, key, &validated, &target, &before).await;
+    let now = Timestamp::now();
+    let decision = decide(&validated.plan, &before, &seen, now);
+    persist(object, context, key, &validated, &seen, &decision, now).await?;
+    tell_metrics(context, key, &before, &decision, &seen, &validated);
+
+    let mut verdicts = memory.verdicts;
+    verdicts.extend(decision.report.verdicts.iter().cloned());
+    let goes = decision.effects.contains(&Effect::RemoveFinalizer);
+    let mut recorded = Ok(());
+    if goes {
+        // Afterwards nobody would know that there is something left to write.
+        recorded = write_record(context, key, &before, &decision, &verdicts, validated.record_limit).await;
+    }
+    let applied = applier.apply(&decision.effects, now).await;
+    if !goes {
+        recorded = write_record(context, key, &before, &decision, &verdicts, validated.record_limit).await;
+    }
+    for event in events::events(object, &report_of(&decision)) {
+        if let Err(error) = context.recorder.publish(&event, &events::reference(object)).await {
+            tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
+        }
+    }
+    applied?;
+    if !object.is_deleting() {
+        applier.heal().await?;
+    }
+    let wake = decision.wake_at.map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
+    Ok(requeue(match recorded {
+        Ok(()) => wake,
+        Err(()) => Some(wake.map_or(RECORD_RETRY, |w| w.min(RECORD_RETRY))),
+    }))
+}
+
+/// The cache is older than what this operator has written: versions of one object can be compared.
+fn is_behind(object: &ServiceObject, written: Option<&str>) -> bool {
+    let version = |text: &str| text.parse::<u64>().ok();
+    let (Some(written), Some(have)) =
+        (written.and_then(version), object.metadata.resource_version.as_deref().and_then(version))
+    else {
+        return false;
+    };
+    have < written
+}
+
+/// Everything that the decision is told, evidence included if it is due.
+async fn see(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    validated: &Validated,
+    target: &RouteTarget,
+    before: &State,
+) -> Observed {
+    let now = Timestamp::now();
+    if let Some(due) = measurement_due(&validated.plan, before, now)
+        && let Some(request) = request(key, validated, context, before, due, now)
+    {
+        let measured = context.source.measure(&request).await;
+        context.memories.update(key, |m| m.metric_problems.clone_from(&measured.problems));
+        let mut seen = observe(object, validated, target, &context.caches, &context.routers);
+        seen.measurement = Some(measured.measurement);
+        return with_problems(seen, context, key, before);
+    }
+    let seen = observe(object, validated, target, &context.caches, &context.routers);
+    with_problems(seen, context, key, before)
+}
+
+/// Adds what earlier reconciles have learnt.
+fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &State) -> Observed {
+    if before.attempt.is_none() {
+        // Nothing is measured while nothing moves, so nothing can be said of the metrics either.
+        context.memories.update(key, |m| m.metric_problems.clear());
+    }
+    let memory = context.memories.of(key);
+    seen.problems.extend(memory.metric_problems);
+    seen.problems.extend(memory.apply_problem);
+    // A reading that failed as a whole is none at all: the core must ask again.
+    let unread = |m: &molt_core::observed::Measurement| m.blocks.is_empty() && m.history.is_empty();
+    if seen.problem(ProblemKind::Metrics).is_some() && seen.measurement.as_ref().is_some_and(unread) {
+        seen.measurement = None;
+    }
+    seen
+}
+
+fn request(
+    key: &Key,
+    validated: &Validated,
+    context: &Context,
+    before: &State,
+    due: Due,
+    now: Timestamp,
+) -> Option<MeasureRequest> {
+    let name = |revision| revision_name(&key.name, revision);
+    let pods = context.caches.pods.of(key);
+    let births: BTreeMap<String, Timestamp> =
+        pods.iter().filter_map(|(name, pod)| Some((name.clone(), pod.created_at?))).collect();
+    Some(MeasureRequest {
+        source: validated.source.clone()?,
+        namespace: key.namespace.clone(),
+        service: key.name.clone(),
+        slos: validated.queries.clone(),
+        canary: before.attempt.as_ref().map(|a| name(&a.revision)),
+        stable: before.stable.as_ref().map(name),
+        births,
+        edges: due.edges,
+        want_history: due.want_history,
+        now,
+    })
+}
+
+/// The one status write, of the version that was decided on; skipped when nothing has changed.
+async fn persist(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    validated: &Validated,
+    seen: &Observed,
+    decision: &Decision,
+    now: Timestamp,
+) -> Result<(), WriteError> {
+    let new = status::status(object, validated.plan.route, seen, decision, now);
+    if object.status.as_ref().is_ok_and(|old| *old == new) {
+        return Ok(());
+    }
+    put(object, context, key, &new).await
+}
+
+async fn put(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    new: &PythonServiceStatus,
+) -> Result<(), WriteError> {
+    let version = object.metadata.resource_version.clone().unwrap_or_default();
+    let body = json!(new);
+    let written = context.writer.put_status::<ServiceObject>(&key.namespace, &key.name, &version, &body).await?;
+    context.memories.update(key, |m| m.written = written.metadata.resource_version);
+    Ok(())
+}
+
+/// A state that this version can't read: nothing is touched, so stable keeps serving, and it is said.
+async fn unreadable_state(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    why: &str,
+) -> Result<Action, Failure> {
+    let message = format!(
+        "status.state can't be read: {why}; another version has written it, or somebody has edited it: run the version that wrote it, or remove it with `kubectl patch pythonservice {} --subresource=status --type=json -p '[{{\"op\":\"remove\",\"path\":\"/status\"}}]'` to begin anew",
+        key.name
+    );
+    if !object.conditions.iter().any(|c| c.type_ == "Stalled" && c.reason == "StateUnreadable") {
+        let body = json!({"status": {"phase": "Degraded", "message": message, "conditions": [{
+            "type": "Stalled", "status": "True", "reason": "StateUnreadable", "message": message,
+            "lastTransitionTime": Timestamp::now(), "observedGeneration": object.metadata.generation,
+        }]}});
+        context.writer.merge_status::<ServiceObject>(&key.namespace, &key.name, &body).await?;
+    }
+    Err(Failure::State(why.to_owned()))
+}
+
+async fn write_record(
+    context: &Context,
+    key: &Key,
+    before: &State,
+    decision: &Decision,
+    verdicts: &[molt_core::decision::Verdict],
+    limit: usize,
+) -> Result<(), ()> {
+    let written = record::write(&context.writer, &context.caches, key, before, decision, verdicts, limit).await;
+    let kept = if written.is_ok() { Vec::new() } else { verdicts.to_vec() };
+    context.memories.update(key, |m| m.verdicts = kept);
+    written.map_err(|error| tracing::warn!(service = %key, %error, "the record is written later"))
+}
+
+/// The report, with what a fault says in one place only.
+fn report_of(decision: &Decision) -> molt_core::decision::Report {
+    decision.report.clone()
+}
+
+fn tell_metrics(
+    context: &Context,
+    key: &Key,
+    before: &State,
+    decision: &Decision,
+    seen: &Observed,
+    validated: &Validated,
+) {
+    let phase: Phase = decision.report.phase;
+    let attempt = decision.state.attempt.as_ref();
+    let weight = attempt.map_or(0, |a| status::weight(&a.revision, validated.plan.route, seen));
+    context.metrics.set_rollout(&key.namespace, &key.name, phase, weight);
+    let ended = decision.state.last.as_ref();
+    if let Some(last) = ended.filter(|l| before.last.as_ref() != Some(*l)) {
+        context.metrics.rollout_ended(last.outcome);
+    }
+}

@@ -1,0 +1,272 @@
+//! RolloutRecords: the evidence of each attempt. A write that is lost never changes a decision; it is made
+//! good by the next one.
+
+use std::collections::BTreeMap;
+
+use kube::Resource;
+use molt_core::decision::{Decision, Verdict};
+use molt_core::plan::Revision;
+use molt_core::state::{Ended, SloEvidence, State, Transition};
+use serde_json::{Value, json};
+
+use super::caches::Caches;
+use super::render::record_name;
+use super::status::{counts, evidence, spent};
+use crate::api::v1alpha1::{
+    RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec, RolloutRecordStatus,
+};
+use crate::k8s::failure::WriteError;
+use crate::k8s::writer::Writer;
+use crate::k8s::{Key, labels};
+
+/// Verdicts that a record holds at most; it stays far below the size that an object may have.
+const MOST_VERDICTS: usize = 300;
+/// The first and the last verdicts of each step and objective are never thinned.
+const KEPT_AT_EDGES: usize = 3;
+/// Transitions that a record holds at most, as its schema says.
+const MOST_TRANSITIONS: usize = 100;
+
+/// Brings the records of a service up to date with what was decided.
+pub async fn write(
+    writer: &Writer,
+    caches: &Caches,
+    service: &Key,
+    before: &State,
+    decision: &Decision,
+    verdicts: &[Verdict],
+    limit: usize,
+) -> Result<(), WriteError> {
+    let known = caches.records.of(service);
+    if let Some(last) = &decision.state.last {
+        let name = record_name(&service.name, &last.revision, last.number);
+        let open = known.get(&name).is_some_and(|r| r.ended_at.is_none());
+        let just_ended = before.last.as_ref().is_none_or(|b| (&b.revision, b.number) != (&last.revision, last.number));
+        if open || just_ended {
+            let attempt = before.attempt.as_ref().filter(|a| a.revision == last.revision && a.number == last.number);
+            let verdicts = if attempt.is_some() { verdicts } else { &[] };
+            let spec = spec(service, &last.revision, last.number, last.stable.as_ref(), last.started_at);
+            add_to(writer, service, spec, |status| end(status, last, decision, verdicts)).await?;
+        }
+    }
+    if let Some(attempt) = &decision.state.attempt {
+        let name = record_name(&service.name, &attempt.revision, attempt.number);
+        let news = !decision.report.transitions.is_empty() || !verdicts.is_empty();
+        if news || !known.contains_key(&name) {
+            let stable = decision.state.stable.as_ref();
+            let spec = spec(service, &attempt.revision, attempt.number, stable, attempt.started_at);
+            add_to(writer, service, spec, |status| {
+                status.max_weight = i32::from(attempt.max_weight);
+                add_transitions(status, &attempt.transitions);
+                status.slos = slos(&attempt.evidence, decision);
+                add_verdicts(status, verdicts);
+            })
+            .await?;
+        }
+    }
+    let mut ended: Vec<_> = known.iter().filter_map(|(name, r)| Some((r.ended_at?, name, &r.uid))).collect();
+    ended.sort_unstable();
+    let surplus = known.len().saturating_sub(limit);
+    for (_, name, uid) in ended.into_iter().take(surplus) {
+        writer.delete::<RolloutRecord>(&service.namespace, name, uid, None).await?;
+    }
+    Ok(())
+}
+
+fn spec(
+    service: &Key,
+    revision: &Revision,
+    attempt: u32,
+    stable: Option<&Revision>,
+    started_at: jiff::Timestamp,
+) -> RolloutRecordSpec {
+    RolloutRecordSpec {
+        service: service.name.clone(),
+        revision: revision.0.clone(),
+        attempt: i32::try_from(attempt).unwrap_or(i32::MAX),
+        stable_revision: stable.map(|r| r.0.clone()),
+        started_at,
+    }
+}
+
+/// Reads a record, or makes it, adds to it, and writes it if that changed it.
+async fn add_to(
+    writer: &Writer,
+    service: &Key,
+    spec: RolloutRecordSpec,
+    add: impl FnOnce(&mut RolloutRecordStatus),
+) -> Result<(), WriteError> {
+    let name = record_name(&service.name, &Revision(spec.revision.clone()), u32::try_from(spec.attempt).unwrap_or(0));
+    let namespace = &service.namespace;
+    let record = match writer.get::<RolloutRecord>(namespace, &name).await? {
+        Some(record) => record,
+        None => {
+            let mut record = RolloutRecord::new(&name, spec);
+            record.meta_mut().namespace = Some(namespace.clone());
+            record.meta_mut().labels = Some(BTreeMap::from([
+                (labels::SERVICE.to_owned(), service.name.clone()),
+                (labels::MANAGED_BY.to_owned(), labels::MOLT.to_owned()),
+            ]));
+            let created = writer.post::<RolloutRecord>(namespace, &record).await?;
+            created.unwrap_or(record)
+        }
+    };
+    let before = record.status.clone().unwrap_or_default();
+    if before.outcome.is_some() {
+        return Ok(());
+    }
+    let mut status = before.clone();
+    add(&mut status);
+    if status == before && record.status.is_some() {
+        return Ok(());
+    }
+    let version = record.metadata.resource_version.clone().unwrap_or_default();
+    let body: Value = json!(status);
+    writer.put_status::<RolloutRecord>(namespace, &name, &version, &body).await.map(drop)
+}
+
+fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verdicts: &[Verdict]) {
+    status.outcome = Some(last.outcome);
+    status.reason = Some(last.reason.clone());
+    status.message = Some(last.message.clone());
+    status.ended_at = Some(last.ended_at);
+    status.duration_seconds = Some(last.ended_at.duration_since(last.started_at).as_secs());
+    status.max_weight = i32::from(last.max_weight);
+    add_transitions(status, &last.transitions);
+    // What was spent is known from the verdicts: the plan may have gone on since.
+    add_verdicts(status, verdicts);
+    let recorded = std::mem::take(&mut status.slos);
+    status.slos = slos(&last.evidence, decision)
+        .into_iter()
+        .map(|mut slo| {
+            let of_verdict = status.verdicts.iter().rev().find(|v| v.slo == slo.name).map(|v| v.spent.clone());
+            let of_record = recorded.iter().find(|s| s.name == slo.name).map(|s| s.spent_by_rollout.clone());
+            slo.spent_by_rollout = of_verdict.or(of_record).unwrap_or(slo.spent_by_rollout);
+            slo
+        })
+        .collect();
+}
+
+fn slos(entries: &[SloEvidence], decision: &Decision) -> Vec<RecordedSlo> {
+    entries
+        .iter()
+        .map(|entry| {
+            let report = decision.report.slos.iter().find(|r| r.name == entry.name);
+            RecordedSlo {
+                name: entry.name.clone(),
+                canary: counts(entry.evidence.canary()),
+                stable: counts(entry.evidence.stable()),
+                spent_by_rollout: spent(report.and_then(|r| r.spent)),
+                evidence: evidence(entry.evidence.ln_harm(), report.map_or(0.0, |r| r.ln_safe)),
+            }
+        })
+        .collect()
+}
+
+/// Adds what is not there yet; nothing is ever taken away or changed.
+fn add_transitions(status: &mut RolloutRecordStatus, transitions: &[Transition]) {
+    for transition in transitions {
+        if status.transitions.len() < MOST_TRANSITIONS && !status.transitions.contains(transition) {
+            status.transitions.push(transition.clone());
+        }
+    }
+    status.transitions.sort_by_key(|t| t.at);
+}
+
+fn add_verdicts(status: &mut RolloutRecordStatus, verdicts: &[Verdict]) {
+    for verdict in verdicts {
+        let seen = status.verdicts.iter().any(|v| v.at == verdict.at && v.slo == verdict.slo);
+        if !seen {
+            status.verdicts.push(recorded(verdict));
+        }
+    }
+    thin(&mut status.verdicts);
+}
+
+fn recorded(verdict: &Verdict) -> RecordedVerdict {
+    RecordedVerdict {
+        at: verdict.at,
+        step: i32::try_from(verdict.step).unwrap_or(i32::MAX),
+        weight: i32::from(verdict.weight),
+        slo: verdict.slo.clone(),
+        canary: counts(verdict.canary),
+        stable: counts(verdict.stable),
+        evidence: evidence(verdict.ln_harm, verdict.ln_safe),
+        margin: format!("{:.6}", verdict.margin),
+        spent: spent(verdict.spent),
+        verdict: format!("{:?}", verdict.verdict),
+    }
+}
+
+/// Halves what lies between the first and last verdicts of each step and objective until all fit.
+fn thin(verdicts: &mut Vec<RecordedVerdict>) {
+    while verdicts.len() > MOST_VERDICTS {
+        let mut groups: BTreeMap<(i32, String), Vec<usize>> = BTreeMap::new();
+        for (index, verdict) in verdicts.iter().enumerate() {
+            groups.entry((verdict.step, verdict.slo.clone())).or_default().push(index);
+        }
+        let mut dropped = vec![false; verdicts.len()];
+        for members in groups.values() {
+            let middle = members.len().saturating_sub(2 * KEPT_AT_EDGES);
+            members.iter().skip(KEPT_AT_EDGES).take(middle).skip(1).step_by(2).for_each(|i| dropped[*i] = true);
+        }
+        if !dropped.contains(&true) {
+            // Only edges are left: the oldest go.
+            verdicts.drain(..verdicts.len() - MOST_VERDICTS);
+            return;
+        }
+        let mut index = 0;
+        verdicts.retain(|_| {
+            index += 1;
+            !dropped[index - 1]
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::v1alpha1::{CountsStatus, EvidenceStatus};
+
+    fn verdict(second: i64, step: i32) -> RecordedVerdict {
+        RecordedVerdict {
+            at: jiff::Timestamp::from_second(second).unwrap(),
+            step,
+            weight: 10,
+            slo: "availability".into(),
+            canary: CountsStatus { total: 1_000_000, bad: 1000 },
+            stable: CountsStatus { total: 1_000_000, bad: 1000 },
+            evidence: EvidenceStatus { harm: "1000000+".into(), safe: "1000000+".into() },
+            margin: "0.014400".into(),
+            spent: "12.34%".into(),
+            verdict: "Continue".into(),
+        }
+    }
+
+    #[test]
+    fn verdicts_stay_bounded_and_keep_the_edges_of_each_step() {
+        let mut status = RolloutRecordStatus::default();
+        for second in 0..5000 {
+            status.verdicts.push(verdict(second, if second < 2500 { 1 } else { 3 }));
+            thin(&mut status.verdicts);
+        }
+        let at: Vec<i64> = status.verdicts.iter().map(|v| v.at.as_second()).collect();
+        assert!(at.len() <= MOST_VERDICTS);
+        assert_eq!(at[..3], [0, 1, 2]);
+        assert!(at.contains(&2499) && at.contains(&2500) && at.ends_with(&[4997, 4998, 4999]));
+        assert!(serde_json::to_string(&status).unwrap().len() < 256 * 1024);
+    }
+
+    #[test]
+    fn the_same_transition_is_added_once() {
+        let transition = Transition {
+            at: jiff::Timestamp::UNIX_EPOCH,
+            reason: "WeightRaised".into(),
+            message: "m".into(),
+            weight: 10,
+        };
+        let mut status = RolloutRecordStatus::default();
+        add_transitions(&mut status, &[transition.clone(), transition.clone()]);
+        add_transitions(&mut status, &[transition]);
+        assert_eq!(status.transitions.len(), 1);
+    }
+}

@@ -1,0 +1,221 @@
+//! The objects that a service consists of, as they are written. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use molt_core::observed::Slot;
+use molt_core::plan::Revision;
+use serde_json::{Value, json};
+
+use crate::k8s::{Key, labels};
+
+/// The ReplicaSet of a revision, and its service.
+pub fn revision_name(service: &str, revision: &Revision) -> String {
+    format!("{service}-{revision}")
+}
+
+/// A service with a fixed name.
+pub fn slot_name(service: &str, slot: Slot) -> String {
+    match slot {
+        Slot::InCluster => service.to_owned(),
+        Slot::Stable => format!("{service}-stable"),
+        Slot::Canary => format!("{service}-canary"),
+    }
+}
+
+/// The record of an attempt.
+pub fn record_name(service: &str, revision: &Revision, attempt: u32) -> String {
+    format!("{service}-{revision}-{attempt}")
+}
+
+/// For whom objects are rendered.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The PythonService.
+    pub service: Key,
+    /// It, as an owner.
+    pub reference: OwnerReference,
+}
+
+impl Owner {
+    fn metadata(&self, name: &str, revision: Option<&Revision>) -> Value {
+        let mut metadata = json!({
+            "name": name,
+            "namespace": self.service.namespace,
+            "labels": {
+                labels::APP_NAME: self.service.name,
+                labels::MANAGED_BY: labels::MOLT,
+                labels::SERVICE: self.service.name,
+            },
+            "ownerReferences": [self.reference],
+        });
+        if let Some(revision) = revision {
+            metadata["labels"][labels::REVISION] = json!(revision.0);
+        }
+        metadata
+    }
+
+    /// What picks the pods of one revision, and no others, for ever. Only labels that nobody else has a say
+    /// in: a user may give pods another `app.kubernetes.io/name`.
+    fn selector(&self, revision: &Revision) -> Value {
+        json!({labels::SERVICE: self.service.name, labels::REVISION: revision.0})
+    }
+
+    /// The ReplicaSet of a revision, with no pods yet: how many it has is written by another field manager.
+    pub fn replica_set(&self, revision: &Revision, template: &PodTemplateSpec, port: u16) -> Value {
+        let mut metadata = self.metadata(&revision_name(&self.service.name, revision), Some(revision));
+        metadata["annotations"] = json!({labels::PORT: port.to_string()});
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": metadata,
+            "spec": {
+                "replicas": 0,
+                "minReadySeconds": 0,
+                "selector": {"matchLabels": self.selector(revision)},
+                "template": self.pod_template(revision, template),
+            },
+        })
+    }
+
+    /// The user's template with the labels that pods are found by. Other labels of the user's stay.
+    fn pod_template(&self, revision: &Revision, template: &PodTemplateSpec) -> PodTemplateSpec {
+        let mut template = template.clone();
+        let metadata = template.metadata.get_or_insert_default();
+        metadata.creation_timestamp = None;
+        let set = metadata.labels.get_or_insert_default();
+        set.entry(labels::APP_NAME.to_owned()).or_insert_with(|| self.service.name.clone());
+        set.entry(labels::MANAGED_BY.to_owned()).or_insert_with(|| labels::MOLT.to_owned());
+        set.insert(labels::SERVICE.to_owned(), self.service.name.clone());
+        set.insert(labels::REVISION.to_owned(), revision.0.clone());
+        template
+    }
+
+    /// The service of one revision; its selector never changes.
+    pub fn revision_service(&self, revision: &Revision, port: u16) -> Value {
+        let name = revision_name(&self.service.name, revision);
+        self.core_service(&self.metadata(&name, Some(revision)), revision, port)
+    }
+
+    /// A service with a fixed name that leads to a revision.
+    pub fn slot_service(&self, slot: Slot, revision: &Revision, port: u16) -> Value {
+        let name = slot_name(&self.service.name, slot);
+        self.core_service(&self.metadata(&name, None), revision, port)
+    }
+
+    fn core_service(&self, metadata: &Value, revision: &Revision, port: u16) -> Value {
+        json!({
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {
+                "ports": [{"name": "http", "port": port, "targetPort": port, "protocol": "TCP"}],
+                "selector": self.selector(revision),
+            },
+        })
+    }
+
+    /// How many pods a ReplicaSet is asked for, and by which attempt: all that the field manager for scaling
+    /// owns, so what it does not want to change it has to say again.
+    pub fn scale(&self, revision: &Revision, replicas: u32, attempt: u32, uid: &str, version: &str) -> Value {
+        let mut metadata = json!({
+            "name": revision_name(&self.service.name, revision),
+            "namespace": self.service.namespace,
+            "uid": uid,
+            "resourceVersion": version,
+        });
+        if attempt > 0 {
+            metadata["annotations"] = json!({labels::ATTEMPT: attempt.to_string()});
+        }
+        json!({
+            "apiVersion": "apps/v1",
+            "kind": "ReplicaSet",
+            "metadata": metadata,
+            "spec": {"replicas": replicas},
+        })
+    }
+}
+
+/// What became of an action.
+pub fn action_status(applied: bool, message: &str, now: Timestamp) -> Value {
+    let state = if applied { "Applied" } else { "Expired" };
+    json!({"status": {"state": state, "message": message, "handledAt": now}})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::object::tests::changed;
+    use crate::k8s::subset::is_subset;
+
+    fn owner() -> Owner {
+        let object = changed(|_| ());
+        Owner { service: object.key(), reference: object.owner() }
+    }
+
+    fn template(labels: &Value) -> PodTemplateSpec {
+        serde_json::from_value(json!({
+            "metadata": {"labels": labels, "annotations": {"a": "b"}},
+            "spec": {"containers": [{"name": "app", "image": "checkout:1"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_revisions_service_selects_the_pods_of_its_replica_set() {
+        let revision = Revision::from("694e87771d");
+        let set = owner().replica_set(&revision, &template(&json!({"team": "shop"})), 8000);
+        let service = owner().revision_service(&revision, 8000);
+        assert_eq!(set["metadata"]["name"], "checkout-694e87771d");
+        assert_eq!(service["metadata"]["name"], "checkout-694e87771d");
+        assert_eq!(set["spec"]["replicas"], 0);
+        assert_eq!(set["metadata"]["ownerReferences"][0]["controller"], true);
+        let pods = &set["spec"]["template"]["metadata"]["labels"];
+        assert!(is_subset(&service["spec"]["selector"], pods));
+        assert_eq!(set["spec"]["selector"]["matchLabels"], service["spec"]["selector"]);
+        let expected = json!({
+            "app.kubernetes.io/name": "checkout",
+            "app.kubernetes.io/managed-by": "molt",
+            "molt.dev/service": "checkout",
+            "molt.dev/revision": "694e87771d",
+            "team": "shop",
+        });
+        assert_eq!(*pods, expected);
+        assert_eq!(service["spec"]["ports"], json!([{"name": "http", "port": 8000, "targetPort": 8000, "protocol": "TCP"}]));
+    }
+
+    #[test]
+    fn the_users_labels_stay() {
+        let template = template(&json!({"app.kubernetes.io/name": "shop", "team": "a"}));
+        let set = owner().replica_set(&Revision::from("0a"), &template, 8000);
+        assert_eq!(set["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], "shop");
+        assert_eq!(set["spec"]["template"]["metadata"]["annotations"]["a"], "b");
+    }
+
+    #[test]
+    fn every_service_can_be_watched_by_its_label() {
+        for service in [
+            owner().slot_service(Slot::InCluster, &Revision::from("0a"), 8000),
+            owner().slot_service(Slot::Canary, &Revision::from("0a"), 8000),
+            owner().revision_service(&Revision::from("0a"), 8000),
+        ] {
+            assert_eq!(service["metadata"]["labels"]["molt.dev/service"], "checkout");
+            assert_eq!(service["metadata"]["labels"]["app.kubernetes.io/managed-by"], "molt");
+        }
+    }
+
+    #[test]
+    fn names_of_fixed_services() {
+        let names = [Slot::InCluster, Slot::Stable, Slot::Canary].map(|slot| slot_name("checkout", slot));
+        assert_eq!(names, ["checkout", "checkout-stable", "checkout-canary"]);
+    }
+
+    #[test]
+    fn scaling_says_again_which_attempt_it_is() {
+        let scale = owner().scale(&Revision::from("0a"), 3, 2, "u", "7");
+        assert_eq!(scale["spec"], json!({"replicas": 3}));
+        assert_eq!(scale["metadata"]["annotations"]["molt.dev/attempt"], "2");
+        assert_eq!(scale["metadata"]["resourceVersion"], "7");
+        assert!(owner().scale(&Revision::from("0a"), 3, 0, "u", "7")["metadata"].get("annotations").is_none());
+    }
+}

@@ -1,0 +1,192 @@
+//! The status that people and tools read: derived from the decision, never read back but for `state`.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use molt_core::analysis::Counts;
+use molt_core::decision::{ConditionView, Decision, Phase, SloReport};
+use molt_core::observed::{Backend, Observed};
+use molt_core::plan::{Revision, RouteMode};
+use molt_core::state::{Attempt, Stage};
+
+use super::object::ServiceObject;
+use crate::api::v1alpha1::{
+    self as api, CountsStatus, EvidenceStatus, PythonServiceStatus, RevisionStatus, SloStatus, StepStatus,
+};
+use crate::k8s::labels;
+
+/// The status after a decision.
+pub fn status(
+    object: &ServiceObject,
+    mode: RouteMode,
+    seen: &Observed,
+    decision: &Decision,
+    now: Timestamp,
+) -> PythonServiceStatus {
+    let state = &decision.state;
+    let attempt = state.attempt.as_ref();
+    let stable = state.stable.as_ref().map(|r| revision_status(r, None, mode, seen));
+    let canary = attempt
+        .filter(|a| state.stable.as_ref() != Some(&a.revision))
+        .map(|a| revision_status(&a.revision, Some(a), mode, seen));
+    let serving: Vec<&Revision> = state.stable.iter().chain(attempt.map(|a| &a.revision)).collect();
+    let replicas = serving.iter().map(|r| seen.revisions.get(*r).map_or(0, |v| v.pods)).sum();
+    PythonServiceStatus {
+        phase: Some(phase(decision.report.phase)),
+        message: Some(decision.report.message.clone()),
+        observed_generation: object.metadata.generation,
+        replicas: Some(number(replicas)),
+        selector: Some(selector(object, &serving)),
+        stable,
+        canary,
+        step: attempt.filter(|a| a.stage != Stage::Deploying).map(step),
+        slos: (!decision.report.slos.is_empty()).then(|| decision.report.slos.iter().map(slo).collect()),
+        conditions: Some(conditions(object, &decision.report.conditions, now)),
+        state: Some(state.clone()),
+    }
+}
+
+fn phase(phase: Phase) -> api::Phase {
+    match phase {
+        Phase::Initializing => api::Phase::Initializing,
+        Phase::Healthy => api::Phase::Healthy,
+        Phase::Progressing => api::Phase::Progressing,
+        Phase::Paused => api::Phase::Paused,
+        Phase::RollingBack => api::Phase::RollingBack,
+        Phase::RolledBack => api::Phase::RolledBack,
+        Phase::Degraded => api::Phase::Degraded,
+    }
+}
+
+fn number(n: u32) -> i32 {
+    i32::try_from(n).unwrap_or(i32::MAX)
+}
+
+/// Selects the pods of the revisions that serve, as an autoscaler wants it.
+fn selector(object: &ServiceObject, serving: &[&Revision]) -> String {
+    let revisions: Vec<&str> = serving.iter().map(|r| r.0.as_str()).collect();
+    format!("{}={},{} in ({})", labels::SERVICE, object.key().name, labels::REVISION, revisions.join(","))
+}
+
+fn revision_status(revision: &Revision, attempt: Option<&Attempt>, mode: RouteMode, seen: &Observed) -> RevisionStatus {
+    let view = seen.revisions.get(revision).cloned().unwrap_or_default();
+    RevisionStatus {
+        revision: revision.0.clone(),
+        replicas: number(view.wanted),
+        ready: number(view.serving()),
+        weight: i32::from(weight(revision, mode, seen)),
+        attempt: attempt.map(|a| number(a.number)),
+    }
+}
+
+/// The share of the traffic that the route gives to a revision.
+pub fn weight(revision: &Revision, mode: RouteMode, seen: &Observed) -> u8 {
+    seen.route
+        .weights
+        .iter()
+        .filter(|(backend, _)| match (mode, backend) {
+            (_, Backend::Revision(r)) => r == revision,
+            (_, Backend::Slot(slot)) => seen.selected.get(slot).is_some_and(|s| s.revision == *revision),
+        })
+        .fold(0u8, |sum, (_, w)| sum.saturating_add(*w))
+        .min(100)
+}
+
+fn step(attempt: &Attempt) -> StepStatus {
+    StepStatus {
+        index: number(attempt.step),
+        total: i32::try_from(attempt.steps.len()).unwrap_or(i32::MAX),
+        started_at: attempt.step_since,
+    }
+}
+
+fn slo(report: &SloReport) -> SloStatus {
+    SloStatus {
+        name: report.name.clone(),
+        budget_remaining: report.budget_remaining.map(|r| format!("{:.1}%", r * 100.0)),
+        spent_by_rollout: spent(report.spent),
+        verdict: format!("{:?}", report.verdict),
+        evidence: evidence(report.ln_harm, report.ln_safe),
+        canary: counts(report.canary),
+        stable: counts(report.stable),
+    }
+}
+
+/// A share of the budget for people.
+pub fn spent(share: Option<f64>) -> String {
+    match share {
+        None => "unknown".to_owned(),
+        Some(share) if share > 0.0 && share < 0.000_1 => format!("{:.4}%", share * 100.0),
+        Some(share) => format!("{:.2}%", share * 100.0),
+    }
+}
+
+/// Evidence as factors for people.
+pub fn evidence(ln_harm: f64, ln_safe: f64) -> EvidenceStatus {
+    EvidenceStatus { harm: factor(ln_harm), safe: factor(ln_safe) }
+}
+
+fn factor(ln: f64) -> String {
+    if ln > 1e6f64.ln() {
+        return "1000000+".to_owned();
+    }
+    let factor = ln.exp();
+    if factor >= 100.0 { format!("{factor:.0}") } else { format!("{factor:.2}") }
+}
+
+/// Whole requests.
+pub fn counts(counts: Counts) -> CountsStatus {
+    CountsStatus { total: counts.total().round() as i64, bad: counts.bad().round() as i64 }
+}
+
+/// The conditions; one keeps its time while its status stays.
+fn conditions(object: &ServiceObject, views: &[ConditionView], now: Timestamp) -> Vec<Condition> {
+    views
+        .iter()
+        .map(|view| {
+            let status = if view.status { "True" } else { "False" };
+            let before = object.conditions.iter().find(|c| c.type_ == view.kind && c.status == status);
+            Condition {
+                type_: view.kind.to_owned(),
+                status: status.to_owned(),
+                reason: view.reason.clone(),
+                message: view.message.clone(),
+                observed_generation: object.metadata.generation,
+                last_transition_time: before.map_or(Time(now), |c| c.last_transition_time.clone()),
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::object::tests::changed;
+    use serde_json::json;
+
+    fn view(status: bool) -> ConditionView {
+        ConditionView { kind: "Ready", status, reason: "Healthy".into(), message: "m".into(), fault: false }
+    }
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_stays() {
+        let then = "2026-01-01T00:00:00Z";
+        let object = changed(|o| {
+            o["status"] = json!({"conditions": [
+                {"type": "Ready", "status": "True", "reason": "Old", "message": "", "lastTransitionTime": then}
+            ]});
+        });
+        let now: Timestamp = "2026-02-02T00:00:00Z".parse().unwrap();
+        assert_eq!(conditions(&object, &[view(true)], now)[0].last_transition_time.0, then.parse().unwrap());
+        assert_eq!(conditions(&object, &[view(false)], now)[0].last_transition_time.0, now);
+    }
+
+    #[test]
+    fn numbers_are_for_reading() {
+        assert_eq!(factor(0.0), "1.00");
+        assert_eq!(factor(500.0), "1000000+");
+        assert_eq!(factor(f64::NEG_INFINITY), "0.00");
+        assert_eq!(spent(None), "unknown");
+        assert_eq!(spent(Some(0.02)), "2.00%");
+        assert_eq!(spent(Some(0.000_012)), "0.0012%");
+    }
+}

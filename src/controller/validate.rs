@@ -1,0 +1,381 @@
+//! From what a user wrote to a plan, or to a list of what is wrong with it, field by field.
+//!
+//! Everything that the schema checks is checked again: an object may have been written by another version, or
+//! by a client that the schema did not stop.
+
+use std::fmt;
+
+use jiff::SignedDuration;
+use molt_core::analysis::Limits;
+use molt_core::observed::{Problem, ProblemKind};
+use molt_core::plan::{OnInconclusive, Plan, RouteMode, SloPlan, Step};
+
+use super::object::ServiceObject;
+use crate::api::v1alpha1::{self as api, InconclusivePolicy, PythonServiceSpec};
+use crate::metric_sources::{self, PrometheusSource, SloQuery};
+use crate::traffic::RouteSpec;
+
+mod fields;
+
+use fields::{check_name, check_template, duration, in_range, probability};
+
+/// The longest name: every derived name, such as `<name>-<revision>-<hash>` of a pod, must fit.
+pub const MAX_NAME: usize = 46;
+
+const STEPS: [u8; 4] = [5, 10, 25, 50];
+const DWELL: u32 = 60;
+const DEFAULT_REPLICAS: u32 = 1;
+const DEFAULT_HISTORY: usize = 5;
+const DEFAULT_RECORDS: usize = 20;
+
+/// What is wrong with a field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldError {
+    /// Its path: `spec.strategy.canary.steps[2].setWeight`.
+    pub field: String,
+    /// What is wrong with it, and how to put it right.
+    pub message: String,
+}
+
+impl FieldError {
+    fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into() }
+    }
+
+    fn under(prefix: &str, error: metric_sources::FieldError) -> Self {
+        Self { field: format!("{prefix}.{}", error.field), message: error.message }
+    }
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
+/// What the operator contributes to every spec.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Defaults {
+    /// The address of the operator's Prometheus.
+    pub prometheus_address: Option<String>,
+}
+
+/// What of the world a spec's meaning depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// Pods that stable's ReplicaSet is asked for: what counts while `replicas` is absent.
+    pub stable_wanted: Option<u32>,
+    /// A route that Molt created for this service exists.
+    pub owned_route: bool,
+}
+
+/// A spec whose every field is resolved.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Validated {
+    /// The core's part.
+    pub plan: Plan,
+    /// How the objectives are measured, in the plan's order.
+    pub queries: Vec<SloQuery>,
+    /// Where; absent only in the plan of an invalid spec.
+    pub source: Option<PrometheusSource>,
+    /// The route.
+    pub route: RouteSpec,
+    /// Records to keep.
+    pub record_limit: usize,
+    /// What is wrong; the plan then asks for no revision, so that stable keeps serving.
+    pub errors: Vec<FieldError>,
+}
+
+impl Validated {
+    /// What the core is told of the errors.
+    pub fn problem(&self) -> Option<Problem> {
+        let first = self.errors.first()?;
+        let more = match self.errors.len() {
+            1 => String::new(),
+            n => self.errors[1..n.min(4)].iter().fold(String::new(), |text, e| format!("{text}; {e}")),
+        };
+        let rest = self.errors.len().saturating_sub(4);
+        let rest = if rest == 0 { String::new() } else { format!("; and {rest} more") };
+        Some(Problem {
+            kind: ProblemKind::Spec,
+            reason: "SpecInvalid".to_owned(),
+            message: format!("{first}{more}{rest}"),
+        })
+    }
+}
+
+/// Resolves a spec.
+pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Validated {
+    let mut errors = Vec::new();
+    check_name(object, &mut errors);
+    let mut validated = match &object.spec {
+        Ok(spec) => resolve(spec, defaults, known, &mut errors),
+        Err(why) => {
+            let message = format!("can't be read: {why}; compare it with `kubectl explain pythonservice.spec`");
+            errors.push(FieldError::new("spec", message));
+            unreadable(object, known)
+        }
+    };
+    validated.plan.deleting = object.is_deleting();
+    if errors.is_empty() && !object.is_deleting() {
+        validated.plan.revision.clone_from(&object.revision);
+    } else {
+        validated.plan = validated.plan.without_revision();
+    }
+    validated.errors = errors;
+    validated
+}
+
+/// The plan of a spec that can't be read at all.
+fn unreadable(object: &ServiceObject, known: Known) -> Validated {
+    let route = route(object.traffic.as_ref().map(|t| &t.gateway_api), known, &mut Vec::new());
+    let replicas = known.stable_wanted.unwrap_or(DEFAULT_REPLICAS);
+    Validated {
+        plan: default_plan(replicas, route.mode()),
+        queries: Vec::new(),
+        source: None,
+        route,
+        record_limit: DEFAULT_RECORDS,
+        errors: Vec::new(),
+    }
+}
+
+/// What counts where the spec says nothing.
+fn default_plan(replicas: u32, route: RouteMode) -> Plan {
+    Plan {
+        revision: None,
+        deleting: false,
+        replicas,
+        steps: STEPS.iter().flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(DWELL)]).collect(),
+        bake: SignedDuration::from_mins(5),
+        scale_down_delay: SignedDuration::from_secs(30),
+        abort_scale_down_delay: SignedDuration::from_secs(30),
+        drain: SignedDuration::from_secs(60),
+        progress_deadline: SignedDuration::from_mins(10),
+        revision_history_limit: DEFAULT_HISTORY,
+        route,
+        slos: Vec::new(),
+        limits: Limits::default(),
+        on_inconclusive: OnInconclusive::Pause,
+        block: SignedDuration::from_secs(30),
+    }
+}
+
+fn resolve(spec: &PythonServiceSpec, defaults: &Defaults, known: Known, errors: &mut Vec<FieldError>) -> Validated {
+    in_range(errors, "spec.port", Some(spec.port), 1..=65535, 0);
+    check_template(&spec.template, errors);
+    // What serves must not be scaled by a number that can't be used.
+    let unset = known.stable_wanted.filter(|n| *n > 0).unwrap_or(DEFAULT_REPLICAS);
+    let replicas = in_range(errors, "spec.replicas", spec.replicas, 0..=i32::MAX, unset);
+    let route = route(Some(&spec.traffic.gateway_api), known, errors);
+    let base = default_plan(replicas, route.mode());
+    let history =
+        in_range(errors, "spec.revisionHistoryLimit", spec.revision_history_limit, 0..=50, DEFAULT_HISTORY);
+    let record_limit =
+        in_range(errors, "spec.rolloutRecordLimit", spec.rollout_record_limit, 1..=500, DEFAULT_RECORDS);
+    let progress_deadline = duration(
+        errors,
+        "spec.progressDeadline",
+        spec.progress_deadline.as_ref(),
+        base.progress_deadline,
+        SignedDuration::from_secs(1),
+    );
+    let canary = spec.strategy.as_ref().map(|s| &s.canary);
+    let strategy = |errors: &mut Vec<FieldError>, field: &str, pick: fn(&api::Canary) -> Option<&api::Duration>, default| {
+        let path = format!("spec.strategy.canary.{field}");
+        duration(errors, &path, canary.and_then(pick), default, SignedDuration::ZERO)
+    };
+    let bake = strategy(errors, "bake", |c| c.bake.as_ref(), base.bake);
+    let scale_down_delay = strategy(errors, "scaleDownDelay", |c| c.scale_down_delay.as_ref(), base.scale_down_delay);
+    let abort_scale_down_delay = strategy(
+        errors,
+        "abortScaleDownDelay",
+        |c| c.abort_scale_down_delay.as_ref(),
+        base.abort_scale_down_delay,
+    );
+    let drain = spec.drain.as_ref().map(|d| &d.timeout);
+    let drain = duration(errors, "spec.drain.timeout", drain, base.drain, SignedDuration::ZERO);
+    let steps = match canary.and_then(|c| c.steps.as_ref()) {
+        Some(steps) => resolve_steps(steps, errors),
+        None => base.steps.clone(),
+    };
+    let (limits, on_inconclusive) = resolve_analysis(spec.analysis.as_ref(), errors);
+    let source = resolve_source(spec, defaults, errors);
+    let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
+    let plan = Plan {
+        steps,
+        bake,
+        scale_down_delay,
+        abort_scale_down_delay,
+        drain,
+        progress_deadline,
+        revision_history_limit: history,
+        slos: queries.iter().map(|q| SloPlan { name: q.name.clone(), objective: q.objective.clone() }).collect(),
+        limits,
+        on_inconclusive,
+        // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
+        block: source.as_ref().map_or(base.block, |s| s.interval * 2),
+        ..base
+    };
+    Validated { plan, queries, source, route, record_limit, errors: Vec::new() }
+}
+
+fn resolve_steps(steps: &[api::CanaryStep], errors: &mut Vec<FieldError>) -> Vec<Step> {
+    if steps.is_empty() || steps.len() > 40 {
+        let message = format!("has {} steps: write 1 to 40, or leave it out for 5, 10, 25 and 50 %", steps.len());
+        errors.push(FieldError::new("spec.strategy.canary.steps", message));
+    }
+    let mut resolved = Vec::new();
+    let mut last = 0;
+    for (index, step) in steps.iter().enumerate() {
+        let path = format!("spec.strategy.canary.steps[{index}]");
+        match (step.set_weight, &step.pause) {
+            (Some(weight), None) => match u8::try_from(weight).ok().filter(|w| (1..=100).contains(w)) {
+                Some(weight) if weight < last => errors.push(FieldError::new(
+                    format!("{path}.setWeight"),
+                    format!("{weight} comes after {last}; weights must not fall: put the steps in order"),
+                )),
+                Some(weight) => {
+                    last = weight;
+                    resolved.push(Step::SetWeight(weight));
+                }
+                None => errors.push(FieldError::new(
+                    format!("{path}.setWeight"),
+                    format!("{weight} is no share of the traffic: write whole percents from 1 to 100"),
+                )),
+            },
+            (None, Some(pause)) => {
+                let path = format!("{path}.pause.duration");
+                let dwell = duration(errors, &path, Some(&pause.duration), SignedDuration::ZERO, SignedDuration::ZERO);
+                let seconds = dwell.as_millis().div_euclid(1000) + i128::from(dwell.subsec_millis() > 0);
+                resolved.push(Step::Dwell(u32::try_from(seconds).unwrap_or(u32::MAX)));
+            }
+            (Some(_), Some(_)) => {
+                errors.push(FieldError::new(path, "has both setWeight and pause: make two steps of it"));
+            }
+            (None, None) => {
+                errors.push(FieldError::new(path, "is empty: write setWeight, or pause with a duration"));
+            }
+        }
+    }
+    resolved
+}
+
+fn resolve_analysis(analysis: Option<&api::Analysis>, errors: &mut Vec<FieldError>) -> (Limits, OnInconclusive) {
+    let none = api::Analysis::default();
+    let analysis = analysis.unwrap_or(&none);
+    let alpha = probability(
+        errors,
+        "spec.analysis.falseRollbackProbability",
+        analysis.false_rollback_probability.as_ref(),
+        0.01,
+    );
+    let confidence = probability(errors, "spec.analysis.safeConfidence", analysis.safe_confidence.as_ref(), 0.95);
+    let spend = match analysis.max_budget_spend.as_ref().map(api::Percent::parse) {
+        None => 0.02,
+        Some(Ok(share)) if share > 0.0 => share,
+        Some(result) => {
+            let message = result.err().unwrap_or_else(|| "must be above 0%, such as 2%".to_owned());
+            errors.push(FieldError::new("spec.analysis.maxBudgetSpend", message));
+            0.02
+        }
+    };
+    let policy = match analysis.on_inconclusive {
+        None | Some(InconclusivePolicy::Pause) => OnInconclusive::Pause,
+        Some(InconclusivePolicy::Rollback) => OnInconclusive::Rollback,
+        Some(InconclusivePolicy::PromoteIfBudgetSafe) => OnInconclusive::PromoteIfBudgetSafe,
+    };
+    (Limits::new(alpha, confidence, spend).unwrap_or_default(), policy)
+}
+
+fn resolve_source(
+    spec: &PythonServiceSpec,
+    defaults: &Defaults,
+    errors: &mut Vec<FieldError>,
+) -> Option<PrometheusSource> {
+    let path = "spec.metrics.prometheus";
+    let written = spec.metrics.as_ref().map(|m| &m.prometheus);
+    let mut complete = true;
+    if defaults.prometheus_address.is_none() && written.is_none_or(|p| p.address.is_none()) {
+        complete = false;
+        errors.push(FieldError::new(
+            format!("{path}.address"),
+            "no Prometheus is known: set it here, or start the operator with --prometheus-address",
+        ));
+    }
+    // The other fields are checked all the same.
+    let default = defaults.prometheus_address.as_deref().unwrap_or("http://unset");
+    match PrometheusSource::parse(written, default) {
+        Ok(source) => complete.then_some(source),
+        Err(wrong) => {
+            errors.extend(wrong.into_iter().map(|e| FieldError::under(path, e)));
+            None
+        }
+    }
+}
+
+fn resolve_slos(slos: &[api::Slo], source: Option<&PrometheusSource>, errors: &mut Vec<FieldError>) -> Vec<SloQuery> {
+    if slos.is_empty() || slos.len() > 10 {
+        let message = format!("has {} objectives: write 1 to 10; without one nothing can be decided", slos.len());
+        errors.push(FieldError::new("spec.slos", message));
+    }
+    let unset = || PrometheusSource::parse(None, "http://unset").ok();
+    let Some(source) = source.cloned().or_else(unset) else { return Vec::new() };
+    let mut queries: Vec<SloQuery> = Vec::new();
+    for (index, slo) in slos.iter().enumerate() {
+        let path = format!("spec.slos[{index}]");
+        fields::check_slo_name(&path, &slo.name, errors);
+        if let Some(first) = slos[..index].iter().position(|other| other.name == slo.name) {
+            let message = format!("{:?} is the name of spec.slos[{first}] already: give each its own", slo.name);
+            errors.push(FieldError::new(format!("{path}.name"), message));
+        }
+        match SloQuery::parse(slo, &source) {
+            Ok(query) => queries.push(query),
+            Err(wrong) => errors.extend(wrong.into_iter().map(|e| FieldError::under(&path, e))),
+        }
+    }
+    queries
+}
+
+/// The route that is meant. A contradictory spec must not make Molt change routes: then the one that it
+/// created is kept if there is one.
+fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
+    let path = "spec.traffic.gatewayAPI";
+    let kept = RouteSpec::Owned { content: None };
+    let Some(gateway) = gateway else { return kept };
+    match (&gateway.parent_refs, &gateway.http_route_ref) {
+        (Some(parents), None) => {
+            let hostnames = gateway.hostnames.clone().unwrap_or_default();
+            if parents.is_empty() {
+                let message = "is empty: name at least one Gateway, or set httpRouteRef";
+                errors.push(FieldError::new(format!("{path}.parentRefs"), message));
+                return kept;
+            }
+            RouteSpec::Owned { content: Some(crate::traffic::OwnedRoute { parents: parents.clone(), hostnames }) }
+        }
+        (None, Some(own)) => {
+            if gateway.hostnames.is_some() {
+                let message = "belong to a route that Molt creates: write them into your own route, or set parentRefs";
+                errors.push(FieldError::new(format!("{path}.hostnames"), message));
+            }
+            RouteSpec::Adopted { name: own.name.clone() }
+        }
+        (parents, own) => {
+            let has = if parents.is_some() { "both" } else { "neither" };
+            errors.push(FieldError::new(
+                path,
+                format!(
+                    "has {has} parentRefs and httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own"
+                )
+                .replace("neither parentRefs and", "neither parentRefs nor"),
+            ));
+            match own {
+                Some(own) if !known.owned_route => RouteSpec::Adopted { name: own.name.clone() },
+                _ => kept,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

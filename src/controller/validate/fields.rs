@@ -1,0 +1,124 @@
+//! Checks of single fields.
+
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use jiff::SignedDuration;
+use k8s_openapi::api::core::v1::PodTemplateSpec;
+use kube::ResourceExt;
+
+use super::{FieldError, MAX_NAME};
+use crate::api::v1alpha1::{Decimal, Duration};
+use crate::controller::object::ServiceObject;
+use crate::k8s::labels;
+
+/// The longest duration that a field may ask for: beyond it lies a slip of the pen.
+const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 30);
+
+pub(super) fn check_name(object: &ServiceObject, errors: &mut Vec<FieldError>) {
+    let name = object.name_any();
+    let label = name.starts_with(|c: char| c.is_ascii_lowercase()) && is_label(&name);
+    if name.len() > MAX_NAME || !label {
+        let message = format!(
+            "{name:?} can't be part of every derived name: at most {MAX_NAME} lower case letters, digits and '-', beginning with a letter"
+        );
+        errors.push(FieldError::new("metadata.name", message));
+    }
+}
+
+pub(super) fn check_slo_name(path: &str, name: &str, errors: &mut Vec<FieldError>) {
+    if name.is_empty() || name.len() > 63 || !is_label(name) {
+        let message = format!("{name:?} is no name: write lower case letters, digits and '-', at most 63");
+        errors.push(FieldError::new(format!("{path}.name"), message));
+    }
+}
+
+fn is_label(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    text.chars().all(allowed) && !text.starts_with('-') && !text.ends_with('-')
+}
+
+/// What would keep every ReplicaSet of it from being made.
+pub(super) fn check_template(template: &PodTemplateSpec, errors: &mut Vec<FieldError>) {
+    let path = "spec.template";
+    match &template.spec {
+        Some(spec) if !spec.containers.is_empty() => {
+            if let Some(policy) = spec.restart_policy.as_deref().filter(|p| *p != "Always") {
+                let message = format!("{policy} is for jobs: leave it out, or write Always");
+                errors.push(FieldError::new(format!("{path}.spec.restartPolicy"), message));
+            }
+        }
+        _ => errors.push(FieldError::new(
+            format!("{path}.spec.containers"),
+            "is empty: write the container of the application",
+        )),
+    }
+    let reserved = [labels::SERVICE, labels::REVISION];
+    let set = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
+    for key in set.into_iter().flat_map(|labels| labels.keys()).filter(|key| reserved.contains(&key.as_str())) {
+        let message = "is set by Molt, which finds its pods by it: leave it out";
+        errors.push(FieldError::new(format!("{path}.metadata.labels[{key}]"), message));
+    }
+}
+
+/// A duration, or its default; the default stands in for one that can't be used.
+pub(super) fn duration(
+    errors: &mut Vec<FieldError>,
+    field: &str,
+    written: Option<&Duration>,
+    default: SignedDuration,
+    least: SignedDuration,
+) -> SignedDuration {
+    let Some(written) = written else { return default };
+    let wrong = match written.parse() {
+        Ok(duration) if duration < least => format!("{:?} is too short: write {least:#} or more", written.0),
+        Ok(duration) if duration > LONGEST => format!("{:?} is more than 720h: write a shorter one", written.0),
+        Ok(duration) => return duration,
+        Err(message) => message,
+    };
+    errors.push(FieldError::new(field, wrong));
+    default
+}
+
+/// A probability above 0 and below 1, or its default.
+pub(super) fn probability(
+    errors: &mut Vec<FieldError>,
+    field: &str,
+    written: Option<&Decimal>,
+    default: f64,
+) -> f64 {
+    let wrong = match written.map(Decimal::parse) {
+        None => return default,
+        Some(Ok(p)) if p > 0.0 && p < 1.0 => return p,
+        Some(Ok(p)) => format!("{p} is no probability above 0 and below 1, such as {default}"),
+        Some(Err(message)) => message,
+    };
+    errors.push(FieldError::new(field, wrong));
+    default
+}
+
+/// A whole number in a range, or its default.
+pub(super) fn in_range<T: Copy + TryFrom<i32>>(
+    errors: &mut Vec<FieldError>,
+    field: &str,
+    written: Option<i32>,
+    range: RangeInclusive<i32>,
+    default: T,
+) -> T {
+    let Some(written) = written else { return default };
+    if range.contains(&written)
+        && let Ok(number) = T::try_from(written)
+    {
+        return number;
+    }
+    errors.push(FieldError::new(field, out_of_range(written, &range)));
+    default
+}
+
+fn out_of_range(number: impl Display, range: &RangeInclusive<i32>) -> String {
+    if *range.end() == i32::MAX {
+        format!("{number} is out of range: write {} or more", range.start())
+    } else {
+        format!("{number} is out of range: write {} to {}", range.start(), range.end())
+    }
+}

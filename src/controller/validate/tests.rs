@@ -1,0 +1,162 @@
+use super::*;
+use crate::controller::object::tests::changed;
+use serde_json::{Value, json};
+
+fn result(change: impl FnOnce(&mut Value)) -> Validated {
+    validate(&changed(change), &Defaults::default(), Known::default())
+}
+
+#[track_caller]
+fn refused(change: impl FnOnce(&mut Value), expected: &str) {
+    let validated = result(change);
+    let messages: Vec<String> = validated.errors.iter().map(ToString::to_string).collect();
+    assert!(messages.iter().any(|m| m == expected), "{expected}\nis not among\n{}", messages.join("\n"));
+    assert_eq!(validated.plan.revision, None);
+}
+
+#[test]
+fn the_smallest_service_gets_every_default() {
+    let validated = result(|_| ());
+    assert_eq!(validated.errors, []);
+    let plan = &validated.plan;
+    assert_eq!(plan.revision.as_ref().map(|r| r.0.len()), Some(10));
+    assert_eq!((plan.replicas, plan.revision_history_limit, validated.record_limit), (4, 5, 20));
+    assert_eq!(plan.steps[..3], [Step::SetWeight(5), Step::Dwell(60), Step::SetWeight(10)]);
+    assert_eq!(plan.steps.len(), 8);
+    let seconds = [plan.bake, plan.scale_down_delay, plan.abort_scale_down_delay, plan.drain, plan.progress_deadline, plan.block]
+        .map(|d| d.as_secs());
+    assert_eq!(seconds, [300, 30, 30, 60, 600, 30]);
+    assert_eq!((plan.limits, plan.on_inconclusive), (Limits::default(), OnInconclusive::Pause));
+    assert_eq!(plan.route, RouteMode::Owned);
+    assert_eq!(validated.queries.len(), plan.slos.len());
+}
+
+#[test]
+fn each_bad_field_is_named_with_its_reason_and_its_fix() {
+    let steps = |steps: Value| move |o: &mut Value| o["spec"]["strategy"] = json!({"canary": {"steps": steps}});
+    refused(
+        steps(json!([{"setWeight": 50}, {"pause": {"duration": "10s"}}, {"setWeight": 20}])),
+        "spec.strategy.canary.steps[2].setWeight: 20 comes after 50; weights must not fall: put the steps in order",
+    );
+    refused(
+        steps(json!([{"setWeight": 101}])),
+        "spec.strategy.canary.steps[0].setWeight: 101 is no share of the traffic: write whole percents from 1 to 100",
+    );
+    refused(
+        steps(json!([{"setWeight": 5, "pause": {"duration": "1s"}}])),
+        "spec.strategy.canary.steps[0]: has both setWeight and pause: make two steps of it",
+    );
+    refused(
+        steps(json!([{"pause": {"duration": "1d"}}])),
+        "spec.strategy.canary.steps[0].pause.duration: \"1d\" is not a duration: write hours, minutes, seconds or milliseconds, such as 90s or 1h30m",
+    );
+    refused(
+        |o| o["spec"]["port"] = json!(0),
+        "spec.port: 0 is out of range: write 1 to 65535",
+    );
+    refused(|o| o["spec"]["replicas"] = json!(-1), "spec.replicas: -1 is out of range: write 0 or more");
+    refused(
+        |o| o["spec"]["template"]["spec"]["containers"] = json!([]),
+        "spec.template.spec.containers: is empty: write the container of the application",
+    );
+    refused(
+        |o| o["spec"]["template"]["metadata"] = json!({"labels": {"molt.dev/revision": "x"}}),
+        "spec.template.metadata.labels[molt.dev/revision]: is set by Molt, which finds its pods by it: leave it out",
+    );
+    refused(
+        |o| o["metadata"]["name"] = json!("x".repeat(47)),
+        &format!(
+            "metadata.name: {:?} can't be part of every derived name: at most 46 lower case letters, digits and '-', beginning with a letter",
+            "x".repeat(47)
+        ),
+    );
+    refused(
+        |o| o["spec"]["analysis"] = json!({"falseRollbackProbability": "1"}),
+        "spec.analysis.falseRollbackProbability: 1 is no probability above 0 and below 1, such as 0.01",
+    );
+    refused(
+        |o| o["spec"]["analysis"] = json!({"maxBudgetSpend": "0%"}),
+        "spec.analysis.maxBudgetSpend: must be above 0%, such as 2%",
+    );
+    refused(|o| o["spec"]["slos"] = json!([]), "spec.slos: has 0 objectives: write 1 to 10; without one nothing can be decided");
+}
+
+#[test]
+fn objectives_are_named_once_and_lie_between_0_and_100() {
+    refused(
+        |o| {
+            let slo = o["spec"]["slos"][0].clone();
+            o["spec"]["slos"] = json!([slo, slo]);
+        },
+        "spec.slos[1].name: \"availability\" is the name of spec.slos[0] already: give each its own",
+    );
+    let validated = result(|o| o["spec"]["slos"][0]["objective"] = json!("100"));
+    assert_eq!(validated.errors[0].field, "spec.slos[0].objective");
+}
+
+#[test]
+fn exactly_one_of_both_kinds_of_route() {
+    refused(
+        |o| o["spec"]["traffic"]["gatewayAPI"]["httpRouteRef"] = json!({"name": "own"}),
+        "spec.traffic.gatewayAPI: has both parentRefs and httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own",
+    );
+    refused(
+        |o| o["spec"]["traffic"]["gatewayAPI"] = json!({}),
+        "spec.traffic.gatewayAPI: has neither parentRefs nor httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own",
+    );
+    let adopted = result(|o| o["spec"]["traffic"]["gatewayAPI"] = json!({"httpRouteRef": {"name": "own"}}));
+    assert_eq!((adopted.errors.len(), adopted.plan.route), (0, RouteMode::Adopted));
+}
+
+#[test]
+fn the_operators_prometheus_stands_in() {
+    let without = changed(|o| o["spec"]["metrics"] = Value::Null);
+    let refused = validate(&without, &Defaults::default(), Known::default());
+    assert_eq!(
+        refused.errors[0].to_string(),
+        "spec.metrics.prometheus.address: no Prometheus is known: set it here, or start the operator with --prometheus-address"
+    );
+    let defaults = Defaults { prometheus_address: Some("http://prometheus.monitoring:9090".to_owned()) };
+    let validated = validate(&without, &defaults, Known::default());
+    assert_eq!(validated.errors, []);
+    assert_eq!(validated.source.unwrap().address, "http://prometheus.monitoring:9090");
+}
+
+#[test]
+fn absent_replicas_are_what_stable_has() {
+    let object = changed(|o| o["spec"]["replicas"] = Value::Null);
+    let replicas = |stable_wanted| {
+        let known = Known { stable_wanted, ..Known::default() };
+        validate(&object, &Defaults::default(), known).plan.replicas
+    };
+    assert_eq!((replicas(None), replicas(Some(7)), replicas(Some(0))), (1, 7, 1));
+}
+
+#[test]
+fn a_deleted_service_wants_nothing_new() {
+    let validated = result(|o| o["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z"));
+    assert!(validated.plan.deleting);
+    assert_eq!(validated.plan.revision, None);
+}
+
+#[test]
+fn a_spec_that_cannot_be_read_keeps_the_route_and_what_serves() {
+    let object = changed(|o| {
+        o["spec"]["runtime"] = json!({"server": "unheard-of"});
+        o["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "own"}}});
+    });
+    let known = Known { stable_wanted: Some(6), owned_route: false };
+    let validated = validate(&object, &Defaults::default(), known);
+    assert_eq!((validated.plan.replicas, validated.plan.route), (6, RouteMode::Adopted));
+    let problem = validated.problem().unwrap();
+    assert!(problem.message.starts_with("spec: can't be read: unknown variant `unheard-of`"), "{}", problem.message);
+}
+
+#[test]
+fn many_errors_are_told_in_bounds() {
+    let validated = result(|o| {
+        let bad: Vec<Value> = (0..9).map(|_| json!({"setWeight": 0})).collect();
+        o["spec"]["strategy"] = json!({"canary": {"steps": bad}});
+    });
+    assert!(validated.problem().unwrap().message.ends_with("; and 5 more"));
+}

@@ -1,0 +1,165 @@
+//! Why a write failed, in words that say what to do.
+
+use std::time::Duration;
+
+use kube::core::Status;
+use molt_core::observed::{Problem, ProblemKind};
+use thiserror::Error;
+
+/// What was attempted on which object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The verb, as RBAC has it.
+    pub verb: &'static str,
+    /// The plural, with its group: `replicasets.apps`.
+    pub resource: String,
+    /// The object.
+    pub name: String,
+}
+
+/// Why a write failed.
+#[derive(Debug, Error)]
+pub enum WriteError {
+    /// The object has changed since it was decided on; the watch brings the news.
+    #[error("{} {} has changed meanwhile; decided anew with what it is now", .0.resource, .0.name)]
+    Stale(Target),
+    /// An object of this name exists and is somebody else's.
+    #[error("{} {} exists and does not belong to this PythonService: {hint}", .target.resource, .target.name)]
+    NameTaken {
+        /// The object.
+        target: Target,
+        /// What to do.
+        hint: String,
+    },
+    /// There is something that can't be written as it is.
+    #[error("{message}")]
+    Unready {
+        /// One `CamelCase` word.
+        reason: &'static str,
+        /// What is missing.
+        message: String,
+    },
+    /// The API server refused it.
+    #[error("{}", refused(.target, .source))]
+    Refused {
+        /// What was attempted.
+        target: Target,
+        /// What the server, or the way to it, said.
+        source: Box<kube::Error>,
+    },
+    /// The API server did not answer in time.
+    #[error("{} {} {}: the API server did not answer within {limit:?}", .target.verb, .target.resource, .target.name)]
+    Timeout {
+        /// What was attempted.
+        target: Target,
+        /// How long it was waited for.
+        limit: Duration,
+    },
+}
+
+impl WriteError {
+    /// A bounded word for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Stale(_) => "Conflict",
+            Self::NameTaken { .. } => "NameTaken",
+            Self::Unready { .. } => "Unready",
+            Self::Refused { source, .. } => match &**source {
+                kube::Error::Api(status) if status.is_forbidden() => "Forbidden",
+                kube::Error::Api(status) if status.is_invalid() => "Invalid",
+                kube::Error::Api(_) => "Refused",
+                _ => "Unreachable",
+            },
+            Self::Timeout { .. } => "Timeout",
+        }
+    }
+
+    /// What the next decision is told; `None` for what passes by itself.
+    pub fn problem(&self) -> Option<Problem> {
+        let reason = match self {
+            Self::Stale(_) => return None,
+            Self::NameTaken { .. } => "NameTaken",
+            Self::Unready { reason, .. } => reason,
+            Self::Refused { .. } | Self::Timeout { .. } => "ApplyFailed",
+        };
+        Some(Problem { kind: ProblemKind::Apply, reason: reason.to_owned(), message: self.to_string() })
+    }
+
+    /// The API server's answer, if it gave one.
+    pub fn status(&self) -> Option<&Status> {
+        match self {
+            Self::Refused { source, .. } => match &**source {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+fn refused(target: &Target, source: &kube::Error) -> String {
+    let Target { verb, resource, name } = target;
+    match source {
+        kube::Error::Api(status) if status.is_forbidden() && is_rbac(&status.message) => format!(
+            "{verb} {resource} {name} is forbidden: add the verb {verb} on {resource} to the operator's role ({})",
+            status.message
+        ),
+        kube::Error::Api(status) => {
+            format!("the API server refused to {verb} {resource} {name}: {}{}", status.message, hint(status))
+        }
+        error => format!("{verb} {resource} {name}: {error}"),
+    }
+}
+
+/// Quotas and admission plugins answer `Forbidden` as well.
+fn is_rbac(message: &str) -> bool {
+    message.contains("cannot ") && message.contains("API group")
+}
+
+fn hint(status: &Status) -> &'static str {
+    if status.message.contains("exceeded quota") {
+        "; raise the namespace's quota or lower replicas"
+    } else if status.message.contains("admission webhook") || status.reason == "ServiceUnavailable" {
+        "; see the admission webhook that it names"
+    } else {
+        ""
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused_with(code: u16, reason: &str, message: &str) -> WriteError {
+        WriteError::Refused {
+            target: Target { verb: "patch", resource: "replicasets.apps".into(), name: "checkout-0a".into() },
+            source: Box::new(kube::Error::Api(Status::failure(message, reason).with_code(code).boxed())),
+        }
+    }
+
+    #[test]
+    fn a_missing_right_is_named() {
+        let error = refused_with(
+            403,
+            "Forbidden",
+            "replicasets.apps \"checkout-0a\" is forbidden: User \"molt\" cannot patch resource \"replicasets\" in API group \"apps\" in the namespace \"shop\"",
+        );
+        let problem = error.problem().unwrap();
+        assert_eq!(problem.reason, "ApplyFailed");
+        assert!(problem.message.contains("add the verb patch on replicasets.apps to the operator's role"), "{}", problem.message);
+        assert_eq!(error.category(), "Forbidden");
+    }
+
+    #[test]
+    fn a_quota_is_no_missing_right() {
+        let error = refused_with(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: small");
+        let message = error.to_string();
+        assert!(message.contains("raise the namespace's quota") && !message.contains("role"), "{message}");
+    }
+
+    #[test]
+    fn a_conflict_is_no_problem() {
+        let target = Target { verb: "patch", resource: "services".into(), name: "a".into() };
+        assert!(WriteError::Stale(target).problem().is_none());
+    }
+}

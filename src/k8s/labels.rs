@@ -1,0 +1,25 @@
+//! Names that Molt writes into objects. They are part of the API: selectors in live clusters contain them.
+
+/// The well-known label that says which tool an object belongs to.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// Its value on everything that Molt creates.
+pub const MOLT: &str = "molt";
+/// The well-known label with the application's name.
+pub const APP_NAME: &str = "app.kubernetes.io/name";
+/// The PythonService that an object belongs to.
+pub const SERVICE: &str = "molt.dev/service";
+/// The revision that an object belongs to.
+pub const REVISION: &str = "molt.dev/revision";
+/// Annotation of a ReplicaSet: the attempt that used it last.
+pub const ATTEMPT: &str = "molt.dev/attempt";
+/// Annotation of a ReplicaSet: the serving port of its pods, which the spec no longer tells once it has
+/// gone on to another revision.
+pub const PORT: &str = "molt.dev/port";
+/// The finalizer of a PythonService: a route of the user's is given back before the object goes.
+pub const FINALIZER: &str = "molt.dev/rollout";
+/// The field manager of everything that Molt writes but the number of pods.
+pub const MANAGER: &str = "molt";
+/// The field manager of the number of pods: content can be applied again without touching it.
+pub const SCALE_MANAGER: &str = "molt-scale";
+/// The label by which the control plane names the Service of an EndpointSlice.
+pub const SLICE_SERVICE: &str = "kubernetes.io/service-name";

@@ -1,0 +1,226 @@
+//! Writes to the API server: each bounded in time, each failure with the object and verb it is about.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client, Resource};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::failure::{Target, WriteError};
+use super::labels;
+
+/// How long one request may take. Watches have no such limit, so the client itself can't have one.
+const LIMIT: Duration = Duration::from_secs(15);
+
+/// A kind that can be written.
+pub trait Writable:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug
+{
+}
+
+impl<K> Writable for K where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug
+{
+}
+
+/// Writes objects.
+#[derive(Clone)]
+pub struct Writer {
+    client: Client,
+}
+
+impl Writer {
+    /// A writer by this client.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    fn api<K: Writable>(&self, namespace: &str) -> Api<K> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The object as the server has it now.
+    pub async fn get<K: Writable>(&self, namespace: &str, name: &str) -> Result<Option<K>, WriteError> {
+        let api = self.api::<K>(namespace);
+        bounded(target::<K>("get", name), api.get_opt(name)).await
+    }
+
+    /// Server-side apply of a rendered object, whose name it is given by. With `force`, fields of other
+    /// managers are taken over.
+    pub async fn apply<K: Writable>(
+        &self,
+        namespace: &str,
+        manager: &str,
+        force: bool,
+        body: &Value,
+    ) -> Result<K, WriteError> {
+        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        let params = PatchParams { force, ..PatchParams::apply(manager) };
+        let api = self.api::<K>(namespace);
+        bounded(target::<K>("patch", name), api.patch(name, &params, &Patch::Apply(body))).await
+    }
+
+    /// Applies an object that the caches don't have: created, left alone if it is there already, refused if
+    /// it is somebody else's.
+    pub async fn create<K: Writable>(&self, namespace: &str, owner: &str, body: &Value) -> Result<(), WriteError> {
+        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+        match self.get::<K>(namespace, name).await? {
+            Some(live) if is_owned_by(&live, owner) => Ok(()),
+            Some(_) => Err(WriteError::NameTaken {
+                target: target::<K>("patch", name),
+                hint: "rename or delete that object, or rename the PythonService".to_owned(),
+            }),
+            // Without force: if somebody else is faster, their fields conflict instead of being taken over.
+            None => self.apply::<K>(namespace, labels::MANAGER, false, body).await.map(drop),
+        }
+    }
+
+    /// JSON Patch. A `test` that fails is a change since it was decided on.
+    pub async fn json_patch<K: Writable>(
+        &self,
+        namespace: &str,
+        name: &str,
+        patch: json_patch::Patch,
+    ) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
+        let patch: Patch<()> = Patch::Json(patch);
+        let target = target::<K>("patch", name);
+        bounded(target.clone(), api.patch(name, &params, &patch)).await.map_err(|e| stale_test(e, target))
+    }
+
+    /// JSON merge patch.
+    pub async fn merge<K: Writable>(&self, namespace: &str, name: &str, body: &Value) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
+        bounded(target::<K>("patch", name), api.patch(name, &params, &Patch::Merge(body))).await
+    }
+
+    /// JSON merge patch of the status.
+    pub async fn merge_status<K: Writable>(
+        &self,
+        namespace: &str,
+        name: &str,
+        body: &Value,
+    ) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
+        let mut target = target::<K>("patch", name);
+        target.resource = format!("{}/status", target.resource);
+        bounded(target, api.patch_status(name, &params, &Patch::Merge(body))).await
+    }
+
+    /// Replaces the status of the version of an object that was decided on; a newer one is [`WriteError::Stale`].
+    pub async fn put_status<K: Writable>(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &str,
+        status: &Value,
+    ) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
+        // A merge would keep what the new status no longer says.
+        let patch: json_patch::Patch = serde_json::from_value(json!([
+            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
+            {"op": "add", "path": "/status", "value": status},
+        ]))
+        .unwrap_or_default();
+        let patch: Patch<()> = Patch::Json(patch);
+        let mut target = target::<K>("patch", name);
+        target.resource = format!("{}/status", target.resource);
+        bounded(target.clone(), api.patch_status(name, &params, &patch)).await.map_err(|e| stale_test(e, target))
+    }
+
+    /// Replaces the status; the body's `resourceVersion` says which object it was decided on.
+    pub async fn replace_status<K: Writable + Serialize>(
+        &self,
+        namespace: &str,
+        name: &str,
+        body: &K,
+    ) -> Result<K, WriteError> {
+        let api = self.api::<K>(namespace);
+        let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+        let mut target = target::<K>("update", name);
+        target.resource = format!("{}/status", target.resource);
+        bounded(target, api.replace_status(name, &params, body)).await
+    }
+
+    /// Creates an object; `false` if one of this name exists.
+    pub async fn post<K: Writable + Serialize>(&self, namespace: &str, body: &K) -> Result<Option<K>, WriteError> {
+        let api = self.api::<K>(namespace);
+        let name = body.meta().name.clone().unwrap_or_default();
+        let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+        match bounded(target::<K>("create", &name), api.create(&params, body)).await {
+            Ok(created) => Ok(Some(created)),
+            Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes exactly the object that was meant, and what it owns, in the background.
+    pub async fn delete<K: Writable>(
+        &self,
+        namespace: &str,
+        name: &str,
+        uid: &str,
+        resource_version: Option<&str>,
+    ) -> Result<(), WriteError> {
+        let api = self.api::<K>(namespace);
+        let params = DeleteParams {
+            propagation_policy: Some(PropagationPolicy::Background),
+            preconditions: Some(Preconditions {
+                uid: Some(uid.to_owned()),
+                resource_version: resource_version.map(str::to_owned),
+            }),
+            ..DeleteParams::default()
+        };
+        match bounded(target::<K>("delete", name), api.delete(name, &params)).await {
+            Err(error) if error.status().is_some_and(|s| s.code == 404) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+}
+
+/// One of the object's owners has this UID.
+pub fn is_owned_by(object: &impl Resource, uid: &str) -> bool {
+    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid)
+}
+
+fn target<K: Writable>(verb: &'static str, name: &str) -> Target {
+    let (plural, group) = (K::plural(&()), K::group(&()));
+    let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
+    Target { verb, resource, name: name.to_owned() }
+}
+
+/// A `test` operation that failed: the object is no longer what was decided on.
+fn stale_test(error: WriteError, target: Target) -> WriteError {
+    let failed = error.status().is_some_and(|s| s.code == 422 && s.message.contains("test"));
+    if failed { WriteError::Stale(target) } else { error }
+}
+
+async fn bounded<T>(target: Target, request: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+    match tokio::time::timeout(LIMIT, request).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(kube::Error::Api(status))) if is_stale(&status) => {
+            Err(WriteError::Stale(target))
+        }
+        Ok(Err(error)) => Err(WriteError::Refused { target, source: Box::new(error) }),
+        Err(_) => Err(WriteError::Timeout { target, limit: LIMIT }),
+    }
+}
+
+/// The object has changed. Server-side apply answers `Conflict` too when another manager has a field, and
+/// a creation when the name is taken; waiting helps with neither.
+fn is_stale(status: &kube::core::Status) -> bool {
+    let other_manager = status
+        .details
+        .as_ref()
+        .is_some_and(|d| d.causes.iter().any(|cause| cause.reason == "FieldManagerConflict"));
+    status.is_conflict() && !status.is_already_exists() && !other_manager
+}

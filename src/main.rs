@@ -1,0 +1,106 @@
+//! The operator.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use molt::controller::{self, Options};
+use molt::metrics::Metrics;
+use molt::server::{self, Readiness, ServerState};
+use molt::telemetry::{self, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Progressive delivery of Python services, decided by evidence.
+#[derive(Debug, Parser)]
+#[command(name = "molt", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the controller, inside a cluster or with the kubeconfig of the environment.
+    Controller(ControllerArgs),
+    /// Print the CustomResourceDefinitions.
+    Crds,
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct ControllerArgs {
+    /// The Prometheus of services whose spec names none.
+    #[arg(long, env = "MOLT_PROMETHEUS_ADDRESS", default_value = "http://prometheus.monitoring:9090")]
+    prometheus_address: String,
+    /// Where probes and metrics are served.
+    #[arg(long, env = "MOLT_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Watch only this namespace.
+    #[arg(long, env = "MOLT_NAMESPACE")]
+    namespace: Option<String>,
+    /// Services that are reconciled at the same time, at most.
+    #[arg(long, env = "MOLT_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
+    concurrency: u16,
+    /// How logs are written; what is logged is chosen by the filter in MOLT_LOG.
+    #[arg(long, env = "MOLT_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Version => {
+            println!("molt {VERSION}");
+            Ok(())
+        }
+        Command::Crds => {
+            print!("{}", molt::api::crds::all_yaml());
+            Ok(())
+        }
+        Command::Controller(args) => run(args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("molt: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
+    telemetry::init(args.log_format)?;
+    let client = kube::Client::try_default()
+        .await
+        .map_err(|e| format!("no cluster can be reached: {e}; run inside a cluster, or set KUBECONFIG"))?;
+    let (metrics, readiness) = (Metrics::new(VERSION), Readiness::default());
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let wait = |mut stopped: tokio::sync::watch::Receiver<bool>| async move {
+        // A dropped sender ends it as well.
+        drop(stopped.wait_for(|s| *s).await);
+    };
+    let state = ServerState { metrics: metrics.clone(), readiness: readiness.clone() };
+    let server = tokio::spawn(server::serve(args.listen, state, wait(stopped.clone())));
+    let options = Options {
+        prometheus_address: args.prometheus_address,
+        namespace: args.namespace,
+        concurrency: args.concurrency,
+    };
+    tracing::info!(version = VERSION, "molt controller");
+    let mut controller = std::pin::pin!(controller::run(client, options, metrics, readiness.clone(), wait(stopped.clone())));
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        done = &mut controller => done?,
+        _ = term.recv() => {}
+        _ = int.recv() => {}
+    }
+    tracing::info!("ending: running reconciles are let to end");
+    readiness.set(false);
+    stop.send_replace(true);
+    controller.await?;
+    server.await??;
+    Ok(())
+}

@@ -1,0 +1,65 @@
+//! Where measurements come from.
+//!
+//! A source reads raw samples and hands them to [`molt_core::analysis`], which does all the counting. What
+//! can't be read is `None` and a [`Problem`], never a zero.
+//!
+//! - [`query`]: what is asked for, from the spec.
+//! - [`selector`]: selectors of own counters.
+//! - [`presets`]: the metrics of well-known instrumentations.
+//! - [`prometheus`]: the Prometheus HTTP API.
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use molt_core::observed::{Measurement, Problem};
+
+pub mod presets;
+pub mod prometheus;
+pub mod query;
+pub mod selector;
+
+pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};
+
+/// Something that measurements can be read from.
+pub trait MetricSource: Send + Sync {
+    /// Reads the blocks and the history that are asked for. It takes a bounded time and does not fail as a
+    /// whole: an objective that can't be read is `None` in each block and has a problem, the others are read
+    /// all the same.
+    fn measure<'a>(&'a self, request: &'a MeasureRequest) -> BoxFuture<'a, Measured>;
+}
+
+/// What to measure.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MeasureRequest {
+    /// Where.
+    pub source: PrometheusSource,
+    /// The namespace of the service.
+    pub namespace: String,
+    /// The service: history is read of all its revisions.
+    pub service: String,
+    /// The objectives, in the plan's order.
+    pub slos: Vec<SloQuery>,
+    /// The canary's ReplicaSet.
+    pub canary: Option<String>,
+    /// Stable's ReplicaSet.
+    pub stable: Option<String>,
+    /// When each pod of both was created.
+    pub births: BTreeMap<String, Timestamp>,
+    /// The edges of the blocks in order of time, one more than there are blocks; fewer than two ask for no
+    /// block.
+    pub edges: Vec<Timestamp>,
+    /// Read the history too.
+    pub want_history: bool,
+    /// The time of the request.
+    pub now: Timestamp,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Measured {
+    /// The blocks, one for each pair of edges, and the history.
+    pub measurement: Measurement,
+    /// What could not be read, and why; each cause once.
+    pub problems: Vec<Problem>,
+}

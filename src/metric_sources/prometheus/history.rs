@@ -1,0 +1,79 @@
+//! What an objective's series say of the time before an attempt.
+//!
+//! It only informs: with none, evidence alone decides and budgets are unknown. So a failure here is no
+//! problem of the service's.
+
+use std::time::Duration;
+
+use molt_core::observed::History;
+
+use super::super::{MeasureRequest, SliQuery, SloQuery};
+use super::answer::RawPoint;
+use super::ask::Asker;
+use super::promql::{self, Scope};
+
+/// Fewer points than these, at two minutes each, say nothing of a day.
+const MIN_POINTS: f64 = 3.0;
+
+/// The history of one objective, `None` where there is none.
+pub async fn read(
+    asker: &Asker,
+    request: &MeasureRequest,
+    slo: &SloQuery,
+    limit: Duration,
+) -> Option<History> {
+    let scope = Scope::of_service(request);
+    let address = &request.source.address;
+    let rates: Vec<RawPoint> = asker
+        .ask(
+            address,
+            &promql::request_rate(&scope, &slo.sli, request.source.interval),
+            request.now,
+            limit,
+        )
+        .await
+        .ok()?;
+    let points = value(&rates, Some("points"))?;
+    let rate = value(&rates, Some("rate")).filter(|&rate| rate > 0.0)?;
+    if points < MIN_POINTS {
+        return None;
+    }
+    let bad: Option<Vec<RawPoint>> = asker
+        .ask(
+            address,
+            &promql::bad_events(&scope, &slo.sli, slo.objective.window),
+            request.now,
+            limit,
+        )
+        .await
+        .ok();
+    let bad = bad.and_then(|points| match slo.sli {
+        // Requests without any bad series had no bad event yet; a histogram always has its buckets.
+        SliQuery::Availability(_) | SliQuery::Counters { .. } if points.is_empty() => Some(0.0),
+        _ => value(&points, None),
+    });
+    Some(History {
+        rate,
+        budget_remaining: bad.and_then(|bad| remaining(bad, rate, slo)),
+    })
+}
+
+/// The value of the point whose label `what` says so, if it is a number that can be counted with.
+fn value(points: &[RawPoint], what: Option<&str>) -> Option<f64> {
+    let point = points
+        .iter()
+        .find(|point| point.metric.get("what").map(String::as_str) == what)?;
+    point
+        .value
+        .map(|sample| sample.1.0)
+        .filter(|value| value.is_finite())
+}
+
+/// The share of the window's budget that is left: 1 is all of it, negative is overspent.
+fn remaining(bad: f64, rate: f64, slo: &SloQuery) -> Option<f64> {
+    let objective = &slo.objective;
+    let budget = objective.budget(rate * objective.window.as_secs_f64());
+    // Extrapolation may find less than nothing.
+    let left = 1.0 - bad.max(0.0) / budget;
+    left.is_finite().then_some(left.min(1.0))
+}

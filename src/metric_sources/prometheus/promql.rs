@@ -1,0 +1,179 @@
+//! Queries as text.
+
+use jiff::SignedDuration;
+
+use super::super::presets;
+use super::super::selector::{MatchOp, Matcher, Selector};
+use super::super::{MeasureRequest, SliQuery};
+
+/// The last part of a pod's name, which its ReplicaSet adds.
+const POD_SUFFIX: &str = "-[a-z0-9]+";
+/// A revision and the last part of a pod's name.
+const REVISION_AND_POD: &str = "-[0-9a-f]{10}-[a-z0-9]+";
+
+/// The labels that every series of a request must have.
+pub struct Scope {
+    matchers: Vec<Matcher>,
+}
+
+impl Scope {
+    /// The pods of the revisions under comparison; `None` when there is no revision.
+    pub fn of_revisions(request: &MeasureRequest) -> Option<Self> {
+        let sets: Vec<String> = [&request.canary, &request.stable]
+            .into_iter()
+            .flatten()
+            .map(|rs| escape_regex(rs))
+            .collect();
+        (!sets.is_empty()).then(|| Self::new(request, &format!("({}){POD_SUFFIX}", sets.join("|"))))
+    }
+
+    /// The pods of all revisions of the service.
+    pub fn of_service(request: &MeasureRequest) -> Self {
+        Self::new(
+            request,
+            &format!("{}{REVISION_AND_POD}", escape_regex(&request.service)),
+        )
+    }
+
+    fn new(request: &MeasureRequest, pods: &str) -> Self {
+        let source = &request.source;
+        let mut matchers = vec![
+            Matcher::new(&source.namespace_label, MatchOp::Equal, &request.namespace),
+            Matcher::new(&source.pod_label, MatchOp::Regex, pods),
+        ];
+        matchers.extend(
+            source
+                .matchers
+                .iter()
+                .map(|(label, value)| Matcher::new(label, MatchOp::Equal, value)),
+        );
+        Self { matchers }
+    }
+
+    /// The selector, within this scope.
+    pub fn pin(&self, selector: &Selector) -> Selector {
+        Selector {
+            name: selector.name.clone(),
+            matchers: self.matchers.iter().chain(&selector.matchers).cloned().collect(),
+        }
+    }
+}
+
+/// What tells of a pod that it is read, whatever it counts: `up` of scrapes, `target_info` of OpenTelemetry.
+pub const UP: &str = "up";
+/// See [`UP`].
+pub const TARGET: &str = "target_info";
+
+/// The series that tell whether pods are read.
+pub fn scrapes() -> Selector {
+    named_as(&[UP, TARGET])
+}
+
+/// A preset's counter, together with [`scrapes`], which none of its matchers leaves out.
+pub fn with_scrapes(counter: &Selector) -> Selector {
+    let mut selector = named_as(&[&counter.name, UP, TARGET]);
+    selector.matchers.extend(counter.matchers.iter().cloned());
+    selector
+}
+
+/// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, together with
+/// [`scrapes`]. These and the count have no `le`, which matches the empty alternative.
+pub fn count_and_bucket(histogram: &Selector, edge: SignedDuration) -> Selector {
+    let [count, bucket] = [count(histogram), buckets(histogram)];
+    let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET]).with(Matcher::new(
+        "le",
+        MatchOp::Regex,
+        format!("({})?", presets::edge_pattern(edge)),
+    ));
+    selector.matchers.extend(histogram.matchers.iter().cloned());
+    selector
+}
+
+fn named_as(names: &[&str]) -> Selector {
+    Selector::named("").with(Matcher::new("__name__", MatchOp::Regex, names.join("|")))
+}
+
+/// A histogram's count.
+pub fn count(histogram: &Selector) -> Selector {
+    Selector {
+        name: format!("{}_count", histogram.name),
+        matchers: histogram.matchers.clone(),
+    }
+}
+
+/// All of a histogram's buckets.
+pub fn buckets(histogram: &Selector) -> Selector {
+    Selector {
+        name: format!("{}_bucket", histogram.name),
+        matchers: histogram.matchers.clone(),
+    }
+}
+
+/// A histogram's bucket at an edge.
+fn bucket(histogram: &Selector, edge: SignedDuration) -> Selector {
+    buckets(histogram).with(Matcher::new("le", MatchOp::Regex, presets::edge_pattern(edge)))
+}
+
+/// The raw samples of the last so many seconds.
+pub fn samples(selector: &Selector, range: SignedDuration) -> String {
+    format!("{selector}[{}s]", range.as_secs())
+}
+
+/// The edges that a histogram has.
+pub fn edges(scope: &Scope, histogram: &Selector) -> String {
+    format!("count by (le) ({})", scope.pin(&buckets(histogram)))
+}
+
+/// A pod that is read by way of two Services, or by two scrapers, counts once. These are the labels that
+/// differ then; the sums of a history can't look as closely as the reading of samples does.
+fn once(series: &str) -> String {
+    format!("sum(max without (job,service,prometheus,prometheus_replica) ({series}))")
+}
+
+/// Mean requests per second of the last day, and of how many points it is the mean: two series that differ
+/// in their label `what`.
+pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> String {
+    let total = match sli {
+        SliQuery::Availability(preset) => presets::requests(*preset),
+        SliQuery::Latency(preset, _) => count(&presets::durations(*preset)),
+        SliQuery::Counters { total, .. } => total.clone(),
+    };
+    // `rate` needs at least two samples, also when one is late.
+    let window = (interval.as_secs() * 4).max(120);
+    let points = format!(
+        "({})[1d:2m]",
+        once(&format!("rate({}[{window}s])", scope.pin(&total)))
+    );
+    format!(
+        "label_replace(avg_over_time({points}),\"what\",\"rate\",\"\",\"\") \
+         or label_replace(count_over_time({points}),\"what\",\"points\",\"\",\"\")"
+    )
+}
+
+/// Bad events of the window; nothing when there is no series of any.
+pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> String {
+    let increase = |selector: Selector| {
+        once(&format!(
+            "increase({}[{}s])",
+            scope.pin(&selector),
+            window.as_secs()
+        ))
+    };
+    match sli {
+        SliQuery::Availability(preset) => increase(presets::failed_requests(*preset)),
+        SliQuery::Latency(preset, edge) => {
+            let histogram = presets::durations(*preset);
+            format!(
+                "{} - {}",
+                increase(count(&histogram)),
+                increase(bucket(&histogram, *edge))
+            )
+        }
+        SliQuery::Counters { bad, .. } => increase(bad.clone()),
+    }
+}
+
+/// Names of ReplicaSets may have dots, which a pattern would take for any character.
+fn escape_regex(text: &str) -> String {
+    text.replace('.', "[.]")
+}

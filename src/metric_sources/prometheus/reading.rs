@@ -1,0 +1,315 @@
+//! One objective, read for both revisions.
+
+use std::time::Duration;
+
+use futures::future;
+use jiff::{SignedDuration, Timestamp};
+use molt_core::analysis::Counts;
+use molt_core::observed::BlockCounts;
+
+use super::super::presets;
+use super::super::selector::Selector;
+use super::super::{MeasureRequest, SliQuery, SloQuery};
+use super::answer::{Answer, Labels, RawPoint, RawSeries};
+use super::ask::{self, Asker, Failure};
+use super::promql::{self, Scope};
+use super::series::{self, Arm, Frame, Role};
+
+/// Pods of a revision have been there for a while, but nothing was read from them lately.
+const NOT_SCRAPED: &str = "PodsNotScraped";
+/// The pods are read, but none has a series of the metric.
+const SERIES_MISSING: &str = "SeriesMissing";
+/// The histogram has no bucket that ends at the threshold.
+const EDGE_MISSING: &str = "HistogramEdgeMissing";
+/// Edges that a message lists at most.
+const MAX_EDGES_SHOWN: usize = 20;
+
+/// One objective's counts in each block.
+pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> Column {
+    let (Some(scope), [first, .., last]) = (Scope::of_revisions(request), request.edges.as_slice()) else {
+        return Column::unknown(request, None);
+    };
+    let range = last.duration_since(*first) + lookback(request);
+    let reading = Reading {
+        asker,
+        limit,
+        request,
+        slo,
+        scope,
+        at: *last,
+        range,
+    };
+    match reading.arms().await {
+        Ok(arms) => reading.column(&arms),
+        Err(failure) => Column::unknown(request, Some(failure)),
+    }
+}
+
+/// Long enough to hold a sample from before the first edge, although some scrapes may have been missed; and
+/// the age at which a pod should have been scraped.
+fn lookback(request: &MeasureRequest) -> SignedDuration {
+    (request.source.interval * 4).max(SignedDuration::from_mins(2))
+}
+
+/// What was read of one objective.
+pub struct Column {
+    /// For each block.
+    pub counts: Vec<Option<BlockCounts>>,
+    /// What stands in the way of the newest ones.
+    pub failure: Option<Failure>,
+}
+
+impl Column {
+    fn unknown(request: &MeasureRequest, failure: Option<Failure>) -> Self {
+        Self {
+            counts: vec![None; request.edges.len().saturating_sub(1)],
+            failure,
+        }
+    }
+}
+
+/// The two revisions of a comparison; one that does not exist is `None`.
+struct Arms {
+    canary: Option<Arm>,
+    stable: Option<Arm>,
+}
+
+/// The reading of one objective.
+struct Reading<'a> {
+    asker: &'a Asker,
+    limit: Duration,
+    request: &'a MeasureRequest,
+    slo: &'a SloQuery,
+    scope: Scope,
+    /// The last edge.
+    at: Timestamp,
+    range: SignedDuration,
+}
+
+impl Reading<'_> {
+    async fn arms(&self) -> Result<Arms, Failure> {
+        let request = self.request;
+        let answer = match &self.slo.sli {
+            SliQuery::Availability(preset) => {
+                let all = self
+                    .samples(&promql::with_scrapes(&presets::requests(*preset)))
+                    .await?;
+                tagged(all, |labels| {
+                    let failed = presets::is_failure(*preset, |label| labels.get(label).map(String::as_str));
+                    if failed { Role::BadOfTotal } else { Role::Total }
+                })
+            }
+            SliQuery::Counters { bad, total } => {
+                let scrapes = promql::scrapes();
+                let (bad, total, scrapes) =
+                    future::try_join3(self.samples(bad), self.samples(total), self.samples(&scrapes)).await?;
+                let mut answer = tagged(total, |_| Role::Total);
+                answer.extend(tagged(bad, |_| Role::Bad));
+                answer.extend(tagged(scrapes, |_| Role::Target));
+                answer
+            }
+            SliQuery::Latency(preset, edge) => {
+                let histogram = presets::durations(*preset);
+                let all = self.samples(&promql::count_and_bucket(&histogram, *edge)).await?;
+                tagged(all, |labels| {
+                    if labels.contains_key("le") {
+                        Role::Within
+                    } else {
+                        Role::Total
+                    }
+                })
+            }
+        };
+        let arm = |replica_set: &Option<String>| {
+            replica_set
+                .as_deref()
+                .map(|replica_set| Arm::new(request, replica_set, &answer))
+                .transpose()
+        };
+        let arms = arm(&request.canary).and_then(|canary| {
+            Ok(Arms {
+                canary,
+                stable: arm(&request.stable)?,
+            })
+        });
+        let arms = arms.map_err(|what| ask::bad_answer(&request.source.address, &what))?;
+        if let SliQuery::Latency(preset, edge) = &self.slo.sli
+            && [&arms.canary, &arms.stable]
+                .into_iter()
+                .flatten()
+                .any(Arm::lacks_bucket)
+        {
+            return Err(self.edge_missing(&presets::durations(*preset), *edge).await?);
+        }
+        Ok(arms)
+    }
+
+    async fn samples(&self, selector: &Selector) -> Result<Vec<RawSeries>, Failure> {
+        self.ask(&promql::samples(&self.scope.pin(selector), self.range))
+            .await
+    }
+
+    async fn ask<T: Answer>(&self, query: &str) -> Result<T, Failure> {
+        let answer = self
+            .asker
+            .ask(&self.request.source.address, query, self.at, self.limit)
+            .await;
+        answer.map_err(|failure| match failure.reason {
+            // The query is this objective's; everything else is the same for all of them.
+            ask::REFUSED => Failure {
+                message: self.of_slo(&failure.message),
+                ..failure
+            },
+            _ => failure,
+        })
+    }
+
+    fn column(&self, arms: &Arms) -> Column {
+        let request = self.request;
+        let named = [(&request.canary, &arms.canary), (&request.stable, &arms.stable)];
+        let named = named.map(|(name, arm)| name.as_deref().zip(arm.as_ref()));
+        let recently = self.at - lookback(request);
+        let of_age = |name: &str| {
+            request
+                .births
+                .iter()
+                .any(|(pod, born)| *born <= recently && series::is_pod_of(name, pod))
+        };
+
+        let with_pods = || named.iter().flatten().filter(|(name, _)| self.has_pods(name));
+        if !with_pods().any(|(_, arm)| arm.has_total())
+            && with_pods().any(|(name, arm)| of_age(name) && arm.was_read(recently, self.at))
+        {
+            return Column::unknown(request, Some(self.series_missing()));
+        }
+        let unread = with_pods().find(|(name, arm)| of_age(name) && !arm.was_read(recently, self.at));
+        let frame = Frame {
+            births: &request.births,
+            seen_from: self.at - self.range,
+        };
+        let [canary, stable] = named;
+        let counts = request
+            .edges
+            .windows(2)
+            .map(|edge| {
+                let counts = |arm| self.counts(&frame, arm, edge[0], edge[1]);
+                Some(BlockCounts {
+                    canary: counts(canary)?,
+                    stable: counts(stable)?,
+                })
+            })
+            .collect();
+        Column {
+            counts,
+            failure: unread.map(|(name, _)| self.not_scraped(name)),
+        }
+    }
+
+    fn counts(
+        &self,
+        frame: &Frame<'_>,
+        arm: Option<(&str, &Arm)>,
+        start: Timestamp,
+        end: Timestamp,
+    ) -> Option<Counts> {
+        // A revision that does not exist, or has no pods, serves nothing.
+        let Some((name, arm)) = arm else {
+            return Some(Counts::default());
+        };
+        arm.counts(frame, start, end)
+            .or_else(|| (!self.has_pods(name)).then(Counts::default))
+    }
+
+    fn has_pods(&self, replica_set: &str) -> bool {
+        self.request
+            .births
+            .keys()
+            .any(|pod| series::is_pod_of(replica_set, pod))
+    }
+
+    fn of_slo(&self, message: &str) -> String {
+        format!("SLO {:?}: {message}", self.slo.name)
+    }
+
+    fn not_scraped(&self, replica_set: &str) -> Failure {
+        let source = &self.request.source;
+        Failure {
+            reason: NOT_SCRAPED,
+            message: format!(
+                "Prometheus at {} has read nothing lately from the pods of ReplicaSet {replica_set}, by the labels {}={:?} and {}: check that it scrapes them (ServiceMonitor, PodMonitor, scrape configuration), that the scrapes succeed, and spec.metrics.prometheus.podLabel, namespaceLabel and matchers",
+                ask::without_credentials(&source.address),
+                source.namespace_label,
+                self.request.namespace,
+                source.pod_label
+            ),
+        }
+    }
+
+    fn series_missing(&self) -> Failure {
+        let (metric, advice) = match &self.slo.sli {
+            SliQuery::Availability(preset) => (
+                presets::requests(*preset).name,
+                "choose the preset that the application is instrumented with",
+            ),
+            SliQuery::Latency(preset, _) => (
+                promql::count(&presets::durations(*preset)).name,
+                "choose the preset that the application is instrumented with, and have it export classic histograms",
+            ),
+            SliQuery::Counters { total, .. } => (total.to_string(), "correct sli.counters.total"),
+        };
+        Failure {
+            reason: SERIES_MISSING,
+            message: self.of_slo(&format!(
+                "the pods are scraped, but none has a series of {metric} (probes aside): if requests reach them, {advice}; otherwise send a first request"
+            )),
+        }
+    }
+
+    async fn edge_missing(&self, histogram: &Selector, edge: SignedDuration) -> Result<Failure, Failure> {
+        let buckets: Vec<RawPoint> = self.ask(&promql::edges(&self.scope, histogram)).await?;
+        let mut edges: Vec<_> = buckets
+            .iter()
+            .filter_map(|b| presets::edge_name(b.metric.get("le")?))
+            .collect();
+        edges.sort();
+        edges.dedup();
+        let shown: Vec<&str> = edges
+            .iter()
+            .map(|(_, name)| name.as_str())
+            .take(MAX_EDGES_SHOWN)
+            .collect();
+        let threshold = format!("{}ms", edge.as_millis());
+        let advice = if edges.iter().any(|(known, _)| *known == edge) {
+            "but not in both revisions: give both the same edges".to_owned()
+        } else if shown.is_empty() {
+            "nor any other: have the application export classic histogram buckets".to_owned()
+        } else {
+            let more = if edges.len() > shown.len() { ", …" } else { "" };
+            format!(
+                "set sli.threshold to one of its edges, {}{more}, or add this one to the application's buckets",
+                shown.join(", ")
+            )
+        };
+        Ok(Failure {
+            reason: EDGE_MISSING,
+            message: self.of_slo(&format!(
+                "the histogram {} has no bucket at the threshold {threshold}; {advice}",
+                histogram.name
+            )),
+        })
+    }
+}
+
+fn tagged(answer: Vec<RawSeries>, role: impl Fn(&Labels) -> Role) -> Vec<(Role, RawSeries)> {
+    answer
+        .into_iter()
+        .map(|series| {
+            let role = match series.metric.get("__name__").map(String::as_str) {
+                Some(promql::UP) => Role::Up,
+                Some(promql::TARGET) => Role::Target,
+                _ => role(&series.metric),
+            };
+            (role, series)
+        })
+        .collect()
+}

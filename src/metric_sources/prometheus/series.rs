@@ -1,0 +1,282 @@
+//! Series of an answer, sorted by revision and pod, as the core counts them.
+//!
+//! A series is told from the pod's others by its labels without those that scraping adds: the same counter
+//! comes twice when two scrapers, or one by two Services, read a pod. Scraping adds `job`, `instance` and
+//! whatever labels the pod's `up` has; an application's label of the same name arrives as `exported_…`. One
+//! scraper speaks for all series of a pod, so that a histogram's count and bucket are of the same moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use molt_core::analysis::{Counts, Sample, Series, fresh, increase};
+
+use super::super::MeasureRequest;
+use super::answer::{Labels, RawSeries};
+
+/// Labels that scraping adds even where the pod has no `up`: to series that are pushed, for one.
+const SCRAPE_LABELS: [&str; 5] = [
+    "job",
+    "instance",
+    "prometheus",
+    "prometheus_replica",
+    "__replica__",
+];
+
+/// What a series counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Events, good or bad.
+    Total,
+    /// Bad events, which are part of the total.
+    BadOfTotal,
+    /// Bad events, which the total counts in another series.
+    Bad,
+    /// Events within the threshold, which are not bad.
+    Within,
+    /// Nothing; it is 1 when the scrape succeeded, and its labels are those that scraping adds.
+    Up,
+    /// Nothing; it comes with every push or scrape.
+    Target,
+}
+
+/// The series of one revision.
+#[derive(Debug, Default)]
+pub struct Arm {
+    total: Vec<Series>,
+    bad: Vec<Series>,
+    within: Vec<Series>,
+    /// For each pod, when it was read.
+    reads: Vec<Series>,
+    /// For each pod, when the scraper that counts read it: counters that stay at 0. They tell the core that a
+    /// series is new on a pod that was scraped before, also when it is the first series of all. The times of
+    /// another scraper would make a counter new that is only read a moment later.
+    scrapes: Vec<Series>,
+}
+
+/// The times that the samples cover and the pods that they come from.
+pub struct Frame<'a> {
+    /// When each pod was created.
+    pub births: &'a BTreeMap<String, Timestamp>,
+    /// The beginning of the time that the samples cover.
+    pub seen_from: Timestamp,
+}
+
+impl Arm {
+    /// The series of one ReplicaSet's pods among those of an answer.
+    pub fn new(
+        request: &MeasureRequest,
+        replica_set: &str,
+        answer: &[(Role, RawSeries)],
+    ) -> Result<Self, String> {
+        let mut pods: BTreeMap<&str, Vec<(Role, &RawSeries)>> = BTreeMap::new();
+        for (role, series) in answer {
+            let pod = series
+                .metric
+                .get(&request.source.pod_label)
+                .map(String::as_str)
+                .unwrap_or_default();
+            if is_pod_of(replica_set, pod) {
+                pods.entry(pod).or_default().push((*role, series));
+            }
+        }
+        let mut arm = Self::default();
+        for (pod, series) in pods {
+            arm.add(request, pod, &series)?;
+        }
+        Ok(arm)
+    }
+
+    fn add(
+        &mut self,
+        request: &MeasureRequest,
+        pod: &str,
+        series: &[(Role, &RawSeries)],
+    ) -> Result<(), String> {
+        let ups = series.iter().filter(|(role, _)| *role == Role::Up);
+        let mut ignored: BTreeSet<&str> = ups
+            .flat_map(|(_, up)| up.metric.keys())
+            .map(String::as_str)
+            .chain(SCRAPE_LABELS)
+            .collect();
+        let scraper = speaker(series, &ignored);
+        let speaks = |series: &RawSeries| {
+            scraper
+                .as_ref()
+                .is_none_or(|scraper| *scraper == labels(&series.metric, |l| ignored.contains(l)))
+        };
+        let mut read_at: Vec<Sample> = Vec::new();
+        let mut scraped_at: Vec<Sample> = Vec::new();
+        let mut counters: Vec<(Role, &RawSeries, Vec<Sample>)> = Vec::new();
+        for (role, raw) in series {
+            // Its own times, and often its own labels, come with `target_info`.
+            if *role != Role::Target && !speaks(raw) {
+                continue;
+            }
+            let samples = samples(raw)?;
+            let counts = |sample: &&Sample| match role {
+                Role::Up => sample.value > 0.0,
+                // What is no count must not pass for a scrape that found nothing.
+                _ => sample.value.is_finite() && sample.value >= 0.0,
+            };
+            let times = samples
+                .iter()
+                .filter(counts)
+                .map(|s| Sample { at: s.at, value: 0.0 });
+            read_at.extend(times.clone());
+            if *role != Role::Target {
+                scraped_at.extend(times);
+            }
+            if !matches!(role, Role::Up | Role::Target) {
+                counters.push((*role, raw, samples));
+            }
+        }
+        let constant = |samples| Series {
+            pod: pod.to_owned(),
+            key: "up".to_owned(),
+            samples,
+        };
+        self.reads.push(constant(read_at));
+        self.scrapes.push(constant(scraped_at));
+
+        ignored.extend(["__name__", "le", &request.source.pod_label]);
+        for (role, raw, samples) in counters {
+            let key = labels(&raw.metric, |label| !ignored.contains(label));
+            let series = Series {
+                pod: pod.to_owned(),
+                key,
+                samples,
+            };
+            match role {
+                Role::BadOfTotal => {
+                    self.bad.push(series.clone());
+                    self.total.push(series);
+                }
+                Role::Bad => self.bad.push(series),
+                Role::Within => self.within.push(series),
+                _ => self.total.push(series),
+            }
+        }
+        Ok(())
+    }
+
+    /// Some series counts events.
+    pub fn has_total(&self) -> bool {
+        !self.total.is_empty()
+    }
+
+    /// Events are counted by a histogram that has no bucket at the threshold.
+    pub fn lacks_bucket(&self) -> bool {
+        !self.total.is_empty() && self.within.is_empty()
+    }
+
+    /// Some pod was read in that time.
+    pub fn was_read(&self, start: Timestamp, end: Timestamp) -> bool {
+        fresh(&self.reads, start, end)
+    }
+
+    /// What was counted in `(start, end]`; `None` when no pod was read in that time, or all that was read is
+    /// no count.
+    pub fn counts(&self, frame: &Frame<'_>, start: Timestamp, end: Timestamp) -> Option<Counts> {
+        let read = self
+            .total
+            .iter()
+            .any(|s| s.samples.iter().any(|s| s.at > start && s.at <= end));
+        if !self.was_read(start, end) || (read && !fresh(&self.total, start, end)) {
+            return None;
+        }
+        let grown = |series: &[Series], scrapes: &[Series]| {
+            increase(
+                &[series, scrapes].concat(),
+                frame.births,
+                frame.seen_from,
+                start,
+                end,
+            )
+        };
+        let total = grown(&self.total, &self.scrapes);
+        if self.within.is_empty() {
+            return Counts::new(total, grown(&self.bad, &self.scrapes));
+        }
+        // Series by series, so that one which is read in part can't hide what another counts.
+        let mut identities: BTreeMap<(&str, &str), [Vec<Series>; 2]> = BTreeMap::new();
+        for (i, all) in [&self.total, &self.within].into_iter().enumerate() {
+            for s in all {
+                identities.entry((&s.pod, &s.key)).or_default()[i].push(s.clone());
+            }
+        }
+        let mut bad = 0.0;
+        for ((pod, _), [all, within]) in &identities {
+            let scrapes = self.scrapes_of(pod);
+            let counted = grown(all, scrapes);
+            if counted > 0.0 && within.is_empty() {
+                return None;
+            }
+            bad += (counted - grown(within, scrapes)).max(0.0);
+        }
+        Counts::new(total, bad)
+    }
+
+    fn scrapes_of(&self, pod: &str) -> &[Series] {
+        // They were added in order of their pods, one for each.
+        let found = self
+            .scrapes
+            .binary_search_by(|scrapes| scrapes.pod.as_str().cmp(pod));
+        found.map_or(&[], |i| std::slice::from_ref(&self.scrapes[i]))
+    }
+}
+
+/// Whether a ReplicaSet named the pod.
+pub fn is_pod_of(replica_set: &str, pod: &str) -> bool {
+    pod.strip_prefix(replica_set)
+        .and_then(|rest| rest.strip_prefix('-'))
+        .is_some_and(|suffix| !suffix.is_empty() && !suffix.contains('-'))
+}
+
+/// The scraper with the most samples of the pod's counters; of equals the first by name, so that repeated
+/// readings agree. `None` when the pod has no counter.
+fn speaker(series: &[(Role, &RawSeries)], ignored: &BTreeSet<&str>) -> Option<String> {
+    let mut samples: BTreeMap<String, usize> = BTreeMap::new();
+    for (role, series) in series {
+        if !matches!(role, Role::Up | Role::Target) {
+            *samples
+                .entry(labels(&series.metric, |label| ignored.contains(label)))
+                .or_default() += series.values.len();
+        }
+    }
+    samples
+        .into_iter()
+        .rev()
+        .max_by_key(|(_, samples)| *samples)
+        .map(|(scraper, _)| scraper)
+}
+
+/// Some of a series' labels, in order of their names.
+fn labels(metric: &Labels, wanted: impl Fn(&str) -> bool) -> String {
+    let mut chosen: Vec<_> = metric
+        .iter()
+        .filter(|(name, _)| *name != "__name__" && wanted(name))
+        .collect();
+    chosen.sort();
+    let mut text = String::new();
+    for (name, value) in chosen {
+        text.push_str(name);
+        text.push('=');
+        text.push_str(value);
+        // A separator that no exporter writes.
+        text.push('\0');
+    }
+    text
+}
+
+fn samples(series: &RawSeries) -> Result<Vec<Sample>, String> {
+    series
+        .values
+        .iter()
+        .map(|raw| {
+            // The API writes milliseconds as decimals of seconds.
+            let at = Timestamp::from_millisecond((raw.0 * 1000.0).round() as i64)
+                .map_err(|_| "a sample with an impossible time".to_owned())?;
+            Ok(Sample { at, value: raw.1.0 })
+        })
+        .collect()
+}

@@ -1,0 +1,108 @@
+//! `kubectl molt abort` and `promote`: an action object, and what becomes of it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use k8s_openapi::api::authentication::v1::SelfSubjectReview;
+use kube::api::{Api, ObjectMeta, PostParams};
+use kube::runtime::wait::await_condition;
+use kube::{Client, ResourceExt};
+
+use super::connect::Cluster;
+use super::text;
+use super::{Failure, route};
+use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction, RolloutActionSpec};
+
+/// How long an operator may take to acknowledge.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) async fn run(
+    cluster: &Cluster,
+    action: ActionKind,
+    name: &str,
+    reason: &str,
+) -> Result<ExitCode, Failure> {
+    let service = cluster.service(name).await?;
+    let Some((revision, attempt)) = current(&service) else {
+        let message = service
+            .status
+            .and_then(|s| s.message)
+            .unwrap_or_else(|| "it has no status yet".to_owned());
+        return Err(Failure::NothingChanged(format!(
+            "no attempt is under way at {name}: {message}"
+        )));
+    };
+    let actions: Api<RolloutAction> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+    let wish = RolloutAction {
+        metadata: ObjectMeta {
+            generate_name: Some(format!("{name}-")),
+            ..ObjectMeta::default()
+        },
+        spec: RolloutActionSpec {
+            service: name.to_owned(),
+            revision: Some(revision.clone()),
+            attempt: Some(attempt),
+            action,
+            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
+            requested_by: whoami(&cluster.client).await?,
+        },
+        status: None,
+    };
+    let wish = actions.create(&PostParams::default(), &wish).await?;
+    let id = wish.name_any();
+    let verb = format!("{action:?}").to_lowercase();
+    let handled = |object: Option<&RolloutAction>| {
+        object.is_none_or(|o| o.status.as_ref().is_some_and(|status| status.state.is_some()))
+    };
+    let answer = tokio::time::timeout(PATIENCE, await_condition(actions, &id, handled)).await;
+    let Ok(answer) = answer else {
+        return Err(unacknowledged(cluster, &service, action, &id).await);
+    };
+    let answer = answer.map_err(|error| Failure::Other(super::failure::chain(&error)))?;
+    let status = answer.and_then(|object| object.status).unwrap_or_default();
+    let message = status.message.unwrap_or_default();
+    match status.state {
+        Some(ActionState::Applied) => {
+            text::print(&format!("{verb} of attempt {attempt} at {revision}: {message}\n"));
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(ActionState::Expired) => Err(Failure::NothingChanged(format!("the {verb} expired: {message}"))),
+        None => Err(Failure::Other(format!(
+            "the action {id} was deleted before anybody handled it"
+        ))),
+    }
+}
+
+/// The attempt under way.
+fn current(service: &PythonService) -> Option<(String, i32)> {
+    let status = service.status.as_ref()?;
+    if let Some(attempt) = status.state.as_ref().and_then(|state| state.attempt.as_ref()) {
+        return Some((attempt.revision.0.clone(), i32::try_from(attempt.number).ok()?));
+    }
+    let canary = status.canary.as_ref()?;
+    Some((canary.revision.clone(), canary.attempt?))
+}
+
+/// Who the API server takes the user for.
+async fn whoami(client: &Client) -> Result<String, Failure> {
+    let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
+    let review = reviews
+        .create(&PostParams::default(), &SelfSubjectReview::default())
+        .await?;
+    let user = review
+        .status
+        .and_then(|status| status.user_info)
+        .and_then(|user| user.username);
+    user.ok_or_else(|| Failure::Other("the API server does not say who you are".to_owned()))
+}
+
+async fn unacknowledged(cluster: &Cluster, service: &PythonService, action: ActionKind, id: &str) -> Failure {
+    let seconds = PATIENCE.as_secs();
+    let mut text = format!(
+        "nobody acknowledged {id} within {seconds} s: is the operator running? (kubectl get pods -A -l app.kubernetes.io/name=molt)\nthe action stays; an operator that comes back heeds it first"
+    );
+    if action == ActionKind::Abort {
+        text = format!("{text}\n\n{}", route::advice(cluster, service).await);
+    }
+    Failure::Unacknowledged(text)
+}

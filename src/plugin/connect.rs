@@ -1,0 +1,86 @@
+//! To which cluster, and into which namespace, as kubectl decides it.
+
+use std::path::PathBuf;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Api, Client, Config, ResourceExt};
+
+use super::Failure;
+use super::failure::chain;
+use crate::api::v1alpha1::PythonService;
+
+/// A connection, and the namespace that commands are about.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The client.
+    pub client: Client,
+    /// The namespace.
+    pub namespace: String,
+}
+
+impl Cluster {
+    /// Connects as the flags say; what they leave open is in the kubeconfig.
+    pub async fn connect(
+        kubeconfig: Option<PathBuf>,
+        context: Option<String>,
+        namespace: Option<String>,
+    ) -> Result<Self, Failure> {
+        let options = KubeConfigOptions {
+            context,
+            ..KubeConfigOptions::default()
+        };
+        let config = match kubeconfig {
+            Some(path) => {
+                let file = Kubeconfig::read_from(path).map_err(|e| Failure::Config(chain(&e)))?;
+                Config::from_custom_kubeconfig(file, &options)
+                    .await
+                    .map_err(|e| Failure::Config(chain(&e)))?
+            }
+            None => match Config::from_kubeconfig(&options).await {
+                Ok(config) => config,
+                // Without a kubeconfig this may be a pod of the cluster itself.
+                Err(error) => Config::incluster().map_err(|_| Failure::Config(chain(&error)))?,
+            },
+        };
+        let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let client = Client::try_from(config).map_err(|e| Failure::Config(chain(&e)))?;
+        Ok(Self { client, namespace })
+    }
+
+    /// PythonServices of the namespace.
+    pub fn services(&self) -> Api<PythonService> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The PythonService of this name, or a failure that says which ones there are.
+    pub async fn service(&self, name: &str) -> Result<PythonService, Failure> {
+        match self.services().get_opt(name).await? {
+            Some(service) => Ok(service),
+            None => Err(self.missing(name).await),
+        }
+    }
+
+    /// Why there is no such service, as far as it can be told.
+    pub async fn missing(&self, name: &str) -> Failure {
+        let namespace = &self.namespace;
+        let here = match self.services().list(&kube::api::ListParams::default()).await {
+            Ok(list) => list.items,
+            Err(kube::Error::Api(status)) if status.is_not_found() => {
+                return Failure::NotFound(
+                    "this cluster does not know the kind PythonService: Molt is not installed in it"
+                        .to_owned(),
+                );
+            }
+            Err(error) => return error.into(),
+        };
+        let names: Vec<_> = here.iter().map(ResourceExt::name_any).collect();
+        Failure::NotFound(if names.is_empty() {
+            format!("no PythonService {name}: namespace {namespace} has none; -n chooses another one")
+        } else {
+            format!(
+                "no PythonService {name} in namespace {namespace}; there are: {}",
+                names.join(", ")
+            )
+        })
+    }
+}

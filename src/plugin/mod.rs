@@ -1,0 +1,195 @@
+//! The plugin `kubectl molt`: what a person sees of a rollout, and what a person can do about it.
+//!
+//! - [`connect`]: to which cluster, as kubectl decides it.
+//! - [`render`]: a PythonService as text; pure.
+//! - `get`, `status`, `act`: the commands.
+//! - [`route`]: the patch that takes the traffic away without the operator.
+
+mod act;
+pub mod connect;
+mod failure;
+mod get;
+pub mod render;
+pub mod route;
+mod status;
+mod text;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use failure::Failure;
+pub use text::Style;
+
+use crate::api::v1alpha1::ActionKind;
+
+/// Exit code of a command line that can't be understood: 2 has a meaning of its own.
+const USAGE: u8 = 64;
+
+/// Progressive delivery of Python services: see and steer rollouts.
+#[derive(Debug, Parser)]
+#[command(name = "kubectl-molt", bin_name = "kubectl molt", version, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(flatten)]
+    target: Target,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0   done; status: Healthy
+  1   status: RolledBack or Degraded
+  2   status: still moving, or waiting for a person
+  3   nobody acknowledged the action within 10 seconds
+  4   not found
+  5   nothing was changed: no attempt is under way, or the action had expired
+  6   the cluster can't be reached, or refused the request
+  64  the command line can't be understood";
+
+/// Which cluster and namespace, as kubectl has it.
+#[derive(Debug, Args)]
+struct Target {
+    /// The namespace. Default: that of the context.
+    #[arg(short, long, global = true)]
+    namespace: Option<String>,
+    /// The context of the kubeconfig.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    /// The kubeconfig file. Default: `$KUBECONFIG`, then ~/.kube/config.
+    #[arg(long, global = true)]
+    kubeconfig: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List PythonServices.
+    Get {
+        /// Only this one.
+        name: Option<String>,
+        /// In every namespace.
+        #[arg(short = 'A', long)]
+        all_namespaces: bool,
+        /// The form of the output. Default: a table.
+        #[arg(short, long)]
+        output: Option<Output>,
+    },
+    /// Show where a PythonService is, and why. The exit code says it too.
+    Status {
+        /// The PythonService.
+        name: String,
+        /// Follow it until nothing moves any more.
+        #[arg(short, long)]
+        watch: bool,
+        /// The form of the output. Default: text.
+        #[arg(short, long, conflicts_with = "watch")]
+        output: Option<Output>,
+    },
+    /// Take all traffic back to stable now.
+    Abort(ActionArgs),
+    /// Go past the current pause or wait for evidence.
+    Promote(ActionArgs),
+}
+
+#[derive(Debug, Args)]
+struct ActionArgs {
+    /// The PythonService.
+    name: String,
+    /// Why; it is kept in the record.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Forms of output for programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl Output {
+    fn print<T: serde::Serialize>(self, value: &T) -> Result<(), Failure> {
+        let text = match self {
+            Self::Json => serde_json::to_string_pretty(value).map_err(|e| e.to_string()),
+            Self::Yaml => serde_saphyr::to_string(value).map_err(|e| e.to_string()),
+        };
+        let text = text.map_err(|error| Failure::Other(format!("the answer can't be written: {error}")))?;
+        text::print(&format!("{}\n", text.trim_end()));
+        Ok(())
+    }
+}
+
+/// Runs the plugin with these arguments, the first being its own name.
+pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = if error.use_stderr() { USAGE } else { 0 };
+            // The terminal may be gone; there is nobody left to tell.
+            let _ = error.print();
+            return code.into();
+        }
+    };
+    match execute(cli).await {
+        Ok(code) => code,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            failure.code().into()
+        }
+    }
+}
+
+async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
+    let Target {
+        namespace,
+        context,
+        kubeconfig,
+    } = cli.target;
+    let cluster = connect::Cluster::connect(kubeconfig, context, namespace).await?;
+    match cli.command {
+        Command::Get {
+            name,
+            all_namespaces,
+            output,
+        } => get::run(&cluster, name, all_namespaces, output).await,
+        Command::Status {
+            name, watch: true, ..
+        } => status::watch(&cluster, &name).await,
+        Command::Status {
+            name,
+            watch: false,
+            output,
+        } => status::once(&cluster, &name, output).await,
+        Command::Abort(args) => act::run(&cluster, ActionKind::Abort, &args.name, &args.reason).await,
+        Command::Promote(args) => act::run(&cluster, ActionKind::Promote, &args.name, &args.reason).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_flags_may_follow_the_command() {
+        let cli =
+            Cli::try_parse_from(["kubectl-molt", "status", "checkout", "-n", "shop", "--watch"]).unwrap();
+        assert_eq!(cli.target.namespace.as_deref(), Some("shop"));
+        assert!(matches!(cli.command, Command::Status { watch: true, .. }));
+    }
+
+    #[tokio::test]
+    async fn a_wrong_command_line_is_not_taken_for_a_moving_rollout() {
+        let code = run(["kubectl-molt", "status"].map(OsString::from)).await;
+        assert_eq!(code, ExitCode::from(USAGE));
+    }
+}

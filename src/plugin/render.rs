@@ -1,0 +1,279 @@
+//! A PythonService as text, for a person who was just woken.
+
+#[cfg(test)]
+pub(crate) mod fixtures;
+mod objectives;
+#[cfg(test)]
+mod tests;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::ResourceExt;
+use molt_core::plan::Step;
+use molt_core::state::{Attempt, Ended, Outcome, Stage, State, Transition};
+
+use super::text::{Style, columns, span};
+use crate::api::v1alpha1::{CountsStatus, PythonService, PythonServiceStatus, RevisionStatus, SloStatus};
+
+/// Width of a bar that stands for all traffic.
+const BAR: i32 = 20;
+/// Transitions that are shown.
+const TRANSITIONS: usize = 6;
+
+/// Where the service is, and why, as of `now`.
+pub fn render(service: &PythonService, now: Timestamp, style: Style) -> String {
+    let status = service.status.clone().unwrap_or_default();
+    let state = status.state.clone().unwrap_or_default();
+    let mut text = head(service, &status, style);
+    for section in [
+        revisions(&status, style),
+        steps(&state, now, style),
+        objectives::table(service, &status, &state, style),
+        faults(&status, now, style),
+        story(&state, now, style),
+    ] {
+        if !section.is_empty() {
+            text.push('\n');
+            text.push_str(&section);
+        }
+    }
+    text
+}
+
+/// One line that says all that changes, for a log.
+pub fn line(service: &PythonService) -> String {
+    let status = service.status.clone().unwrap_or_default();
+    let phase = status
+        .phase
+        .map_or_else(|| "Unknown".to_owned(), |phase| format!("{phase:?}"));
+    let side = |name: &str, side: &Option<RevisionStatus>| {
+        side.as_ref()
+            .map_or_else(String::new, |s| format!(" {name} {} {}%", s.revision, s.weight))
+    };
+    let (stable, canary) = (side("stable", &status.stable), side("canary", &status.canary));
+    let slo = |slo: &SloStatus| {
+        let CountsStatus { total, bad } = slo.canary;
+        format!(
+            " | {} {bad} of {total} bad, {} of the budget spent",
+            slo.name, slo.spent_by_rollout
+        )
+    };
+    let slos = status.slos.iter().flatten().map(slo).collect::<Vec<_>>().concat();
+    format!(
+        "{phase}{stable}{canary}{slos} | {}",
+        status.message.unwrap_or_default()
+    )
+}
+
+fn head(service: &PythonService, status: &PythonServiceStatus, style: Style) -> String {
+    let name = format!(
+        "{}/{}",
+        service.namespace().unwrap_or_default(),
+        service.name_any()
+    );
+    let Some(phase) = status.phase else {
+        return format!(
+            "{}  {}\nno operator has taken it up yet: is one running? (kubectl get pods -A -l app.kubernetes.io/name=molt)\n",
+            style.bold(&name),
+            style.busy("Unknown")
+        );
+    };
+    let mut text = format!("{}  {}\n", style.bold(&name), style.phase(phase));
+    if let Some(message) = &status.message {
+        text.push_str(message);
+        text.push('\n');
+    }
+    let (seen, wanted) = (
+        status.observed_generation.unwrap_or(0),
+        service.metadata.generation.unwrap_or(0),
+    );
+    if seen < wanted {
+        let late = format!("the operator has not seen the latest spec yet (generation {seen} of {wanted})");
+        text.push_str(&style.busy(&late));
+        text.push('\n');
+    }
+    text
+}
+
+fn revisions(status: &PythonServiceStatus, style: Style) -> String {
+    let row = |role: &str, side: &RevisionStatus| {
+        let filled = (side.weight.clamp(0, 100) * BAR + 50) / 100;
+        // A small share is a share: it is seen.
+        let filled = if side.weight > 0 { filled.max(1) } else { 0 };
+        let bar = "█".repeat(filled as usize);
+        let rest = "░".repeat((BAR - filled) as usize);
+        let bar = if role == "canary" {
+            style.busy(&bar)
+        } else {
+            style.good(&bar)
+        };
+        let pods = format!("{} of {} pods ready", side.ready, side.replicas);
+        vec![
+            role.to_owned(),
+            style.bold(&side.revision),
+            format!("{bar}{}", style.dim(&rest)),
+            format!("{:>3}%", side.weight),
+            if side.ready < side.replicas {
+                style.bad(&pods)
+            } else {
+                pods
+            },
+            side.attempt
+                .map_or_else(String::new, |attempt| format!("attempt {attempt}")),
+        ]
+    };
+    let sides = [("stable", &status.stable), ("canary", &status.canary)];
+    let rows: Vec<_> = sides
+        .iter()
+        .filter_map(|(role, side)| side.as_ref().map(|side| row(role, side)))
+        .collect();
+    columns(&rows, "  ")
+}
+
+/// The way of the attempt, with the place where it is.
+fn steps(state: &State, now: Timestamp, style: Style) -> String {
+    let Some(attempt) = &state.attempt else {
+        return String::new();
+    };
+    let here = attempt.step as usize;
+    let stepping = attempt.stage == Stage::Stepping;
+    let mut way: Vec<String> = attempt
+        .steps
+        .iter()
+        .enumerate()
+        .map(|(index, step)| {
+            let word = match step {
+                Step::SetWeight(weight) => format!("{weight}%"),
+                Step::Dwell(seconds) => span(SignedDuration::from_secs(i64::from(*seconds))),
+            };
+            place(&word, stepping && index == here, index < here, style)
+        })
+        .collect();
+    let baking = matches!(attempt.stage, Stage::Baking { .. });
+    way.push(place("100%", attempt.stage == Stage::Promoting, baking, style));
+    way.push(place("bake", baking, false, style));
+    let total = attempt.steps.len();
+    let at = match &attempt.stage {
+        Stage::Stepping => format!("step {} of {total}{}", here + 1, left(attempt, now)),
+        Stage::Baking { until } => format!("bakes, {} left", span(until.duration_since(now).abs())),
+        Stage::Promoting => "steps done, promoting".to_owned(),
+        Stage::Deploying => "first deployment, no steps".to_owned(),
+        Stage::Settling => "the route's names return to their places".to_owned(),
+        Stage::Held => format!(
+            "held at step {} of {total}, without traffic: promote or abort",
+            here + 1
+        ),
+        Stage::Withdrawing { .. } => "going back to stable".to_owned(),
+    };
+    let running = format!("{at}; runs for {}", span(now.duration_since(attempt.started_at)));
+    if attempt.stage == Stage::Deploying {
+        return format!("  {running}\n");
+    }
+    format!("  {running}\n  {}\n", way.join(&style.dim(" → ")))
+}
+
+fn place(word: &str, here: bool, done: bool, style: Style) -> String {
+    match (here, done) {
+        (true, _) => style.bold(&format!("[{word}]")),
+        (false, true) => style.good(word),
+        (false, false) => style.dim(word),
+    }
+}
+
+/// What is left of the dwell, or until the wait is given up.
+fn left(attempt: &Attempt, now: Timestamp) -> String {
+    if let Some(Step::Dwell(seconds)) = attempt.steps.get(attempt.step as usize) {
+        let dwell = SignedDuration::from_secs(i64::from(*seconds));
+        let left = dwell.saturating_sub(now.duration_since(attempt.step_since));
+        return if left.is_positive() {
+            format!(": dwells, {} left", span(left))
+        } else {
+            ": dwelt".to_owned()
+        };
+    }
+    match attempt.deadline {
+        Some(deadline) => format!(": deadline in {}", span(deadline.duration_since(now))),
+        None => String::new(),
+    }
+}
+
+/// Conditions that are wrong. `Ready` and `Reconciling` say no more than the phase does.
+fn faults(status: &PythonServiceStatus, now: Timestamp, style: Style) -> String {
+    let wrong = |condition: &&Condition| match condition.type_.as_str() {
+        "Ready" | "Reconciling" => false,
+        // The phase says these two in the headline; their reason is told nowhere else.
+        "Stalled" | "Paused" => condition.status == "True",
+        _ => condition.status != "True",
+    };
+    let rows: Vec<_> = status
+        .conditions
+        .iter()
+        .flatten()
+        .filter(wrong)
+        .map(|condition| {
+            vec![
+                style.bad(&format!("{}={}", condition.type_, condition.status)),
+                condition.reason.clone(),
+                format!(
+                    "for {}",
+                    span(now.duration_since(condition.last_transition_time.0))
+                ),
+                // The headline has it already.
+                Some(&condition.message)
+                    .filter(|message| status.message.as_ref() != Some(message))
+                    .cloned()
+                    .unwrap_or_default(),
+            ]
+        })
+        .collect();
+    if rows.is_empty() {
+        String::new()
+    } else {
+        format!("wrong\n{}", columns(&rows, "  "))
+    }
+}
+
+/// The last transitions of the attempt under way, or of the last one.
+fn story(state: &State, now: Timestamp, style: Style) -> String {
+    let (title, transitions) = match (&state.attempt, &state.last) {
+        (Some(attempt), _) => (
+            format!("attempt {} at {}", attempt.number, attempt.revision),
+            &attempt.transitions,
+        ),
+        (None, Some(last)) => (outcome(last, now, style), &last.transitions),
+        (None, None) => return String::new(),
+    };
+    let skip = transitions.len().saturating_sub(TRANSITIONS);
+    let row = |t: &Transition| {
+        let reason = match t.reason.as_str() {
+            "Promoted" | "ShownSafe" => style.good(&t.reason),
+            _ => t.reason.clone(),
+        };
+        vec![
+            style.dim(&t.at.strftime("%H:%M:%SZ").to_string()),
+            format!("{:>3}%", t.weight),
+            reason,
+            t.message.clone(),
+        ]
+    };
+    let rows: Vec<_> = transitions.iter().skip(skip).map(row).collect();
+    format!("{title}\n{}", columns(&rows, "  "))
+}
+
+fn outcome(last: &Ended, now: Timestamp, style: Style) -> String {
+    let word = format!("{:?}", last.outcome);
+    let word = match last.outcome {
+        Outcome::Promoted => style.good(&word),
+        Outcome::RolledBack => style.bad(&word),
+        _ => style.busy(&word),
+    };
+    format!(
+        "attempt {} at {} ended {word} ({}) {} ago, after {}; it had up to {}% of the traffic",
+        last.number,
+        last.revision,
+        last.reason,
+        span(now.duration_since(last.ended_at)),
+        span(last.ended_at.duration_since(last.started_at)),
+        last.max_weight
+    )
+}

@@ -1,0 +1,160 @@
+//! The table of objectives: what was counted, and what it is evidence of.
+
+use jiff::SignedDuration;
+use molt_core::analysis::Objective;
+use molt_core::state::{SloEvidence, State};
+
+use crate::api::v1alpha1::{Analysis, CountsStatus, PythonService, PythonServiceStatus, SloStatus};
+use crate::plugin::text::{Style, columns, grouped, ratio};
+
+/// The window of an objective that names none.
+const WINDOW: SignedDuration = SignedDuration::from_hours(30 * 24);
+
+const TITLES: [&str; 7] = [
+    "objective",
+    "",
+    "canary",
+    "stable",
+    "harm",
+    "safe",
+    "error budget",
+];
+
+/// One line for each objective; while nothing runs, what the last attempt counted.
+pub(super) fn table(
+    service: &PythonService,
+    status: &PythonServiceStatus,
+    state: &State,
+    style: Style,
+) -> String {
+    let live = status.slos.clone().unwrap_or_default();
+    let needed = Needed::of(service);
+    let mut rows = vec![TITLES.map(|title| style.dim(title)).to_vec()];
+    rows.extend(live.iter().map(|slo| row(service, slo, &needed, style)));
+    if live.is_empty() {
+        let last = state.last.as_ref().filter(|_| state.attempt.is_none());
+        let counted = last.map_or(&[][..], |last| &last.evidence);
+        // A first deployment is compared with nothing, and has counted nothing.
+        let counted = counted.iter().filter(|slo| slo.evidence.canary().total() > 0.0);
+        rows.extend(counted.map(|slo| past_row(service, slo, &needed)));
+    }
+    if rows.len() == 1 {
+        String::new()
+    } else {
+        columns(&rows, "  ")
+    }
+}
+
+fn row(service: &PythonService, slo: &SloStatus, needed: &Needed, style: Style) -> Vec<String> {
+    let verdict = match slo.verdict.as_str() {
+        "Safe" => style.good("Safe"),
+        "RollBack" => style.bad("RollBack"),
+        "NoData" => style.busy("NoData"),
+        other => other.to_owned(),
+    };
+    let remaining = slo.budget_remaining.as_deref().unwrap_or("an unknown share");
+    vec![
+        named(service, &slo.name),
+        verdict,
+        counts(&slo.canary),
+        ratio(slo.stable.total, slo.stable.bad),
+        format!("{} of {}", slo.evidence.harm, needed.harm),
+        format!("{} of {}", slo.evidence.safe, needed.safe),
+        format!(
+            "{} spent of {}, {remaining} was left",
+            slo.spent_by_rollout, needed.spend
+        ),
+    ]
+}
+
+fn past_row(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> Vec<String> {
+    let plain = |counts: molt_core::analysis::Counts| CountsStatus {
+        total: counts.total().round() as i64,
+        bad: counts.bad().round() as i64,
+    };
+    let (canary, stable) = (plain(slo.evidence.canary()), plain(slo.evidence.stable()));
+    let left = match slo.budget_remaining_ppm {
+        Some(ppm) => format!("{:.1}% was left", ppm as f64 / 10_000.0),
+        None => "an unknown share was left".to_owned(),
+    };
+    let spent = match spent(service, slo) {
+        Some(share) => format!("{:.2}% spent of {}", share * 100.0, needed.spend),
+        None => "an unknown share spent".to_owned(),
+    };
+    let harm = slo.evidence.ln_harm().exp();
+    let harm = if harm >= 1e6 {
+        ">1,000,000".to_owned()
+    } else {
+        format!("{harm:.1}")
+    };
+    vec![
+        named(service, &slo.name),
+        "ended".to_owned(),
+        counts(&canary),
+        ratio(stable.total, stable.bad),
+        format!("{harm} of {}", needed.harm),
+        "-".to_owned(),
+        format!("{spent}, {left}"),
+    ]
+}
+
+/// The share of the window's error budget that an attempt has spent, as far as the window is known.
+fn spent(service: &PythonService, slo: &SloEvidence) -> Option<f64> {
+    let spec = service.spec.slos.iter().find(|spec| spec.name == slo.name)?;
+    let window = match &spec.window {
+        Some(window) => window.parse().ok()?,
+        None => WINDOW,
+    };
+    let objective = Objective::parse(&spec.objective.0, window)?;
+    let budget = objective.budget(slo.expected_requests? as f64);
+    (budget > 0.0).then(|| slo.evidence.attributable_bad() / budget)
+}
+
+/// The name with its objective: `availability 99.9%`.
+fn named(service: &PythonService, name: &str) -> String {
+    match service.spec.slos.iter().find(|slo| slo.name == name) {
+        Some(slo) => format!("{name} {}%", slo.objective.0),
+        None => name.to_owned(),
+    }
+}
+
+fn counts(counts: &CountsStatus) -> String {
+    let (total, bad) = (grouped(counts.total), grouped(counts.bad));
+    format!(
+        "{total} requests, {bad} bad ({})",
+        ratio(counts.total, counts.bad)
+    )
+}
+
+/// How much evidence a decision needs, and how much budget an attempt may spend.
+struct Needed {
+    harm: String,
+    safe: String,
+    spend: String,
+}
+
+impl Needed {
+    fn of(service: &PythonService) -> Self {
+        let analysis = service.spec.analysis.clone().unwrap_or_default();
+        let Analysis {
+            false_rollback_probability,
+            safe_confidence,
+            max_budget_spend,
+            ..
+        } = analysis;
+        let number = |field: Option<crate::api::v1alpha1::Decimal>, default: f64| {
+            field
+                .and_then(|decimal| decimal.parse().ok())
+                .filter(|p| *p > 0.0 && *p < 1.0)
+                .unwrap_or(default)
+        };
+        let objectives = service.spec.slos.len().max(1) as f64;
+        let harm = objectives / number(false_rollback_probability, 0.01);
+        let safe = 1.0 / (1.0 - number(safe_confidence, 0.95));
+        Self {
+            harm: grouped(harm.round() as i64),
+            safe: grouped(safe.round() as i64),
+            spend: max_budget_spend.map_or_else(|| "2%".to_owned(), |percent| percent.0),
+        }
+    }
+}

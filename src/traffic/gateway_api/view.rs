@@ -1,0 +1,243 @@
+//! From a route as it is to what the decision needs: weights, acknowledgement, problems.
+
+use std::collections::BTreeMap;
+
+use molt_core::observed::{Backend, Problem, ProblemKind, RouteView, Slot, Weights};
+use molt_core::plan::Revision;
+
+use super::types::{HttpRoute, ParentReference, Rule};
+use crate::k8s::writer::is_owned_by;
+use crate::traffic::{Sighting, problem};
+
+/// The fixed names in a user's route.
+pub fn slot_names(service: &str) -> [(Slot, String); 2] {
+    [(Slot::Stable, format!("{service}-stable")), (Slot::Canary, format!("{service}-canary"))]
+}
+
+/// A route that Molt owns.
+pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
+    let Some(route) = route else { return Sighting::default() };
+    if !is_owned_by(route, uid) {
+        let message = format!(
+            "HTTPRoute {service} exists and was not created by Molt: delete or rename it, or use it as yours with spec.traffic.gatewayAPI.httpRouteRef"
+        );
+        return Sighting {
+            view: RouteView::default(),
+            problems: vec![problem(ProblemKind::Route, "RouteConflict", message)],
+        };
+    }
+    let view = RouteView {
+        exists: true,
+        weights: percent(&owned_weights(service, route)),
+        acknowledged: acknowledged(route),
+    };
+    Sighting { view, problems: refusals(route) }
+}
+
+/// The weights of our revisions in a route that Molt owns, as they are written.
+pub fn owned_weights(service: &str, route: &HttpRoute) -> BTreeMap<Backend, i32> {
+    let prefix = format!("{service}-");
+    let backends = route.spec.rules.first().map(|r| r.backend_refs.as_slice()).unwrap_or_default();
+    backends
+        .iter()
+        .filter_map(|b| {
+            let revision = b.name.strip_prefix(&prefix)?;
+            Some((Backend::Revision(Revision::from(revision)), b.weight.unwrap_or(1)))
+        })
+        .collect()
+}
+
+/// A user's route. `is_service` says whether another PythonService of this name exists.
+pub fn adopted(
+    service: &str,
+    name: &str,
+    namespace: &str,
+    route: Option<&HttpRoute>,
+    is_service: &dyn Fn(&str) -> bool,
+) -> Sighting {
+    let [(_, stable), (_, canary)] = slot_names(service);
+    let Some(route) = route else {
+        let message = format!(
+            "HTTPRoute {name} does not exist in namespace {namespace}: create it with backends {stable} and {canary}, or set parentRefs to let Molt create one"
+        );
+        return Sighting {
+            view: RouteView::default(),
+            problems: vec![problem(ProblemKind::Route, "RouteNotFound", message)],
+        };
+    };
+    let blocked = |reason, message| Sighting {
+        view: RouteView { exists: true, ..RouteView::default() },
+        problems: vec![problem(ProblemKind::Route, reason, message)],
+    };
+    if let Some(message) = conflict(service, name, namespace, route, is_service) {
+        return blocked("RouteConflict", message);
+    }
+    let rules = split_rules(service, namespace, route);
+    if rules.is_empty() {
+        return blocked("RouteBackendsMismatch", mismatch(service, name, route));
+    }
+    if let Some(rule) = rules.iter().find(|r| r.stable.1.is_none() || r.canary.1.is_none()) {
+        let message = format!(
+            "spec.rules[{}] of HTTPRoute {name} leaves out a weight: write `weight: 100` at {stable} and `weight: 0` at {canary}; what is left out counts as 1",
+            rule.index
+        );
+        return blocked("RouteWeightsImplicit", message);
+    }
+    let (weights, agree) = slot_weights(&rules);
+    let view = RouteView { exists: true, weights, acknowledged: agree && acknowledged(route) };
+    Sighting { view, problems: refusals(route) }
+}
+
+/// A rule that divides traffic between the two fixed names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitRule {
+    /// Its index in the route.
+    pub index: usize,
+    /// Index and weight of the stable backend.
+    pub stable: (usize, Option<i32>),
+    /// Index and weight of the canary's.
+    pub canary: (usize, Option<i32>),
+}
+
+/// The rules with both fixed names.
+pub fn split_rules(service: &str, namespace: &str, route: &HttpRoute) -> Vec<SplitRule> {
+    let [(_, stable), (_, canary)] = slot_names(service);
+    let find = |rule: &Rule, name: &str| {
+        let index = rule.backend_refs.iter().position(|b| b.service(namespace) == Some(name))?;
+        Some((index, rule.backend_refs[index].weight))
+    };
+    route
+        .spec
+        .rules
+        .iter()
+        .enumerate()
+        .filter_map(|(index, rule)| {
+            Some(SplitRule { index, stable: find(rule, &stable)?, canary: find(rule, &canary)? })
+        })
+        .collect()
+}
+
+/// The weights of all rules, and whether they agree. If they don't, each name has the most that any rule
+/// gives it: no sum that could be wanted, so they are written anew, and the canary is not taken for gone.
+fn slot_weights(rules: &[SplitRule]) -> (Weights, bool) {
+    let each: Vec<Weights> = rules
+        .iter()
+        .map(|rule| {
+            percent(&BTreeMap::from([
+                (Backend::Slot(Slot::Stable), rule.stable.1.unwrap_or(1)),
+                (Backend::Slot(Slot::Canary), rule.canary.1.unwrap_or(1)),
+            ]))
+        })
+        .collect();
+    let agree = each.windows(2).all(|pair| pair[0] == pair[1]);
+    let mut most = Weights::new();
+    for (backend, weight) in each.into_iter().flatten() {
+        let entry = most.entry(backend).or_default();
+        *entry = weight.max(*entry);
+    }
+    (most, agree)
+}
+
+/// Shares in percent: the numbers in a route may have any sum.
+fn percent(weights: &BTreeMap<Backend, i32>) -> Weights {
+    let sum: i64 = weights.values().map(|w| i64::from(*w).max(0)).sum();
+    let share = |weight: i64| match sum {
+        0 => 0,
+        sum => u8::try_from((weight.max(0) * 100 + sum / 2) / sum).unwrap_or(100),
+    };
+    weights.iter().map(|(backend, weight)| (backend.clone(), share(i64::from(*weight)))).collect()
+}
+
+/// A rule that names our service and somebody else's: neither may change it.
+fn conflict(
+    service: &str,
+    name: &str,
+    namespace: &str,
+    route: &HttpRoute,
+    is_service: &dyn Fn(&str) -> bool,
+) -> Option<String> {
+    let ours = slot_names(service).map(|(_, name)| name);
+    route.spec.rules.iter().enumerate().find_map(|(index, rule)| {
+        let is_ours = |b: &&super::types::BackendRef| b.service(namespace).is_some_and(|n| ours.iter().any(|o| o == n));
+        if !rule.backend_refs.iter().any(|b| is_ours(&b)) {
+            return None;
+        }
+        let other = rule.backend_refs.iter().find(|b| !is_ours(b))?;
+        let neighbour = other
+            .service(namespace)
+            .and_then(|n| n.strip_suffix("-stable").or_else(|| n.strip_suffix("-canary")))
+            .filter(|n| is_service(n));
+        let whose = match neighbour {
+            Some(neighbour) => format!(", of PythonService {neighbour}"),
+            None => String::new(),
+        };
+        Some(format!(
+            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; nothing is changed meanwhile",
+            other.name
+        ))
+    })
+}
+
+fn mismatch(service: &str, name: &str, route: &HttpRoute) -> String {
+    let [(_, stable), (_, canary)] = slot_names(service);
+    let mut names: Vec<&str> =
+        route.spec.rules.iter().flat_map(|r| &r.backend_refs).map(|b| b.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let has = if names.is_empty() { "no backends".to_owned() } else { format!("the backends {}", names.join(", ")) };
+    format!(
+        "no rule of HTTPRoute {name} names both {stable} and {canary}; it has {has}: write `{{name: {stable}, port: …, weight: 100}}` and `{{name: {canary}, port: …, weight: 0}}` into one rule"
+    )
+}
+
+/// Every parent that the route names has accepted and resolved it in its present form.
+fn acknowledged(route: &HttpRoute) -> bool {
+    !route.spec.parent_refs.is_empty()
+        && route.spec.parent_refs.iter().all(|parent| {
+            let mut spoken = spoken_for(route, parent).peekable();
+            spoken.peek().is_some()
+                && spoken.all(|status| ["Accepted", "ResolvedRefs"].iter().all(|kind| is_true(route, status, kind)))
+        })
+}
+
+fn is_true(route: &HttpRoute, status: &super::types::ParentStatus, kind: &str) -> bool {
+    status
+        .conditions
+        .iter()
+        .any(|c| c.type_ == kind && c.status == "True" && c.observed_generation == route.metadata.generation)
+}
+
+fn spoken_for<'a>(
+    route: &'a HttpRoute,
+    parent: &'a ParentReference,
+) -> impl Iterator<Item = &'a super::types::ParentStatus> {
+    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+    route
+        .status
+        .parents
+        .iter()
+        .filter(move |s| s.parent_ref.meaning(namespace) == parent.meaning(namespace))
+}
+
+/// What controllers say against the route in its present form. What they said of an earlier one is past.
+fn refusals(route: &HttpRoute) -> Vec<Problem> {
+    let name = route.metadata.name.as_deref().unwrap_or_default();
+    let mut problems = Vec::new();
+    for parent in &route.spec.parent_refs {
+        for status in spoken_for(route, parent) {
+            let against = status.conditions.iter().find(|c| {
+                ["Accepted", "ResolvedRefs"].contains(&c.type_.as_str())
+                    && c.status == "False"
+                    && c.observed_generation == route.metadata.generation
+            });
+            if let Some(condition) = against {
+                let message = format!(
+                    "{} says of HTTPRoute {name} at {}: {}=False, {}: {}",
+                    status.controller_name, parent.name, condition.type_, condition.reason, condition.message
+                );
+                problems.push(problem(ProblemKind::RouteStatus, "RouteNotAccepted", message));
+            }
+        }
+    }
+    problems
+}

@@ -1,0 +1,118 @@
+//! What carries a service's traffic.
+//!
+//! A router is one module that implements [`TrafficRouter`], and one line in [`Routers::of`].
+
+use std::collections::BTreeMap;
+
+use futures::future::BoxFuture;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use molt_core::observed::{Problem, ProblemKind, RouteView, Weights};
+use molt_core::plan::{Revision, RouteMode};
+
+use crate::api::v1alpha1::ParentRef;
+use crate::k8s::Key;
+use crate::k8s::failure::WriteError;
+
+pub mod gateway_api;
+
+/// The route that a spec asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RouteSpec {
+    /// Molt's own, named as the service.
+    Owned {
+        /// What it says beside the weights; absent while the spec can't be used, then it keeps what it says.
+        content: Option<OwnedRoute>,
+    },
+    /// The user's.
+    Adopted {
+        /// Its name.
+        name: String,
+    },
+}
+
+impl RouteSpec {
+    /// Who owns it, for the plan.
+    pub fn mode(&self) -> RouteMode {
+        match self {
+            Self::Owned { .. } => RouteMode::Owned,
+            Self::Adopted { .. } => RouteMode::Adopted,
+        }
+    }
+
+    /// The route's name.
+    pub fn name<'a>(&'a self, service: &'a str) -> &'a str {
+        match self {
+            Self::Owned { .. } => service,
+            Self::Adopted { name } => name,
+        }
+    }
+}
+
+/// What a route of Molt's says beside the weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedRoute {
+    /// Its Gateways.
+    pub parents: Vec<ParentRef>,
+    /// Its host names; empty for all.
+    pub hostnames: Vec<String>,
+}
+
+/// The service whose traffic is meant.
+#[derive(Clone, Debug)]
+pub struct RouteTarget {
+    /// The PythonService.
+    pub service: Key,
+    /// The PythonService as an owner.
+    pub owner: OwnerReference,
+    /// Its route.
+    pub spec: RouteSpec,
+    /// The serving port of each revision.
+    pub ports: BTreeMap<Revision, u16>,
+}
+
+/// The route as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sighting {
+    /// For the decision. Its `acknowledged` says that the router has taken the route in its present form.
+    pub view: RouteView,
+    /// What stands in the way.
+    pub problems: Vec<Problem>,
+}
+
+/// Something that divides traffic by weights.
+pub trait TrafficRouter: Send + Sync {
+    /// The route as the caches have it, and what its controller has acknowledged.
+    fn observe(&self, target: &RouteTarget) -> Sighting;
+
+    /// Brings everything but the weights into the form that the spec asks for. Writes nothing if it has it.
+    fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>>;
+
+    /// Gives the route these weights; creates a route of Molt's that does not exist yet.
+    fn set_weights<'a>(
+        &'a self,
+        target: &'a RouteTarget,
+        weights: &'a Weights,
+    ) -> BoxFuture<'a, Result<(), WriteError>>;
+
+    /// Gives a route of the user's back: all traffic on stable, no field owned.
+    fn finalize<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>>;
+}
+
+/// Every router.
+pub struct Routers {
+    /// The Gateway API.
+    pub gateway_api: gateway_api::GatewayApi,
+}
+
+impl Routers {
+    /// The router of a route.
+    pub fn of(&self, route: &RouteSpec) -> &dyn TrafficRouter {
+        match route {
+            RouteSpec::Owned { .. } | RouteSpec::Adopted { .. } => &self.gateway_api,
+        }
+    }
+}
+
+fn problem(kind: ProblemKind, reason: &str, message: String) -> Problem {
+    Problem { kind, reason: reason.to_owned(), message }
+}

@@ -1,0 +1,50 @@
+//! Faults of the surroundings: each is said with what, where and how to fix it, and stable keeps serving.
+
+use molt::api::v1alpha1::Phase;
+use serde_json::json;
+
+use crate::support::cluster::{service, stable};
+use crate::support::given;
+use crate::support::prometheus::Behaviour;
+
+#[tokio::test]
+async fn a_prometheus_that_answers_nonsense_keeps_users_on_stable_until_it_is_corrected() {
+    let stage = given("nonsense").await;
+    stage.apply(service("shop", "shop:good")).await.unwrap();
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    stage.prometheus.behave(Behaviour::Nonsense);
+    stage.apply(service("shop", "shop:second")).await.unwrap();
+    let message = stage.until_condition("shop", "MetricsAvailable", "False", "PrometheusBadAnswer").await;
+    assert!(message.contains(&stage.prometheus.address), "{message}");
+    stage.until_event("shop", "PrometheusBadAnswer").await;
+    let weights = stage.weights("shop").await;
+    assert!(weights.iter().all(|(name, w)| *w == if *name == format!("shop-{first}") { 100 } else { 0 }), "{weights:?}");
+    stage.prometheus.behave(Behaviour::Answers);
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first, "nothing was lost");
+}
+
+#[tokio::test]
+async fn no_data_is_never_success() {
+    let stage = given("nodata").await;
+    stage.apply(service("shop", "shop:good")).await.unwrap();
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    stage.prometheus.behave(Behaviour::Empty);
+    stage.apply(service("shop", "shop:second")).await.unwrap();
+    let held = stage.until_phase("shop", Phase::Paused).await;
+    assert_eq!(stable(&held), first);
+    assert!(held.status.unwrap().message.unwrap().contains("neither harm nor safety"));
+}
+
+#[tokio::test]
+async fn an_unreachable_prometheus_is_named() {
+    let stage = given("unreachable").await;
+    let mut object = service("shop", "shop:good");
+    object["spec"]["metrics"]["prometheus"]["address"] = json!("http://127.0.0.1:9");
+    stage.apply(object.clone()).await.unwrap();
+    stage.until_phase("shop", Phase::Healthy).await;
+    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop:second");
+    stage.apply(object).await.unwrap();
+    let message = stage.until_condition("shop", "MetricsAvailable", "False", "PrometheusUnreachable").await;
+    assert!(message.contains("http://127.0.0.1:9"), "{message}");
+}

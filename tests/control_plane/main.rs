@@ -1,0 +1,11 @@
+//! The operator against a real kube-apiserver, etcd and controller manager.
+//!
+//! No node runs here: [`support::kubelet`] says of pods what a kubelet would say, [`support::gateway`]
+//! acknowledges routes as a Gateway's controller would, and [`support::prometheus`] counts what the route's
+//! weights imply. Admission, server-side apply, ownership, garbage collection and watches are the real thing.
+
+mod admission;
+mod bad_input;
+mod rollouts;
+mod support;
+mod users_route;

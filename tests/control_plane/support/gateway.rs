@@ -1,0 +1,62 @@
+//! Acknowledges routes as a Gateway's controller would.
+
+use std::time::Duration;
+
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+pub fn routes(client: Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = ApiResource::from_gvk_with_plural(
+        &GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+        "httproutes",
+    );
+    Api::namespaced_with(client, namespace, &kind)
+}
+
+/// The backends of the first rule, with their weights.
+pub fn backends(route: &Value) -> Vec<(String, i64)> {
+    let backends = route["spec"]["rules"][0]["backendRefs"].as_array().cloned().unwrap_or_default();
+    backends
+        .iter()
+        .map(|b| (b["name"].as_str().unwrap_or_default().to_owned(), b["weight"].as_i64().unwrap_or(1)))
+        .collect()
+}
+
+pub async fn run(client: Client, namespace: String) {
+    let api = routes(client, &namespace);
+    loop {
+        if let Ok(list) = api.list(&ListParams::default()).await {
+            for route in list {
+                acknowledge(&api, &route).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
+    let generation = route.metadata.generation;
+    let parents = route.data["spec"]["parentRefs"].as_array().cloned().unwrap_or_default();
+    let known = route.data["status"]["parents"][0]["conditions"][0]["observedGeneration"].as_i64();
+    if known == generation {
+        return;
+    }
+    let condition = |kind: &str| {
+        json!({
+            "type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let parents: Vec<Value> = parents
+        .into_iter()
+        .map(|parent| {
+            json!({
+                "parentRef": parent, "controllerName": "example.com/gateway",
+                "conditions": [condition("Accepted"), condition("ResolvedRefs")],
+            })
+        })
+        .collect();
+    let status = json!({"status": {"parents": parents}});
+    drop(api.patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(status)).await);
+}

@@ -1,0 +1,85 @@
+//! Says of pods what a kubelet would say. The image chooses: `…:crash` crash-loops, `…:nopull` can't be
+//! pulled, everything else becomes ready.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Binding, Pod};
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+pub async fn run(client: Client, namespace: String) {
+    let api: Api<Pod> = Api::namespaced(client, &namespace);
+    let mut address = 0u32;
+    loop {
+        // A call that fails is made again in the next round.
+        if let Ok(pods) = api.list(&ListParams::default()).await {
+            for pod in pods {
+                look_after(&api, &pod, &mut address).await;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
+    let name = pod.name_any();
+    if pod.metadata.deletion_timestamp.is_some() {
+        let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+        drop(api.delete(&name, &now).await);
+        return;
+    }
+    let spec = pod.spec.as_ref();
+    if spec.is_none_or(|s| s.node_name.is_none()) {
+        let binding: Binding = serde_json::from_value(json!({
+            "metadata": {"name": name},
+            "target": {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
+        }))
+        .unwrap();
+        drop(api.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding).await);
+        return;
+    }
+    let image = spec.and_then(|s| s.containers.first()).and_then(|c| c.image.clone()).unwrap_or_default();
+    let said = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).is_some();
+    if said {
+        return;
+    }
+    *address += 1;
+    let ip = format!("10.1.{}.{}", *address / 250, *address % 250 + 1);
+    let status = status(&image, &ip);
+    drop(api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status }))).await);
+}
+
+fn status(image: &str, ip: &str) -> Value {
+    let container = |ready: bool, restarts: u32, state: Value| {
+        json!([{
+            "name": "app", "image": image, "imageID": image, "ready": ready, "restartCount": restarts, "state": state,
+        }])
+    };
+    let (ready, containers) = match image.rsplit(':').next() {
+        Some("crash") => {
+            let mut containers = container(
+                false,
+                5,
+                json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s restarting failed container"}}),
+            );
+            containers[0]["lastState"] = json!({"terminated": {"exitCode": 1, "reason": "Error"}});
+            (false, containers)
+        }
+        Some("nopull") => (
+            false,
+            container(false, 0, json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}})),
+        ),
+        _ => (true, container(true, 0, json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}))),
+    };
+    let word = if ready { "True" } else { "False" };
+    json!({
+        "phase": if ready { "Running" } else { "Pending" },
+        "podIP": ip, "podIPs": [{"ip": ip}],
+        "conditions": [
+            {"type": "Ready", "status": word, "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "ContainersReady", "status": word, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        ],
+        "containerStatuses": containers,
+    })
+}

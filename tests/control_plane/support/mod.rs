@@ -1,0 +1,8 @@
+//! A control plane for all tests of this binary, a namespace and an operator for each.
+
+pub mod cluster;
+pub mod gateway;
+pub mod kubelet;
+pub mod prometheus;
+
+pub use cluster::{Stage, given};

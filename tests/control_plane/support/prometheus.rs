@@ -1,0 +1,154 @@
+//! Counts what the route's weights imply, and answers instant queries with the raw samples.
+//!
+//! The image chooses how a revision fails: `…:bad` answers one request in four with a 500.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use axum::extract::{Form, State};
+use axum::routing::post;
+use axum::{Json, Router};
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::gateway;
+
+/// Requests per second through the route.
+const RATE: f64 = 200.0;
+
+type Samples = Vec<(f64, f64)>;
+
+/// What the fake has counted, and how it behaves.
+#[derive(Default)]
+struct Counted {
+    /// By pod and status class.
+    series: BTreeMap<(String, &'static str), Samples>,
+    behaviour: Behaviour,
+}
+
+/// How the fake answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Behaviour {
+    /// As Prometheus does.
+    #[default]
+    Answers,
+    /// With a page that is no answer.
+    Nonsense,
+    /// With no series at all.
+    Empty,
+}
+
+pub struct Fake {
+    pub address: String,
+    counted: Arc<Mutex<Counted>>,
+}
+
+impl Fake {
+    pub async fn start(client: Client, namespace: String) -> Self {
+        let counted = Arc::new(Mutex::new(Counted::default()));
+        let app = Router::new()
+            .route("/api/v1/query", post(query))
+            .with_state(counted.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        tokio::spawn(scrape(client, namespace, counted.clone()));
+        Self { address, counted }
+    }
+
+    pub fn behave(&self, behaviour: Behaviour) {
+        self.counted.lock().unwrap().behaviour = behaviour;
+    }
+}
+
+/// Every half second the traffic since then is spread by the weights, and every counter gets a sample.
+async fn scrape(client: Client, namespace: String, counted: Arc<Mutex<Counted>>) {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
+    let routes = gateway::routes(client, &namespace);
+    let mut totals: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
+    let mut last = now();
+    loop {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let (Ok(pods), Ok(routes), Ok(services)) = (
+            pods.list(&ListParams::default()).await,
+            routes.list(&ListParams::default()).await,
+            services.list(&ListParams::default()).await,
+        ) else {
+            continue;
+        };
+        let at = now();
+        let requests = RATE * (at - last);
+        last = at;
+        for pod in &pods {
+            for class in ["2xx", "5xx"] {
+                totals.entry((pod.name_any(), class)).or_default();
+            }
+        }
+        for (backend, weight) in routes.items.iter().flat_map(|r| gateway::backends(&r.data)) {
+            let selector = services.items.iter().find(|s| s.name_any() == backend).and_then(|s| s.spec.as_ref()?.selector.clone());
+            let Some(selector) = selector else { continue };
+            let behind: Vec<&Pod> = pods
+                .items
+                .iter()
+                .filter(|p| selector.iter().all(|(k, v)| p.labels().get(k) == Some(v)))
+                .collect();
+            for pod in &behind {
+                let share = requests * (weight as f64 / 100.0) / behind.len() as f64;
+                let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.clone()).unwrap_or_default();
+                let bad = if image.ends_with(":bad") { 0.25 } else { 0.0 };
+                *totals.entry((pod.name_any(), "5xx")).or_default() += share * bad;
+                *totals.entry((pod.name_any(), "2xx")).or_default() += share * (1.0 - bad);
+            }
+        }
+        let mut counted = counted.lock().unwrap();
+        for ((pod, class), total) in &totals {
+            counted.series.entry((pod.clone(), class)).or_default().push((at, total.floor()));
+        }
+    }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+}
+
+async fn query(
+    State(counted): State<Arc<Mutex<Counted>>>,
+    Form(form): Form<BTreeMap<String, String>>,
+) -> Result<Json<Value>, &'static str> {
+    let counted = counted.lock().unwrap();
+    if counted.behaviour == Behaviour::Nonsense {
+        return Err("<html><body>It works!</body></html>");
+    }
+    let query = form.get("query").cloned().unwrap_or_default();
+    let end = form.get("time").and_then(|t| t.parse().ok()).unwrap_or_else(now);
+    let result: Vec<Value> = if query.contains('(') && !query.starts_with("http_requests_total{") || counted.behaviour == Behaviour::Empty {
+        // History: this Prometheus has none.
+        Vec::new()
+    } else {
+        counted
+            .series
+            .iter()
+            .filter(|((pod, _), _)| pod.rsplit_once('-').is_some_and(|(set, _)| query.contains(set.rsplit('-').next().unwrap_or("?"))))
+            .map(|((pod, class), samples)| {
+                let values: Vec<Value> = samples
+                    .iter()
+                    .filter(|(at, _)| *at <= end)
+                    .map(|(at, value)| json!([at, value.to_string()]))
+                    .collect();
+                json!({
+                    "metric": {
+                        "__name__": "http_requests_total", "namespace": "any", "pod": pod, "handler": "/",
+                        "method": "GET", "status": class,
+                    },
+                    "values": values,
+                })
+            })
+            .collect()
+    };
+    let kind = if query.ends_with(']') { "matrix" } else { "vector" };
+    Ok(Json(json!({"status": "success", "data": {"resultType": kind, "result": result}})))
+}
