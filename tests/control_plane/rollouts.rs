@@ -150,6 +150,10 @@ async fn a_person_aborts_and_a_late_action_expires() {
     slow["spec"]["strategy"]["canary"]["steps"][1]["pause"]["duration"] = json!("10m");
     stage.apply(slow).await.unwrap();
     let second = until_exposed(&stage, 10).await;
+    until("it dwells", async || {
+        stage.service("shop").await.status.and_then(|s| s.step).is_some_and(|s| s.index == 1)
+    })
+    .await;
     let act = async |action: &str| {
         let object: RolloutAction = serde_json::from_value(json!({
             "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutAction",

@@ -125,30 +125,30 @@ async fn query(
     }
     let query = form.get("query").cloned().unwrap_or_default();
     let end = form.get("time").and_then(|t| t.parse().ok()).unwrap_or_else(now);
-    let result: Vec<Value> = if query.contains('(') && !query.starts_with("http_requests_total{") || counted.behaviour == Behaviour::Empty {
-        // History: this Prometheus has none.
-        Vec::new()
-    } else {
-        counted
-            .series
-            .iter()
-            .filter(|((pod, _), _)| pod.rsplit_once('-').is_some_and(|(set, _)| query.contains(set.rsplit('-').next().unwrap_or("?"))))
-            .map(|((pod, class), samples)| {
-                let values: Vec<Value> = samples
-                    .iter()
-                    .filter(|(at, _)| *at <= end)
-                    .map(|(at, value)| json!([at, value.to_string()]))
-                    .collect();
-                json!({
-                    "metric": {
-                        "__name__": "http_requests_total", "namespace": "any", "pod": pod, "handler": "/",
-                        "method": "GET", "status": class,
-                    },
-                    "values": values,
-                })
-            })
-            .collect()
-    };
+    // Only raw samples: this Prometheus has no history to tell of.
+    let raw = query.ends_with(']') && counted.behaviour != Behaviour::Empty;
+    let mut result = Vec::new();
+    for ((pod, class), samples) in counted.series.iter().filter(|_| raw) {
+        let revision = pod.rsplit('-').nth(1).unwrap_or("?");
+        if !query.contains(revision) {
+            continue;
+        }
+        let seen: Vec<(f64, f64)> = samples.iter().copied().filter(|(at, _)| *at <= end).collect();
+        let series = |name: &str, class: Option<&str>, value: fn(f64) -> f64| {
+            let mut metric = json!({"__name__": name, "namespace": "any", "pod": pod, "job": "pods"});
+            if let Some(class) = class {
+                metric["handler"] = json!("/");
+                metric["method"] = json!("GET");
+                metric["status"] = json!(class);
+            }
+            let values: Vec<Value> = seen.iter().map(|(at, v)| json!([at, value(*v).to_string()])).collect();
+            json!({"metric": metric, "values": values})
+        };
+        result.push(series("http_requests_total", Some(class), |v| v));
+        if *class == "2xx" {
+            result.push(series("up", None, |_| 1.0));
+        }
+    }
     let kind = if query.ends_with(']') { "matrix" } else { "vector" };
     Ok(Json(json!({"status": "success", "data": {"resultType": kind, "result": result}})))
 }

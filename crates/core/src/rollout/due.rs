@@ -27,9 +27,20 @@ pub struct Due {
 /// steady service costs no query.
 pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due> {
     let attempt = state.attempt.as_ref().filter(|a| measures(&a.stage))?;
+    let want_history = unread(plan, attempt);
+    if want_history && attempt.exposed_since.is_none() {
+        // Before users are on the canary it must be known that its metrics can be read: the block that has
+        // just passed shows it, and is no evidence.
+        let end = after(now, -INGESTION);
+        return Some(Due { edges: vec![after(end, -plan.block), end], want_history });
+    }
     let edges = edges(plan, attempt, now);
-    let want_history = attempt.evidence.is_empty();
-    (want_history || edges.len() > 1).then_some(Due { edges, want_history })
+    (edges.len() > 1).then_some(Due { edges, want_history })
+}
+
+/// Some objective has never been read.
+fn unread(plan: &Plan, attempt: &Attempt) -> bool {
+    plan.slos.iter().any(|slo| !attempt.evidence.iter().any(|e| e.name == slo.name))
 }
 
 /// When something is to be read next.
@@ -38,7 +49,7 @@ pub(super) fn next_measurement(plan: &Plan, attempt: &Attempt, now: Timestamp) -
         return None;
     }
     let next = after(after(attempt.measured_to, plan.block), INGESTION);
-    Some(if next > now && !attempt.evidence.is_empty() { next } else { after(now, RETRY.min(plan.block)) })
+    Some(if next > now && !unread(plan, attempt) { next } else { after(now, RETRY.min(plan.block)) })
 }
 
 fn measures(stage: &Stage) -> bool {

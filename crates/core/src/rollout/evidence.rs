@@ -37,24 +37,7 @@ impl Turn<'_> {
         let kept = std::mem::take(&mut attempt.evidence);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let known = kept.iter().find(|e| e.name == slo.name).cloned();
-            let mut evidence = known.unwrap_or_else(|| SloEvidence {
-                name: slo.name.clone(),
-                expected_requests: None,
-                budget_remaining_ppm: None,
-                measured_to: attempt.measured_to,
-                evidence: Evidence::default(),
-            });
-            if let Some(Some(history)) = measured.history.get(index) {
-                let expected = history.rate * slo.objective.window.as_secs_f64();
-                if expected.is_finite() && expected >= 1.0 {
-                    evidence.expected_requests = Some(expected.min(1e18) as u64);
-                }
-                evidence.budget_remaining_ppm = history
-                    .budget_remaining
-                    .filter(|r| r.is_finite())
-                    .map(|r| (r.clamp(-1000.0, 1.0) * 1e6) as i64);
-            }
-            attempt.evidence.push(evidence);
+            attempt.evidence.extend(known.or_else(|| first_reading(attempt, slo, index, measured)));
         }
         for block in &measured.blocks {
             self.take_in_block(attempt, block);
@@ -73,7 +56,7 @@ impl Turn<'_> {
         let weight = if exposed { attempt.weight } else { 0 };
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else { continue };
-            let Some(entry) = attempt.evidence.get_mut(index) else { continue };
+            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.name == slo.name) else { continue };
             if block.start < entry.measured_to {
                 continue;
             }
@@ -88,7 +71,8 @@ impl Turn<'_> {
                 reference,
             });
             if exposed {
-                let verdict = self.verdict(attempt, slo, index, block, *counts);
+                let entry = entry.clone();
+                let verdict = self.verdict(attempt, slo, &entry, block, *counts);
                 self.verdicts.push(verdict);
             }
         }
@@ -98,11 +82,11 @@ impl Turn<'_> {
         &self,
         attempt: &Attempt,
         slo: &SloPlan,
-        index: usize,
+        entry: &SloEvidence,
         block: &MeasuredBlock,
         counts: BlockCounts,
     ) -> Verdict {
-        let report = self.slo_report(attempt, slo, &attempt.evidence[index]);
+        let report = self.slo_report(attempt, slo, entry);
         let verdict = if counts.canary.total() > 0.0 { report.verdict } else { VerdictKind::NoData };
         Verdict {
             at: block.end,
@@ -163,16 +147,13 @@ impl Turn<'_> {
         if let Some(problem) = self.seen.problem(ProblemKind::Metrics) {
             return Some(problem.message.clone());
         }
-        if attempt.evidence.is_empty() {
-            return Some("the metrics have not been read yet".to_owned());
+        let views = views(attempt, &self.plan.slos);
+        if let Some(unread) = self.plan.slos.iter().find(|slo| !views.iter().any(|v| v.name == slo.name)) {
+            return Some(format!("the metrics of {} have not been read yet", unread.name));
         }
         if attempt.max_weight == 0 && next.is_some() {
             // Nothing can be known of a revision that nobody has used.
             return None;
-        }
-        let views = views(attempt, &self.plan.slos);
-        if views.len() < self.plan.slos.len() {
-            return Some("the metrics of a new objective have not been read yet".to_owned());
         }
         let limits = &self.plan.limits;
         let lacking = match next {
@@ -198,6 +179,22 @@ impl Turn<'_> {
                 .iter()
                 .all(|v| v.evidence.canary().total() > 0.0 && v.spent().is_some_and(|s| s < self.plan.limits.max_budget_spend()))
     }
+}
+
+/// The beginning of an objective's evidence, once something of it could be read. What was read before users
+/// were on the canary only shows that it can be.
+fn first_reading(attempt: &Attempt, slo: &SloPlan, index: usize, measured: &Measurement) -> Option<SloEvidence> {
+    let read = measured.blocks.iter().rev().find(|b| matches!(b.slos.get(index), Some(Some(_))))?;
+    let history = measured.history.get(index).copied().flatten();
+    let expected = history.map(|h| h.rate * slo.objective.window.as_secs_f64());
+    let budget = history.and_then(|h| h.budget_remaining).filter(|r| r.is_finite());
+    Some(SloEvidence {
+        name: slo.name.clone(),
+        expected_requests: expected.filter(|n| n.is_finite() && *n >= 1.0).map(|n| n.min(1e18) as u64),
+        budget_remaining_ppm: budget.map(|r| (r.clamp(-1000.0, 1.0) * 1e6) as i64),
+        measured_to: if attempt.exposed_since.is_some() { attempt.measured_to } else { read.end },
+        evidence: Evidence::default(),
+    })
 }
 
 fn view<'a>(attempt: &Attempt, slo: &'a SloPlan, entry: &'a SloEvidence) -> SloView<'a> {
