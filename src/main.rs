@@ -33,7 +33,11 @@ enum Command {
 #[derive(Debug, clap::Args)]
 struct ControllerArgs {
     /// The Prometheus of services whose spec names none.
-    #[arg(long, env = "MOLT_PROMETHEUS_ADDRESS", default_value = "http://prometheus.monitoring:9090")]
+    #[arg(
+        long,
+        env = "MOLT_PROMETHEUS_ADDRESS",
+        default_value = "http://prometheus.monitoring:9090"
+    )]
     prometheus_address: String,
     /// Where probes and metrics are served.
     #[arg(long, env = "MOLT_LISTEN", default_value = "0.0.0.0:8080")]
@@ -44,7 +48,7 @@ struct ControllerArgs {
     /// Services that are reconciled at the same time, at most.
     #[arg(long, env = "MOLT_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
-    /// How logs are written; what is logged is chosen by the filter in MOLT_LOG.
+    /// How logs are written; what is logged is chosen by the filter in `MOLT_LOG`.
     #[arg(long, env = "MOLT_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
 }
@@ -82,7 +86,10 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
         // A dropped sender ends it as well.
         drop(stopped.wait_for(|s| *s).await);
     };
-    let state = ServerState { metrics: metrics.clone(), readiness: readiness.clone() };
+    let state = ServerState {
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+    };
     let server = tokio::spawn(server::serve(args.listen, state, wait(stopped.clone())));
     let options = Options {
         prometheus_address: args.prometheus_address,
@@ -90,7 +97,13 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
         concurrency: args.concurrency,
     };
     tracing::info!(version = VERSION, "molt controller");
-    let mut controller = std::pin::pin!(controller::run(client, options, metrics, readiness.clone(), wait(stopped.clone())));
+    let mut controller = std::pin::pin!(controller::run(
+        client,
+        options,
+        metrics,
+        readiness.clone(),
+        wait(stopped.clone())
+    ));
     let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     tokio::select! {
         done = &mut controller => done?,

@@ -51,13 +51,15 @@ k delete pythonservices --all --ignore-not-found --timeout=60s >/dev/null 2>&1 |
 apply v1 0
 follow Healthy 180
 
-work=$(mktemp -d)
+# MOLT_DEMO_DIR keeps the load generator's log and the records for a closer look.
+work=${MOLT_DEMO_DIR:-$(mktemp -d)}
+mkdir -p "$work"
 log=$work/load.jsonl
 load=
 finish() {
   [ -z "$load" ] || kill "$load" 2>/dev/null || true
   [ -z "$load" ] || wait "$load" 2>/dev/null || true
-  rm -rf "$work"
+  [ -n "${MOLT_DEMO_DIR:-}" ] || rm -rf "$work"
 }
 trap finish EXIT
 trap 'exit 130' INT

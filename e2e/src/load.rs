@@ -53,7 +53,9 @@ impl Load {
     pub fn requests(&self) -> Vec<Request> {
         let text = std::fs::read_to_string(&self.out).unwrap_or_default();
         // The last line may be half written.
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     /// Ends it, and returns every request.

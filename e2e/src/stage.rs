@@ -37,35 +37,66 @@ fn cluster_value(key: &str) -> String {
     let file = cache.join("molt/clusters").join(name).join("env");
     let text = std::fs::read_to_string(&file)
         .unwrap_or_else(|e| panic!("{}: {e}: bring the cluster up by `make cluster`", file.display()));
-    let value = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
-    value.unwrap_or_else(|| panic!("{key} is not in {}", file.display())).to_owned()
+    let value = text
+        .lines()
+        .find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+    value
+        .unwrap_or_else(|| panic!("{key} is not in {}", file.display()))
+        .to_owned()
 }
 
 impl Stage {
     /// Given an empty namespace.
     pub async fn given(namespace: &str) -> Self {
-        let kubeconfig = Kubeconfig::read_from(cluster_value("KUBECONFIG")).expect("the kubeconfig is readable");
-        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is valid");
+        let kubeconfig =
+            Kubeconfig::read_from(cluster_value("KUBECONFIG")).expect("the kubeconfig is readable");
+        let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+            .await
+            .expect("it is valid");
         let client = Client::try_from(config).expect("a client can be made");
-        let stage = Self { client, namespace: namespace.to_owned(), gateway: cluster_value("GATEWAY_URL") };
+        let stage = Self {
+            client,
+            namespace: namespace.to_owned(),
+            gateway: cluster_value("GATEWAY_URL"),
+        };
         stage.clear().await;
-        let object = serde_json::from_value(json!({"metadata": {"name": namespace}})).expect("it is a namespace");
-        Api::<Namespace>::all(stage.client.clone()).create(&PostParams::default(), &object).await.expect("it is new");
+        let object =
+            serde_json::from_value(json!({"metadata": {"name": namespace}})).expect("it is a namespace");
+        Api::<Namespace>::all(stage.client.clone())
+            .create(&PostParams::default(), &object)
+            .await
+            .expect("it is new");
         stage
     }
 
     /// Removes the namespace with all that is in it.
     pub async fn clear(&self) {
         let namespaces = Api::<Namespace>::all(self.client.clone());
-        if namespaces.get_opt(&self.namespace).await.expect("namespaces can be read").is_none() {
+        if namespaces
+            .get_opt(&self.namespace)
+            .await
+            .expect("namespaces can be read")
+            .is_none()
+        {
             return;
         }
-        for service in self.services().list(&ListParams::default()).await.expect("they can be listed") {
-            self.services().delete(&service.name_any(), &DeleteParams::default()).await.expect("it can be deleted");
+        for service in self
+            .services()
+            .list(&ListParams::default())
+            .await
+            .expect("they can be listed")
+        {
+            self.services()
+                .delete(&service.name_any(), &DeleteParams::default())
+                .await
+                .expect("it can be deleted");
         }
         drop(namespaces.delete(&self.namespace, &DeleteParams::default()).await);
         until("the namespace is gone", async || {
-            namespaces.get_opt(&self.namespace).await.is_ok_and(|n| n.is_none())
+            namespaces
+                .get_opt(&self.namespace)
+                .await
+                .is_ok_and(|n| n.is_none())
         })
         .await;
     }
@@ -94,9 +125,15 @@ impl Stage {
 
     /// When somebody applies this manifest.
     pub async fn apply(&self, manifest: Value) -> PythonService {
-        let name = manifest["metadata"]["name"].as_str().expect("it has a name").to_owned();
+        let name = manifest["metadata"]["name"]
+            .as_str()
+            .expect("it has a name")
+            .to_owned();
         let params = PatchParams::apply("person").force();
-        self.services().patch(&name, &params, &Patch::Apply(manifest)).await.expect("the manifest is valid")
+        self.services()
+            .patch(&name, &params, &Patch::Apply(manifest))
+            .await
+            .expect("the manifest is valid")
     }
 
     /// When somebody sends requests to a service through the gateway.
@@ -120,13 +157,20 @@ impl Stage {
         })
         .await;
         found.unwrap_or_else(|_| {
-            panic!("{name} never became {phase:?}; last: {}", serde_json::to_string_pretty(&last).unwrap_or_default())
+            panic!(
+                "{name} never became {phase:?}; last: {}",
+                serde_json::to_string_pretty(&last).unwrap_or_default()
+            )
         })
     }
 
     /// The record of the latest attempt, once it has ended.
     pub async fn last_record(&self, service: &PythonService) -> RolloutRecord {
-        let last = service.status.as_ref().and_then(|s| s.state.as_ref()).and_then(|s| s.last.as_ref());
+        let last = service
+            .status
+            .as_ref()
+            .and_then(|s| s.state.as_ref())
+            .and_then(|s| s.last.as_ref());
         let last = last.expect("an attempt has ended");
         let name = format!("{}-{}-{}", service.name_any(), last.revision, last.number);
         until("the record is ended", async || {
@@ -156,7 +200,11 @@ fn host(namespace: &str, service: &str) -> String {
 /// needs them.
 pub fn sample(namespace: &str, name: &str, version: &str, behaviour: &[(&str, &str)]) -> Value {
     let mut env = vec![json!({"name": "APP_VERSION", "value": version})];
-    env.extend(behaviour.iter().map(|(name, value)| json!({"name": name, "value": value})));
+    env.extend(
+        behaviour
+            .iter()
+            .map(|(name, value)| json!({"name": name, "value": value})),
+    );
     json!({
         "apiVersion": "molt.dev/v1alpha1",
         "kind": "PythonService",

@@ -17,17 +17,26 @@ async fn given_stable_under_load(namespace: &str, rate: u32) -> (Stage, Load) {
     stage.apply(sample(namespace, "shop", "v1", &[])).await;
     stage.until_phase("shop", Phase::Healthy).await;
     let load = stage.load("shop", rate);
-    until("requests are answered", async || load.requests().iter().filter(|r| !r.failed()).count() > 100).await;
+    until("requests are answered", async || {
+        load.requests().iter().filter(|r| !r.failed()).count() > 100
+    })
+    .await;
     (stage, load)
 }
 
 /// Failed requests that are not the bad version's own answers.
 fn not_its_own<'a>(requests: &'a [Request], bad: &str) -> Vec<&'a Request> {
-    requests.iter().filter(|r| r.failed() && r.version != bad).collect()
+    requests
+        .iter()
+        .filter(|r| r.failed() && r.version != bad)
+        .collect()
 }
 
 fn canary_weight(route: &Value, stable: &str) -> u64 {
-    let backends = route["spec"]["rules"][0]["backendRefs"].as_array().cloned().unwrap_or_default();
+    let backends = route["spec"]["rules"][0]["backendRefs"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     backends
         .iter()
         .filter(|b| b["name"].as_str().is_some_and(|name| !name.ends_with(stable)))
@@ -36,7 +45,13 @@ fn canary_weight(route: &Value, stable: &str) -> u64 {
 }
 
 fn stable(service: &PythonService) -> String {
-    service.status.as_ref().and_then(|s| s.stable.as_ref()).expect("there is a stable revision").revision.clone()
+    service
+        .status
+        .as_ref()
+        .and_then(|s| s.stable.as_ref())
+        .expect("there is a stable revision")
+        .revision
+        .clone()
 }
 
 async fn until_weight(stage: &Stage, stable: &str, check: impl Fn(u64) -> bool) {
@@ -61,13 +76,21 @@ async fn a_good_version_is_promoted_and_no_request_is_lost() {
     assert_eq!(record.outcome, Some(Outcome::Promoted));
     until("the old pods are gone", async || {
         let old = ListParams::default().labels(&format!("molt.dev/revision={first}"));
-        stage.pods().list(&old).await.is_ok_and(|pods| pods.items.is_empty())
+        stage
+            .pods()
+            .list(&old)
+            .await
+            .is_ok_and(|pods| pods.items.is_empty())
     })
     .await;
     let requests = load.end();
     assert_eq!(not_its_own(&requests, "none"), Vec::<&Request>::new());
     assert_eq!(requests.last().map(|r| r.version.as_str()), Some("v2"));
-    println!("good version: {} requests, none failed; {} s", requests.len(), record.duration_seconds.unwrap_or(0));
+    println!(
+        "good version: {} requests, none failed; {} s",
+        requests.len(),
+        record.duration_seconds.unwrap_or(0)
+    );
     stage.clear().await;
 }
 
@@ -76,7 +99,9 @@ async fn a_version_that_fails_a_tenth_of_its_requests_is_rolled_back_in_seconds(
     let (stage, load) = given_stable_under_load("e2e-bad", 40).await;
     let first = stable(&stage.services().get("shop").await.unwrap());
 
-    stage.apply(sample("e2e-bad", "shop", "v3", &[("ERROR_RATIO", "0.1")])).await;
+    stage
+        .apply(sample("e2e-bad", "shop", "v3", &[("ERROR_RATIO", "0.1")]))
+        .await;
     until_weight(&stage, &first, |w| w > 0).await;
     until_weight(&stage, &first, |w| w == 0).await;
     let back_at = jiff::Timestamp::now().as_millisecond() as f64 / 1000.0;
@@ -84,19 +109,41 @@ async fn a_version_that_fails_a_tenth_of_its_requests_is_rolled_back_in_seconds(
 
     assert_eq!(stable(&back), first);
     let record = stage.last_record(&back).await.status.unwrap();
-    assert_eq!((record.outcome, record.reason.as_deref()), (Some(Outcome::RolledBack), Some("HarmShown")));
+    assert_eq!(
+        (record.outcome, record.reason.as_deref()),
+        (Some(Outcome::RolledBack), Some("HarmShown"))
+    );
     // The canary's pods are scaled down meanwhile: that loses nothing either.
     until("the bad pods are gone", async || {
-        let last = back.status.as_ref().unwrap().state.as_ref().unwrap().last.as_ref().unwrap().revision.clone();
+        let last = back
+            .status
+            .as_ref()
+            .unwrap()
+            .state
+            .as_ref()
+            .unwrap()
+            .last
+            .as_ref()
+            .unwrap()
+            .revision
+            .clone();
         let bad = ListParams::default().labels(&format!("molt.dev/revision={last}"));
-        stage.pods().list(&bad).await.is_ok_and(|pods| pods.items.is_empty())
+        stage
+            .pods()
+            .list(&bad)
+            .await
+            .is_ok_and(|pods| pods.items.is_empty())
     })
     .await;
     let requests = load.end();
     assert_eq!(not_its_own(&requests, "v3"), Vec::<&Request>::new());
     let failed: Vec<&Request> = requests.iter().filter(|r| r.failed()).collect();
     let first_failed = failed.first().expect("v3 fails").t;
-    println!("bad version: weight 0 after {:.1} s, {} failed requests", back_at - first_failed, failed.len());
+    println!(
+        "bad version: weight 0 after {:.1} s, {} failed requests",
+        back_at - first_failed,
+        failed.len()
+    );
     stage.clear().await;
 }
 
@@ -105,10 +152,26 @@ async fn a_version_that_crashes_never_harms_stable() {
     let (stage, load) = given_stable_under_load("e2e-crash", 20).await;
     let first = stable(&stage.services().get("shop").await.unwrap());
     // It ends before it is ever ready: nobody is sent to it.
-    stage.apply(sample("e2e-crash", "shop", "v4", &[("START_DELAY_SECONDS", "30"), ("CRASH_AFTER_SECONDS", "1")])).await;
+    stage
+        .apply(sample(
+            "e2e-crash",
+            "shop",
+            "v4",
+            &[("START_DELAY_SECONDS", "30"), ("CRASH_AFTER_SECONDS", "1")],
+        ))
+        .await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);
-    let last = back.status.as_ref().unwrap().state.as_ref().unwrap().last.clone().unwrap();
+    let last = back
+        .status
+        .as_ref()
+        .unwrap()
+        .state
+        .as_ref()
+        .unwrap()
+        .last
+        .clone()
+        .unwrap();
     assert_eq!((last.reason.as_str(), last.max_weight), ("CanaryCrashLooping", 0));
     assert_eq!(not_its_own(&load.end(), "none"), Vec::<&Request>::new());
     stage.clear().await;
@@ -126,7 +189,9 @@ async fn an_image_that_cannot_be_pulled_is_said_and_taken_back() {
     until("the condition names the image", async || {
         let status = stage.services().get("shop").await.unwrap().status.unwrap();
         let conditions = status.conditions.unwrap_or_default();
-        conditions.iter().any(|c| c.reason == "ImagePullFailed" && c.message.contains("molt.local/missing:v5"))
+        conditions
+            .iter()
+            .any(|c| c.reason == "ImagePullFailed" && c.message.contains("molt.local/missing:v5"))
     })
     .await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
@@ -142,7 +207,10 @@ async fn the_operator_may_end_in_the_middle_and_nothing_is_lost() {
     until_weight(&stage, &first, |w| w > 0).await;
     let operators: Api<Pod> = Api::namespaced(stage.client.clone(), "molt-system");
     for pod in operators.list(&ListParams::default()).await.unwrap() {
-        let now = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+        let now = DeleteParams {
+            grace_period_seconds: Some(0),
+            ..DeleteParams::default()
+        };
         operators.delete(&pod.name_any(), &now).await.unwrap();
     }
     let done = stage.until_phase("shop", Phase::Healthy).await;
@@ -169,16 +237,30 @@ async fn a_users_own_route_is_served_without_a_gap() {
             "rules": [{"backendRefs": [backend("shop-stable", 100), backend("shop-canary", 0)]}]
         }
     });
-    stage.routes().patch("shop", &PatchParams::apply("person"), &Patch::Apply(route)).await.unwrap();
+    stage
+        .routes()
+        .patch("shop", &PatchParams::apply("person"), &Patch::Apply(route))
+        .await
+        .unwrap();
     stage.apply(own("v1")).await;
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     let load = stage.load("shop", 40);
-    until("requests are answered", async || load.requests().iter().filter(|r| !r.failed()).count() > 100).await;
-    let from = load.requests().iter().filter(|r| !r.failed()).map(|r| r.t).fold(f64::MAX, f64::min);
+    until("requests are answered", async || {
+        load.requests().iter().filter(|r| !r.failed()).count() > 100
+    })
+    .await;
+    let from = load
+        .requests()
+        .iter()
+        .filter(|r| !r.failed())
+        .map(|r| r.t)
+        .fold(f64::MAX, f64::min);
     stage.apply(own("v2")).await;
     until("the new revision is stable", async || {
         let service = stage.services().get("shop").await.unwrap();
-        service.status.is_some_and(|s| s.phase == Some(Phase::Healthy) && s.stable.is_some_and(|s| s.revision != first))
+        service
+            .status
+            .is_some_and(|s| s.phase == Some(Phase::Healthy) && s.stable.is_some_and(|s| s.revision != first))
     })
     .await;
     tokio::time::sleep(Duration::from_secs(12)).await;
@@ -202,17 +284,53 @@ async fn the_operator_is_small_and_soon_ready() {
     }
     let operators: Api<Pod> = Api::namespaced(stage.client.clone(), "molt-system");
     let pods = operators.list(&ListParams::default()).await.unwrap().items;
-    let running = pods.iter().find(|p| p.metadata.deletion_timestamp.is_none()).expect("the operator runs");
-    let started = running.status.as_ref().and_then(|s| s.container_statuses.as_ref()).and_then(|c| c[0].state.clone());
-    let started = started.and_then(|s| s.running).and_then(|r| r.started_at).expect("its container runs").0;
-    let ready = running.status.as_ref().and_then(|s| s.conditions.as_ref()).expect("it has conditions");
-    let ready = ready.iter().find(|c| c.type_ == "Ready").and_then(|c| c.last_transition_time.clone()).expect("it is ready").0;
+    let running = pods
+        .iter()
+        .find(|p| p.metadata.deletion_timestamp.is_none())
+        .expect("the operator runs");
+    let started = running
+        .status
+        .as_ref()
+        .and_then(|s| s.container_statuses.as_ref())
+        .and_then(|c| c[0].state.clone());
+    let started = started
+        .and_then(|s| s.running)
+        .and_then(|r| r.started_at)
+        .expect("its container runs")
+        .0;
+    let ready = running
+        .status
+        .as_ref()
+        .and_then(|s| s.conditions.as_ref())
+        .expect("it has conditions");
+    let ready = ready
+        .iter()
+        .find(|c| c.type_ == "Ready")
+        .and_then(|c| c.last_transition_time.clone())
+        .expect("it is ready")
+        .0;
     // Resident memory, as the kernel accounts it to the operator's process.
-    let resident = Command::new("pgrep").args(["-xf", "/usr/local/bin/molt controller.*"]).output().expect("pgrep runs");
-    let pid = String::from_utf8_lossy(&resident.stdout).lines().next().unwrap_or_default().to_owned();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the operator's process is seen from here");
-    let kilobytes = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).expect("it has memory").trim().to_owned();
-    println!("operator with 10 services: resident {kilobytes}; ready {} s after its container started", ready.duration_since(started).as_secs());
+    let resident = Command::new("pgrep")
+        .args(["-xf", "/usr/local/bin/molt controller.*"])
+        .output()
+        .expect("pgrep runs");
+    let pid = String::from_utf8_lossy(&resident.stdout)
+        .lines()
+        .next()
+        .unwrap_or_default()
+        .to_owned();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .expect("the operator's process is seen from here");
+    let kilobytes = status
+        .lines()
+        .find_map(|l| l.strip_prefix("VmRSS:"))
+        .expect("it has memory")
+        .trim()
+        .to_owned();
+    println!(
+        "operator with 10 services: resident {kilobytes}; ready {} s after its container started",
+        ready.duration_since(started).as_secs()
+    );
     let number: u64 = kilobytes.trim_end_matches(" kB").parse().expect("it is a number");
     assert!(number < 40 * 1024, "{kilobytes} resident");
     stage.clear().await;

@@ -51,17 +51,35 @@ impl Applier<'_> {
             Effect::CreateRevision { revision } => self.create_revision(revision).await,
             Effect::CreateRevisionService { revision } => {
                 let body = self.owner().revision_service(revision, self.port(revision)?);
-                self.writer.create::<Service>(namespace, self.object.uid_text(), &body).await
+                self.writer
+                    .create::<Service>(namespace, self.object.uid_text(), &body)
+                    .await
             }
-            Effect::Scale { revision, replicas, attempt } => self.scale(revision, *replicas, *attempt).await,
+            Effect::Scale {
+                revision,
+                replicas,
+                attempt,
+            } => self.scale(revision, *replicas, *attempt).await,
             Effect::Select { slot, revision } => self.select(*slot, revision).await,
-            Effect::SetWeights(weights) => self.routers.of(&self.target.spec).set_weights(self.target, weights).await,
+            Effect::SetWeights(weights) => {
+                self.routers
+                    .of(&self.target.spec)
+                    .set_weights(self.target, weights)
+                    .await
+            }
             Effect::DeleteRevision { revision } => self.delete_revision(revision).await,
             Effect::ReleaseRoute => self.routers.of(&self.target.spec).finalize(self.target).await,
             Effect::RemoveFinalizer => self.set_finalizer(false).await,
-            Effect::EndAction { name, applied, message } => {
+            Effect::EndAction {
+                name,
+                applied,
+                message,
+            } => {
                 let status = action_status(*applied, message, now);
-                let ended = self.writer.merge_status::<RolloutAction>(namespace, name, &status).await;
+                let ended = self
+                    .writer
+                    .merge_status::<RolloutAction>(namespace, name, &status)
+                    .await;
                 match ended {
                     // Somebody has deleted it: nobody waits for an answer any more.
                     Err(error) if error.status().is_some_and(|s| s.code == 404) => Ok(()),
@@ -79,10 +97,14 @@ impl Applier<'_> {
             if !facts.owners.iter().any(|o| o == self.object.uid_text()) {
                 continue;
             }
-            let Some(body) = self.wanted_service(name, facts.revision.as_ref()) else { continue };
+            let Some(body) = self.wanted_service(name, facts.revision.as_ref()) else {
+                continue;
+            };
             let wanted = json!({"metadata": {"labels": body["metadata"]["labels"]}, "spec": body["spec"]});
             if !is_subset(&wanted, &facts.content) {
-                self.writer.apply::<Service>(namespace, labels::MANAGER, true, &body).await?;
+                self.writer
+                    .apply::<Service>(namespace, labels::MANAGER, true, &body)
+                    .await?;
             }
         }
         self.routers.of(&self.target.spec).reconcile(self.target).await
@@ -94,7 +116,10 @@ impl Applier<'_> {
         for slot in [Slot::InCluster, Slot::Stable, Slot::Canary] {
             if name == slot_name(service, slot) {
                 let revision = selects?;
-                return Some(self.owner().slot_service(slot, revision, self.port(revision).ok()?));
+                return Some(
+                    self.owner()
+                        .slot_service(slot, revision, self.port(revision).ok()?),
+                );
             }
         }
         let revision = Revision(name.strip_prefix(service)?.strip_prefix('-')?.to_owned());
@@ -103,40 +128,69 @@ impl Applier<'_> {
     }
 
     fn owner(&self) -> Owner {
-        Owner { service: self.target.service.clone(), reference: self.object.owner() }
+        Owner {
+            service: self.target.service.clone(),
+            reference: self.object.owner(),
+        }
     }
 
     fn port(&self, revision: &Revision) -> Result<u16, WriteError> {
-        self.target.ports.get(revision).copied().ok_or_else(|| WriteError::Unready {
-            reason: "RevisionGone",
-            message: format!("the serving port of revision {revision} is not known: its ReplicaSet is gone"),
-        })
+        self.target
+            .ports
+            .get(revision)
+            .copied()
+            .ok_or_else(|| WriteError::Unready {
+                reason: "RevisionGone",
+                message: format!(
+                    "the serving port of revision {revision} is not known: its ReplicaSet is gone"
+                ),
+            })
     }
 
     fn set(&self, revision: &Revision) -> Result<Arc<ReplicaSetFacts>, WriteError> {
         let name = revision_name(&self.target.service.name, revision);
         self.caches.sets.get(&self.target.service, &name).ok_or_else(|| {
-            WriteError::Stale(Target { verb: "patch", resource: "replicasets.apps".to_owned(), name })
+            WriteError::Stale(Target {
+                verb: "patch",
+                resource: "replicasets.apps".to_owned(),
+                name,
+            })
         })
     }
 
     async fn create_revision(&self, revision: &Revision) -> Result<(), WriteError> {
-        let Ok(spec) = &self.object.spec else { return Ok(()) };
+        let Ok(spec) = &self.object.spec else {
+            return Ok(());
+        };
         let namespace = &self.target.service.namespace;
         let port = self.port(revision)?;
         // The service first: its endpoints are known by the time the pods are ready.
         let service = self.owner().revision_service(revision, port);
-        self.writer.create::<Service>(namespace, self.object.uid_text(), &service).await?;
+        self.writer
+            .create::<Service>(namespace, self.object.uid_text(), &service)
+            .await?;
         let set = self.owner().replica_set(revision, &spec.template, port);
-        self.writer.create::<ReplicaSet>(namespace, self.object.uid_text(), &set).await
+        self.writer
+            .create::<ReplicaSet>(namespace, self.object.uid_text(), &set)
+            .await
     }
 
-    async fn scale(&self, revision: &Revision, replicas: u32, attempt: Option<u32>) -> Result<(), WriteError> {
+    async fn scale(
+        &self,
+        revision: &Revision,
+        replicas: u32,
+        attempt: Option<u32>,
+    ) -> Result<(), WriteError> {
         let set = self.set(revision)?;
         let attempt = attempt.unwrap_or(set.attempt);
-        let body = self.owner().scale(revision, replicas, attempt, &set.uid, &set.resource_version);
+        let body = self
+            .owner()
+            .scale(revision, replicas, attempt, &set.uid, &set.resource_version);
         let namespace = &self.target.service.namespace;
-        self.writer.apply::<ReplicaSet>(namespace, labels::SCALE_MANAGER, true, &body).await.map(drop)
+        self.writer
+            .apply::<ReplicaSet>(namespace, labels::SCALE_MANAGER, true, &body)
+            .await
+            .map(drop)
     }
 
     async fn select(&self, slot: Slot, revision: &Revision) -> Result<(), WriteError> {
@@ -149,9 +203,14 @@ impl Applier<'_> {
             .get(&self.target.service, &name)
             .is_some_and(|s| s.owners.iter().any(|o| o == self.object.uid_text()));
         if ours {
-            self.writer.apply::<Service>(namespace, labels::MANAGER, true, &body).await.map(drop)
+            self.writer
+                .apply::<Service>(namespace, labels::MANAGER, true, &body)
+                .await
+                .map(drop)
         } else {
-            self.writer.create::<Service>(namespace, self.object.uid_text(), &body).await
+            self.writer
+                .create::<Service>(namespace, self.object.uid_text(), &body)
+                .await
         }
     }
 
@@ -159,16 +218,28 @@ impl Applier<'_> {
         let namespace = &self.target.service.namespace;
         let name = revision_name(&self.target.service.name, revision);
         let set = self.set(revision)?;
-        self.writer.delete::<ReplicaSet>(namespace, &name, &set.uid, Some(&set.resource_version)).await?;
+        self.writer
+            .delete::<ReplicaSet>(namespace, &name, &set.uid, Some(&set.resource_version))
+            .await?;
         match self.caches.core_services.get(&self.target.service, &name) {
-            Some(service) => self.writer.delete::<Service>(namespace, &name, &service.uid, None).await,
+            Some(service) => {
+                self.writer
+                    .delete::<Service>(namespace, &name, &service.uid, None)
+                    .await
+            }
             None => Ok(()),
         }
     }
 
     /// Adds the finalizer, or takes it off.
     pub async fn set_finalizer(&self, present: bool) -> Result<(), WriteError> {
-        let finalizers = self.object.metadata.finalizers.iter().flatten().filter(|f| *f != labels::FINALIZER);
+        let finalizers = self
+            .object
+            .metadata
+            .finalizers
+            .iter()
+            .flatten()
+            .filter(|f| *f != labels::FINALIZER);
         let mut finalizers: Vec<String> = finalizers.cloned().collect();
         if present {
             finalizers.push(labels::FINALIZER.to_owned());
@@ -178,7 +249,11 @@ impl Applier<'_> {
             "resourceVersion": self.object.metadata.resource_version,
         }});
         let render::Owner { service, .. } = self.owner();
-        match self.writer.merge::<ServiceObject>(&service.namespace, &service.name, &body).await {
+        match self
+            .writer
+            .merge::<ServiceObject>(&service.namespace, &service.name, &body)
+            .await
+        {
             Err(error) if !present && error.status().is_some_and(|s| s.code == 404) => Ok(()),
             result => result.map(drop),
         }

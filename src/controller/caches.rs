@@ -7,9 +7,9 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, Store};
 use kube::runtime::watcher::{Config, Event, watcher};
-use kube::runtime::WatchStreamExt;
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -60,7 +60,11 @@ impl Caches {
         };
         caches.follow_services(api(client, namespace), writer, wake.clone());
         let ours = Config::default().labels(labels::SERVICE);
-        let watch = Watch { client, namespace, wake };
+        let watch = Watch {
+            client,
+            namespace,
+            wake,
+        };
         watch.start::<ReplicaSet, _>(ours.clone(), &caches.sets);
         watch.start::<Pod, _>(ours.clone(), &caches.pods);
         watch.start::<Service, _>(ours.clone(), &caches.core_services);
@@ -146,11 +150,20 @@ impl Watch<'_> {
     {
         let wake = self.wake.clone();
         let changed = move |key| drop(wake.send(key));
-        tokio::spawn(follow(api(self.client, self.namespace), config, index.clone(), changed, || ()));
+        tokio::spawn(follow(
+            api(self.client, self.namespace),
+            config,
+            index.clone(),
+            changed,
+            || (),
+        ));
     }
 }
 
-fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(client: &Client, namespace: Option<&str>) -> Api<K> {
+fn api<K: Resource<DynamicType = (), Scope = NamespaceResourceScope>>(
+    client: &Client,
+    namespace: Option<&str>,
+) -> Api<K> {
     match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),

@@ -15,7 +15,12 @@ const MAX_NOTE: usize = 1000;
 pub fn events(object: &ServiceObject, report: &Report) -> Vec<Event> {
     let transitions = report.transitions.iter().map(|t| {
         // The recorder takes events with the same reason and action for one, whatever their note says.
-        event(is_warning(&t.reason), &t.reason, &t.message, &format!("weight {}", t.weight))
+        event(
+            is_warning(&t.reason),
+            &t.reason,
+            &t.message,
+            &format!("weight {}", t.weight),
+        )
     });
     let faults = report
         .conditions
@@ -25,7 +30,10 @@ pub fn events(object: &ServiceObject, report: &Report) -> Vec<Event> {
     // One cause shows in several conditions; one event tells it.
     let mut told: Vec<Event> = Vec::new();
     for event in transitions.chain(faults) {
-        if !told.iter().any(|t| t.reason == event.reason && t.note == event.note) {
+        if !told
+            .iter()
+            .any(|t| t.reason == event.reason && t.note == event.note)
+        {
             told.push(event);
         }
     }
@@ -39,7 +47,9 @@ pub fn reference(object: &ServiceObject) -> ObjectReference {
 
 fn was_told(conditions: &[Condition], kind: &str, status: bool, reason: &str) -> bool {
     let status = if status { "True" } else { "False" };
-    conditions.iter().any(|c| c.type_ == kind && c.status == status && c.reason == reason)
+    conditions
+        .iter()
+        .any(|c| c.type_ == kind && c.status == status && c.reason == reason)
 }
 
 fn is_warning(reason: &str) -> bool {
@@ -63,12 +73,19 @@ fn is_warning(reason: &str) -> bool {
 fn event(warning: bool, reason: &str, note: &str, action: &str) -> Event {
     let mut note = note.to_owned();
     if note.len() > MAX_NOTE {
-        let end = (0..=MAX_NOTE - 3).rev().find(|i| note.is_char_boundary(*i)).unwrap_or(0);
+        let end = (0..=MAX_NOTE - 3)
+            .rev()
+            .find(|i| note.is_char_boundary(*i))
+            .unwrap_or(0);
         note.truncate(end);
         note.push('…');
     }
     Event {
-        type_: if warning { EventType::Warning } else { EventType::Normal },
+        type_: if warning {
+            EventType::Warning
+        } else {
+            EventType::Normal
+        },
         reason: reason.to_owned(),
         note: Some(note),
         action: action.to_owned(),
@@ -104,7 +121,11 @@ mod tests {
     #[test]
     fn a_fault_is_told_once_and_again_when_its_reason_changes() {
         let fresh = changed(|_| ());
-        assert_eq!(events(&fresh, &report("RouteNotFound")).len(), 1, "one cause, one event");
+        assert_eq!(
+            events(&fresh, &report("RouteNotFound")).len(),
+            1,
+            "one cause, one event"
+        );
         let told = changed(|o| {
             let condition = |kind| json!({"type": kind, "status": "False", "reason": "RouteNotFound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"});
             o["status"] = json!({"conditions": [condition("RouteReady"), condition("Other")]});

@@ -30,7 +30,11 @@ fn created_at(object: &impl Resource) -> Option<Timestamp> {
 }
 
 fn owners(object: &impl Resource) -> Vec<String> {
-    object.owner_references().iter().map(|owner| owner.uid.clone()).collect()
+    object
+        .owner_references()
+        .iter()
+        .map(|owner| owner.uid.clone())
+        .collect()
 }
 
 /// A ReplicaSet of a service.
@@ -75,7 +79,11 @@ impl Facts for ReplicaSetFacts {
             uid: set.uid().unwrap_or_default(),
             resource_version: set.resource_version().unwrap_or_default(),
             owners: owners(set),
-            wanted: set.spec.as_ref().and_then(|s| s.replicas).map_or(1, |n| u32::try_from(n).unwrap_or(0)),
+            wanted: set
+                .spec
+                .as_ref()
+                .and_then(|s| s.replicas)
+                .map_or(1, |n| u32::try_from(n).unwrap_or(0)),
             created_at: created_at(set),
             attempt: annotation(set, labels::ATTEMPT).unwrap_or(0),
             port: annotation(set, labels::PORT),
@@ -116,7 +124,12 @@ impl Facts for ServiceFacts {
             "metadata": {"labels": service.labels()},
             "spec": {"ports": spec.map(|s| &s.ports), "selector": selector},
         });
-        let facts = Self { uid: service.uid().unwrap_or_default(), owners: owners(service), revision, content };
+        let facts = Self {
+            uid: service.uid().unwrap_or_default(),
+            owners: owners(service),
+            revision,
+            content,
+        };
         Some((name, facts))
     }
 }
@@ -144,7 +157,13 @@ impl Facts for SliceFacts {
             .filter(is_ready)
             .filter_map(|e| e.target_ref.as_ref()?.name.clone())
             .collect();
-        Some((label(slice, labels::SERVICE)?, Self { service: label(slice, labels::SLICE_SERVICE)?, ready }))
+        Some((
+            label(slice, labels::SERVICE)?,
+            Self {
+                service: label(slice, labels::SLICE_SERVICE)?,
+                ready,
+            },
+        ))
     }
 }
 
@@ -185,7 +204,13 @@ impl Facts for ActionFacts {
             reason: spec.reason.clone().unwrap_or_default(),
             requested_by: spec.requested_by.clone(),
         };
-        Some((spec.service.clone(), Self { view, created_at: created_at(action) }))
+        Some((
+            spec.service.clone(),
+            Self {
+                view,
+                created_at: created_at(action),
+            },
+        ))
     }
 }
 
@@ -226,7 +251,13 @@ impl Facts for RouteUser {
     type Object = ServiceObject;
 
     fn read(object: &ServiceObject) -> Option<(String, Self)> {
-        let own = object.traffic.as_ref().and_then(|t| t.gateway_api.http_route_ref.as_ref());
-        Some((own.map_or_else(|| object.name_any(), |route| route.name.clone()), Self))
+        let own = object
+            .traffic
+            .as_ref()
+            .and_then(|t| t.gateway_api.http_route_ref.as_ref());
+        Some((
+            own.map_or_else(|| object.name_any(), |route| route.name.clone()),
+            Self,
+        ))
     }
 }

@@ -97,67 +97,79 @@ enum Failure {
 /// Runs until `shutdown`, then lets running reconciles end.
 ///
 /// `readiness` turns true once every cache is filled.
-pub fn run(
+pub async fn run(
     client: Client,
     options: Options,
     metrics: Metrics,
     readiness: Readiness,
     shutdown: impl Future<Output = ()> + Send + 'static,
-) -> impl Future<Output = Result<(), StartError>> {
-    async move {
-        let source = Prometheus::new(metrics.clone(), TimeLimits::default()).map_err(StartError::Prometheus)?;
-        let (wake, woken) = mpsc::unbounded_channel::<Key>();
-        let caches = Caches::start(&client, options.namespace.as_deref(), &wake);
-        let writer = Writer::new(client.clone());
-        let gateway_api = GatewayApi::new(writer.clone(), caches.routes.clone(), caches.services.clone());
-        let store = caches.services.clone();
-        let reporter = Reporter { controller: "molt".to_owned(), instance: std::env::var("POD_NAME").ok() };
-        let context = Arc::new(Context {
-            routers: Routers { gateway_api },
-            writer,
-            source: Arc::new(source),
-            recorder: Recorder::new(client, reporter),
-            metrics,
-            memories: Memories::default(),
-            defaults: validate::Defaults { prometheus_address: Some(options.prometheus_address) },
-            caches,
-        });
-        let shutdown = shutdown.shared();
-        tokio::select! {
-            () = context.caches.known() => {}
-            () = shutdown.clone() => return Ok(()),
-        }
-        readiness.set(true);
-        tracing::info!("every cache is filled; reconciling");
-        let queue = requests(woken).take_until(shutdown).map(Ok::<_, std::convert::Infallible>);
-        let config = Config::default().concurrency(options.concurrency).debounce(Duration::from_millis(20));
-        applier(
-            |object: Arc<ServiceObject>, context: Arc<Context>| reconcile::reconcile(object, context).boxed(),
-            reconcile::on_error,
-            context,
-            store,
-            queue,
-            config,
-        )
-        .map(Ok::<_, std::convert::Infallible>)
-        .try_for_each(|result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "reconcile");
-            }
-            std::future::ready(Ok(()))
-        })
-        .await
-        .unwrap_or_default();
-        // The wake-ups hold the queue open until here.
-        drop(wake);
-        Ok(())
+) -> Result<(), StartError> {
+    let source = Prometheus::new(metrics.clone(), TimeLimits::default()).map_err(StartError::Prometheus)?;
+    let (wake, woken) = mpsc::unbounded_channel::<Key>();
+    let caches = Caches::start(&client, options.namespace.as_deref(), &wake);
+    let writer = Writer::new(client.clone());
+    let gateway_api = GatewayApi::new(writer.clone(), caches.routes.clone(), caches.services.clone());
+    let store = caches.services.clone();
+    let reporter = Reporter {
+        controller: "molt".to_owned(),
+        instance: std::env::var("POD_NAME").ok(),
+    };
+    let context = Arc::new(Context {
+        routers: Routers { gateway_api },
+        writer,
+        source: Arc::new(source),
+        recorder: Recorder::new(client, reporter),
+        metrics,
+        memories: Memories::default(),
+        defaults: validate::Defaults {
+            prometheus_address: Some(options.prometheus_address),
+        },
+        caches,
+    });
+    let shutdown = shutdown.shared();
+    tokio::select! {
+        () = context.caches.known() => {}
+        () = shutdown.clone() => return Ok(()),
     }
+    readiness.set(true);
+    tracing::info!("every cache is filled; reconciling");
+    let queue = requests(woken)
+        .take_until(shutdown)
+        .map(Ok::<_, std::convert::Infallible>);
+    let config = Config::default()
+        .concurrency(options.concurrency)
+        .debounce(Duration::from_millis(20));
+    applier(
+        |object: Arc<ServiceObject>, context: Arc<Context>| reconcile::reconcile(object, context).boxed(),
+        reconcile::on_error,
+        context,
+        store,
+        queue,
+        config,
+    )
+    .map(Ok::<_, std::convert::Infallible>)
+    .try_for_each(|result| {
+        if let Err(error) = result {
+            tracing::debug!(%error, "reconcile");
+        }
+        std::future::ready(Ok(()))
+    })
+    .await
+    .unwrap_or_default();
+    // The wake-ups hold the queue open until here.
+    drop(wake);
+    Ok(())
 }
 
 /// Keys as requests to reconcile.
-fn requests(mut woken: mpsc::UnboundedReceiver<Key>) -> impl futures::Stream<Item = ReconcileRequest<ServiceObject>> {
-    futures::stream::poll_fn(move |cx| woken.poll_recv(cx))
-        .map(|key| ObjectRef::<ServiceObject>::new(&key.name).within(&key.namespace).into())
+fn requests(
+    mut woken: mpsc::UnboundedReceiver<Key>,
+) -> impl futures::Stream<Item = ReconcileRequest<ServiceObject>> {
+    futures::stream::poll_fn(move |cx| woken.poll_recv(cx)).map(|key| {
+        ObjectRef::<ServiceObject>::new(&key.name)
+            .within(&key.namespace)
+            .into()
+    })
 }
 
 /// When to look again if nothing happens.

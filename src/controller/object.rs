@@ -85,16 +85,26 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(de::Error::custom)?;
         let revision = revision::of_spec(&spec);
         let traffic = spec.get("traffic").and_then(|t| Traffic::deserialize(t).ok());
-        let conditions =
-            status.get("conditions").and_then(|c| Vec::<Condition>::deserialize(c).ok()).unwrap_or_default();
+        let conditions = status
+            .get("conditions")
+            .and_then(|c| Vec::<Condition>::deserialize(c).ok())
+            .unwrap_or_default();
         let status = if status.is_null() {
             Ok(PythonServiceStatus::default())
         } else {
             serde_json::from_value(status).map_err(|error| error.to_string())
         };
-        let spec: Result<PythonServiceSpec, _> = serde_json::from_value(spec).map_err(|error| error.to_string());
+        let spec: Result<PythonServiceSpec, _> =
+            serde_json::from_value(spec).map_err(|error| error.to_string());
         let revision = spec.is_ok().then_some(revision);
-        Ok(Self { metadata, spec, traffic, revision, status, conditions })
+        Ok(Self {
+            metadata,
+            spec,
+            traffic,
+            revision,
+            status,
+            conditions,
+        })
     }
 }
 
@@ -127,7 +137,9 @@ impl Resource for ServiceObject {
     }
 }
 
+/// Objects for tests, here and elsewhere in the crate.
 #[cfg(test)]
+#[allow(clippy::missing_panics_doc)]
 pub mod tests {
     use super::*;
     use serde_json::json;

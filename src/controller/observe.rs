@@ -38,7 +38,12 @@ pub fn route_target(object: &ServiceObject, validated: &Validated, caches: &Cach
     if let (Some(revision), Some(port)) = (&object.revision, port) {
         ports.insert(revision.clone(), port);
     }
-    RouteTarget { service: key, owner: object.owner(), spec: validated.route.clone(), ports }
+    RouteTarget {
+        service: key,
+        owner: object.owner(),
+        spec: validated.route.clone(),
+        ports,
+    }
 }
 
 /// Everything but evidence, which is read afterwards if it is due.
@@ -72,7 +77,12 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
     let slices = caches.slices.of(&key);
     let services = caches.core_services.of(&key);
     let mut views = BTreeMap::new();
-    for set in caches.sets.of(&key).values().filter(|s| s.owners.iter().any(|o| o == object.uid_text())) {
+    for set in caches
+        .sets
+        .of(&key)
+        .values()
+        .filter(|s| s.owners.iter().any(|o| o == object.uid_text()))
+    {
         let name = revision_name(&key.name, &set.revision);
         let of_set: Vec<_> = pods.values().filter(|p| p.revision == set.revision).collect();
         let failure = set.failure.as_ref().map(|message| Trouble {
@@ -80,15 +90,20 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
             message: format!("ReplicaSet {name} can't create pods: {message}"),
             restarts: 0,
         });
-        let ready_behind: std::collections::BTreeSet<&String> =
-            slices.values().filter(|s| s.service == name).flat_map(|s| &s.ready).collect();
+        let ready_behind: std::collections::BTreeSet<&String> = slices
+            .values()
+            .filter(|s| s.service == name)
+            .flat_map(|s| &s.ready)
+            .collect();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         let view = RevisionView {
             wanted: set.wanted,
             pods: count(of_set.len()),
             ready: count(of_set.iter().filter(|p| p.ready).count()),
             endpoints: count(ready_behind.len()),
-            has_service: services.get(&name).is_some_and(|s| s.owners.iter().any(|o| o == object.uid_text())),
+            has_service: services
+                .get(&name)
+                .is_some_and(|s| s.owners.iter().any(|o| o == object.uid_text())),
             created_at: set.created_at,
             attempt: set.attempt,
             trouble: worst(of_set.iter().filter_map(|p| p.trouble.clone()).chain(failure)),
@@ -107,7 +122,9 @@ fn selected(object: &ServiceObject, caches: &Caches) -> BTreeMap<Slot, Selection
         .into_iter()
         .filter_map(|slot| {
             let name = slot_name(&key.name, slot);
-            let service = services.get(&name).filter(|s| s.owners.iter().any(|o| o == object.uid_text()))?;
+            let service = services
+                .get(&name)
+                .filter(|s| s.owners.iter().any(|o| o == object.uid_text()))?;
             let revision = service.revision.clone()?;
             // Addresses of a former selection may still be there for a moment.
             let endpoints = slices
@@ -116,7 +133,13 @@ fn selected(object: &ServiceObject, caches: &Caches) -> BTreeMap<Slot, Selection
                 .flat_map(|s| &s.ready)
                 .filter(|pod| pods.get(*pod).is_some_and(|p| p.revision == revision))
                 .count();
-            Some((slot, Selection { revision, endpoints: u32::try_from(endpoints).unwrap_or(u32::MAX) }))
+            Some((
+                slot,
+                Selection {
+                    revision,
+                    endpoints: u32::try_from(endpoints).unwrap_or(u32::MAX),
+                },
+            ))
         })
         .collect()
 }
@@ -127,7 +150,15 @@ fn attempts(key: &Key, caches: &Caches) -> BTreeMap<Revision, u32> {
         let known = highest.entry(revision.clone()).or_default();
         *known = attempt.max(*known);
     };
-    caches.sets.of(key).values().for_each(|s| see(&s.revision, s.attempt));
-    caches.records.of(key).values().for_each(|r| see(&r.revision, r.attempt));
+    caches
+        .sets
+        .of(key)
+        .values()
+        .for_each(|s| see(&s.revision, s.attempt));
+    caches
+        .records
+        .of(key)
+        .values()
+        .for_each(|r| see(&r.revision, r.attempt));
     highest
 }

@@ -31,7 +31,10 @@ impl Facts for PodFacts {
     fn read(pod: &Pod) -> Option<(String, Self)> {
         let status = pod.status.as_ref();
         // One that has ended, or was evicted, is no pod of the ReplicaSet any more.
-        if status.and_then(|s| s.phase.as_deref()).is_some_and(|p| p == "Failed" || p == "Succeeded") {
+        if status
+            .and_then(|s| s.phase.as_deref())
+            .is_some_and(|p| p == "Failed" || p == "Succeeded")
+        {
             return None;
         }
         let set = pod.labels();
@@ -59,9 +62,17 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
     let unschedulable = status.conditions.iter().flatten().filter_map(|c| {
-        let is = c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable");
-        let message = format!("pod {name}: {}", short(c.message.as_deref().unwrap_or("no node takes it")));
-        is.then_some(Trouble { kind: TroubleKind::Unschedulable, message, restarts: 0 })
+        let is =
+            c.type_ == "PodScheduled" && c.status == "False" && c.reason.as_deref() == Some("Unschedulable");
+        let message = format!(
+            "pod {name}: {}",
+            short(c.message.as_deref().unwrap_or("no node takes it"))
+        );
+        is.then_some(Trouble {
+            kind: TroubleKind::Unschedulable,
+            message,
+            restarts: 0,
+        })
     });
     let containers = status
         .init_container_statuses
@@ -79,7 +90,9 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
     let restarts = u32::try_from(container.restart_count).unwrap_or(0);
     let at = format!("pod {pod}, container {}", container.name);
     let kind = match reason {
-        "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" => TroubleKind::ImagePull,
+        "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" => {
+            TroubleKind::ImagePull
+        }
         "InvalidImageName" | "CreateContainerConfigError" | "CreateContainerError" | "ErrImageNeverPull" => {
             TroubleKind::BadContainer
         }
@@ -92,11 +105,18 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
         _ if said.is_empty() => format!("{at}: {reason}"),
         _ => format!("{at}: {reason}: {}", short(said)),
     };
-    Some(Trouble { kind, message, restarts })
+    Some(Trouble {
+        kind,
+        message,
+        restarts,
+    })
 }
 
 fn has_terminated(container: &ContainerStatus) -> bool {
-    container.last_state.as_ref().is_some_and(|s| s.terminated.is_some())
+    container
+        .last_state
+        .as_ref()
+        .is_some_and(|s| s.terminated.is_some())
 }
 
 /// How the container ended last: `OOMKilled` says more than the exit code 137.
@@ -104,7 +124,9 @@ fn last_end(container: &ContainerStatus) -> String {
     let ended = [&container.state, &container.last_state]
         .into_iter()
         .find_map(|state| state.as_ref()?.terminated.as_ref());
-    let Some(ended) = ended else { return "crashed".to_owned() };
+    let Some(ended) = ended else {
+        return "crashed".to_owned();
+    };
     let reason = ended.reason.as_deref().filter(|r| !r.is_empty() && *r != "Error");
     let reason = reason.map_or_else(String::new, |r| format!(" ({r})"));
     let said = ended.message.as_deref().map(str::trim).filter(|m| !m.is_empty());
@@ -166,21 +188,38 @@ mod tests {
         ] {
             let trouble = read(&container(&waiting(reason), &json!({}), 0)).trouble.unwrap();
             assert_eq!(trouble.kind, kind, "{reason}");
-            assert_eq!(trouble.message, format!("pod checkout-0a-x, container app: {reason}: the kubelet's words"));
+            assert_eq!(
+                trouble.message,
+                format!("pod checkout-0a-x, container app: {reason}: the kubelet's words")
+            );
         }
-        assert_eq!(read(&container(&waiting("ContainerCreating"), &json!({}), 0)).trouble, None);
+        assert_eq!(
+            read(&container(&waiting("ContainerCreating"), &json!({}), 0)).trouble,
+            None
+        );
     }
 
     #[test]
     fn a_crash_tells_how_it_ended() {
         let last = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        let trouble = read(&container(&waiting("CrashLoopBackOff"), &last, 3)).trouble.unwrap();
+        let trouble = read(&container(&waiting("CrashLoopBackOff"), &last, 3))
+            .trouble
+            .unwrap();
         assert_eq!((trouble.kind, trouble.restarts), (TroubleKind::CrashLoop, 3));
-        assert_eq!(trouble.message, "pod checkout-0a-x, container app: ended with exit code 137 (OOMKilled)");
+        assert_eq!(
+            trouble.message,
+            "pod checkout-0a-x, container app: ended with exit code 137 (OOMKilled)"
+        );
 
-        let last = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "no module named shop\n"}});
-        let trouble = read(&container(&json!({"running": {}}), &last, 1)).trouble.unwrap();
-        assert_eq!(trouble.message, "pod checkout-0a-x, container app: ended with exit code 1: no module named shop");
+        let last =
+            json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "no module named shop\n"}});
+        let trouble = read(&container(&json!({"running": {}}), &last, 1))
+            .trouble
+            .unwrap();
+        assert_eq!(
+            trouble.message,
+            "pod checkout-0a-x, container app: ended with exit code 1: no module named shop"
+        );
     }
 
     #[test]
@@ -189,7 +228,13 @@ mod tests {
             {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes are available"}
         ]});
         let trouble = read(&status).trouble.unwrap();
-        assert_eq!((trouble.kind, trouble.message.as_str()), (TroubleKind::Unschedulable, "pod checkout-0a-x: 0/3 nodes are available"));
+        assert_eq!(
+            (trouble.kind, trouble.message.as_str()),
+            (
+                TroubleKind::Unschedulable,
+                "pod checkout-0a-x: 0/3 nodes are available"
+            )
+        );
     }
 
     #[test]

@@ -108,22 +108,40 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let mut recorded = Ok(());
     if goes {
         // Afterwards nobody would know that there is something left to write.
-        recorded = write_record(context, key, &before, &decision, &verdicts, validated.record_limit).await;
+        recorded = write_record(
+            context,
+            key,
+            &before,
+            &decision,
+            &verdicts,
+            validated.record_limit,
+        )
+        .await;
     }
-    let applied = applier.apply(&decision.effects, now).await;
+    let outcome = applier.apply(&decision.effects, now).await;
     if !goes {
-        recorded = write_record(context, key, &before, &decision, &verdicts, validated.record_limit).await;
+        recorded = write_record(
+            context,
+            key,
+            &before,
+            &decision,
+            &verdicts,
+            validated.record_limit,
+        )
+        .await;
     }
-    for event in events::events(object, &report_of(&decision)) {
+    for event in events::events(object, &decision.report) {
         if let Err(error) = context.recorder.publish(&event, &events::reference(object)).await {
             tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
         }
     }
-    applied?;
+    outcome?;
     if !object.is_deleting() {
         applier.heal().await?;
     }
-    let wake = decision.wake_at.map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
+    let wake = decision
+        .wake_at
+        .map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
     Ok(requeue(match recorded {
         Ok(()) => wake,
         Err(()) => Some(wake.map_or(RECORD_RETRY, |w| w.min(RECORD_RETRY))),
@@ -133,9 +151,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
 /// The cache is older than what this operator has written: versions of one object can be compared.
 fn is_behind(object: &ServiceObject, written: Option<&str>) -> bool {
     let version = |text: &str| text.parse::<u64>().ok();
-    let (Some(written), Some(have)) =
-        (written.and_then(version), object.metadata.resource_version.as_deref().and_then(version))
-    else {
+    let (Some(written), Some(have)) = (
+        written.and_then(version),
+        object.metadata.resource_version.as_deref().and_then(version),
+    ) else {
         return false;
     };
     have < written
@@ -155,7 +174,9 @@ async fn see(
         && let Some(request) = request(key, validated, context, before, due, now)
     {
         let measured = context.source.measure(&request).await;
-        context.memories.update(key, |m| m.metric_problems.clone_from(&measured.problems));
+        context
+            .memories
+            .update(key, |m| m.metric_problems.clone_from(&measured.problems));
         let mut seen = observe(object, validated, target, &context.caches, &context.routers);
         seen.measurement = Some(measured.measurement);
         return with_problems(seen, context, key, before);
@@ -191,8 +212,10 @@ fn request(
 ) -> Option<MeasureRequest> {
     let name = |revision| revision_name(&key.name, revision);
     let pods = context.caches.pods.of(key);
-    let births: BTreeMap<String, Timestamp> =
-        pods.iter().filter_map(|(name, pod)| Some((name.clone(), pod.created_at?))).collect();
+    let births: BTreeMap<String, Timestamp> = pods
+        .iter()
+        .filter_map(|(name, pod)| Some((name.clone(), pod.created_at?)))
+        .collect();
     Some(MeasureRequest {
         source: validated.source.clone()?,
         namespace: key.namespace.clone(),
@@ -232,8 +255,13 @@ async fn put(
 ) -> Result<(), WriteError> {
     let version = object.metadata.resource_version.clone().unwrap_or_default();
     let body = json!(new);
-    let written = context.writer.put_status::<ServiceObject>(&key.namespace, &key.name, &version, &body).await?;
-    context.memories.update(key, |m| m.written = written.metadata.resource_version);
+    let written = context
+        .writer
+        .put_status::<ServiceObject>(&key.namespace, &key.name, &version, &body)
+        .await?;
+    context
+        .memories
+        .update(key, |m| m.written = written.metadata.resource_version);
     Ok(())
 }
 
@@ -248,12 +276,19 @@ async fn unreadable_state(
         "status.state can't be read: {why}; another version has written it, or somebody has edited it: run the version that wrote it, or remove it with `kubectl patch pythonservice {} --subresource=status --type=json -p '[{{\"op\":\"remove\",\"path\":\"/status\"}}]'` to begin anew",
         key.name
     );
-    if !object.conditions.iter().any(|c| c.type_ == "Stalled" && c.reason == "StateUnreadable") {
+    if !object
+        .conditions
+        .iter()
+        .any(|c| c.type_ == "Stalled" && c.reason == "StateUnreadable")
+    {
         let body = json!({"status": {"phase": "Degraded", "message": message, "conditions": [{
             "type": "Stalled", "status": "True", "reason": "StateUnreadable", "message": message,
             "lastTransitionTime": Timestamp::now(), "observedGeneration": object.metadata.generation,
         }]}});
-        context.writer.merge_status::<ServiceObject>(&key.namespace, &key.name, &body).await?;
+        context
+            .writer
+            .merge_status::<ServiceObject>(&key.namespace, &key.name, &body)
+            .await?;
     }
     Err(Failure::State(why.to_owned()))
 }
@@ -266,15 +301,23 @@ async fn write_record(
     verdicts: &[molt_core::decision::Verdict],
     limit: usize,
 ) -> Result<(), ()> {
-    let written = record::write(&context.writer, &context.caches, key, before, decision, verdicts, limit).await;
-    let kept = if written.is_ok() { Vec::new() } else { verdicts.to_vec() };
+    let written = record::write(
+        &context.writer,
+        &context.caches,
+        key,
+        before,
+        decision,
+        verdicts,
+        limit,
+    )
+    .await;
+    let kept = if written.is_ok() {
+        Vec::new()
+    } else {
+        verdicts.to_vec()
+    };
     context.memories.update(key, |m| m.verdicts = kept);
     written.map_err(|error| tracing::warn!(service = %key, %error, "the record is written later"))
-}
-
-/// The report, with what a fault says in one place only.
-fn report_of(decision: &Decision) -> molt_core::decision::Report {
-    decision.report.clone()
 }
 
 fn tell_metrics(
@@ -288,7 +331,9 @@ fn tell_metrics(
     let phase: Phase = decision.report.phase;
     let attempt = decision.state.attempt.as_ref();
     let weight = attempt.map_or(0, |a| status::weight(&a.revision, validated.plan.route, seen));
-    context.metrics.set_rollout(&key.namespace, &key.name, phase, weight);
+    context
+        .metrics
+        .set_rollout(&key.namespace, &key.name, phase, weight);
     let ended = decision.state.last.as_ref();
     if let Some(last) = ended.filter(|l| before.last.as_ref() != Some(*l)) {
         context.metrics.rollout_ended(last.outcome);

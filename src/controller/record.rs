@@ -40,12 +40,27 @@ pub async fn write(
     if let Some(last) = &decision.state.last {
         let name = record_name(&service.name, &last.revision, last.number);
         let open = known.get(&name).is_some_and(|r| r.ended_at.is_none());
-        let just_ended = before.last.as_ref().is_none_or(|b| (&b.revision, b.number) != (&last.revision, last.number));
+        let just_ended = before
+            .last
+            .as_ref()
+            .is_none_or(|b| (&b.revision, b.number) != (&last.revision, last.number));
         if open || just_ended {
-            let attempt = before.attempt.as_ref().filter(|a| a.revision == last.revision && a.number == last.number);
+            let attempt = before
+                .attempt
+                .as_ref()
+                .filter(|a| a.revision == last.revision && a.number == last.number);
             let verdicts = if attempt.is_some() { verdicts } else { &[] };
-            let spec = spec(service, &last.revision, last.number, last.stable.as_ref(), last.started_at);
-            add_to(writer, service, spec, |status| end(status, last, decision, verdicts)).await?;
+            let spec = spec(
+                service,
+                &last.revision,
+                last.number,
+                last.stable.as_ref(),
+                last.started_at,
+            );
+            add_to(writer, service, spec, |status| {
+                end(status, last, decision, verdicts);
+            })
+            .await?;
         }
     }
     if let Some(attempt) = &decision.state.attempt {
@@ -53,7 +68,13 @@ pub async fn write(
         let news = !decision.report.transitions.is_empty() || !verdicts.is_empty();
         if news || !known.contains_key(&name) {
             let stable = decision.state.stable.as_ref();
-            let spec = spec(service, &attempt.revision, attempt.number, stable, attempt.started_at);
+            let spec = spec(
+                service,
+                &attempt.revision,
+                attempt.number,
+                stable,
+                attempt.started_at,
+            );
             add_to(writer, service, spec, |status| {
                 status.max_weight = i32::from(attempt.max_weight);
                 add_transitions(status, &attempt.transitions);
@@ -63,11 +84,16 @@ pub async fn write(
             .await?;
         }
     }
-    let mut ended: Vec<_> = known.iter().filter_map(|(name, r)| Some((r.ended_at?, name, &r.uid))).collect();
+    let mut ended: Vec<_> = known
+        .iter()
+        .filter_map(|(name, r)| Some((r.ended_at?, name, &r.uid)))
+        .collect();
     ended.sort_unstable();
     let surplus = known.len().saturating_sub(limit);
     for (_, name, uid) in ended.into_iter().take(surplus) {
-        writer.delete::<RolloutRecord>(&service.namespace, name, uid, None).await?;
+        writer
+            .delete::<RolloutRecord>(&service.namespace, name, uid, None)
+            .await?;
     }
     Ok(())
 }
@@ -95,20 +121,23 @@ async fn add_to(
     spec: RolloutRecordSpec,
     add: impl FnOnce(&mut RolloutRecordStatus),
 ) -> Result<(), WriteError> {
-    let name = record_name(&service.name, &Revision(spec.revision.clone()), u32::try_from(spec.attempt).unwrap_or(0));
+    let name = record_name(
+        &service.name,
+        &Revision(spec.revision.clone()),
+        u32::try_from(spec.attempt).unwrap_or(0),
+    );
     let namespace = &service.namespace;
-    let record = match writer.get::<RolloutRecord>(namespace, &name).await? {
-        Some(record) => record,
-        None => {
-            let mut record = RolloutRecord::new(&name, spec);
-            record.meta_mut().namespace = Some(namespace.clone());
-            record.meta_mut().labels = Some(BTreeMap::from([
-                (labels::SERVICE.to_owned(), service.name.clone()),
-                (labels::MANAGED_BY.to_owned(), labels::MOLT.to_owned()),
-            ]));
-            let created = writer.post::<RolloutRecord>(namespace, &record).await?;
-            created.unwrap_or(record)
-        }
+    let record = if let Some(record) = writer.get::<RolloutRecord>(namespace, &name).await? {
+        record
+    } else {
+        let mut record = RolloutRecord::new(&name, spec);
+        record.meta_mut().namespace = Some(namespace.clone());
+        record.meta_mut().labels = Some(BTreeMap::from([
+            (labels::SERVICE.to_owned(), service.name.clone()),
+            (labels::MANAGED_BY.to_owned(), labels::MOLT.to_owned()),
+        ]));
+        let created = writer.post::<RolloutRecord>(namespace, &record).await?;
+        created.unwrap_or(record)
     };
     let before = record.status.clone().unwrap_or_default();
     if before.outcome.is_some() {
@@ -121,7 +150,10 @@ async fn add_to(
     }
     let version = record.metadata.resource_version.clone().unwrap_or_default();
     let body: Value = json!(status);
-    writer.put_status::<RolloutRecord>(namespace, &name, &version, &body).await.map(drop)
+    writer
+        .put_status::<RolloutRecord>(namespace, &name, &version, &body)
+        .await
+        .map(drop)
 }
 
 fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verdicts: &[Verdict]) {
@@ -138,8 +170,16 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     status.slos = slos(&last.evidence, decision)
         .into_iter()
         .map(|mut slo| {
-            let of_verdict = status.verdicts.iter().rev().find(|v| v.slo == slo.name).map(|v| v.spent.clone());
-            let of_record = recorded.iter().find(|s| s.name == slo.name).map(|s| s.spent_by_rollout.clone());
+            let of_verdict = status
+                .verdicts
+                .iter()
+                .rev()
+                .find(|v| v.slo == slo.name)
+                .map(|v| v.spent.clone());
+            let of_record = recorded
+                .iter()
+                .find(|s| s.name == slo.name)
+                .map(|s| s.spent_by_rollout.clone());
             slo.spent_by_rollout = of_verdict.or(of_record).unwrap_or(slo.spent_by_rollout);
             slo
         })
@@ -174,7 +214,10 @@ fn add_transitions(status: &mut RolloutRecordStatus, transitions: &[Transition])
 
 fn add_verdicts(status: &mut RolloutRecordStatus, verdicts: &[Verdict]) {
     for verdict in verdicts {
-        let seen = status.verdicts.iter().any(|v| v.at == verdict.at && v.slo == verdict.slo);
+        let seen = status
+            .verdicts
+            .iter()
+            .any(|v| v.at == verdict.at && v.slo == verdict.slo);
         if !seen {
             status.verdicts.push(recorded(verdict));
         }
@@ -202,12 +245,21 @@ fn thin(verdicts: &mut Vec<RecordedVerdict>) {
     while verdicts.len() > MOST_VERDICTS {
         let mut groups: BTreeMap<(i32, String), Vec<usize>> = BTreeMap::new();
         for (index, verdict) in verdicts.iter().enumerate() {
-            groups.entry((verdict.step, verdict.slo.clone())).or_default().push(index);
+            groups
+                .entry((verdict.step, verdict.slo.clone()))
+                .or_default()
+                .push(index);
         }
         let mut dropped = vec![false; verdicts.len()];
         for members in groups.values() {
             let middle = members.len().saturating_sub(2 * KEPT_AT_EDGES);
-            members.iter().skip(KEPT_AT_EDGES).take(middle).skip(1).step_by(2).for_each(|i| dropped[*i] = true);
+            members
+                .iter()
+                .skip(KEPT_AT_EDGES)
+                .take(middle)
+                .skip(1)
+                .step_by(2)
+                .for_each(|i| dropped[*i] = true);
         }
         if !dropped.contains(&true) {
             // Only edges are left: the oldest go.
@@ -233,9 +285,18 @@ mod tests {
             step,
             weight: 10,
             slo: "availability".into(),
-            canary: CountsStatus { total: 1_000_000, bad: 1000 },
-            stable: CountsStatus { total: 1_000_000, bad: 1000 },
-            evidence: EvidenceStatus { harm: "1000000+".into(), safe: "1000000+".into() },
+            canary: CountsStatus {
+                total: 1_000_000,
+                bad: 1000,
+            },
+            stable: CountsStatus {
+                total: 1_000_000,
+                bad: 1000,
+            },
+            evidence: EvidenceStatus {
+                harm: "1000000+".into(),
+                safe: "1000000+".into(),
+            },
             margin: "0.014400".into(),
             spent: "12.34%".into(),
             verdict: "Continue".into(),
@@ -246,7 +307,9 @@ mod tests {
     fn verdicts_stay_bounded_and_keep_the_edges_of_each_step() {
         let mut status = RolloutRecordStatus::default();
         for second in 0..5000 {
-            status.verdicts.push(verdict(second, if second < 2500 { 1 } else { 3 }));
+            status
+                .verdicts
+                .push(verdict(second, if second < 2500 { 1 } else { 3 }));
             thin(&mut status.verdicts);
         }
         let at: Vec<i64> = status.verdicts.iter().map(|v| v.at.as_second()).collect();

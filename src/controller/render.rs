@@ -84,8 +84,10 @@ impl Owner {
         let metadata = template.metadata.get_or_insert_default();
         metadata.creation_timestamp = None;
         let set = metadata.labels.get_or_insert_default();
-        set.entry(labels::APP_NAME.to_owned()).or_insert_with(|| self.service.name.clone());
-        set.entry(labels::MANAGED_BY.to_owned()).or_insert_with(|| labels::MOLT.to_owned());
+        set.entry(labels::APP_NAME.to_owned())
+            .or_insert_with(|| self.service.name.clone());
+        set.entry(labels::MANAGED_BY.to_owned())
+            .or_insert_with(|| labels::MOLT.to_owned());
         set.insert(labels::SERVICE.to_owned(), self.service.name.clone());
         set.insert(labels::REVISION.to_owned(), revision.0.clone());
         template
@@ -150,7 +152,10 @@ mod tests {
 
     fn owner() -> Owner {
         let object = changed(|_| ());
-        Owner { service: object.key(), reference: object.owner() }
+        Owner {
+            service: object.key(),
+            reference: object.owner(),
+        }
     }
 
     fn template(labels: &Value) -> PodTemplateSpec {
@@ -172,7 +177,10 @@ mod tests {
         assert_eq!(set["metadata"]["ownerReferences"][0]["controller"], true);
         let pods = &set["spec"]["template"]["metadata"]["labels"];
         assert!(is_subset(&service["spec"]["selector"], pods));
-        assert_eq!(set["spec"]["selector"]["matchLabels"], service["spec"]["selector"]);
+        assert_eq!(
+            set["spec"]["selector"]["matchLabels"],
+            service["spec"]["selector"]
+        );
         let expected = json!({
             "app.kubernetes.io/name": "checkout",
             "app.kubernetes.io/managed-by": "molt",
@@ -181,14 +189,20 @@ mod tests {
             "team": "shop",
         });
         assert_eq!(*pods, expected);
-        assert_eq!(service["spec"]["ports"], json!([{"name": "http", "port": 8000, "targetPort": 8000, "protocol": "TCP"}]));
+        assert_eq!(
+            service["spec"]["ports"],
+            json!([{"name": "http", "port": 8000, "targetPort": 8000, "protocol": "TCP"}])
+        );
     }
 
     #[test]
     fn the_users_labels_stay() {
         let template = template(&json!({"app.kubernetes.io/name": "shop", "team": "a"}));
         let set = owner().replica_set(&Revision::from("0a"), &template, 8000);
-        assert_eq!(set["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"], "shop");
+        assert_eq!(
+            set["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"],
+            "shop"
+        );
         assert_eq!(set["spec"]["template"]["metadata"]["annotations"]["a"], "b");
     }
 
@@ -200,7 +214,10 @@ mod tests {
             owner().revision_service(&Revision::from("0a"), 8000),
         ] {
             assert_eq!(service["metadata"]["labels"]["molt.dev/service"], "checkout");
-            assert_eq!(service["metadata"]["labels"]["app.kubernetes.io/managed-by"], "molt");
+            assert_eq!(
+                service["metadata"]["labels"]["app.kubernetes.io/managed-by"],
+                "molt"
+            );
         }
     }
 
@@ -216,6 +233,10 @@ mod tests {
         assert_eq!(scale["spec"], json!({"replicas": 3}));
         assert_eq!(scale["metadata"]["annotations"]["molt.dev/attempt"], "2");
         assert_eq!(scale["metadata"]["resourceVersion"], "7");
-        assert!(owner().scale(&Revision::from("0a"), 3, 0, "u", "7")["metadata"].get("annotations").is_none());
+        assert!(
+            owner().scale(&Revision::from("0a"), 3, 0, "u", "7")["metadata"]
+                .get("annotations")
+                .is_none()
+        );
     }
 }

@@ -38,7 +38,10 @@ fn canonical(value: &Value) -> Value {
             let mut entries: Vec<_> = fields.iter().filter(|(_, value)| !value.is_null()).collect();
             entries.sort_by_key(|(key, _)| *key);
             Value::Object(
-                entries.into_iter().map(|(key, value)| (key.clone(), canonical(value))).collect::<Map<_, _>>(),
+                entries
+                    .into_iter()
+                    .map(|(key, value)| (key.clone(), canonical(value)))
+                    .collect::<Map<_, _>>(),
             )
         }
         Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),

@@ -24,12 +24,18 @@ pub fn status(
 ) -> PythonServiceStatus {
     let state = &decision.state;
     let attempt = state.attempt.as_ref();
-    let stable = state.stable.as_ref().map(|r| revision_status(r, None, mode, seen));
+    let stable = state
+        .stable
+        .as_ref()
+        .map(|r| revision_status(r, None, mode, seen));
     let canary = attempt
         .filter(|a| state.stable.as_ref() != Some(&a.revision))
         .map(|a| revision_status(&a.revision, Some(a), mode, seen));
     let serving: Vec<&Revision> = state.stable.iter().chain(attempt.map(|a| &a.revision)).collect();
-    let replicas = serving.iter().map(|r| seen.revisions.get(*r).map_or(0, |v| v.pods)).sum();
+    let replicas = serving
+        .iter()
+        .map(|r| seen.revisions.get(*r).map_or(0, |v| v.pods))
+        .sum();
     PythonServiceStatus {
         phase: Some(phase(decision.report.phase)),
         message: Some(decision.report.message.clone()),
@@ -64,10 +70,21 @@ fn number(n: u32) -> i32 {
 /// Selects the pods of the revisions that serve, as an autoscaler wants it.
 fn selector(object: &ServiceObject, serving: &[&Revision]) -> String {
     let revisions: Vec<&str> = serving.iter().map(|r| r.0.as_str()).collect();
-    format!("{}={},{} in ({})", labels::SERVICE, object.key().name, labels::REVISION, revisions.join(","))
+    format!(
+        "{}={},{} in ({})",
+        labels::SERVICE,
+        object.key().name,
+        labels::REVISION,
+        revisions.join(",")
+    )
 }
 
-fn revision_status(revision: &Revision, attempt: Option<&Attempt>, mode: RouteMode, seen: &Observed) -> RevisionStatus {
+fn revision_status(
+    revision: &Revision,
+    attempt: Option<&Attempt>,
+    mode: RouteMode,
+    seen: &Observed,
+) -> RevisionStatus {
     let view = seen.revisions.get(revision).cloned().unwrap_or_default();
     RevisionStatus {
         revision: revision.0.clone(),
@@ -122,7 +139,10 @@ pub fn spent(share: Option<f64>) -> String {
 
 /// Evidence as factors for people.
 pub fn evidence(ln_harm: f64, ln_safe: f64) -> EvidenceStatus {
-    EvidenceStatus { harm: factor(ln_harm), safe: factor(ln_safe) }
+    EvidenceStatus {
+        harm: factor(ln_harm),
+        safe: factor(ln_safe),
+    }
 }
 
 fn factor(ln: f64) -> String {
@@ -130,12 +150,19 @@ fn factor(ln: f64) -> String {
         return "1000000+".to_owned();
     }
     let factor = ln.exp();
-    if factor >= 100.0 { format!("{factor:.0}") } else { format!("{factor:.2}") }
+    if factor >= 100.0 {
+        format!("{factor:.0}")
+    } else {
+        format!("{factor:.2}")
+    }
 }
 
 /// Whole requests.
 pub fn counts(counts: Counts) -> CountsStatus {
-    CountsStatus { total: counts.total().round() as i64, bad: counts.bad().round() as i64 }
+    CountsStatus {
+        total: counts.total().round() as i64,
+        bad: counts.bad().round() as i64,
+    }
 }
 
 /// The conditions; one keeps its time while its status stays.
@@ -144,7 +171,10 @@ fn conditions(object: &ServiceObject, views: &[ConditionView], now: Timestamp) -
         .iter()
         .map(|view| {
             let status = if view.status { "True" } else { "False" };
-            let before = object.conditions.iter().find(|c| c.type_ == view.kind && c.status == status);
+            let before = object
+                .conditions
+                .iter()
+                .find(|c| c.type_ == view.kind && c.status == status);
             Condition {
                 type_: view.kind.to_owned(),
                 status: status.to_owned(),
@@ -164,7 +194,13 @@ mod tests {
     use serde_json::json;
 
     fn view(status: bool) -> ConditionView {
-        ConditionView { kind: "Ready", status, reason: "Healthy".into(), message: "m".into(), fault: false }
+        ConditionView {
+            kind: "Ready",
+            status,
+            reason: "Healthy".into(),
+            message: "m".into(),
+            fault: false,
+        }
     }
 
     #[test]
@@ -176,8 +212,14 @@ mod tests {
             ]});
         });
         let now: Timestamp = "2026-02-02T00:00:00Z".parse().unwrap();
-        assert_eq!(conditions(&object, &[view(true)], now)[0].last_transition_time.0, then.parse().unwrap());
-        assert_eq!(conditions(&object, &[view(false)], now)[0].last_transition_time.0, now);
+        assert_eq!(
+            conditions(&object, &[view(true)], now)[0].last_transition_time.0,
+            then.parse().unwrap()
+        );
+        assert_eq!(
+            conditions(&object, &[view(false)], now)[0].last_transition_time.0,
+            now
+        );
     }
 
     #[test]

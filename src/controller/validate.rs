@@ -39,11 +39,17 @@ pub struct FieldError {
 
 impl FieldError {
     fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into() }
+        Self {
+            field: field.into(),
+            message: message.into(),
+        }
     }
 
     fn under(prefix: &str, error: metric_sources::FieldError) -> Self {
-        Self { field: format!("{prefix}.{}", error.field), message: error.message }
+        Self {
+            field: format!("{prefix}.{}", error.field),
+            message: error.message,
+        }
     }
 }
 
@@ -92,10 +98,16 @@ impl Validated {
         let first = self.errors.first()?;
         let more = match self.errors.len() {
             1 => String::new(),
-            n => self.errors[1..n.min(4)].iter().fold(String::new(), |text, e| format!("{text}; {e}")),
+            n => self.errors[1..n.min(4)]
+                .iter()
+                .fold(String::new(), |text, e| format!("{text}; {e}")),
         };
         let rest = self.errors.len().saturating_sub(4);
-        let rest = if rest == 0 { String::new() } else { format!("; and {rest} more") };
+        let rest = if rest == 0 {
+            String::new()
+        } else {
+            format!("; and {rest} more")
+        };
         Some(Problem {
             kind: ProblemKind::Spec,
             reason: "SpecInvalid".to_owned(),
@@ -111,7 +123,8 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
     let mut validated = match &object.spec {
         Ok(spec) => resolve(spec, defaults, known, &mut errors),
         Err(why) => {
-            let message = format!("can't be read: {why}; compare it with `kubectl explain pythonservice.spec`");
+            let message =
+                format!("can't be read: {why}; compare it with `kubectl explain pythonservice.spec`");
             errors.push(FieldError::new("spec", message));
             unreadable(object, known)
         }
@@ -128,7 +141,11 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
 
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
-    let route = route(object.traffic.as_ref().map(|t| &t.gateway_api), known, &mut Vec::new());
+    let route = route(
+        object.traffic.as_ref().map(|t| &t.gateway_api),
+        known,
+        &mut Vec::new(),
+    );
     let replicas = known.stable_wanted.unwrap_or(DEFAULT_REPLICAS);
     Validated {
         plan: default_plan(replicas, route.mode()),
@@ -146,7 +163,10 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         revision: None,
         deleting: false,
         replicas,
-        steps: STEPS.iter().flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(DWELL)]).collect(),
+        steps: STEPS
+            .iter()
+            .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(DWELL)])
+            .collect(),
         bake: SignedDuration::from_mins(5),
         scale_down_delay: SignedDuration::from_secs(30),
         abort_scale_down_delay: SignedDuration::from_secs(30),
@@ -161,43 +181,78 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
     }
 }
 
-fn resolve(spec: &PythonServiceSpec, defaults: &Defaults, known: Known, errors: &mut Vec<FieldError>) -> Validated {
+fn resolve(
+    spec: &PythonServiceSpec,
+    defaults: &Defaults,
+    known: Known,
+    errors: &mut Vec<FieldError>,
+) -> Validated {
     in_range(errors, "spec.port", Some(spec.port), 1..=65535, 0);
     check_template(&spec.template, errors);
     // What serves must not be scaled by a number that can't be used.
     let unset = known.stable_wanted.filter(|n| *n > 0).unwrap_or(DEFAULT_REPLICAS);
     let replicas = in_range(errors, "spec.replicas", spec.replicas, 0..=i32::MAX, unset);
     let route = route(Some(&spec.traffic.gateway_api), known, errors);
-    let base = default_plan(replicas, route.mode());
-    let history =
-        in_range(errors, "spec.revisionHistoryLimit", spec.revision_history_limit, 0..=50, DEFAULT_HISTORY);
-    let record_limit =
-        in_range(errors, "spec.rolloutRecordLimit", spec.rollout_record_limit, 1..=500, DEFAULT_RECORDS);
+    let fallback = default_plan(replicas, route.mode());
+    let history = in_range(
+        errors,
+        "spec.revisionHistoryLimit",
+        spec.revision_history_limit,
+        0..=50,
+        DEFAULT_HISTORY,
+    );
+    let record_limit = in_range(
+        errors,
+        "spec.rolloutRecordLimit",
+        spec.rollout_record_limit,
+        1..=500,
+        DEFAULT_RECORDS,
+    );
     let progress_deadline = duration(
         errors,
         "spec.progressDeadline",
         spec.progress_deadline.as_ref(),
-        base.progress_deadline,
+        fallback.progress_deadline,
         SignedDuration::from_secs(1),
     );
     let canary = spec.strategy.as_ref().map(|s| &s.canary);
-    let strategy = |errors: &mut Vec<FieldError>, field: &str, pick: fn(&api::Canary) -> Option<&api::Duration>, default| {
+    let delay = |errors: &mut Vec<FieldError>,
+                 field: &str,
+                 pick: fn(&api::Canary) -> Option<&api::Duration>,
+                 default| {
         let path = format!("spec.strategy.canary.{field}");
-        duration(errors, &path, canary.and_then(pick), default, SignedDuration::ZERO)
+        duration(
+            errors,
+            &path,
+            canary.and_then(pick),
+            default,
+            SignedDuration::ZERO,
+        )
     };
-    let bake = strategy(errors, "bake", |c| c.bake.as_ref(), base.bake);
-    let scale_down_delay = strategy(errors, "scaleDownDelay", |c| c.scale_down_delay.as_ref(), base.scale_down_delay);
-    let abort_scale_down_delay = strategy(
+    let bake = delay(errors, "bake", |c| c.bake.as_ref(), fallback.bake);
+    let scale_down_delay = delay(
+        errors,
+        "scaleDownDelay",
+        |c| c.scale_down_delay.as_ref(),
+        fallback.scale_down_delay,
+    );
+    let abort_scale_down_delay = delay(
         errors,
         "abortScaleDownDelay",
         |c| c.abort_scale_down_delay.as_ref(),
-        base.abort_scale_down_delay,
+        fallback.abort_scale_down_delay,
     );
     let drain = spec.drain.as_ref().map(|d| &d.timeout);
-    let drain = duration(errors, "spec.drain.timeout", drain, base.drain, SignedDuration::ZERO);
+    let drain = duration(
+        errors,
+        "spec.drain.timeout",
+        drain,
+        fallback.drain,
+        SignedDuration::ZERO,
+    );
     let steps = match canary.and_then(|c| c.steps.as_ref()) {
         Some(steps) => resolve_steps(steps, errors),
-        None => base.steps.clone(),
+        None => fallback.steps.clone(),
     };
     let (limits, on_inconclusive) = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
@@ -210,19 +265,35 @@ fn resolve(spec: &PythonServiceSpec, defaults: &Defaults, known: Known, errors: 
         drain,
         progress_deadline,
         revision_history_limit: history,
-        slos: queries.iter().map(|q| SloPlan { name: q.name.clone(), objective: q.objective.clone() }).collect(),
+        slos: queries
+            .iter()
+            .map(|q| SloPlan {
+                name: q.name.clone(),
+                objective: q.objective.clone(),
+            })
+            .collect(),
         limits,
         on_inconclusive,
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
-        block: source.as_ref().map_or(base.block, |s| s.interval * 2),
-        ..base
+        block: source.as_ref().map_or(fallback.block, |s| s.interval * 2),
+        ..fallback
     };
-    Validated { plan, queries, source, route, record_limit, errors: Vec::new() }
+    Validated {
+        plan,
+        queries,
+        source,
+        route,
+        record_limit,
+        errors: Vec::new(),
+    }
 }
 
 fn resolve_steps(steps: &[api::CanaryStep], errors: &mut Vec<FieldError>) -> Vec<Step> {
     if steps.is_empty() || steps.len() > 40 {
-        let message = format!("has {} steps: write 1 to 40, or leave it out for 5, 10, 25 and 50 %", steps.len());
+        let message = format!(
+            "has {} steps: write 1 to 40, or leave it out for 5, 10, 25 and 50 %",
+            steps.len()
+        );
         errors.push(FieldError::new("spec.strategy.canary.steps", message));
     }
     let mut resolved = Vec::new();
@@ -246,22 +317,37 @@ fn resolve_steps(steps: &[api::CanaryStep], errors: &mut Vec<FieldError>) -> Vec
             },
             (None, Some(pause)) => {
                 let path = format!("{path}.pause.duration");
-                let dwell = duration(errors, &path, Some(&pause.duration), SignedDuration::ZERO, SignedDuration::ZERO);
+                let dwell = duration(
+                    errors,
+                    &path,
+                    Some(&pause.duration),
+                    SignedDuration::ZERO,
+                    SignedDuration::ZERO,
+                );
                 let seconds = dwell.as_millis().div_euclid(1000) + i128::from(dwell.subsec_millis() > 0);
                 resolved.push(Step::Dwell(u32::try_from(seconds).unwrap_or(u32::MAX)));
             }
             (Some(_), Some(_)) => {
-                errors.push(FieldError::new(path, "has both setWeight and pause: make two steps of it"));
+                errors.push(FieldError::new(
+                    path,
+                    "has both setWeight and pause: make two steps of it",
+                ));
             }
             (None, None) => {
-                errors.push(FieldError::new(path, "is empty: write setWeight, or pause with a duration"));
+                errors.push(FieldError::new(
+                    path,
+                    "is empty: write setWeight, or pause with a duration",
+                ));
             }
         }
     }
     resolved
 }
 
-fn resolve_analysis(analysis: Option<&api::Analysis>, errors: &mut Vec<FieldError>) -> (Limits, OnInconclusive) {
+fn resolve_analysis(
+    analysis: Option<&api::Analysis>,
+    errors: &mut Vec<FieldError>,
+) -> (Limits, OnInconclusive) {
     let none = api::Analysis::default();
     let analysis = analysis.unwrap_or(&none);
     let alpha = probability(
@@ -270,12 +356,19 @@ fn resolve_analysis(analysis: Option<&api::Analysis>, errors: &mut Vec<FieldErro
         analysis.false_rollback_probability.as_ref(),
         0.01,
     );
-    let confidence = probability(errors, "spec.analysis.safeConfidence", analysis.safe_confidence.as_ref(), 0.95);
+    let confidence = probability(
+        errors,
+        "spec.analysis.safeConfidence",
+        analysis.safe_confidence.as_ref(),
+        0.95,
+    );
     let spend = match analysis.max_budget_spend.as_ref().map(api::Percent::parse) {
         None => 0.02,
         Some(Ok(share)) if share > 0.0 => share,
         Some(result) => {
-            let message = result.err().unwrap_or_else(|| "must be above 0%, such as 2%".to_owned());
+            let message = result
+                .err()
+                .unwrap_or_else(|| "must be above 0%, such as 2%".to_owned());
             errors.push(FieldError::new("spec.analysis.maxBudgetSpend", message));
             0.02
         }
@@ -314,19 +407,31 @@ fn resolve_source(
     }
 }
 
-fn resolve_slos(slos: &[api::Slo], source: Option<&PrometheusSource>, errors: &mut Vec<FieldError>) -> Vec<SloQuery> {
+fn resolve_slos(
+    slos: &[api::Slo],
+    source: Option<&PrometheusSource>,
+    errors: &mut Vec<FieldError>,
+) -> Vec<SloQuery> {
     if slos.is_empty() || slos.len() > 10 {
-        let message = format!("has {} objectives: write 1 to 10; without one nothing can be decided", slos.len());
+        let message = format!(
+            "has {} objectives: write 1 to 10; without one nothing can be decided",
+            slos.len()
+        );
         errors.push(FieldError::new("spec.slos", message));
     }
     let unset = || PrometheusSource::parse(None, "http://unset").ok();
-    let Some(source) = source.cloned().or_else(unset) else { return Vec::new() };
+    let Some(source) = source.cloned().or_else(unset) else {
+        return Vec::new();
+    };
     let mut queries: Vec<SloQuery> = Vec::new();
     for (index, slo) in slos.iter().enumerate() {
         let path = format!("spec.slos[{index}]");
         fields::check_slo_name(&path, &slo.name, errors);
         if let Some(first) = slos[..index].iter().position(|other| other.name == slo.name) {
-            let message = format!("{:?} is the name of spec.slos[{first}] already: give each its own", slo.name);
+            let message = format!(
+                "{:?} is the name of spec.slos[{first}] already: give each its own",
+                slo.name
+            );
             errors.push(FieldError::new(format!("{path}.name"), message));
         }
         match SloQuery::parse(slo, &source) {
@@ -351,14 +456,22 @@ fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<Field
                 errors.push(FieldError::new(format!("{path}.parentRefs"), message));
                 return kept;
             }
-            RouteSpec::Owned { content: Some(crate::traffic::OwnedRoute { parents: parents.clone(), hostnames }) }
+            RouteSpec::Owned {
+                content: Some(crate::traffic::OwnedRoute {
+                    parents: parents.clone(),
+                    hostnames,
+                }),
+            }
         }
         (None, Some(own)) => {
             if gateway.hostnames.is_some() {
-                let message = "belong to a route that Molt creates: write them into your own route, or set parentRefs";
+                let message =
+                    "belong to a route that Molt creates: write them into your own route, or set parentRefs";
                 errors.push(FieldError::new(format!("{path}.hostnames"), message));
             }
-            RouteSpec::Adopted { name: own.name.clone() }
+            RouteSpec::Adopted {
+                name: own.name.clone(),
+            }
         }
         (parents, own) => {
             let has = if parents.is_some() { "both" } else { "neither" };
@@ -370,7 +483,9 @@ fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<Field
                 .replace("neither parentRefs and", "neither parentRefs nor"),
             ));
             match own {
-                Some(own) if !known.owned_route => RouteSpec::Adopted { name: own.name.clone() },
+                Some(own) if !known.owned_route => RouteSpec::Adopted {
+                    name: own.name.clone(),
+                },
                 _ => kept,
             }
         }

@@ -82,7 +82,11 @@ impl WriteError {
             Self::Unready { reason, .. } => reason,
             Self::Refused { .. } | Self::Timeout { .. } => "ApplyFailed",
         };
-        Some(Problem { kind: ProblemKind::Apply, reason: reason.to_owned(), message: self.to_string() })
+        Some(Problem {
+            kind: ProblemKind::Apply,
+            reason: reason.to_owned(),
+            message: self.to_string(),
+        })
     }
 
     /// The API server's answer, if it gave one.
@@ -105,7 +109,11 @@ fn refused(target: &Target, source: &kube::Error) -> String {
             status.message
         ),
         kube::Error::Api(status) => {
-            format!("the API server refused to {verb} {resource} {name}: {}{}", status.message, hint(status))
+            format!(
+                "the API server refused to {verb} {resource} {name}: {}{}",
+                status.message,
+                hint(status)
+            )
         }
         error => format!("{verb} {resource} {name}: {error}"),
     }
@@ -132,8 +140,14 @@ mod tests {
 
     fn refused_with(code: u16, reason: &str, message: &str) -> WriteError {
         WriteError::Refused {
-            target: Target { verb: "patch", resource: "replicasets.apps".into(), name: "checkout-0a".into() },
-            source: Box::new(kube::Error::Api(Status::failure(message, reason).with_code(code).boxed())),
+            target: Target {
+                verb: "patch",
+                resource: "replicasets.apps".into(),
+                name: "checkout-0a".into(),
+            },
+            source: Box::new(kube::Error::Api(
+                Status::failure(message, reason).with_code(code).boxed(),
+            )),
         }
     }
 
@@ -146,7 +160,13 @@ mod tests {
         );
         let problem = error.problem().unwrap();
         assert_eq!(problem.reason, "ApplyFailed");
-        assert!(problem.message.contains("add the verb patch on replicasets.apps to the operator's role"), "{}", problem.message);
+        assert!(
+            problem
+                .message
+                .contains("add the verb patch on replicasets.apps to the operator's role"),
+            "{}",
+            problem.message
+        );
         assert_eq!(error.category(), "Forbidden");
     }
 
@@ -154,12 +174,19 @@ mod tests {
     fn a_quota_is_no_missing_right() {
         let error = refused_with(403, "Forbidden", "pods \"x\" is forbidden: exceeded quota: small");
         let message = error.to_string();
-        assert!(message.contains("raise the namespace's quota") && !message.contains("role"), "{message}");
+        assert!(
+            message.contains("raise the namespace's quota") && !message.contains("role"),
+            "{message}"
+        );
     }
 
     #[test]
     fn a_conflict_is_no_problem() {
-        let target = Target { verb: "patch", resource: "services".into(), name: "a".into() };
+        let target = Target {
+            verb: "patch",
+            resource: "services".into(),
+            name: "a".into(),
+        };
         assert!(WriteError::Stale(target).problem().is_none());
     }
 }

@@ -56,7 +56,11 @@ struct Inner<V> {
 
 impl<V> Default for Index<V> {
     fn default() -> Self {
-        let inner = Inner { groups: HashMap::new(), homes: HashMap::new(), incoming: None };
+        let inner = Inner {
+            groups: HashMap::new(),
+            homes: HashMap::new(),
+            incoming: None,
+        };
         Self {
             inner: RwLock::new(inner),
             presence: watch::Sender::new(Presence::Pending),
@@ -100,7 +104,8 @@ impl<V: Facts> Index<V> {
     {
         let changed = self.write().take_in(event);
         if matches!(event, Event::InitDone) {
-            self.presence.send_if_modified(|p| std::mem::replace(p, Presence::Present) != Presence::Present);
+            self.presence
+                .send_if_modified(|p| std::mem::replace(p, Presence::Present) != Presence::Present);
         }
         if !changed.is_empty() {
             self.version.send_modify(|v| *v += 1);
@@ -113,7 +118,8 @@ impl<V: Facts> Index<V> {
         let mut inner = self.write();
         inner.groups.clear();
         inner.homes.clear();
-        self.presence.send_if_modified(|p| std::mem::replace(p, Presence::Missing) != Presence::Missing)
+        self.presence
+            .send_if_modified(|p| std::mem::replace(p, Presence::Missing) != Presence::Missing)
     }
 
     // A panic while the lock is held leaves a map that is still a map; the next list renews it.
@@ -167,7 +173,9 @@ impl<V: Facts> Inner<V> {
     }
 
     fn remove(&mut self, object: &Key) -> BTreeSet<Key> {
-        let Some(group) = self.homes.remove(object) else { return BTreeSet::new() };
+        let Some(group) = self.homes.remove(object) else {
+            return BTreeSet::new();
+        };
         let home = Key::new(&object.namespace, group);
         if let Some(members) = self.groups.get_mut(&home) {
             members.remove(&object.name);
@@ -181,7 +189,12 @@ impl<V: Facts> Inner<V> {
     fn replace(&mut self) -> BTreeSet<Key> {
         let incoming = self.incoming.take().unwrap_or_default();
         let listed: BTreeSet<Key> = incoming.iter().map(|(object, ..)| object.clone()).collect();
-        let gone: Vec<Key> = self.homes.keys().filter(|object| !listed.contains(object)).cloned().collect();
+        let gone: Vec<Key> = self
+            .homes
+            .keys()
+            .filter(|object| !listed.contains(object))
+            .cloned()
+            .collect();
         let mut changed = BTreeSet::new();
         for object in gone {
             changed.extend(self.remove(&object));
@@ -194,7 +207,10 @@ impl<V: Facts> Inner<V> {
 }
 
 fn key(object: &impl Resource) -> Key {
-    Key::new(object.meta().namespace.clone().unwrap_or_default(), object.meta().name.clone().unwrap_or_default())
+    Key::new(
+        object.meta().namespace.clone().unwrap_or_default(),
+        object.meta().name.clone().unwrap_or_default(),
+    )
 }
 
 /// Keeps an index up to date for ever, and tells which groups change.
@@ -227,7 +243,10 @@ pub async fn follow<V>(
             }
             Err(error) if is_missing(&error) => {
                 if index.set_missing() {
-                    tracing::warn!(kind, "the API server does not know the kind; it is asked for again");
+                    tracing::warn!(
+                        kind,
+                        "the API server does not know the kind; it is asked for again"
+                    );
                     appeared();
                 }
             }
@@ -278,9 +297,19 @@ mod tests {
     #[test]
     fn only_changed_facts_are_told() {
         let index = Index::<Size>::default();
-        assert_eq!(groups(&index.take_in(&Event::Apply(object("a", Some("x"), &["1"])))), ["x"]);
-        assert!(index.take_in(&Event::Apply(object("a", Some("x"), &["2"]))).is_empty());
-        assert_eq!(groups(&index.take_in(&Event::Apply(object("a", Some("x"), &["1", "2"])))), ["x"]);
+        assert_eq!(
+            groups(&index.take_in(&Event::Apply(object("a", Some("x"), &["1"])))),
+            ["x"]
+        );
+        assert!(
+            index
+                .take_in(&Event::Apply(object("a", Some("x"), &["2"])))
+                .is_empty()
+        );
+        assert_eq!(
+            groups(&index.take_in(&Event::Apply(object("a", Some("x"), &["1", "2"])))),
+            ["x"]
+        );
         assert_eq!(*index.get(&Key::new("shop", "x"), "a").unwrap(), Size(2));
     }
 
@@ -288,8 +317,14 @@ mod tests {
     fn an_object_that_moves_changes_both_groups() {
         let index = Index::<Size>::default();
         index.take_in(&Event::Apply(object("a", Some("x"), &[])));
-        assert_eq!(groups(&index.take_in(&Event::Apply(object("a", Some("y"), &[])))), ["x", "y"]);
-        assert_eq!(groups(&index.take_in(&Event::Apply(object("a", None, &[])))), ["y"]);
+        assert_eq!(
+            groups(&index.take_in(&Event::Apply(object("a", Some("y"), &[])))),
+            ["x", "y"]
+        );
+        assert_eq!(
+            groups(&index.take_in(&Event::Apply(object("a", None, &[])))),
+            ["y"]
+        );
         assert!(index.of(&Key::new("shop", "y")).is_empty());
     }
 

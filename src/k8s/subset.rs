@@ -6,10 +6,12 @@ use serde_json::Value;
 /// other writers add them; lists must match item by item; an empty list or object stands for an absent one.
 pub fn is_subset(wanted: &Value, live: &Value) -> bool {
     match (wanted, live) {
-        (Value::Object(wanted), Value::Object(live)) => wanted.iter().all(|(key, value)| match live.get(key) {
-            Some(other) => is_subset(value, other),
-            None => is_empty(value),
-        }),
+        (Value::Object(wanted), Value::Object(live)) => {
+            wanted.iter().all(|(key, value)| match live.get(key) {
+                Some(other) => is_subset(value, other),
+                None => is_empty(value),
+            })
+        }
         (Value::Array(wanted), Value::Array(live)) => {
             wanted.len() == live.len() && wanted.iter().zip(live).all(|(w, l)| is_subset(w, l))
         }
@@ -42,7 +44,12 @@ mod tests {
     #[test]
     fn a_changed_missing_or_added_item_is_drift() {
         let wanted = json!({"ports": [{"port": 80}]});
-        for live in [json!({"ports": [{"port": 81}]}), json!({"ports": [{"port": 80}, {"port": 81}]}), json!({}), json!({"ports": []})] {
+        for live in [
+            json!({"ports": [{"port": 81}]}),
+            json!({"ports": [{"port": 80}, {"port": 81}]}),
+            json!({}),
+            json!({"ports": []}),
+        ] {
             assert!(!is_subset(&wanted, &live), "{live}");
         }
     }

@@ -59,16 +59,34 @@ impl Writer {
         force: bool,
         body: &Value,
     ) -> Result<K, WriteError> {
-        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-        let params = PatchParams { force, ..PatchParams::apply(manager) };
+        let name = body
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
+        let params = PatchParams {
+            force,
+            ..PatchParams::apply(manager)
+        };
         let api = self.api::<K>(namespace);
-        bounded(target::<K>("patch", name), api.patch(name, &params, &Patch::Apply(body))).await
+        bounded(
+            target::<K>("patch", name),
+            api.patch(name, &params, &Patch::Apply(body)),
+        )
+        .await
     }
 
     /// Applies an object that the caches don't have: created, left alone if it is there already, refused if
     /// it is somebody else's.
-    pub async fn create<K: Writable>(&self, namespace: &str, owner: &str, body: &Value) -> Result<(), WriteError> {
-        let name = body.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
+    pub async fn create<K: Writable>(
+        &self,
+        namespace: &str,
+        owner: &str,
+        body: &Value,
+    ) -> Result<(), WriteError> {
+        let name = body
+            .pointer("/metadata/name")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         match self.get::<K>(namespace, name).await? {
             Some(live) if is_owned_by(&live, owner) => Ok(()),
             Some(_) => Err(WriteError::NameTaken {
@@ -76,7 +94,10 @@ impl Writer {
                 hint: "rename or delete that object, or rename the PythonService".to_owned(),
             }),
             // Without force: if somebody else is faster, their fields conflict instead of being taken over.
-            None => self.apply::<K>(namespace, labels::MANAGER, false, body).await.map(drop),
+            None => self
+                .apply::<K>(namespace, labels::MANAGER, false, body)
+                .await
+                .map(drop),
         }
     }
 
@@ -88,17 +109,34 @@ impl Writer {
         patch: json_patch::Patch,
     ) -> Result<K, WriteError> {
         let api = self.api::<K>(namespace);
-        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(labels::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         let patch: Patch<()> = Patch::Json(patch);
         let target = target::<K>("patch", name);
-        bounded(target.clone(), api.patch(name, &params, &patch)).await.map_err(|e| stale_test(e, target))
+        bounded(target.clone(), api.patch(name, &params, &patch))
+            .await
+            .map_err(|e| stale_test(e, target))
     }
 
     /// JSON merge patch.
-    pub async fn merge<K: Writable>(&self, namespace: &str, name: &str, body: &Value) -> Result<K, WriteError> {
+    pub async fn merge<K: Writable>(
+        &self,
+        namespace: &str,
+        name: &str,
+        body: &Value,
+    ) -> Result<K, WriteError> {
         let api = self.api::<K>(namespace);
-        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
-        bounded(target::<K>("patch", name), api.patch(name, &params, &Patch::Merge(body))).await
+        let params = PatchParams {
+            field_manager: Some(labels::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        bounded(
+            target::<K>("patch", name),
+            api.patch(name, &params, &Patch::Merge(body)),
+        )
+        .await
     }
 
     /// JSON merge patch of the status.
@@ -109,7 +147,10 @@ impl Writer {
         body: &Value,
     ) -> Result<K, WriteError> {
         let api = self.api::<K>(namespace);
-        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(labels::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         let mut target = target::<K>("patch", name);
         target.resource = format!("{}/status", target.resource);
         bounded(target, api.patch_status(name, &params, &Patch::Merge(body))).await
@@ -124,7 +165,10 @@ impl Writer {
         status: &Value,
     ) -> Result<K, WriteError> {
         let api = self.api::<K>(namespace);
-        let params = PatchParams { field_manager: Some(labels::MANAGER.to_owned()), ..PatchParams::default() };
+        let params = PatchParams {
+            field_manager: Some(labels::MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
         // A merge would keep what the new status no longer says.
         let patch: json_patch::Patch = serde_json::from_value(json!([
             {"op": "test", "path": "/metadata/resourceVersion", "value": version},
@@ -134,7 +178,9 @@ impl Writer {
         let patch: Patch<()> = Patch::Json(patch);
         let mut target = target::<K>("patch", name);
         target.resource = format!("{}/status", target.resource);
-        bounded(target.clone(), api.patch_status(name, &params, &patch)).await.map_err(|e| stale_test(e, target))
+        bounded(target.clone(), api.patch_status(name, &params, &patch))
+            .await
+            .map_err(|e| stale_test(e, target))
     }
 
     /// Replaces the status; the body's `resourceVersion` says which object it was decided on.
@@ -145,17 +191,27 @@ impl Writer {
         body: &K,
     ) -> Result<K, WriteError> {
         let api = self.api::<K>(namespace);
-        let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(labels::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
         let mut target = target::<K>("update", name);
         target.resource = format!("{}/status", target.resource);
         bounded(target, api.replace_status(name, &params, body)).await
     }
 
     /// Creates an object; `false` if one of this name exists.
-    pub async fn post<K: Writable + Serialize>(&self, namespace: &str, body: &K) -> Result<Option<K>, WriteError> {
+    pub async fn post<K: Writable + Serialize>(
+        &self,
+        namespace: &str,
+        body: &K,
+    ) -> Result<Option<K>, WriteError> {
         let api = self.api::<K>(namespace);
         let name = body.meta().name.clone().unwrap_or_default();
-        let params = PostParams { field_manager: Some(labels::MANAGER.to_owned()), ..PostParams::default() };
+        let params = PostParams {
+            field_manager: Some(labels::MANAGER.to_owned()),
+            ..PostParams::default()
+        };
         match bounded(target::<K>("create", &name), api.create(&params, body)).await {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => Ok(None),
@@ -189,28 +245,44 @@ impl Writer {
 
 /// One of the object's owners has this UID.
 pub fn is_owned_by(object: &impl Resource, uid: &str) -> bool {
-    object.meta().owner_references.iter().flatten().any(|owner| owner.uid == uid)
+    object
+        .meta()
+        .owner_references
+        .iter()
+        .flatten()
+        .any(|owner| owner.uid == uid)
 }
 
 fn target<K: Writable>(verb: &'static str, name: &str) -> Target {
     let (plural, group) = (K::plural(&()), K::group(&()));
-    let resource = if group.is_empty() { plural.into_owned() } else { format!("{plural}.{group}") };
-    Target { verb, resource, name: name.to_owned() }
+    let resource = if group.is_empty() {
+        plural.into_owned()
+    } else {
+        format!("{plural}.{group}")
+    };
+    Target {
+        verb,
+        resource,
+        name: name.to_owned(),
+    }
 }
 
 /// A `test` operation that failed: the object is no longer what was decided on.
 fn stale_test(error: WriteError, target: Target) -> WriteError {
-    let failed = error.status().is_some_and(|s| s.code == 422 && s.message.contains("test"));
+    let failed = error
+        .status()
+        .is_some_and(|s| s.code == 422 && s.message.contains("test"));
     if failed { WriteError::Stale(target) } else { error }
 }
 
 async fn bounded<T>(target: Target, request: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
     match tokio::time::timeout(LIMIT, request).await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(kube::Error::Api(status))) if is_stale(&status) => {
-            Err(WriteError::Stale(target))
-        }
-        Ok(Err(error)) => Err(WriteError::Refused { target, source: Box::new(error) }),
+        Ok(Err(kube::Error::Api(status))) if is_stale(&status) => Err(WriteError::Stale(target)),
+        Ok(Err(error)) => Err(WriteError::Refused {
+            target,
+            source: Box::new(error),
+        }),
         Err(_) => Err(WriteError::Timeout { target, limit: LIMIT }),
     }
 }
@@ -218,9 +290,10 @@ async fn bounded<T>(target: Target, request: impl Future<Output = kube::Result<T
 /// The object has changed. Server-side apply answers `Conflict` too when another manager has a field, and
 /// a creation when the name is taken; waiting helps with neither.
 fn is_stale(status: &kube::core::Status) -> bool {
-    let other_manager = status
-        .details
-        .as_ref()
-        .is_some_and(|d| d.causes.iter().any(|cause| cause.reason == "FieldManagerConflict"));
+    let other_manager = status.details.as_ref().is_some_and(|d| {
+        d.causes
+            .iter()
+            .any(|cause| cause.reason == "FieldManagerConflict")
+    });
     status.is_conflict() && !status.is_already_exists() && !other_manager
 }

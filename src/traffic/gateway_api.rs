@@ -38,7 +38,11 @@ pub struct GatewayApi {
 impl GatewayApi {
     /// A router that reads these caches.
     pub fn new(writer: Writer, routes: Arc<Index<HttpRoute>>, services: Store<ServiceObject>) -> Self {
-        Self { writer, routes, services }
+        Self {
+            writer,
+            routes,
+            services,
+        }
     }
 
     fn route(&self, target: &RouteTarget) -> Option<Arc<HttpRoute>> {
@@ -54,24 +58,41 @@ impl GatewayApi {
                 let live = live.filter(|route| is_owned_by(&**route, &target.owner.uid));
                 let body = owned_route(target, content.as_ref(), live.as_deref(), weights)?;
                 match live {
-                    Some(_) => {
-                        self.writer.apply::<HttpRoute>(namespace, labels::MANAGER, true, &body).await.map(drop)
+                    Some(_) => self
+                        .writer
+                        .apply::<HttpRoute>(namespace, labels::MANAGER, true, &body)
+                        .await
+                        .map(drop),
+                    None => {
+                        self.writer
+                            .create::<HttpRoute>(namespace, &target.owner.uid, &body)
+                            .await
                     }
-                    None => self.writer.create::<HttpRoute>(namespace, &target.owner.uid, &body).await,
                 }
             }
             RouteSpec::Adopted { name: route } => {
                 let stale = || WriteError::Stale(target_of(route));
                 let live = live.ok_or_else(stale)?;
                 let patch = weight_patch(name, &live, weights).ok_or_else(stale)?;
-                self.writer.json_patch::<HttpRoute>(namespace, route, patch).await.map(drop)
+                self.writer
+                    .json_patch::<HttpRoute>(namespace, route, patch)
+                    .await
+                    .map(drop)
             }
         }
     }
 
     async fn heal(&self, target: &RouteTarget) -> Result<(), WriteError> {
-        let RouteSpec::Owned { content: Some(content) } = &target.spec else { return Ok(()) };
-        let Some(live) = self.route(target).filter(|route| is_owned_by(&**route, &target.owner.uid)) else {
+        let RouteSpec::Owned {
+            content: Some(content),
+        } = &target.spec
+        else {
+            return Ok(());
+        };
+        let Some(live) = self
+            .route(target)
+            .filter(|route| is_owned_by(&**route, &target.owner.uid))
+        else {
             return Ok(());
         };
         // The weights stay as they are: to change them is a decision.
@@ -89,27 +110,47 @@ impl GatewayApi {
             return Ok(());
         }
         let namespace = &target.service.namespace;
-        self.writer.apply::<HttpRoute>(namespace, labels::MANAGER, true, &body).await.map(drop)
+        self.writer
+            .apply::<HttpRoute>(namespace, labels::MANAGER, true, &body)
+            .await
+            .map(drop)
     }
 
     async fn give_back(&self, target: &RouteTarget) -> Result<(), WriteError> {
-        let RouteSpec::Adopted { name } = &target.spec else { return Ok(()) };
-        let Key { namespace, name: service } = &target.service;
+        let RouteSpec::Adopted { name } = &target.spec else {
+            return Ok(());
+        };
+        let Key {
+            namespace,
+            name: service,
+        } = &target.service;
         if self.routes.presence() == Presence::Missing {
             return Ok(());
         }
-        let Some(mut live) = self.writer.get::<HttpRoute>(namespace, name).await? else { return Ok(()) };
-        let idle = Weights::from([(Backend::Slot(Slot::Stable), 100), (Backend::Slot(Slot::Canary), 0)]);
+        let Some(mut live) = self.writer.get::<HttpRoute>(namespace, name).await? else {
+            return Ok(());
+        };
+        let idle = Weights::from([
+            (Backend::Slot(Slot::Stable), 100),
+            (Backend::Slot(Slot::Canary), 0),
+        ]);
         let blocked = |sighting: &Sighting| sighting.problems.iter().any(|p| p.kind == ProblemKind::Route);
         let sighting = self.sight(target, Some(&live));
         if !blocked(&sighting)
             && sighting.view.weights != idle
             && let Some(patch) = weight_patch(service, &live, &idle)
         {
-            live = self.writer.json_patch::<HttpRoute>(namespace, name, patch).await?;
+            live = self
+                .writer
+                .json_patch::<HttpRoute>(namespace, name, patch)
+                .await?;
         }
         match disown_patch(&live) {
-            Some(patch) => self.writer.json_patch::<HttpRoute>(namespace, name, patch).await.map(drop),
+            Some(patch) => self
+                .writer
+                .json_patch::<HttpRoute>(namespace, name, patch)
+                .await
+                .map(drop),
             None => Ok(()),
         }
     }
@@ -120,7 +161,11 @@ impl GatewayApi {
             RouteSpec::Owned { .. } => view::owned(name, &target.owner.uid, route),
             RouteSpec::Adopted { name: own } => {
                 let is_service = |other: &str| {
-                    other != name && self.services.get(&ObjectRef::new(other).within(namespace)).is_some()
+                    other != name
+                        && self
+                            .services
+                            .get(&ObjectRef::new(other).within(namespace))
+                            .is_some()
                 };
                 view::adopted(name, own, namespace, route, &is_service)
             }
@@ -160,7 +205,11 @@ impl TrafficRouter for GatewayApi {
 }
 
 fn target_of(route: &str) -> Target {
-    Target { verb: "patch", resource: "httproutes.gateway.networking.k8s.io".to_owned(), name: route.to_owned() }
+    Target {
+        verb: "patch",
+        resource: "httproutes.gateway.networking.k8s.io".to_owned(),
+        name: route.to_owned(),
+    }
 }
 
 /// The whole route that Molt owns. Without content from the spec it keeps what the live one says.
@@ -182,9 +231,12 @@ fn owned_route(
     };
     let mut backends = Vec::new();
     for (backend, weight) in weights {
-        let Backend::Revision(revision) = backend else { continue };
+        let Backend::Revision(revision) = backend else {
+            continue;
+        };
         let port = target.ports.get(revision).ok_or_else(|| {
-            let message = format!("the serving port of revision {revision} is not known: its ReplicaSet is gone");
+            let message =
+                format!("the serving port of revision {revision} is not known: its ReplicaSet is gone");
             unready("RevisionGone", message)
         })?;
         backends.push(json!({"name": format!("{name}-{revision}"), "port": port, "weight": weight}));
@@ -238,7 +290,10 @@ fn disown_patch(route: &HttpRoute) -> Option<Patch> {
     let mut operations = Vec::new();
     // From the last to the first, so that no index moves under another.
     for index in ours.collect::<Vec<_>>().into_iter().rev() {
-        operations.push(test(["metadata", "managedFields", &index, "manager"], labels::MANAGER));
+        operations.push(test(
+            ["metadata", "managedFields", &index, "manager"],
+            labels::MANAGER,
+        ));
         operations.push(PatchOperation::Remove(RemoveOperation {
             path: PointerBuf::from_tokens(["metadata", "managedFields", &index]),
         }));
@@ -247,5 +302,8 @@ fn disown_patch(route: &HttpRoute) -> Option<Patch> {
 }
 
 fn test<const N: usize>(path: [&str; N], value: &str) -> PatchOperation {
-    PatchOperation::Test(TestOperation { path: PointerBuf::from_tokens(path), value: json!(value) })
+    PatchOperation::Test(TestOperation {
+        path: PointerBuf::from_tokens(path),
+        value: json!(value),
+    })
 }

@@ -114,5 +114,9 @@ impl Routers {
 }
 
 fn problem(kind: ProblemKind, reason: &str, message: String) -> Problem {
-    Problem { kind, reason: reason.to_owned(), message }
+    Problem {
+        kind,
+        reason: reason.to_owned(),
+        message,
+    }
 }

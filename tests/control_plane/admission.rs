@@ -16,21 +16,52 @@ async fn bad_specs_are_refused_with_the_field_and_the_fix() {
     let steps = |steps: Value| with("/spec/strategy/canary/steps", steps);
     let cases = [
         (with("/spec/relpicas", json!(3)), ".spec.relpicas"),
-        (with("/spec/slos/0/sli/preset", json!("flask")), "spec.slos[0].sli.preset"),
-        (steps(json!([{"setWeight": 50}, {"setWeight": 10}])), "weights must not fall"),
-        (steps(json!([{"setWeight": 101}])), "spec.strategy.canary.steps[0].setWeight"),
-        (steps(json!([{"setWeight": 10, "pause": {"duration": "1s"}}])), "exactly one of setWeight and pause"),
-        (with("/spec/traffic/gatewayAPI", json!({})), "exactly one of parentRefs"),
-        (with("/spec/slos/0/sli", json!({"preset": "otel", "type": "latency"})), "threshold belongs to type latency"),
-        (with("/spec/progressDeadline", json!("ten minutes")), "spec.progressDeadline"),
+        (
+            with("/spec/slos/0/sli/preset", json!("flask")),
+            "spec.slos[0].sli.preset",
+        ),
+        (
+            steps(json!([{"setWeight": 50}, {"setWeight": 10}])),
+            "weights must not fall",
+        ),
+        (
+            steps(json!([{"setWeight": 101}])),
+            "spec.strategy.canary.steps[0].setWeight",
+        ),
+        (
+            steps(json!([{"setWeight": 10, "pause": {"duration": "1s"}}])),
+            "exactly one of setWeight and pause",
+        ),
+        (
+            with("/spec/traffic/gatewayAPI", json!({})),
+            "exactly one of parentRefs",
+        ),
+        (
+            with("/spec/slos/0/sli", json!({"preset": "otel", "type": "latency"})),
+            "threshold belongs to type latency",
+        ),
+        (
+            with("/spec/progressDeadline", json!("ten minutes")),
+            "spec.progressDeadline",
+        ),
         (with("/spec/port", json!(0)), "spec.port"),
         (service(&"x".repeat(47), "shop:good"), "at most 46 characters"),
     ];
     for (object, expected) in cases {
-        let refused = stage.apply(object.clone()).await.expect_err(&format!("{expected}: {object}")).to_string();
-        assert!(refused.contains(expected), "{refused:?} does not say {expected:?}");
+        let refused = stage
+            .apply(object.clone())
+            .await
+            .expect_err(&format!("{expected}: {object}"))
+            .to_string();
+        assert!(
+            refused.contains(expected),
+            "{refused:?} does not say {expected:?}"
+        );
     }
-    stage.apply(service(&"x".repeat(46), "shop:good")).await.expect("46 characters fit");
+    stage
+        .apply(service(&"x".repeat(46), "shop:good"))
+        .await
+        .expect("46 characters fit");
 }
 
 #[tokio::test]

@@ -14,11 +14,18 @@ async fn a_prometheus_that_answers_nonsense_keeps_users_on_stable_until_it_is_co
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     stage.prometheus.behave(Behaviour::Nonsense);
     stage.apply(service("shop", "shop:second")).await.unwrap();
-    let message = stage.until_condition("shop", "MetricsAvailable", "False", "PrometheusBadAnswer").await;
+    let message = stage
+        .until_condition("shop", "MetricsAvailable", "False", "PrometheusBadAnswer")
+        .await;
     assert!(message.contains(&stage.prometheus.address), "{message}");
     stage.until_event("shop", "PrometheusBadAnswer").await;
     let weights = stage.weights("shop").await;
-    assert!(weights.iter().all(|(name, w)| *w == if *name == format!("shop-{first}") { 100 } else { 0 }), "{weights:?}");
+    assert!(
+        weights
+            .iter()
+            .all(|(name, w)| *w == if *name == format!("shop-{first}") { 100 } else { 0 }),
+        "{weights:?}"
+    );
     stage.prometheus.behave(Behaviour::Answers);
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert_ne!(stable(&done), first, "nothing was lost");
@@ -33,7 +40,13 @@ async fn no_data_is_never_success() {
     stage.apply(service("shop", "shop:second")).await.unwrap();
     let held = stage.until_phase("shop", Phase::Paused).await;
     assert_eq!(stable(&held), first);
-    assert!(held.status.unwrap().message.unwrap().contains("neither harm nor safety"));
+    assert!(
+        held.status
+            .unwrap()
+            .message
+            .unwrap()
+            .contains("neither harm nor safety")
+    );
 }
 
 #[tokio::test]
@@ -45,6 +58,8 @@ async fn an_unreachable_prometheus_is_named() {
     stage.until_phase("shop", Phase::Healthy).await;
     object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop:second");
     stage.apply(object).await.unwrap();
-    let message = stage.until_condition("shop", "MetricsAvailable", "False", "PrometheusUnreachable").await;
+    let message = stage
+        .until_condition("shop", "MetricsAvailable", "False", "PrometheusUnreachable")
+        .await;
     assert!(message.contains("http://127.0.0.1:9"), "{message}");
 }

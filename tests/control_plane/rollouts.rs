@@ -12,25 +12,41 @@ use crate::support::{Stage, given};
 /// Given a service whose first revision serves.
 async fn given_stable(namespace: &str) -> (Stage, String) {
     let stage = given(namespace).await;
-    stage.apply(service("shop", "shop:good")).await.expect("it is valid");
+    stage
+        .apply(service("shop", "shop:good"))
+        .await
+        .expect("it is valid");
     let first = stage.until_phase("shop", Phase::Healthy).await;
     let revision = stable(&first);
     (stage, revision)
 }
 
 async fn pods_of(stage: &Stage, revision: &str) -> Vec<String> {
-    let pods = stage.pods().list(&ListParams::default().labels(&format!("molt.dev/revision={revision}"))).await.unwrap();
+    let pods = stage
+        .pods()
+        .list(&ListParams::default().labels(&format!("molt.dev/revision={revision}")))
+        .await
+        .unwrap();
     pods.items.iter().map(ResourceExt::name_any).collect()
 }
 
 fn canary(service: &PythonService) -> Option<String> {
-    service.status.as_ref().and_then(|s| s.canary.as_ref()).map(|c| c.revision.clone())
+    service
+        .status
+        .as_ref()
+        .and_then(|s| s.canary.as_ref())
+        .map(|c| c.revision.clone())
 }
 
 /// Waits until users are on the canary, and returns its revision.
 async fn until_exposed(stage: &Stage, at_least: i32) -> String {
     until("users are on the canary", async || {
-        stage.service("shop").await.status.and_then(|s| s.canary).is_some_and(|c| c.weight >= at_least)
+        stage
+            .service("shop")
+            .await
+            .status
+            .and_then(|s| s.canary)
+            .is_some_and(|c| c.weight >= at_least)
     })
     .await;
     canary(&stage.service("shop").await).expect("there is a canary")
@@ -50,12 +66,18 @@ async fn a_good_revision_is_promoted_with_the_pods_that_were_tested() {
     assert_eq!(stable(&done), second);
     assert_eq!(stage.weights("shop").await, [(format!("shop-{second}"), 100)]);
     let serving = pods_of(&stage, &second).await;
-    assert!(tested.iter().all(|pod| serving.contains(pod)), "{tested:?} are among {serving:?}");
+    assert!(
+        tested.iter().all(|pod| serving.contains(pod)),
+        "{tested:?} are among {serving:?}"
+    );
     let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
     assert_eq!(record.outcome, Some(Outcome::Promoted));
     assert!(record.slos[0].canary.total > 0);
     assert!(!record.verdicts.is_empty());
-    until("the old revision's pods are gone", async || { pods_of(&stage, &first).await.is_empty() }).await;
+    until("the old revision's pods are gone", async || {
+        pods_of(&stage, &first).await.is_empty()
+    })
+    .await;
     stage.until_event("shop", "Promoted").await;
 }
 
@@ -68,19 +90,32 @@ async fn a_bad_revision_is_rolled_back_and_stays_refused_through_a_restart() {
     assert_eq!(stable(&back), first);
     assert_eq!(stage.weights("shop").await, [(format!("shop-{first}"), 100)]);
     let record = stage.ended_record("shop", &bad, 1).await.status.unwrap();
-    assert_eq!((record.outcome, record.reason.as_deref()), (Some(Outcome::RolledBack), Some("HarmShown")));
+    assert_eq!(
+        (record.outcome, record.reason.as_deref()),
+        (Some(Outcome::RolledBack), Some("HarmShown"))
+    );
     assert!(record.slos[0].canary.bad > 0);
     assert!(record.message.unwrap().contains("availability"));
-    until("the bad revision's pods are gone", async || { pods_of(&stage, &bad).await.is_empty() }).await;
+    until("the bad revision's pods are gone", async || {
+        pods_of(&stage, &bad).await.is_empty()
+    })
+    .await;
 
     stage.stop_operator().await;
     stage.start_operator().await;
     let mut scaled = service("shop", "shop:bad");
     scaled["spec"]["replicas"] = json!(3);
     stage.apply(scaled).await.unwrap();
-    until("stable has grown", async || { pods_of(&stage, &first).await.len() == 3 }).await;
+    until("stable has grown", async || {
+        pods_of(&stage, &first).await.len() == 3
+    })
+    .await;
     let still = stage.until_phase("shop", Phase::RolledBack).await;
-    assert_eq!(canary(&still), None, "neither a restart nor a scaling tries it again");
+    assert_eq!(
+        canary(&still),
+        None,
+        "neither a restart nor a scaling tries it again"
+    );
 }
 
 #[tokio::test]
@@ -92,7 +127,17 @@ async fn a_restart_of_the_operator_mid_rollout_changes_nothing_about_its_end() {
     stage.start_operator().await;
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert_eq!(stable(&done), second);
-    assert_eq!(stage.records().list(&ListParams::default()).await.unwrap().items.len(), 2, "one record an attempt");
+    assert_eq!(
+        stage
+            .records()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .len(),
+        2,
+        "one record an attempt"
+    );
 }
 
 #[tokio::test]
@@ -103,12 +148,28 @@ async fn a_reverted_and_a_superseded_spec_have_their_ends() {
     stage.apply(service("shop", "shop:good")).await.unwrap();
     let back = stage.until_phase("shop", Phase::Healthy).await;
     assert_eq!(stable(&back), first);
-    assert_eq!(stage.ended_record("shop", &second, 1).await.status.unwrap().outcome, Some(Outcome::Aborted));
+    assert_eq!(
+        stage
+            .ended_record("shop", &second, 1)
+            .await
+            .status
+            .unwrap()
+            .outcome,
+        Some(Outcome::Aborted)
+    );
 
     stage.apply(service("shop", "shop:second")).await.unwrap();
     until_exposed(&stage, 10).await;
     stage.apply(service("shop", "shop:third")).await.unwrap();
-    assert_eq!(stage.ended_record("shop", &second, 2).await.status.unwrap().outcome, Some(Outcome::Superseded));
+    assert_eq!(
+        stage
+            .ended_record("shop", &second, 2)
+            .await
+            .status
+            .unwrap()
+            .outcome,
+        Some(Outcome::Superseded)
+    );
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert!(stable(&done) != first && stable(&done) != second);
 }
@@ -119,14 +180,25 @@ async fn pods_that_cannot_run_are_said_and_taken_back() {
     stage.apply(service("shop", "shop:crash")).await.unwrap();
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);
-    assert_eq!(back.status.unwrap().state.unwrap().last.unwrap().reason, "CanaryCrashLooping");
+    assert_eq!(
+        back.status.unwrap().state.unwrap().last.unwrap().reason,
+        "CanaryCrashLooping"
+    );
 
     stage.apply(service("shop", "shop:nopull")).await.unwrap();
-    let message = stage.until_condition("shop", "CanaryReady", "False", "ImagePullFailed").await;
-    assert!(message.contains("shop:nopull") || message.contains("pull"), "{message}");
+    let message = stage
+        .until_condition("shop", "CanaryReady", "False", "ImagePullFailed")
+        .await;
+    assert!(
+        message.contains("shop:nopull") || message.contains("pull"),
+        "{message}"
+    );
     stage.until_event("shop", "ImagePullFailed").await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
-    assert_eq!(back.status.unwrap().state.unwrap().last.unwrap().reason, "ProgressDeadlineExceeded");
+    assert_eq!(
+        back.status.unwrap().state.unwrap().last.unwrap().reason,
+        "ProgressDeadlineExceeded"
+    );
     assert_eq!(stage.weights("shop").await, [(format!("shop-{first}"), 100)]);
 }
 
@@ -136,11 +208,23 @@ async fn scaling_follows_the_spec_and_is_no_rollout() {
     let mut more = service("shop", "shop:good");
     more["spec"]["replicas"] = json!(4);
     stage.apply(more).await.unwrap();
-    until("there are four pods", async || { pods_of(&stage, &first).await.len() == 4 }).await;
+    until("there are four pods", async || {
+        pods_of(&stage, &first).await.len() == 4
+    })
+    .await;
     let same = stage.until_phase("shop", Phase::Healthy).await;
     assert_eq!(stable(&same), first);
     assert_eq!(same.status.unwrap().replicas, Some(4));
-    assert_eq!(stage.records().list(&ListParams::default()).await.unwrap().items.len(), 1);
+    assert_eq!(
+        stage
+            .records()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
@@ -151,7 +235,12 @@ async fn a_person_aborts_and_a_late_action_expires() {
     stage.apply(slow).await.unwrap();
     let second = until_exposed(&stage, 10).await;
     until("it dwells", async || {
-        stage.service("shop").await.status.and_then(|s| s.step).is_some_and(|s| s.index == 1)
+        stage
+            .service("shop")
+            .await
+            .status
+            .and_then(|s| s.step)
+            .is_some_and(|s| s.index == 1)
     })
     .await;
     let act = async |action: &str| {
@@ -161,12 +250,31 @@ async fn a_person_aborts_and_a_late_action_expires() {
             "spec": {"service": "shop", "revision": second, "attempt": 1, "action": action, "requestedBy": "oncall"}
         }))
         .unwrap();
-        let name = stage.actions().create(&PostParams::default(), &object).await.unwrap().name_any();
+        let name = stage
+            .actions()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap()
+            .name_any();
         until("the action is handled", async || {
-            stage.actions().get(&name).await.unwrap().status.is_some_and(|s| s.state.is_some())
+            stage
+                .actions()
+                .get(&name)
+                .await
+                .unwrap()
+                .status
+                .is_some_and(|s| s.state.is_some())
         })
         .await;
-        stage.actions().get(&name).await.unwrap().status.unwrap().state.unwrap()
+        stage
+            .actions()
+            .get(&name)
+            .await
+            .unwrap()
+            .status
+            .unwrap()
+            .state
+            .unwrap()
     };
     assert_eq!(act("Promote").await, ActionState::Applied);
     until_exposed(&stage, 50).await;
@@ -183,8 +291,15 @@ async fn a_deleted_service_takes_everything_with_it_but_its_records() {
     let (stage, _) = given_stable("delete").await;
     stage.apply(service("shop", "shop:second")).await.unwrap();
     let second = until_exposed(&stage, 10).await;
-    stage.services().delete("shop", &DeleteParams::default()).await.unwrap();
-    until("the service is gone", async || { stage.services().get_opt("shop").await.unwrap().is_none() }).await;
+    stage
+        .services()
+        .delete("shop", &DeleteParams::default())
+        .await
+        .unwrap();
+    until("the service is gone", async || {
+        stage.services().get_opt("shop").await.unwrap().is_none()
+    })
+    .await;
     until("its children are gone", async || {
         let none = ListParams::default();
         stage.sets().list(&none).await.unwrap().items.is_empty()
@@ -193,7 +308,10 @@ async fn a_deleted_service_takes_everything_with_it_but_its_records() {
     })
     .await;
     let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
-    assert_eq!((record.outcome, record.reason.as_deref()), (Some(Outcome::Aborted), Some("Deleted")));
+    assert_eq!(
+        (record.outcome, record.reason.as_deref()),
+        (Some(Outcome::Aborted), Some("Deleted"))
+    );
 }
 
 #[tokio::test]
@@ -208,8 +326,14 @@ async fn a_steady_service_is_never_written() {
         (
             service,
             sets.iter().map(ResourceExt::resource_version).collect::<Vec<_>>(),
-            services.iter().map(ResourceExt::resource_version).collect::<Vec<_>>(),
-            records.iter().map(ResourceExt::resource_version).collect::<Vec<_>>(),
+            services
+                .iter()
+                .map(ResourceExt::resource_version)
+                .collect::<Vec<_>>(),
+            records
+                .iter()
+                .map(ResourceExt::resource_version)
+                .collect::<Vec<_>>(),
         )
     };
     // What followed the promotion may still be on its way.

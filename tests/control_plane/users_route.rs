@@ -33,13 +33,28 @@ async fn write_route(stage: &Stage, rules: Value) {
         "metadata": {"name": "front"},
         "spec": {"parentRefs": [{"name": "public"}], "rules": rules}
     });
-    stage.routes().patch("front", &PatchParams::apply("person").force(), &Patch::Apply(route)).await.expect("the route is valid");
+    stage
+        .routes()
+        .patch(
+            "front",
+            &PatchParams::apply("person").force(),
+            &Patch::Apply(route),
+        )
+        .await
+        .expect("the route is valid");
 }
 
 #[tokio::test]
 async fn only_the_weights_change_and_they_return_to_stable() {
     let stage = given("own").await;
-    write_route(&stage, json!([rule(&[("shop-stable", Some(100)), ("shop-canary", Some(0))]), rule(&[("other", Some(1))])])).await;
+    write_route(
+        &stage,
+        json!([
+            rule(&[("shop-stable", Some(100)), ("shop-canary", Some(0))]),
+            rule(&[("other", Some(1))])
+        ]),
+    )
+    .await;
     stage.apply(own_route("shop")).await.unwrap();
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     let before = stage.routes().get("front").await.unwrap().data["spec"].clone();
@@ -48,7 +63,11 @@ async fn only_the_weights_change_and_they_return_to_stable() {
     next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop:second");
     stage.apply(next).await.unwrap();
     until("the canary has weight", async || {
-        stage.weights("front").await.iter().any(|(name, w)| name == "shop-canary" && *w > 0)
+        stage
+            .weights("front")
+            .await
+            .iter()
+            .any(|(name, w)| name == "shop-canary" && *w > 0)
     })
     .await;
     let done = stage.until_phase("shop", Phase::Healthy).await;
@@ -60,27 +79,48 @@ async fn only_the_weights_change_and_they_return_to_stable() {
 async fn a_route_that_is_missing_or_names_others_is_said_and_healed_when_corrected() {
     let stage = given("wrong").await;
     stage.apply(own_route("shop")).await.unwrap();
-    let message = stage.until_condition("shop", "RouteReady", "False", "RouteNotFound").await;
+    let message = stage
+        .until_condition("shop", "RouteReady", "False", "RouteNotFound")
+        .await;
     assert!(message.contains("front"), "{message}");
     stage.until_event("shop", "RouteNotFound").await;
     write_route(&stage, json!([rule(&[("shop", Some(1))])])).await;
-    let message = stage.until_condition("shop", "RouteReady", "False", "RouteBackendsMismatch").await;
-    assert!(message.contains("shop-stable") && message.contains("shop-canary"), "{message}");
-    write_route(&stage, json!([rule(&[("shop-stable", Some(100)), ("shop-canary", Some(0))])])).await;
+    let message = stage
+        .until_condition("shop", "RouteReady", "False", "RouteBackendsMismatch")
+        .await;
+    assert!(
+        message.contains("shop-stable") && message.contains("shop-canary"),
+        "{message}"
+    );
+    write_route(
+        &stage,
+        json!([rule(&[("shop-stable", Some(100)), ("shop-canary", Some(0))])]),
+    )
+    .await;
     stage.until_phase("shop", Phase::Healthy).await;
 }
 
 #[tokio::test]
 async fn two_services_that_claim_one_rule_are_both_told() {
     let stage = given("claims").await;
-    let rules = rule(&[("shop-stable", Some(50)), ("shop-canary", Some(0)), ("cart-stable", Some(50)), ("cart-canary", Some(0))]);
+    let rules = rule(&[
+        ("shop-stable", Some(50)),
+        ("shop-canary", Some(0)),
+        ("cart-stable", Some(50)),
+        ("cart-canary", Some(0)),
+    ]);
     write_route(&stage, json!([rules])).await;
     stage.apply(own_route("shop")).await.unwrap();
     stage.apply(own_route("cart")).await.unwrap();
     for (name, other) in [("shop", "cart"), ("cart", "shop")] {
-        let message = stage.until_condition(name, "RouteReady", "False", "RouteConflict").await;
+        let message = stage
+            .until_condition(name, "RouteReady", "False", "RouteConflict")
+            .await;
         assert!(message.contains(other), "{message}");
     }
     let untouched = stage.weights("front").await;
-    assert_eq!(untouched.iter().map(|(_, w)| *w).collect::<Vec<_>>(), [50, 0, 50, 0]);
+    assert_eq!(
+        untouched.iter().map(|(_, w)| *w).collect::<Vec<_>>(),
+        [50, 0, 50, 0]
+    );
 }

@@ -102,6 +102,7 @@ pub struct Plan {
 
 impl Plan {
     /// The plan of a spec that can't be validated: nothing new is wanted, what is stable keeps serving.
+    #[must_use]
     pub fn without_revision(mut self) -> Self {
         self.revision = None;
         self

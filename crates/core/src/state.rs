@@ -158,16 +158,28 @@ enum StageName {
 
 impl From<Stage> for StageForm {
     fn from(stage: Stage) -> Self {
-        let plain =
-            |name| StageForm { name, until: None, outcome: None, reason: None, message: None };
+        let plain = |name| StageForm {
+            name,
+            until: None,
+            outcome: None,
+            reason: None,
+            message: None,
+        };
         match stage {
             Stage::Deploying => plain(StageName::Deploying),
             Stage::Stepping => plain(StageName::Stepping),
             Stage::Promoting => plain(StageName::Promoting),
-            Stage::Baking { until } => StageForm { until: Some(until), ..plain(StageName::Baking) },
+            Stage::Baking { until } => StageForm {
+                until: Some(until),
+                ..plain(StageName::Baking)
+            },
             Stage::Settling => plain(StageName::Settling),
             Stage::Held => plain(StageName::Held),
-            Stage::Withdrawing { outcome, reason, message } => StageForm {
+            Stage::Withdrawing {
+                outcome,
+                reason,
+                message,
+            } => StageForm {
                 outcome: Some(outcome),
                 reason: Some(reason),
                 message: Some(message),
@@ -185,7 +197,9 @@ impl TryFrom<StageForm> for Stage {
             StageName::Deploying => Stage::Deploying,
             StageName::Stepping => Stage::Stepping,
             StageName::Promoting => Stage::Promoting,
-            StageName::Baking => Stage::Baking { until: form.until.ok_or("stage Baking has no until")? },
+            StageName::Baking => Stage::Baking {
+                until: form.until.ok_or("stage Baking has no until")?,
+            },
             StageName::Settling => Stage::Settling,
             StageName::Held => Stage::Held,
             StageName::Withdrawing => Stage::Withdrawing {

@@ -68,7 +68,10 @@ impl Duration {
             &[("ms", 1), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)],
         )
         .ok_or_else(|| {
-            format!("{:?} is not a duration: write hours, minutes, seconds or milliseconds, such as 90s or 1h30m", self.0)
+            format!(
+                "{:?} is not a duration: write hours, minutes, seconds or milliseconds, such as 90s or 1h30m",
+                self.0
+            )
         })
     }
 }
@@ -79,7 +82,10 @@ impl Window {
         let hour = 3_600_000;
         match parse_units(&self.0, &[("h", hour), ("d", 24 * hour), ("w", 7 * 24 * hour)]) {
             Some(window) if window > SignedDuration::ZERO => Ok(window),
-            _ => Err(format!("{:?} is not a window: write whole hours, days or weeks, such as 30d", self.0)),
+            _ => Err(format!(
+                "{:?} is not a window: write whole hours, days or weeks, such as 30d",
+                self.0
+            )),
         }
     }
 }

@@ -55,7 +55,11 @@ pub(super) fn check_template(template: &PodTemplateSpec, errors: &mut Vec<FieldE
     }
     let reserved = [labels::SERVICE, labels::REVISION];
     let set = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
-    for key in set.into_iter().flat_map(|labels| labels.keys()).filter(|key| reserved.contains(&key.as_str())) {
+    for key in set
+        .into_iter()
+        .flat_map(|labels| labels.keys())
+        .filter(|key| reserved.contains(&key.as_str()))
+    {
         let message = "is set by Molt, which finds its pods by it: leave it out";
         errors.push(FieldError::new(format!("{path}.metadata.labels[{key}]"), message));
     }
@@ -72,7 +76,9 @@ pub(super) fn duration(
     let Some(written) = written else { return default };
     let wrong = match written.parse() {
         Ok(duration) if duration < least => format!("{:?} is too short: write {least:#} or more", written.0),
-        Ok(duration) if duration > LONGEST => format!("{:?} is more than 720h: write a shorter one", written.0),
+        Ok(duration) if duration > LONGEST => {
+            format!("{:?} is more than 720h: write a shorter one", written.0)
+        }
         Ok(duration) => return duration,
         Err(message) => message,
     };
@@ -119,6 +125,10 @@ fn out_of_range(number: impl Display, range: &RangeInclusive<i32>) -> String {
     if *range.end() == i32::MAX {
         format!("{number} is out of range: write {} or more", range.start())
     } else {
-        format!("{number} is out of range: write {} to {}", range.start(), range.end())
+        format!(
+            "{number} is out of range: write {} to {}",
+            range.start(),
+            range.end()
+        )
     }
 }

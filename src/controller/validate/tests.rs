@@ -10,7 +10,11 @@ fn result(change: impl FnOnce(&mut Value)) -> Validated {
 fn refused(change: impl FnOnce(&mut Value), expected: &str) {
     let validated = result(change);
     let messages: Vec<String> = validated.errors.iter().map(ToString::to_string).collect();
-    assert!(messages.iter().any(|m| m == expected), "{expected}\nis not among\n{}", messages.join("\n"));
+    assert!(
+        messages.iter().any(|m| m == expected),
+        "{expected}\nis not among\n{}",
+        messages.join("\n")
+    );
     assert_eq!(validated.plan.revision, None);
 }
 
@@ -20,20 +24,37 @@ fn the_smallest_service_gets_every_default() {
     assert_eq!(validated.errors, []);
     let plan = &validated.plan;
     assert_eq!(plan.revision.as_ref().map(|r| r.0.len()), Some(10));
-    assert_eq!((plan.replicas, plan.revision_history_limit, validated.record_limit), (4, 5, 20));
-    assert_eq!(plan.steps[..3], [Step::SetWeight(5), Step::Dwell(60), Step::SetWeight(10)]);
+    assert_eq!(
+        (plan.replicas, plan.revision_history_limit, validated.record_limit),
+        (4, 5, 20)
+    );
+    assert_eq!(
+        plan.steps[..3],
+        [Step::SetWeight(5), Step::Dwell(60), Step::SetWeight(10)]
+    );
     assert_eq!(plan.steps.len(), 8);
-    let seconds = [plan.bake, plan.scale_down_delay, plan.abort_scale_down_delay, plan.drain, plan.progress_deadline, plan.block]
-        .map(|d| d.as_secs());
+    let seconds = [
+        plan.bake,
+        plan.scale_down_delay,
+        plan.abort_scale_down_delay,
+        plan.drain,
+        plan.progress_deadline,
+        plan.block,
+    ]
+    .map(|d| d.as_secs());
     assert_eq!(seconds, [300, 30, 30, 60, 600, 30]);
-    assert_eq!((plan.limits, plan.on_inconclusive), (Limits::default(), OnInconclusive::Pause));
+    assert_eq!(
+        (plan.limits, plan.on_inconclusive),
+        (Limits::default(), OnInconclusive::Pause)
+    );
     assert_eq!(plan.route, RouteMode::Owned);
     assert_eq!(validated.queries.len(), plan.slos.len());
 }
 
 #[test]
 fn each_bad_field_is_named_with_its_reason_and_its_fix() {
-    let steps = |steps: Value| move |o: &mut Value| o["spec"]["strategy"] = json!({"canary": {"steps": steps}});
+    let steps =
+        |steps: Value| move |o: &mut Value| o["spec"]["strategy"] = json!({"canary": {"steps": steps}});
     refused(
         steps(json!([{"setWeight": 50}, {"pause": {"duration": "10s"}}, {"setWeight": 20}])),
         "spec.strategy.canary.steps[2].setWeight: 20 comes after 50; weights must not fall: put the steps in order",
@@ -54,7 +75,10 @@ fn each_bad_field_is_named_with_its_reason_and_its_fix() {
         |o| o["spec"]["port"] = json!(0),
         "spec.port: 0 is out of range: write 1 to 65535",
     );
-    refused(|o| o["spec"]["replicas"] = json!(-1), "spec.replicas: -1 is out of range: write 0 or more");
+    refused(
+        |o| o["spec"]["replicas"] = json!(-1),
+        "spec.replicas: -1 is out of range: write 0 or more",
+    );
     refused(
         |o| o["spec"]["template"]["spec"]["containers"] = json!([]),
         "spec.template.spec.containers: is empty: write the container of the application",
@@ -78,7 +102,10 @@ fn each_bad_field_is_named_with_its_reason_and_its_fix() {
         |o| o["spec"]["analysis"] = json!({"maxBudgetSpend": "0%"}),
         "spec.analysis.maxBudgetSpend: must be above 0%, such as 2%",
     );
-    refused(|o| o["spec"]["slos"] = json!([]), "spec.slos: has 0 objectives: write 1 to 10; without one nothing can be decided");
+    refused(
+        |o| o["spec"]["slos"] = json!([]),
+        "spec.slos: has 0 objectives: write 1 to 10; without one nothing can be decided",
+    );
 }
 
 #[test]
@@ -105,7 +132,10 @@ fn exactly_one_of_both_kinds_of_route() {
         "spec.traffic.gatewayAPI: has neither parentRefs nor httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own",
     );
     let adopted = result(|o| o["spec"]["traffic"]["gatewayAPI"] = json!({"httpRouteRef": {"name": "own"}}));
-    assert_eq!((adopted.errors.len(), adopted.plan.route), (0, RouteMode::Adopted));
+    assert_eq!(
+        (adopted.errors.len(), adopted.plan.route),
+        (0, RouteMode::Adopted)
+    );
 }
 
 #[test]
@@ -116,17 +146,25 @@ fn the_operators_prometheus_stands_in() {
         refused.errors[0].to_string(),
         "spec.metrics.prometheus.address: no Prometheus is known: set it here, or start the operator with --prometheus-address"
     );
-    let defaults = Defaults { prometheus_address: Some("http://prometheus.monitoring:9090".to_owned()) };
+    let defaults = Defaults {
+        prometheus_address: Some("http://prometheus.monitoring:9090".to_owned()),
+    };
     let validated = validate(&without, &defaults, Known::default());
     assert_eq!(validated.errors, []);
-    assert_eq!(validated.source.unwrap().address, "http://prometheus.monitoring:9090");
+    assert_eq!(
+        validated.source.unwrap().address,
+        "http://prometheus.monitoring:9090"
+    );
 }
 
 #[test]
 fn absent_replicas_are_what_stable_has() {
     let object = changed(|o| o["spec"]["replicas"] = Value::Null);
     let replicas = |stable_wanted| {
-        let known = Known { stable_wanted, ..Known::default() };
+        let known = Known {
+            stable_wanted,
+            ..Known::default()
+        };
         validate(&object, &Defaults::default(), known).plan.replicas
     };
     assert_eq!((replicas(None), replicas(Some(7)), replicas(Some(0))), (1, 7, 1));
@@ -145,11 +183,23 @@ fn a_spec_that_cannot_be_read_keeps_the_route_and_what_serves() {
         o["spec"]["runtime"] = json!({"server": "unheard-of"});
         o["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "own"}}});
     });
-    let known = Known { stable_wanted: Some(6), owned_route: false };
+    let known = Known {
+        stable_wanted: Some(6),
+        owned_route: false,
+    };
     let validated = validate(&object, &Defaults::default(), known);
-    assert_eq!((validated.plan.replicas, validated.plan.route), (6, RouteMode::Adopted));
+    assert_eq!(
+        (validated.plan.replicas, validated.plan.route),
+        (6, RouteMode::Adopted)
+    );
     let problem = validated.problem().unwrap();
-    assert!(problem.message.starts_with("spec: can't be read: unknown variant `unheard-of`"), "{}", problem.message);
+    assert!(
+        problem
+            .message
+            .starts_with("spec: can't be read: unknown variant `unheard-of`"),
+        "{}",
+        problem.message
+    );
 }
 
 #[test]

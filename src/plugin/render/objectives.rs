@@ -82,10 +82,10 @@ fn past_row(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> Vec<
         None => "an unknown share spent".to_owned(),
     };
     let harm = slo.evidence.ln_harm().exp();
-    let harm = if harm >= 1e6 {
-        ">1,000,000".to_owned()
-    } else {
-        format!("{harm:.1}")
+    let harm = match harm {
+        1e6.. => "over 1,000,000".to_owned(),
+        100.0.. => grouped(harm.round() as i64),
+        _ => format!("{harm:.1}"),
     };
     vec![
         named(service, &slo.name),

@@ -66,7 +66,10 @@ pub struct ParentReference {
 
 impl ParentReference {
     /// What the reference means in a route of this namespace, with every default filled in.
-    pub fn meaning<'a>(&'a self, namespace: &'a str) -> (&'a str, &'a str, &'a str, &'a str, &'a str, Option<i32>) {
+    pub fn meaning<'a>(
+        &'a self,
+        namespace: &'a str,
+    ) -> (&'a str, &'a str, &'a str, &'a str, &'a str, Option<i32>) {
         (
             self.group.as_deref().unwrap_or("gateway.networking.k8s.io"),
             self.kind.as_deref().unwrap_or("Gateway"),
@@ -187,6 +190,13 @@ impl Facts for HttpRoute {
             owner_references: route.metadata.owner_references.clone(),
             ..ObjectMeta::default()
         };
-        Some((name, Self { metadata, spec: route.spec.clone(), status: route.status.clone() }))
+        Some((
+            name,
+            Self {
+                metadata,
+                spec: route.spec.clone(),
+                status: route.status.clone(),
+            },
+        ))
     }
 }

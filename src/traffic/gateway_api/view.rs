@@ -11,12 +11,17 @@ use crate::traffic::{Sighting, problem};
 
 /// The fixed names in a user's route.
 pub fn slot_names(service: &str) -> [(Slot, String); 2] {
-    [(Slot::Stable, format!("{service}-stable")), (Slot::Canary, format!("{service}-canary"))]
+    [
+        (Slot::Stable, format!("{service}-stable")),
+        (Slot::Canary, format!("{service}-canary")),
+    ]
 }
 
 /// A route that Molt owns.
 pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
-    let Some(route) = route else { return Sighting::default() };
+    let Some(route) = route else {
+        return Sighting::default();
+    };
     if !is_owned_by(route, uid) {
         let message = format!(
             "HTTPRoute {service} exists and was not created by Molt: delete or rename it, or use it as yours with spec.traffic.gatewayAPI.httpRouteRef"
@@ -31,13 +36,21 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
         weights: percent(&owned_weights(service, route)),
         acknowledged: acknowledged(route),
     };
-    Sighting { view, problems: refusals(route) }
+    Sighting {
+        view,
+        problems: refusals(route),
+    }
 }
 
 /// The weights of our revisions in a route that Molt owns, as they are written.
 pub fn owned_weights(service: &str, route: &HttpRoute) -> BTreeMap<Backend, i32> {
     let prefix = format!("{service}-");
-    let backends = route.spec.rules.first().map(|r| r.backend_refs.as_slice()).unwrap_or_default();
+    let backends = route
+        .spec
+        .rules
+        .first()
+        .map(|r| r.backend_refs.as_slice())
+        .unwrap_or_default();
     backends
         .iter()
         .filter_map(|b| {
@@ -66,7 +79,10 @@ pub fn adopted(
         };
     };
     let blocked = |reason, message| Sighting {
-        view: RouteView { exists: true, ..RouteView::default() },
+        view: RouteView {
+            exists: true,
+            ..RouteView::default()
+        },
         problems: vec![problem(ProblemKind::Route, reason, message)],
     };
     if let Some(message) = conflict(service, name, namespace, route, is_service) {
@@ -76,7 +92,10 @@ pub fn adopted(
     if rules.is_empty() {
         return blocked("RouteBackendsMismatch", mismatch(service, name, route));
     }
-    if let Some(rule) = rules.iter().find(|r| r.stable.1.is_none() || r.canary.1.is_none()) {
+    if let Some(rule) = rules
+        .iter()
+        .find(|r| r.stable.1.is_none() || r.canary.1.is_none())
+    {
         let message = format!(
             "spec.rules[{}] of HTTPRoute {name} leaves out a weight: write `weight: 100` at {stable} and `weight: 0` at {canary}; what is left out counts as 1",
             rule.index
@@ -84,8 +103,15 @@ pub fn adopted(
         return blocked("RouteWeightsImplicit", message);
     }
     let (weights, agree) = slot_weights(&rules);
-    let view = RouteView { exists: true, weights, acknowledged: agree && acknowledged(route) };
-    Sighting { view, problems: refusals(route) }
+    let view = RouteView {
+        exists: true,
+        weights,
+        acknowledged: agree && acknowledged(route),
+    };
+    Sighting {
+        view,
+        problems: refusals(route),
+    }
 }
 
 /// A rule that divides traffic between the two fixed names.
@@ -103,7 +129,10 @@ pub struct SplitRule {
 pub fn split_rules(service: &str, namespace: &str, route: &HttpRoute) -> Vec<SplitRule> {
     let [(_, stable), (_, canary)] = slot_names(service);
     let find = |rule: &Rule, name: &str| {
-        let index = rule.backend_refs.iter().position(|b| b.service(namespace) == Some(name))?;
+        let index = rule
+            .backend_refs
+            .iter()
+            .position(|b| b.service(namespace) == Some(name))?;
         Some((index, rule.backend_refs[index].weight))
     };
     route
@@ -112,7 +141,11 @@ pub fn split_rules(service: &str, namespace: &str, route: &HttpRoute) -> Vec<Spl
         .iter()
         .enumerate()
         .filter_map(|(index, rule)| {
-            Some(SplitRule { index, stable: find(rule, &stable)?, canary: find(rule, &canary)? })
+            Some(SplitRule {
+                index,
+                stable: find(rule, &stable)?,
+                canary: find(rule, &canary)?,
+            })
         })
         .collect()
 }
@@ -145,7 +178,10 @@ fn percent(weights: &BTreeMap<Backend, i32>) -> Weights {
         0 => 0,
         sum => u8::try_from((weight.max(0) * 100 + sum / 2) / sum).unwrap_or(100),
     };
-    weights.iter().map(|(backend, weight)| (backend.clone(), share(i64::from(*weight)))).collect()
+    weights
+        .iter()
+        .map(|(backend, weight)| (backend.clone(), share(i64::from(*weight))))
+        .collect()
 }
 
 /// A rule that names our service and somebody else's: neither may change it.
@@ -180,11 +216,20 @@ fn conflict(
 
 fn mismatch(service: &str, name: &str, route: &HttpRoute) -> String {
     let [(_, stable), (_, canary)] = slot_names(service);
-    let mut names: Vec<&str> =
-        route.spec.rules.iter().flat_map(|r| &r.backend_refs).map(|b| b.name.as_str()).collect();
+    let mut names: Vec<&str> = route
+        .spec
+        .rules
+        .iter()
+        .flat_map(|r| &r.backend_refs)
+        .map(|b| b.name.as_str())
+        .collect();
     names.sort_unstable();
     names.dedup();
-    let has = if names.is_empty() { "no backends".to_owned() } else { format!("the backends {}", names.join(", ")) };
+    let has = if names.is_empty() {
+        "no backends".to_owned()
+    } else {
+        format!("the backends {}", names.join(", "))
+    };
     format!(
         "no rule of HTTPRoute {name} names both {stable} and {canary}; it has {has}: write `{{name: {stable}, port: …, weight: 100}}` and `{{name: {canary}, port: …, weight: 0}}` into one rule"
     )
@@ -196,7 +241,11 @@ fn acknowledged(route: &HttpRoute) -> bool {
         && route.spec.parent_refs.iter().all(|parent| {
             let mut spoken = spoken_for(route, parent).peekable();
             spoken.peek().is_some()
-                && spoken.all(|status| ["Accepted", "ResolvedRefs"].iter().all(|kind| is_true(route, status, kind)))
+                && spoken.all(|status| {
+                    ["Accepted", "ResolvedRefs"]
+                        .iter()
+                        .all(|kind| is_true(route, status, kind))
+                })
         })
 }
 

@@ -36,8 +36,14 @@ fn control_plane() -> &'static ControlPlane {
             .env("MOLT_CP_PARENT_PID", std::process::id().to_string())
             .status()
             .expect("the script runs");
-        assert!(status.success(), "the control plane did not start; see {}", dir.display());
-        ControlPlane { kubeconfig: dir.join("kubeconfig") }
+        assert!(
+            status.success(),
+            "the control plane did not start; see {}",
+            dir.display()
+        );
+        ControlPlane {
+            kubeconfig: dir.join("kubeconfig"),
+        }
     })
 }
 
@@ -60,7 +66,9 @@ pub async fn given(namespace: &str) -> Stage {
 /// Given an empty namespace, with a kubelet, a gateway and a Prometheus, but no operator.
 pub async fn without_operator(namespace: &str) -> Stage {
     let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.expect("it is valid");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("it is valid");
     let client = Client::try_from(config).expect("a client can be made");
     install_crds(&client).await;
     let object = json!({"metadata": {"name": namespace}});
@@ -70,11 +78,21 @@ pub async fn without_operator(namespace: &str) -> Stage {
         .expect("the namespace is new");
     let node = json!({"metadata": {"name": "node-1"}});
     // Every stage asks for the same node: the first one makes it.
-    drop(Api::<Node>::all(client.clone()).create(&PostParams::default(), &serde_json::from_value(node).unwrap()).await);
+    drop(
+        Api::<Node>::all(client.clone())
+            .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+            .await,
+    );
     tokio::spawn(kubelet::run(client.clone(), namespace.to_owned()));
     tokio::spawn(gateway::run(client.clone(), namespace.to_owned()));
     let prometheus = prometheus::Fake::start(client.clone(), namespace.to_owned()).await;
-    Stage { client, namespace: namespace.to_owned(), prometheus, shutdown: None, operator: None }
+    Stage {
+        client,
+        namespace: namespace.to_owned(),
+        prometheus,
+        shutdown: None,
+        operator: None,
+    }
 }
 
 /// Molt's CRDs, and the Gateway API's own HTTPRoute.
@@ -85,22 +103,35 @@ async fn install_crds(client: &Client) {
     let params = PatchParams::apply("tests").force();
     for crd in crds {
         let name = crd.metadata.name.clone().unwrap();
-        api.patch(&name, &params, &Patch::Apply(&crd)).await.unwrap_or_else(|e| panic!("{name}: {e}"));
+        api.patch(&name, &params, &Patch::Apply(&crd))
+            .await
+            .unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     let established = |crd: CustomResourceDefinition| {
-        crd.status.and_then(|s| s.conditions).is_some_and(|c| c.iter().any(|c| c.type_ == "Established" && c.status == "True"))
+        crd.status
+            .and_then(|s| s.conditions)
+            .is_some_and(|c| c.iter().any(|c| c.type_ == "Established" && c.status == "True"))
     };
     until("the CRDs are established", async || {
-        api.list(&ListParams::default()).await.is_ok_and(|l| l.items.len() >= 4 && l.items.into_iter().all(established))
+        api.list(&ListParams::default())
+            .await
+            .is_ok_and(|l| l.items.len() >= 4 && l.items.into_iter().all(established))
     })
     .await;
 }
 
 fn http_route_crd() -> CustomResourceDefinition {
-    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/e2e/cluster/gateway-crds.sh"))
-        .output()
-        .expect("the script runs");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = Command::new(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/e2e/cluster/gateway-crds.sh"
+    ))
+    .output()
+    .expect("the script runs");
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     let dir = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
     let text = std::fs::read_to_string(dir.join("gateway.networking.k8s.io_httproutes.yaml")).unwrap();
     serde_saphyr::from_str(&text).expect("the Gateway API's CRD is readable")
@@ -133,7 +164,9 @@ impl Stage {
             },
         );
         self.shutdown = Some(stop);
-        self.operator = Some(tokio::spawn(async move { operator.await.expect("the operator ends cleanly") }));
+        self.operator = Some(tokio::spawn(async move {
+            operator.await.expect("the operator ends cleanly")
+        }));
     }
 
     /// Ends the operator and waits until it has ended.
@@ -175,7 +208,10 @@ impl Stage {
     /// Applies a service as a person would: server-side, with strict field validation.
     pub async fn apply(&self, object: Value) -> Result<PythonService, kube::Error> {
         let name = object["metadata"]["name"].as_str().unwrap().to_owned();
-        let params = PatchParams { field_validation: Some(kube::api::ValidationDirective::Strict), ..PatchParams::apply("person") };
+        let params = PatchParams {
+            field_validation: Some(kube::api::ValidationDirective::Strict),
+            ..PatchParams::apply("person")
+        };
         self.services().patch(&name, &params, &Patch::Apply(object)).await
     }
 
@@ -189,7 +225,8 @@ impl Stage {
         let waited = tokio::time::timeout(PATIENCE, async {
             loop {
                 let service = self.service(name).await;
-                let current = service.metadata.generation == service.status.as_ref().and_then(|s| s.observed_generation);
+                let current = service.metadata.generation
+                    == service.status.as_ref().and_then(|s| s.observed_generation);
                 if current && service.status.as_ref().and_then(|s| s.phase) == Some(phase) {
                     return service;
                 }
@@ -199,7 +236,10 @@ impl Stage {
         });
         let Ok(service) = waited.await else {
             let last = seen.into_inner().unwrap().and_then(|s| s.status);
-            panic!("{name} never became {phase:?}; last: {}", serde_json::to_string_pretty(&last).unwrap());
+            panic!(
+                "{name} never became {phase:?}; last: {}",
+                serde_json::to_string_pretty(&last).unwrap()
+            );
         };
         service
     }
@@ -209,7 +249,12 @@ impl Stage {
         let mut message = String::new();
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                let conditions = self.service(name).await.status.and_then(|s| s.conditions).unwrap_or_default();
+                let conditions = self
+                    .service(name)
+                    .await
+                    .status
+                    .and_then(|s| s.conditions)
+                    .unwrap_or_default();
                 if let Some(c) = conditions.iter().find(|c| c.type_ == kind) {
                     message = format!("{} {}: {}", c.status, c.reason, c.message);
                     if c.status == status && c.reason == reason {
@@ -219,16 +264,23 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         });
-        found.await.unwrap_or_else(|_| panic!("{kind} of {name} never became {status} {reason}; last: {message}"))
+        found
+            .await
+            .unwrap_or_else(|_| panic!("{kind} of {name} never became {status} {reason}; last: {message}"))
     }
 
     /// Waits for an event about an object.
     pub async fn until_event(&self, name: &str, reason: &str) {
         let api = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
         until(&format!("there is an event {reason}"), async || {
-            let events = api.list(&ListParams::default()).await.expect("events can be listed").items;
+            let events = api
+                .list(&ListParams::default())
+                .await
+                .expect("events can be listed")
+                .items;
             events.iter().any(|e| {
-                e.reason.as_deref() == Some(reason) && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
+                e.reason.as_deref() == Some(reason)
+                    && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
             })
         })
         .await;
@@ -244,7 +296,11 @@ impl Stage {
     pub async fn ended_record(&self, service: &str, revision: &str, attempt: u32) -> RolloutRecord {
         let name = format!("{service}-{revision}-{attempt}");
         until(&format!("record {name} has an outcome"), async || {
-            self.records().get_opt(&name).await.unwrap().is_some_and(|r| r.status.is_some_and(|s| s.outcome.is_some()))
+            self.records()
+                .get_opt(&name)
+                .await
+                .unwrap()
+                .is_some_and(|r| r.status.is_some_and(|s| s.outcome.is_some()))
         })
         .await;
         self.records().get(&name).await.unwrap()
@@ -283,5 +339,11 @@ pub fn service(name: &str, image: &str) -> Value {
 
 /// The revision that is stable.
 pub fn stable(service: &PythonService) -> String {
-    service.status.as_ref().and_then(|s| s.stable.as_ref()).expect("there is a stable revision").revision.clone()
+    service
+        .status
+        .as_ref()
+        .and_then(|s| s.stable.as_ref())
+        .expect("there is a stable revision")
+        .revision
+        .clone()
 }

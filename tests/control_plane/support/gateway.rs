@@ -16,10 +16,18 @@ pub fn routes(client: Client, namespace: &str) -> Api<DynamicObject> {
 
 /// The backends of the first rule, with their weights.
 pub fn backends(route: &Value) -> Vec<(String, i64)> {
-    let backends = route["spec"]["rules"][0]["backendRefs"].as_array().cloned().unwrap_or_default();
+    let backends = route["spec"]["rules"][0]["backendRefs"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     backends
         .iter()
-        .map(|b| (b["name"].as_str().unwrap_or_default().to_owned(), b["weight"].as_i64().unwrap_or(1)))
+        .map(|b| {
+            (
+                b["name"].as_str().unwrap_or_default().to_owned(),
+                b["weight"].as_i64().unwrap_or(1),
+            )
+        })
         .collect()
 }
 
@@ -37,7 +45,10 @@ pub async fn run(client: Client, namespace: String) {
 
 async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
     let generation = route.metadata.generation;
-    let parents = route.data["spec"]["parentRefs"].as_array().cloned().unwrap_or_default();
+    let parents = route.data["spec"]["parentRefs"]
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     let known = route.data["status"]["parents"][0]["conditions"][0]["observedGeneration"].as_i64();
     if known == generation {
         return;
@@ -58,5 +69,8 @@ async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
         })
         .collect();
     let status = json!({"status": {"parents": parents}});
-    drop(api.patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(status)).await);
+    drop(
+        api.patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(status))
+            .await,
+    );
 }

@@ -25,7 +25,10 @@ pub async fn run(client: Client, namespace: String) {
 async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
     let name = pod.name_any();
     if pod.metadata.deletion_timestamp.is_some() {
-        let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
+        let now = kube::api::DeleteParams {
+            grace_period_seconds: Some(0),
+            ..Default::default()
+        };
         drop(api.delete(&name, &now).await);
         return;
     }
@@ -36,10 +39,16 @@ async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
             "target": {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
         }))
         .unwrap();
-        drop(api.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding).await);
+        drop(
+            api.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding)
+                .await,
+        );
         return;
     }
-    let image = spec.and_then(|s| s.containers.first()).and_then(|c| c.image.clone()).unwrap_or_default();
+    let image = spec
+        .and_then(|s| s.containers.first())
+        .and_then(|c| c.image.clone())
+        .unwrap_or_default();
     let said = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).is_some();
     if said {
         return;
@@ -47,7 +56,14 @@ async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
     *address += 1;
     let ip = format!("10.1.{}.{}", *address / 250, *address % 250 + 1);
     let status = status(&image, &ip);
-    drop(api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(json!({ "status": status }))).await);
+    drop(
+        api.patch_status(
+            &name,
+            &PatchParams::default(),
+            &Patch::Strategic(json!({ "status": status })),
+        )
+        .await,
+    );
 }
 
 fn status(image: &str, ip: &str) -> Value {
@@ -68,9 +84,16 @@ fn status(image: &str, ip: &str) -> Value {
         }
         Some("nopull") => (
             false,
-            container(false, 0, json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}})),
+            container(
+                false,
+                0,
+                json!({"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}),
+            ),
         ),
-        _ => (true, container(true, 0, json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}))),
+        _ => (
+            true,
+            container(true, 0, json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}})),
+        ),
     };
     let word = if ready { "True" } else { "False" };
     json!({

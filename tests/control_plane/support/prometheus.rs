@@ -52,7 +52,9 @@ impl Fake {
         let app = Router::new()
             .route("/api/v1/query", post(query))
             .with_state(counted.clone());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port is free");
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
         tokio::spawn(scrape(client, namespace, counted.clone()));
@@ -89,7 +91,11 @@ async fn scrape(client: Client, namespace: String, counted: Arc<Mutex<Counted>>)
             }
         }
         for (backend, weight) in routes.items.iter().flat_map(|r| gateway::backends(&r.data)) {
-            let selector = services.items.iter().find(|s| s.name_any() == backend).and_then(|s| s.spec.as_ref()?.selector.clone());
+            let selector = services
+                .items
+                .iter()
+                .find(|s| s.name_any() == backend)
+                .and_then(|s| s.spec.as_ref()?.selector.clone());
             let Some(selector) = selector else { continue };
             let behind: Vec<&Pod> = pods
                 .items
@@ -98,7 +104,11 @@ async fn scrape(client: Client, namespace: String, counted: Arc<Mutex<Counted>>)
                 .collect();
             for pod in &behind {
                 let share = requests * (weight as f64 / 100.0) / behind.len() as f64;
-                let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.clone()).unwrap_or_default();
+                let image = pod
+                    .spec
+                    .as_ref()
+                    .and_then(|s| s.containers[0].image.clone())
+                    .unwrap_or_default();
                 let bad = if image.ends_with(":bad") { 0.25 } else { 0.0 };
                 *totals.entry((pod.name_any(), "5xx")).or_default() += share * bad;
                 *totals.entry((pod.name_any(), "2xx")).or_default() += share * (1.0 - bad);
@@ -106,13 +116,20 @@ async fn scrape(client: Client, namespace: String, counted: Arc<Mutex<Counted>>)
         }
         let mut counted = counted.lock().unwrap();
         for ((pod, class), total) in &totals {
-            counted.series.entry((pod.clone(), class)).or_default().push((at, total.floor()));
+            counted
+                .series
+                .entry((pod.clone(), class))
+                .or_default()
+                .push((at, total.floor()));
         }
     }
 }
 
 fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64()
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs_f64()
 }
 
 async fn query(
@@ -141,7 +158,10 @@ async fn query(
                 metric["method"] = json!("GET");
                 metric["status"] = json!(class);
             }
-            let values: Vec<Value> = seen.iter().map(|(at, v)| json!([at, value(*v).to_string()])).collect();
+            let values: Vec<Value> = seen
+                .iter()
+                .map(|(at, v)| json!([at, value(*v).to_string()]))
+                .collect();
             json!({"metric": metric, "values": values})
         };
         result.push(series("http_requests_total", Some(class), |v| v));
@@ -150,5 +170,7 @@ async fn query(
         }
     }
     let kind = if query.ends_with(']') { "matrix" } else { "vector" };
-    Ok(Json(json!({"status": "success", "data": {"resultType": kind, "result": result}})))
+    Ok(Json(
+        json!({"status": "success", "data": {"resultType": kind, "result": result}}),
+    ))
 }

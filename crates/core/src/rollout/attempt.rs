@@ -16,7 +16,11 @@ pub(super) struct End {
 
 impl End {
     pub(super) fn new(outcome: Outcome, reason: &str, message: impl Into<String>) -> Self {
-        Self { outcome, reason: reason.to_owned(), message: message.into() }
+        Self {
+            outcome,
+            reason: reason.to_owned(),
+            message: message.into(),
+        }
     }
 }
 
@@ -25,7 +29,11 @@ impl Turn<'_> {
     pub(super) fn follow_spec(&mut self) {
         if self.plan.deleting {
             if self.state.attempt.is_some() {
-                self.finish(End::new(Outcome::Aborted, "Deleted", "the PythonService is being deleted"));
+                self.finish(End::new(
+                    Outcome::Aborted,
+                    "Deleted",
+                    "the PythonService is being deleted",
+                ));
             }
             return;
         }
@@ -43,38 +51,44 @@ impl Turn<'_> {
                     "SpecInvalid",
                     "the spec was changed to one that can't be used; users go back to stable",
                 ),
-                Some(r) if self.state.stable.as_ref() == Some(r) => {
-                    End::new(Outcome::Aborted, "SpecReverted", format!("the spec went back to stable revision {r}"))
-                }
-                Some(r) => End::new(Outcome::Superseded, "Superseded", format!("the spec went on to revision {r}")),
+                Some(r) if self.state.stable.as_ref() == Some(r) => End::new(
+                    Outcome::Aborted,
+                    "SpecReverted",
+                    format!("the spec went back to stable revision {r}"),
+                ),
+                Some(r) => End::new(
+                    Outcome::Superseded,
+                    "Superseded",
+                    format!("the spec went on to revision {r}"),
+                ),
             };
             self.withdraw(end);
         }
         if self.state.attempt.is_none()
             && let Some(revision) = wanted
         {
-            self.begin(revision);
+            self.begin(&revision);
         }
     }
 
     /// Begins an attempt at a revision unless it is stable, refused, or the service is scaled to zero.
-    pub(super) fn begin(&mut self, revision: Revision) {
-        if self.state.stable.as_ref() == Some(&revision) || self.state.refused.as_ref() == Some(&revision) {
+    pub(super) fn begin(&mut self, revision: &Revision) {
+        if self.state.stable.as_ref() == Some(revision) || self.state.refused.as_ref() == Some(revision) {
             return;
         }
         if self.plan.replicas == 0 && self.state.stable.is_some() {
             return;
         }
         let first = self.state.stable.is_none();
-        let last = self.state.last.as_ref().filter(|l| l.revision == revision);
-        if first && last.is_some() && self.seen.ready(&revision) < self.plan.replicas.max(1) {
+        let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
+        if first && last.is_some() && self.seen.ready(revision) < self.plan.replicas.max(1) {
             // A first revision that failed has nothing to go back to: its pods stay, and it is tried
             // again once they are ready.
             return;
         }
-        let seen = self.seen.attempts.get(&revision).copied().unwrap_or(0);
+        let seen = self.seen.attempts.get(revision).copied().unwrap_or(0);
         let number = 1 + seen.max(last.map_or(0, |l| l.number));
-        self.state.retiring.retain(|r| r.revision != revision);
+        self.state.retiring.retain(|r| r.revision != *revision);
         let attempt = Attempt {
             revision: revision.clone(),
             number,
@@ -95,7 +109,10 @@ impl Turn<'_> {
         };
         self.state.attempt = Some(attempt);
         match &self.state.stable {
-            None => self.note("FirstDeployment", format!("revision {revision} is the first; its pods start")),
+            None => self.note(
+                "FirstDeployment",
+                format!("revision {revision} is the first; its pods start"),
+            ),
             Some(stable) => {
                 let message = format!("attempt {number} at revision {revision} starts; stable is {stable}");
                 self.note("AttemptStarted", message);
@@ -112,7 +129,9 @@ impl Turn<'_> {
     pub(super) fn withdraw(&mut self, end: End) {
         let now = self.now;
         let deadline = after(now, self.plan.progress_deadline);
-        let Some(attempt) = &mut self.state.attempt else { return };
+        let Some(attempt) = &mut self.state.attempt else {
+            return;
+        };
         if matches!(attempt.stage, Stage::Withdrawing { .. }) {
             return;
         }
@@ -134,8 +153,17 @@ impl Turn<'_> {
             Outcome::Promoted => end.message.clone(),
             _ => format!("{outcome:?}: {}", end.message),
         };
-        self.note(if outcome == Outcome::Promoted { "Promoted" } else { "AttemptEnded" }, message);
-        let Some(attempt) = self.state.attempt.take() else { return };
+        self.note(
+            if outcome == Outcome::Promoted {
+                "Promoted"
+            } else {
+                "AttemptEnded"
+            },
+            message,
+        );
+        let Some(attempt) = self.state.attempt.take() else {
+            return;
+        };
         let revision = attempt.revision.clone();
         let before = self.state.stable.clone();
         if outcome == Outcome::Promoted {
@@ -160,7 +188,10 @@ impl Turn<'_> {
     fn retire(&mut self, revision: Revision, delay: jiff::SignedDuration) {
         let scale_down_at = after(self.now, delay.max(self.plan.drain));
         self.state.retiring.retain(|r| r.revision != revision);
-        self.state.retiring.push(Retiring { revision, scale_down_at });
+        self.state.retiring.push(Retiring {
+            revision,
+            scale_down_at,
+        });
     }
 
     /// Handles what people asked for, each action once, `Abort` before all others.
@@ -181,7 +212,11 @@ impl Turn<'_> {
                 self.state.actions.push(action.uid.clone());
             }
             let message = outcome.unwrap_or_else(|why| why);
-            self.ended_actions.push(Effect::EndAction { name: action.name.clone(), applied, message });
+            self.ended_actions.push(Effect::EndAction {
+                name: action.name.clone(),
+                applied,
+                message,
+            });
         }
     }
 
@@ -191,12 +226,18 @@ impl Turn<'_> {
             return Err("no attempt is under way; nothing was changed".to_owned());
         };
         let (revision, number) = (attempt.revision.clone(), attempt.number);
-        if action.revision.as_ref().is_some_and(|r| *r != revision) || action.attempt.is_some_and(|n| n != number) {
+        if action.revision.as_ref().is_some_and(|r| *r != revision)
+            || action.attempt.is_some_and(|n| n != number)
+        {
             return Err(format!(
                 "it was meant for another revision or attempt; attempt {number} at revision {revision} is under way; nothing was changed"
             ));
         }
-        let why = if action.reason.is_empty() { String::new() } else { format!(": {}", action.reason) };
+        let why = if action.reason.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", action.reason)
+        };
         let by = format!("by {}{why}", action.requested_by);
         match action.action {
             Action::Abort => self.abort(&by),
@@ -205,7 +246,9 @@ impl Turn<'_> {
     }
 
     fn abort(&mut self, by: &str) -> Result<String, String> {
-        let Some(attempt) = self.attempt() else { return Err("no attempt is under way".to_owned()) };
+        let Some(attempt) = self.attempt() else {
+            return Err("no attempt is under way".to_owned());
+        };
         if matches!(attempt.stage, Stage::Withdrawing { .. }) {
             return Ok("users were on their way back to stable already".to_owned());
         }
@@ -215,9 +258,16 @@ impl Turn<'_> {
         let revision = attempt.revision.clone();
         if attempt.stage == Stage::Settling && self.plan.route == RouteMode::Adopted {
             // Both fixed names may select the new revision by now; the state still knows the old one.
-            self.note("SettlingAborted", "the fixed-name services go back to the old revision");
+            self.note(
+                "SettlingAborted",
+                "the fixed-name services go back to the old revision",
+            );
         }
-        self.withdraw(End::new(Outcome::Aborted, "AbortedByPerson", format!("aborted {by}")));
+        self.withdraw(End::new(
+            Outcome::Aborted,
+            "AbortedByPerson",
+            format!("aborted {by}"),
+        ));
         Ok(format!("revision {revision} is being withdrawn"))
     }
 
@@ -225,7 +275,9 @@ impl Turn<'_> {
     fn promote(&mut self, by: &str) -> Result<String, String> {
         let now = self.now;
         let deadline = after(now, self.plan.progress_deadline);
-        let Some(attempt) = &mut self.state.attempt else { return Err("no attempt is under way".to_owned()) };
+        let Some(attempt) = &mut self.state.attempt else {
+            return Err("no attempt is under way".to_owned());
+        };
         let step = attempt.step;
         let message = match attempt.stage {
             Stage::Stepping if matches!(attempt.steps.get(step as usize), Some(Step::Dwell(_))) => {
@@ -240,8 +292,11 @@ impl Turn<'_> {
                 "past the wait for evidence".to_owned()
             }
             Stage::Held => {
-                attempt.stage =
-                    if (step as usize) < attempt.steps.len() { Stage::Stepping } else { Stage::Promoting };
+                attempt.stage = if (step as usize) < attempt.steps.len() {
+                    Stage::Stepping
+                } else {
+                    Stage::Promoting
+                };
                 attempt.since = now;
                 attempt.cleared_step = Some(step);
                 attempt.deadline = Some(deadline);

@@ -32,7 +32,10 @@ pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due
         // Before users are on the canary it must be known that its metrics can be read: the block that has
         // just passed shows it, and is no evidence.
         let end = after(now, -INGESTION);
-        return Some(Due { edges: vec![after(end, -plan.block), end], want_history });
+        return Some(Due {
+            edges: vec![after(end, -plan.block), end],
+            want_history,
+        });
     }
     let edges = edges(plan, attempt, now);
     (edges.len() > 1).then_some(Due { edges, want_history })
@@ -40,7 +43,9 @@ pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due
 
 /// Some objective has never been read.
 fn unread(plan: &Plan, attempt: &Attempt) -> bool {
-    plan.slos.iter().any(|slo| !attempt.evidence.iter().any(|e| e.name == slo.name))
+    plan.slos
+        .iter()
+        .any(|slo| !attempt.evidence.iter().any(|e| e.name == slo.name))
 }
 
 /// When something is to be read next.
@@ -49,7 +54,11 @@ pub(super) fn next_measurement(plan: &Plan, attempt: &Attempt, now: Timestamp) -
         return None;
     }
     let next = after(after(attempt.measured_to, plan.block), INGESTION);
-    Some(if next > now && !unread(plan, attempt) { next } else { after(now, RETRY.min(plan.block)) })
+    Some(if next > now && !unread(plan, attempt) {
+        next
+    } else {
+        after(now, RETRY.min(plan.block))
+    })
 }
 
 fn measures(stage: &Stage) -> bool {
@@ -60,7 +69,9 @@ fn measures(stage: &Stage) -> bool {
 fn edges(plan: &Plan, attempt: &Attempt, now: Timestamp) -> Vec<Timestamp> {
     let passed = now.duration_since(attempt.measured_to) - INGESTION;
     let block = plan.block.as_millis().max(1);
-    let due = i64::try_from(passed.as_millis() / block).unwrap_or(0).clamp(0, MOST_BLOCKS);
+    let due = i64::try_from(passed.as_millis() / block)
+        .unwrap_or(0)
+        .clamp(0, MOST_BLOCKS);
     if due == 0 {
         return Vec::new();
     }

@@ -40,12 +40,21 @@ impl Turn<'_> {
             // The router must have acknowledged that no traffic goes there any more.
             let moved = self.seen.route.acknowledged && self.weight_of(&retiring.revision) == 0;
             let route_gone = !self.seen.route.exists;
-            let may_go = self.now >= retiring.scale_down_at && (moved || route_gone) && !self.slot_selects(&retiring.revision);
-            wanted.insert(retiring.revision.clone(), if may_go { 0 } else { has(&retiring.revision) });
+            let may_go = self.now >= retiring.scale_down_at
+                && (moved || route_gone)
+                && !self.slot_selects(&retiring.revision);
+            wanted.insert(
+                retiring.revision.clone(),
+                if may_go { 0 } else { has(&retiring.revision) },
+            );
         }
         if let Some(stable) = &self.state.stable {
             // While an attempt runs stable does not shrink: it may have to take everything back.
-            let floor = if self.state.attempt.is_some() { has(stable) } else { 0 };
+            let floor = if self.state.attempt.is_some() {
+                has(stable)
+            } else {
+                0
+            };
             wanted.insert(stable.clone(), self.plan.replicas.max(floor));
         }
         if let Some(attempt) = self.attempt() {
@@ -91,12 +100,21 @@ impl Turn<'_> {
                 || self.attempt().is_some_and(|a| a.revision == *revision)
                 || self.state.stable.is_none();
             if used && !self.seen.revisions.contains_key(revision) {
-                effects.push(Effect::CreateRevision { revision: revision.clone() });
+                effects.push(Effect::CreateRevision {
+                    revision: revision.clone(),
+                });
             }
         }
-        for revision in self.state.stable.iter().chain(self.attempt().map(|a| &a.revision)) {
+        for revision in self
+            .state
+            .stable
+            .iter()
+            .chain(self.attempt().map(|a| &a.revision))
+        {
             if self.seen.revisions.get(revision).is_some_and(|v| !v.has_service) {
-                effects.push(Effect::CreateRevisionService { revision: revision.clone() });
+                effects.push(Effect::CreateRevisionService {
+                    revision: revision.clone(),
+                });
             }
         }
     }
@@ -106,13 +124,24 @@ impl Turn<'_> {
         for (revision, pods) in wanted {
             let view = self.seen.revisions.get(revision);
             let has = view.map(|v| v.wanted);
-            let attempt = self.attempt().filter(|a| a.revision == *revision).map(|a| a.number);
+            let attempt = self
+                .attempt()
+                .filter(|a| a.revision == *revision)
+                .map(|a| a.number);
             // A ReplicaSet that is created in this turn begins with no pods and is scaled in the next.
             let Some(has) = has else { continue };
             let untold = attempt.is_some_and(|n| view.is_some_and(|v| v.attempt != n));
-            let differs = if grow { *pods > has || (untold && *pods == has) } else { *pods < has };
+            let differs = if grow {
+                *pods > has || (untold && *pods == has)
+            } else {
+                *pods < has
+            };
             if differs {
-                effects.push(Effect::Scale { revision: revision.clone(), replicas: *pods, attempt });
+                effects.push(Effect::Scale {
+                    revision: revision.clone(),
+                    replicas: *pods,
+                    attempt,
+                });
             }
         }
     }
@@ -120,16 +149,29 @@ impl Turn<'_> {
     /// Points the fixed-name services where they belong.
     fn select(&self, effects: &mut Vec<Effect>) {
         let mut point = |slot: Slot, revision: &Revision| {
-            let differs = self.seen.selected.get(&slot).is_none_or(|s| s.revision != *revision);
+            let differs = self
+                .seen
+                .selected
+                .get(&slot)
+                .is_none_or(|s| s.revision != *revision);
             if differs && !self.would_go_dark(slot, revision) {
-                effects.push(Effect::Select { slot, revision: revision.clone() });
+                effects.push(Effect::Select {
+                    slot,
+                    revision: revision.clone(),
+                });
             }
         };
-        let Some(home) = self.state.stable.as_ref().or_else(|| self.attempt().map(|a| &a.revision)) else {
+        let Some(home) = self
+            .state
+            .stable
+            .as_ref()
+            .or_else(|| self.attempt().map(|a| &a.revision))
+        else {
             return;
         };
         let full = self.attempt().filter(|a| {
-            matches!(a.stage, Stage::Baking { .. } | Stage::Settling) && self.seen.ready(&a.revision) >= self.plan.replicas
+            matches!(a.stage, Stage::Baking { .. } | Stage::Settling)
+                && self.seen.ready(&a.revision) >= self.plan.replicas
         });
         match full {
             Some(attempt) => point(Slot::InCluster, &attempt.revision),
@@ -156,7 +198,10 @@ impl Turn<'_> {
                     point(Slot::Stable, home);
                     // Its connections drain first: the old canary keeps its name until its time is over.
                     let drains = self.seen.selected.get(&Slot::Canary).is_some_and(|s| {
-                        self.state.retiring.iter().any(|r| r.revision == s.revision && self.now < r.scale_down_at)
+                        self.state
+                            .retiring
+                            .iter()
+                            .any(|r| r.revision == s.revision && self.now < r.scale_down_at)
                     });
                     if !drains {
                         point(Slot::Canary, home);
@@ -175,18 +220,29 @@ impl Turn<'_> {
 
     /// The weight that a user's route gives to a fixed-name service.
     fn slot_weight(&self, slot: Slot) -> u8 {
-        self.seen.route.weights.get(&Backend::Slot(slot)).copied().unwrap_or(0)
+        self.seen
+            .route
+            .weights
+            .get(&Backend::Slot(slot))
+            .copied()
+            .unwrap_or(0)
     }
 
     fn weigh(&self, effects: &mut Vec<Effect>) {
         if self.seen.problem(ProblemKind::Route).is_some() {
             return;
         }
-        let Some(wanted) = self.wanted_weights() else { return };
+        let Some(wanted) = self.wanted_weights() else {
+            return;
+        };
         if self.plan.route == RouteMode::Adopted && !self.slots_selected() {
             return;
         }
-        if self.plan.replicas > 0 && !self.seen.route.exists && self.state.stable.is_none() && self.attempt().is_none() {
+        if self.plan.replicas > 0
+            && !self.seen.route.exists
+            && self.state.stable.is_none()
+            && self.attempt().is_none()
+        {
             return;
         }
         if wanted != self.seen.route.weights {
@@ -196,9 +252,16 @@ impl Turn<'_> {
 
     /// The fixed-name services exist, and the canary's name leads to the canary before it gets a weight.
     fn slots_selected(&self) -> bool {
-        let exist = self.seen.selected.contains_key(&Slot::Stable) && self.seen.selected.contains_key(&Slot::Canary);
+        let exist =
+            self.seen.selected.contains_key(&Slot::Stable) && self.seen.selected.contains_key(&Slot::Canary);
         let leads = self.attempt().is_none_or(|a| {
-            a.weight == 0 || self.state.stable.is_none() || self.seen.selected.get(&Slot::Canary).is_some_and(|s| s.revision == a.revision && s.endpoints > 0)
+            a.weight == 0
+                || self.state.stable.is_none()
+                || self
+                    .seen
+                    .selected
+                    .get(&Slot::Canary)
+                    .is_some_and(|s| s.revision == a.revision && s.endpoints > 0)
                 || a.stage == Stage::Settling
         });
         exist && leads
@@ -225,13 +288,19 @@ impl Turn<'_> {
                     && view.pods == 0
                     && wanted.get(*revision).is_none_or(|pods| *pods == 0)
                     && self.weight_of(revision) == 0
-                    && !self.seen.route.weights.contains_key(&Backend::Revision((*revision).clone()))
+                    && !self
+                        .seen
+                        .route
+                        .weights
+                        .contains_key(&Backend::Revision((*revision).clone()))
                     && !self.slot_selects(revision)
             })
             .collect();
         idle.sort_by_key(|(revision, view)| (std::cmp::Reverse(view.created_at), (*revision).clone()));
         for (revision, _) in idle.into_iter().skip(self.plan.revision_history_limit) {
-            effects.push(Effect::DeleteRevision { revision: revision.clone() });
+            effects.push(Effect::DeleteRevision {
+                revision: revision.clone(),
+            });
         }
     }
 }

@@ -21,9 +21,16 @@ const OWN_HISTORY: SignedDuration = SignedDuration::from_secs(20);
 impl Turn<'_> {
     /// Takes in what was measured, and rolls back if it shows harm.
     pub(super) fn follow_evidence(&mut self) {
-        let Some(measured) = self.seen.measurement.as_ref() else { return };
-        let Some(mut attempt) = self.state.attempt.take() else { return };
-        if matches!(attempt.stage, Stage::Stepping | Stage::Promoting | Stage::Baking { .. }) {
+        let Some(measured) = self.seen.measurement.as_ref() else {
+            return;
+        };
+        let Some(mut attempt) = self.state.attempt.take() else {
+            return;
+        };
+        if matches!(
+            attempt.stage,
+            Stage::Stepping | Stage::Promoting | Stage::Baking { .. }
+        ) {
             self.take_in(&mut attempt, measured);
         }
         let harm = analysis::judge_harm(&views(&attempt, &self.plan.slos), &self.plan.limits);
@@ -37,15 +44,29 @@ impl Turn<'_> {
         let kept = std::mem::take(&mut attempt.evidence);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let known = kept.iter().find(|e| e.name == slo.name).cloned();
-            attempt.evidence.extend(known.or_else(|| first_reading(attempt, slo, index, measured)));
+            attempt
+                .evidence
+                .extend(known.or_else(|| first_reading(attempt, slo, index, measured)));
         }
         for block in &measured.blocks {
             self.take_in_block(attempt, block);
         }
         // The slowest objective says where to go on, within reason.
-        let newest = attempt.evidence.iter().map(|e| e.measured_to).max().unwrap_or(attempt.measured_to);
-        let oldest = attempt.evidence.iter().map(|e| e.measured_to).min().unwrap_or(attempt.measured_to);
-        let bound = newest.checked_sub(self.plan.block * REREAD_BLOCKS).unwrap_or(newest);
+        let newest = attempt
+            .evidence
+            .iter()
+            .map(|e| e.measured_to)
+            .max()
+            .unwrap_or(attempt.measured_to);
+        let oldest = attempt
+            .evidence
+            .iter()
+            .map(|e| e.measured_to)
+            .min()
+            .unwrap_or(attempt.measured_to);
+        let bound = newest
+            .checked_sub(self.plan.block * REREAD_BLOCKS)
+            .unwrap_or(newest);
         if newest > attempt.measured_to {
             attempt.measured_to = oldest.max(bound).max(attempt.measured_to);
         }
@@ -55,8 +76,12 @@ impl Turn<'_> {
         let exposed = attempt.exposed_since.is_some_and(|since| block.start >= since);
         let weight = if exposed { attempt.weight } else { 0 };
         for (index, slo) in self.plan.slos.iter().enumerate() {
-            let Some(Some(counts)) = block.slos.get(index) else { continue };
-            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.name == slo.name) else { continue };
+            let Some(Some(counts)) = block.slos.get(index) else {
+                continue;
+            };
+            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.name == slo.name) else {
+                continue;
+            };
             if block.start < entry.measured_to {
                 continue;
             }
@@ -87,7 +112,11 @@ impl Turn<'_> {
         counts: BlockCounts,
     ) -> Verdict {
         let report = self.slo_report(attempt, slo, entry);
-        let verdict = if counts.canary.total() > 0.0 { report.verdict } else { VerdictKind::NoData };
+        let verdict = if counts.canary.total() > 0.0 {
+            report.verdict
+        } else {
+            VerdictKind::NoData
+        };
         Verdict {
             at: block.end,
             step: attempt.step,
@@ -132,10 +161,14 @@ impl Turn<'_> {
 
     /// The margin that the next move asks for.
     fn next_margin(&self, attempt: &Attempt, slo: &SloPlan) -> f64 {
-        let next = attempt.steps.iter().skip(attempt.step as usize).find_map(|step| match step {
-            Step::SetWeight(w) if *w > attempt.weight => Some(*w),
-            _ => None,
-        });
+        let next = attempt
+            .steps
+            .iter()
+            .skip(attempt.step as usize)
+            .find_map(|step| match step {
+                Step::SetWeight(w) if *w > attempt.weight => Some(*w),
+                _ => None,
+            });
         match next {
             Some(weight) => margin_for_step(&slo.objective, f64::from(weight) / 100.0),
             None => margin_for_promotion(&slo.objective, &self.plan.limits, WATCH),
@@ -148,7 +181,12 @@ impl Turn<'_> {
             return Some(problem.message.clone());
         }
         let views = views(attempt, &self.plan.slos);
-        if let Some(unread) = self.plan.slos.iter().find(|slo| !views.iter().any(|v| v.name == slo.name)) {
+        if let Some(unread) = self
+            .plan
+            .slos
+            .iter()
+            .find(|slo| !views.iter().any(|v| v.name == slo.name))
+        {
             return Some(format!("the metrics of {} have not been read yet", unread.name));
         }
         if attempt.max_weight == 0 && next.is_some() {
@@ -175,31 +213,55 @@ impl Turn<'_> {
     pub(super) fn spend_is_known_and_within_bounds(&self, attempt: &Attempt) -> bool {
         let views = views(attempt, &self.plan.slos);
         views.len() == self.plan.slos.len()
-            && views
-                .iter()
-                .all(|v| v.evidence.canary().total() > 0.0 && v.spent().is_some_and(|s| s < self.plan.limits.max_budget_spend()))
+            && views.iter().all(|v| {
+                v.evidence.canary().total() > 0.0
+                    && v.spent().is_some_and(|s| s < self.plan.limits.max_budget_spend())
+            })
     }
 }
 
 /// The beginning of an objective's evidence, once something of it could be read. What was read before users
 /// were on the canary only shows that it can be.
-fn first_reading(attempt: &Attempt, slo: &SloPlan, index: usize, measured: &Measurement) -> Option<SloEvidence> {
-    let read = measured.blocks.iter().rev().find(|b| matches!(b.slos.get(index), Some(Some(_))))?;
+fn first_reading(
+    attempt: &Attempt,
+    slo: &SloPlan,
+    index: usize,
+    measured: &Measurement,
+) -> Option<SloEvidence> {
+    let read = measured
+        .blocks
+        .iter()
+        .rev()
+        .find(|b| matches!(b.slos.get(index), Some(Some(_))))?;
     let history = measured.history.get(index).copied().flatten();
     let expected = history.map(|h| h.rate * slo.objective.window.as_secs_f64());
     let budget = history.and_then(|h| h.budget_remaining).filter(|r| r.is_finite());
     Some(SloEvidence {
         name: slo.name.clone(),
-        expected_requests: expected.filter(|n| n.is_finite() && *n >= 1.0).map(|n| n.min(1e18) as u64),
+        expected_requests: expected
+            .filter(|n| n.is_finite() && *n >= 1.0)
+            .map(|n| n.min(1e18) as u64),
         budget_remaining_ppm: budget.map(|r| (r.clamp(-1000.0, 1.0) * 1e6) as i64),
-        measured_to: if attempt.exposed_since.is_some() { attempt.measured_to } else { read.end },
+        measured_to: if attempt.exposed_since.is_some() {
+            attempt.measured_to
+        } else {
+            read.end
+        },
         evidence: Evidence::default(),
     })
 }
 
 fn view<'a>(attempt: &Attempt, slo: &'a SloPlan, entry: &'a SloEvidence) -> SloView<'a> {
-    let expected_requests = entry.expected_requests.map(|n| n as f64).or_else(|| own_history(attempt, slo, entry));
-    SloView { name: &slo.name, objective: &slo.objective, expected_requests, evidence: &entry.evidence }
+    let expected_requests = entry
+        .expected_requests
+        .map(|n| n as f64)
+        .or_else(|| own_history(attempt, slo, entry));
+    SloView {
+        name: &slo.name,
+        objective: &slo.objective,
+        expected_requests,
+        evidence: &entry.evidence,
+    }
 }
 
 pub(super) fn views<'a>(attempt: &'a Attempt, slos: &'a [SloPlan]) -> Vec<SloView<'a>> {

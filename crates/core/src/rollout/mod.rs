@@ -59,7 +59,12 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     let effects = turn.effects();
     let wake_at = turn.wake_at();
     let report = turn.report();
-    Decision { state: turn.state, effects, wake_at, report }
+    Decision {
+        state: turn.state,
+        effects,
+        wake_at,
+        report,
+    }
 }
 
 /// One decision in the making.
@@ -77,8 +82,12 @@ impl Turn<'_> {
     /// Notes what happened, for the event, the record and the status.
     fn note(&mut self, reason: &str, message: impl Into<String>) {
         let weight = self.state.attempt.as_ref().map_or(0, |a| a.weight);
-        let transition =
-            Transition { at: self.now, reason: reason.to_owned(), message: message.into(), weight };
+        let transition = Transition {
+            at: self.now,
+            reason: reason.to_owned(),
+            message: message.into(),
+            weight,
+        };
         if let Some(attempt) = &mut self.state.attempt {
             remember(&mut attempt.transitions, transition.clone());
         }
@@ -118,7 +127,12 @@ fn after(at: Timestamp, wait: SignedDuration) -> Timestamp {
 }
 
 /// What an attempt leaves behind.
-fn ended(attempt: Attempt, stable: Option<crate::plan::Revision>, now: Timestamp, end: attempt::End) -> Ended {
+fn ended(
+    attempt: Attempt,
+    stable: Option<crate::plan::Revision>,
+    now: Timestamp,
+    end: attempt::End,
+) -> Ended {
     Ended {
         revision: attempt.revision,
         number: attempt.number,

@@ -32,24 +32,49 @@ impl Turn<'_> {
         let Some(stable) = &self.state.stable else {
             return match (spec, &self.state.last) {
                 (Some(problem), _) => (Phase::Degraded, problem.message.clone()),
-                (None, Some(last)) => {
-                    (Phase::Degraded, format!("the first revision {} does not serve: {}", last.revision, last.message))
-                }
+                (None, Some(last)) => (
+                    Phase::Degraded,
+                    format!(
+                        "the first revision {} does not serve: {}",
+                        last.revision, last.message
+                    ),
+                ),
                 (None, None) => (Phase::Initializing, "waiting for the first revision".to_owned()),
             };
         };
         let ready = self.seen.ready(stable);
         let wanted = self.plan.replicas;
         if wanted > 0 && ready == 0 {
-            let why = self.trouble(stable).map_or_else(String::new, |t| format!(": {t}"));
-            return (Phase::Degraded, format!("no pod of stable revision {stable} is ready{why}"));
+            let why = self
+                .trouble(stable)
+                .map_or_else(String::new, |t| format!(": {t}"));
+            return (
+                Phase::Degraded,
+                format!("no pod of stable revision {stable} is ready{why}"),
+            );
         }
         if let Some(problem) = spec {
-            return (Phase::Degraded, format!("{}; stable revision {stable} keeps serving", problem.message));
+            return (
+                Phase::Degraded,
+                format!("{}; stable revision {stable} keeps serving", problem.message),
+            );
         }
-        if let Some(refused) = self.state.refused.as_ref().filter(|r| self.plan.revision.as_ref() == Some(r)) {
-            let why = self.state.last.as_ref().filter(|l| l.revision == *refused).map_or("", |l| l.message.as_str());
-            return (Phase::RolledBack, format!("revision {refused} was taken back: {why}; stable revision {stable} serves"));
+        if let Some(refused) = self
+            .state
+            .refused
+            .as_ref()
+            .filter(|r| self.plan.revision.as_ref() == Some(r))
+        {
+            let why = self
+                .state
+                .last
+                .as_ref()
+                .filter(|l| l.revision == *refused)
+                .map_or("", |l| l.message.as_str());
+            return (
+                Phase::RolledBack,
+                format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
+            );
         }
         if self.plan.revision.as_ref().is_some_and(|r| r != stable) && wanted == 0 {
             let message = "scaled to zero: the new revision waits until replicas is above 0".to_owned();
@@ -59,13 +84,24 @@ impl Turn<'_> {
             return (Phase::Degraded, problem);
         }
         if ready < wanted {
-            return (Phase::Progressing, format!("{ready} of {wanted} pods of stable revision {stable} are ready"));
+            return (
+                Phase::Progressing,
+                format!("{ready} of {wanted} pods of stable revision {stable} are ready"),
+            );
         }
         if !self.route_is_as_wanted() {
-            let why = self.seen.problem(ProblemKind::RouteStatus).map_or("the router has not acknowledged the route yet", |p| p.message.as_str());
+            let why = self
+                .seen
+                .problem(ProblemKind::RouteStatus)
+                .map_or("the router has not acknowledged the route yet", |p| {
+                    p.message.as_str()
+                });
             return (Phase::Progressing, why.to_owned());
         }
-        (Phase::Healthy, format!("revision {stable} serves all users with {ready} pods"))
+        (
+            Phase::Healthy,
+            format!("revision {stable} serves all users with {ready} pods"),
+        )
     }
 
     fn place_of(&self, attempt: &Attempt) -> (Phase, String) {
@@ -74,26 +110,50 @@ impl Turn<'_> {
         match &attempt.stage {
             Stage::Deploying => {
                 let ready = self.seen.ready(revision);
-                let why = self.trouble(revision).map_or_else(String::new, |t| format!(": {t}"));
-                let route = self.seen.problem(ProblemKind::Route).or_else(|| self.seen.problem(ProblemKind::RouteStatus));
+                let why = self
+                    .trouble(revision)
+                    .map_or_else(String::new, |t| format!(": {t}"));
+                let route = self
+                    .seen
+                    .problem(ProblemKind::Route)
+                    .or_else(|| self.seen.problem(ProblemKind::RouteStatus));
                 let message = match route {
                     Some(problem) if ready >= self.plan.replicas => problem.message.clone(),
-                    _ => format!("{ready} of {} pods of the first revision {revision} are ready{why}", self.plan.replicas),
+                    _ => format!(
+                        "{ready} of {} pods of the first revision {revision} are ready{why}",
+                        self.plan.replicas
+                    ),
                 };
                 (Phase::Initializing, message)
             }
             Stage::Stepping => (Phase::Progressing, format!("{at}: {}", self.step_text(attempt))),
             Stage::Promoting => {
-                let what = self.promotion_wait(attempt).map_or_else(|| "promoting".to_owned(), |w| w.text().to_owned());
+                let what = self
+                    .promotion_wait(attempt)
+                    .map_or_else(|| "promoting".to_owned(), |w| w.text().to_owned());
                 (Phase::Progressing, format!("{at}, steps done: {what}"))
             }
-            Stage::Baking { until } => {
-                (Phase::Progressing, format!("{at}: bakes until {until:.0}, the old revision at full strength"))
-            }
-            Stage::Settling => (Phase::Progressing, format!("{at}: the route's names return to their places")),
+            Stage::Baking { until } => (
+                Phase::Progressing,
+                format!("{at}: bakes until {until:.0}, the old revision at full strength"),
+            ),
+            Stage::Settling => (
+                Phase::Progressing,
+                format!("{at}: the route's names return to their places"),
+            ),
             Stage::Held => {
-                let last = attempt.transitions.iter().rev().find(|t| t.reason == "Inconclusive");
-                (Phase::Paused, format!("revision {revision} has no traffic: {}", last.map_or("", |t| t.message.as_str())))
+                let last = attempt
+                    .transitions
+                    .iter()
+                    .rev()
+                    .find(|t| t.reason == "Inconclusive");
+                (
+                    Phase::Paused,
+                    format!(
+                        "revision {revision} has no traffic: {}",
+                        last.map_or("", |t| t.message.as_str())
+                    ),
+                )
             }
             Stage::Withdrawing { message, .. } => {
                 (Phase::RollingBack, format!("users go back to stable: {message}"))
@@ -105,11 +165,15 @@ impl Turn<'_> {
         let place = format!("step {} of {}", attempt.step + 1, attempt.steps.len());
         match attempt.steps.get(attempt.step as usize) {
             Some(Step::Dwell(seconds)) => {
-                let requests: f64 = views(attempt, &self.plan.slos).first().map_or(0.0, |v| v.evidence.canary().total());
+                let requests: f64 = views(attempt, &self.plan.slos)
+                    .first()
+                    .map_or(0.0, |v| v.evidence.canary().total());
                 format!("{place}, dwells {seconds} s; {requests:.0} requests so far")
             }
             Some(Step::SetWeight(weight)) => {
-                let wait = self.step_wait(attempt, *weight).map_or_else(String::new, |w| format!(": {}", w.text()));
+                let wait = self
+                    .step_wait(attempt, *weight)
+                    .map_or_else(String::new, |w| format!(": {}", w.text()));
                 format!("{place}, to {weight} %{wait}")
             }
             None => place,
@@ -117,7 +181,12 @@ impl Turn<'_> {
     }
 
     fn trouble(&self, revision: &Revision) -> Option<&str> {
-        self.seen.revisions.get(revision)?.trouble.as_ref().map(|t| t.message.as_str())
+        self.seen
+            .revisions
+            .get(revision)?
+            .trouble
+            .as_ref()
+            .map(|t| t.message.as_str())
     }
 
     /// A problem that keeps the service from its wanted form while nothing moves.
@@ -159,14 +228,22 @@ impl Turn<'_> {
             "no reading of the metrics has failed",
             &[ProblemKind::Metrics],
         ));
-        conditions.push(self.about("Applied", "Applied", "the API server took every write", &[ProblemKind::Apply]));
+        conditions.push(self.about(
+            "Applied",
+            "Applied",
+            "the API server took every write",
+            &[ProblemKind::Apply],
+        ));
         conditions.push(self.canary_ready());
         conditions
     }
 
     /// `Ready`, `Reconciling` and `Stalled`, as kstatus reads them.
     fn kstatus(&self, phase: Phase, message: &str) -> Vec<ConditionView> {
-        let moving = matches!(phase, Phase::Initializing | Phase::Progressing | Phase::RollingBack);
+        let moving = matches!(
+            phase,
+            Phase::Initializing | Phase::Progressing | Phase::RollingBack
+        );
         let stalled = matches!(phase, Phase::RolledBack | Phase::Degraded);
         let reason = match (phase, &self.state.last) {
             (Phase::RolledBack, Some(last)) => last.reason.clone(),
@@ -233,13 +310,20 @@ impl Turn<'_> {
         };
         let Some(attempt) = self.attempt() else {
             return match &self.state.last {
-                Some(last) if last.outcome != Outcome::Promoted => {
-                    view(true, "NoCanary", format!("no attempt is under way; the last one ended {:?}", last.outcome), false)
-                }
+                Some(last) if last.outcome != Outcome::Promoted => view(
+                    true,
+                    "NoCanary",
+                    format!("no attempt is under way; the last one ended {:?}", last.outcome),
+                    false,
+                ),
                 _ => view(true, "NoCanary", "no attempt is under way".to_owned(), false),
             };
         };
-        let trouble = self.seen.revisions.get(&attempt.revision).and_then(|v| v.trouble.as_ref());
+        let trouble = self
+            .seen
+            .revisions
+            .get(&attempt.revision)
+            .and_then(|v| v.trouble.as_ref());
         if let Some(trouble) = trouble {
             let reason = match trouble.kind {
                 TroubleKind::CreateFailed => "PodCreationFailed",
@@ -253,7 +337,12 @@ impl Turn<'_> {
         let ready = self.seen.ready(&attempt.revision);
         let wanted = self.seen.revisions.get(&attempt.revision).map_or(0, |v| v.wanted);
         if ready < wanted {
-            return view(false, "PodsNotReady", format!("{ready} of {wanted} pods are ready"), false);
+            return view(
+                false,
+                "PodsNotReady",
+                format!("{ready} of {wanted} pods are ready"),
+                false,
+            );
         }
         view(true, "PodsReady", format!("{ready} pods are ready"), false)
     }

@@ -58,7 +58,11 @@ impl Turn<'_> {
             Stage::Baking { until } => self.baking(&attempt, *until),
             Stage::Settling => self.settling(&attempt),
             Stage::Held => false,
-            Stage::Withdrawing { outcome, reason, message } => {
+            Stage::Withdrawing {
+                outcome,
+                reason,
+                message,
+            } => {
                 let end = End::new(*outcome, reason, message.clone());
                 self.withdrawing(&attempt, end)
             }
@@ -72,16 +76,25 @@ impl Turn<'_> {
             return None;
         }
         let trouble = self.seen.revisions.get(&attempt.revision)?.trouble.as_ref()?;
-        let crashes = if attempt.weight > 0 { CRASHES_UNDER_TRAFFIC } else { CRASHES_BEFORE_TRAFFIC };
+        let crashes = if attempt.weight > 0 {
+            CRASHES_UNDER_TRAFFIC
+        } else {
+            CRASHES_BEFORE_TRAFFIC
+        };
         match trouble.kind {
             TroubleKind::CrashLoop if trouble.restarts >= crashes => Some(End::new(
                 Outcome::RolledBack,
                 "CanaryCrashLooping",
-                format!("the canary crashed {} times: {}", trouble.restarts, trouble.message),
+                format!(
+                    "the canary crashed {} times: {}",
+                    trouble.restarts, trouble.message
+                ),
             )),
-            TroubleKind::BadContainer => {
-                Some(End::new(Outcome::RolledBack, "CanaryCannotStart", trouble.message.clone()))
-            }
+            TroubleKind::BadContainer => Some(End::new(
+                Outcome::RolledBack,
+                "CanaryCannotStart",
+                trouble.message.clone(),
+            )),
             _ => None,
         }
     }
@@ -105,7 +118,10 @@ impl Turn<'_> {
         self.finish(End::new(
             Outcome::Promoted,
             "FirstDeployment",
-            format!("revision {} serves all users; it is the first, so there was nothing to compare it with", attempt.revision),
+            format!(
+                "revision {} serves all users; it is the first, so there was nothing to compare it with",
+                attempt.revision
+            ),
         ));
         true
     }
@@ -133,7 +149,10 @@ impl Turn<'_> {
                         a.weight = weight;
                         a.cleared_step = Some(a.step);
                     });
-                    self.note("WeightRaised", format!("the canary gets {weight} % of the traffic"));
+                    self.note(
+                        "WeightRaised",
+                        format!("the canary gets {weight} % of the traffic"),
+                    );
                     return true;
                 }
                 self.reached(attempt, weight);
@@ -207,7 +226,10 @@ impl Turn<'_> {
         self.reached(attempt, 100);
         let until = after(self.now, self.plan.bake);
         self.enter(Stage::Baking { until }, None);
-        self.note("BakeStarted", format!("all users are on the canary; the old revision stays at full strength until {until:.0}"));
+        self.note(
+            "BakeStarted",
+            format!("all users are on the canary; the old revision stays at full strength until {until:.0}"),
+        );
         true
     }
 
@@ -266,7 +288,7 @@ impl Turn<'_> {
             self.finish(end);
             // The next revision need not wait for another turn.
             if let Some(revision) = self.plan.revision.clone() {
-                self.begin(revision);
+                self.begin(&revision);
             }
             return true;
         }
@@ -297,18 +319,26 @@ impl Turn<'_> {
             OnInconclusive::Rollback => {
                 self.withdraw(End::new(Outcome::Inconclusive, "Inconclusive", message));
             }
-            OnInconclusive::PromoteIfBudgetSafe if budget_safe && !matches!(attempt.stage, Stage::Baking { .. }) => {
+            OnInconclusive::PromoteIfBudgetSafe
+                if budget_safe && !matches!(attempt.stage, Stage::Baking { .. }) =>
+            {
                 let deadline = after(self.now, self.plan.progress_deadline);
                 self.update(|a| {
                     a.cleared_step = Some(a.step);
                     a.deadline = Some(deadline);
                 });
-                self.note("PromotedWithinBudget", format!("{message}; what it spends is within bounds"));
+                self.note(
+                    "PromotedWithinBudget",
+                    format!("{message}; what it spends is within bounds"),
+                );
             }
             OnInconclusive::Pause | OnInconclusive::PromoteIfBudgetSafe => {
                 self.enter(Stage::Held, None);
                 self.update(|a| a.weight = 0);
-                self.note("Inconclusive", format!("{message}; no traffic, waits for a person to promote or abort"));
+                self.note(
+                    "Inconclusive",
+                    format!("{message}; no traffic, waits for a person to promote or abort"),
+                );
             }
         }
     }
@@ -325,7 +355,10 @@ impl Turn<'_> {
         if attempt.deadline.is_none() {
             let deadline = after(self.now, self.plan.progress_deadline);
             self.update(|a| a.deadline = Some(deadline));
-            self.note("CanaryUnavailable", "the canary has no ready pod; its traffic goes to stable meanwhile");
+            self.note(
+                "CanaryUnavailable",
+                "the canary has no ready pod; its traffic goes to stable meanwhile",
+            );
             return false;
         }
         let wait = Wait::World(self.pods_wait(attempt, 1));
@@ -336,7 +369,10 @@ impl Turn<'_> {
     fn drop_retired(&mut self) {
         let (now, seen) = (self.now, self.seen);
         self.state.retiring.retain(|r| {
-            let gone = seen.revisions.get(&r.revision).is_none_or(|v| v.wanted == 0 && v.pods == 0);
+            let gone = seen
+                .revisions
+                .get(&r.revision)
+                .is_none_or(|v| v.wanted == 0 && v.pods == 0);
             now < r.scale_down_at || !gone
         });
     }
@@ -390,7 +426,10 @@ impl Turn<'_> {
     pub(super) fn dwell_until(&self) -> Option<Timestamp> {
         let attempt = self.attempt().filter(|a| a.stage == Stage::Stepping)?;
         match attempt.steps.get(attempt.step as usize)? {
-            Step::Dwell(s) => Some(after(attempt.step_since, SignedDuration::from_secs(i64::from(*s)))),
+            Step::Dwell(s) => Some(after(
+                attempt.step_since,
+                SignedDuration::from_secs(i64::from(*s)),
+            )),
             Step::SetWeight(_) => None,
         }
     }
@@ -405,7 +444,10 @@ impl Turn<'_> {
     fn pods_wait(&self, attempt: &Attempt, needed: u32) -> String {
         let view = self.seen.revisions.get(&attempt.revision);
         let ready = self.seen.ready(&attempt.revision);
-        let pods = format!("{ready} of {needed} pods of revision {} are ready", attempt.revision);
+        let pods = format!(
+            "{ready} of {needed} pods of revision {} are ready",
+            attempt.revision
+        );
         match view.and_then(|v| v.trouble.as_ref()) {
             Some(trouble) => format!("{pods}: {}", trouble.message),
             None => pods,
@@ -429,6 +471,9 @@ fn promoted(attempt: &Attempt) -> End {
     End::new(
         Outcome::Promoted,
         "Promoted",
-        format!("revision {} is stable now: the ReplicaSet that was tested, with its pods", attempt.revision),
+        format!(
+            "revision {} is stable now: the ReplicaSet that was tested, with its pods",
+            attempt.revision
+        ),
     )
 }

@@ -19,11 +19,17 @@ impl Turn<'_> {
         let backend = self.canary_backend(&attempt.revision);
         let selects_it = match self.plan.route {
             RouteMode::Owned => true,
-            RouteMode::Adopted => {
-                self.seen.selected.get(&Slot::Canary).is_some_and(|s| s.revision == attempt.revision)
-            }
+            RouteMode::Adopted => self
+                .seen
+                .selected
+                .get(&Slot::Canary)
+                .is_some_and(|s| s.revision == attempt.revision),
         };
-        if selects_it { self.seen.route.weights.get(&backend).copied().unwrap_or(0) } else { 0 }
+        if selects_it {
+            self.seen.route.weights.get(&backend).copied().unwrap_or(0)
+        } else {
+            0
+        }
     }
 
     /// The router has acknowledged that the canary has this weight.
@@ -39,9 +45,11 @@ impl Turn<'_> {
             .iter()
             .filter(|(backend, _)| match backend {
                 Backend::Revision(r) => r == revision,
-                Backend::Slot(slot) => {
-                    self.seen.selected.get(slot).is_some_and(|s| s.revision == *revision)
-                }
+                Backend::Slot(slot) => self
+                    .seen
+                    .selected
+                    .get(slot)
+                    .is_some_and(|s| s.revision == *revision),
             })
             .fold(0u8, |sum, (_, w)| sum.saturating_add(*w))
     }
@@ -91,7 +99,11 @@ impl Turn<'_> {
                 if attempt.stage == Stage::Settling && !self.stable_slot_ready(&attempt.revision) {
                     return Some(self.split(stable, Some(&attempt.revision), 100));
                 }
-                Some(self.split(stable, Some(&attempt.revision), self.canary_share(attempt, stable)))
+                Some(self.split(
+                    stable,
+                    Some(&attempt.revision),
+                    self.canary_share(attempt, stable),
+                ))
             }
         }
     }

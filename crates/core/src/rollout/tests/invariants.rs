@@ -70,7 +70,11 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
             world.bad.insert(name(*n), f64::from(*percent) / 100.0);
         }
         Event::Break(n, kind, restarts) => {
-            let trouble = Trouble { kind: *kind, message: "broken".into(), restarts: u32::from(*restarts) };
+            let trouble = Trouble {
+                kind: *kind,
+                message: "broken".into(),
+                restarts: u32::from(*restarts),
+            };
             if let Some(set) = world.sets.get_mut(&name(*n)) {
                 set.broken = Some(trouble);
             }
@@ -106,7 +110,9 @@ fn checked_turn(world: &mut World, limit: usize) {
     for effect in &decision.effects {
         match effect {
             Effect::SetWeights(weights) => check_weights(&before, &decision.state, weights),
-            Effect::Scale { revision, replicas, .. } => check_scale(&before, revision, *replicas),
+            Effect::Scale {
+                revision, replicas, ..
+            } => check_scale(&before, revision, *replicas),
             Effect::Select { slot, revision } => check_select(&before, *slot, revision),
             _ => {}
         }
@@ -114,15 +120,27 @@ fn checked_turn(world: &mut World, limit: usize) {
     if let (Some(old), Some(new)) = (&before.state.attempt, &decision.state.attempt)
         && (old.number, &old.revision) == (new.number, &new.revision)
     {
-        let progresses = !matches!(new.stage, Stage::Withdrawing { .. } | Stage::Held | Stage::Settling);
-        assert!(!progresses || new.weight >= old.weight, "a weight only grows during progress");
+        let progresses = !matches!(
+            new.stage,
+            Stage::Withdrawing { .. } | Stage::Held | Stage::Settling
+        );
+        assert!(
+            !progresses || new.weight >= old.weight,
+            "a weight only grows during progress"
+        );
     }
     if before.state.stable.is_some() {
         let promoted = decision.report.transitions.iter().any(|t| t.reason == "Promoted");
-        assert!(promoted || decision.state.stable == before.state.stable, "stable changes by promotion only");
+        assert!(
+            promoted || decision.state.stable == before.state.stable,
+            "stable changes by promotion only"
+        );
     }
     let json = serde_json::to_string(&decision.state).unwrap();
-    assert_eq!(serde_json::from_str::<crate::state::State>(&json).unwrap(), decision.state);
+    assert_eq!(
+        serde_json::from_str::<crate::state::State>(&json).unwrap(),
+        decision.state
+    );
     assert!(json.len() < 40_000, "the state is bounded: {}", json.len());
 }
 
@@ -134,35 +152,66 @@ fn backed_by(world: &World, backend: &Backend) -> Option<Revision> {
 }
 
 fn check_weights(world: &World, state: &crate::state::State, weights: &crate::observed::Weights) {
-    assert_eq!(weights.values().map(|w| u32::from(*w)).sum::<u32>(), 100, "{weights:?}");
+    assert_eq!(
+        weights.values().map(|w| u32::from(*w)).sum::<u32>(),
+        100,
+        "{weights:?}"
+    );
     let ready = |b: &Backend| backed_by(world, b).map_or(0, |r| world.endpoints(&r));
     let someone_serves = weights.keys().any(|b| ready(b) > 0);
     for (backend, weight) in weights {
-        assert!(*weight == 0 || ready(backend) > 0 || !someone_serves, "{backend:?} has {weight} % and no endpoint: {weights:?}");
+        assert!(
+            *weight == 0 || ready(backend) > 0 || !someone_serves,
+            "{backend:?} has {weight} % and no endpoint: {weights:?}"
+        );
     }
     if let (Some(attempt), Some(stable)) = (&state.attempt, &state.stable)
         && world.endpoints(stable) > 0
-        && !matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Held | Stage::Settling)
+        && !matches!(
+            attempt.stage,
+            Stage::Withdrawing { .. } | Stage::Held | Stage::Settling
+        )
     {
-        let share = weights.get(&Backend::Revision(attempt.revision.clone())).copied().unwrap_or(0);
-        assert!(share <= world.plan.weight_for(world.endpoints(&attempt.revision)), "more than its pods can carry");
+        let share = weights
+            .get(&Backend::Revision(attempt.revision.clone()))
+            .copied()
+            .unwrap_or(0);
+        assert!(
+            share <= world.plan.weight_for(world.endpoints(&attempt.revision)),
+            "more than its pods can carry"
+        );
     }
 }
 
 fn check_scale(world: &World, revision: &Revision, replicas: u32) {
     let set = &world.sets[revision];
     if replicas < set.wanted && replicas < world.plan.replicas {
-        let weighted = world.weights.iter().any(|(b, w)| *w > 0 && backed_by(world, b).as_ref() == Some(revision));
-        assert!(!weighted, "{revision} is scaled down while the route gives it traffic");
-        assert!(world.acknowledged || !world.route_exists, "{revision} is scaled down before the router has acknowledged");
+        let weighted = world
+            .weights
+            .iter()
+            .any(|(b, w)| *w > 0 && backed_by(world, b).as_ref() == Some(revision));
+        assert!(
+            !weighted,
+            "{revision} is scaled down while the route gives it traffic"
+        );
+        assert!(
+            world.acknowledged || !world.route_exists,
+            "{revision} is scaled down before the router has acknowledged"
+        );
     }
 }
 
 fn check_select(world: &World, slot: Slot, revision: &Revision) {
     let weight = world.weights.get(&Backend::Slot(slot)).copied().unwrap_or(0);
-    let serving = world.selected.get(&slot).map_or(0, |r| world.sets.get(r).map_or(0, |s| s.ready));
+    let serving = world
+        .selected
+        .get(&slot)
+        .map_or(0, |r| world.sets.get(r).map_or(0, |s| s.ready));
     let next = world.sets.get(revision).map_or(0, |s| s.ready);
-    assert!(weight == 0 || serving == 0 || next > 0, "{slot:?} leaves pods that serve for none");
+    assert!(
+        weight == 0 || serving == 0 || next > 0,
+        "{slot:?} leaves pods that serve for none"
+    );
 }
 
 /// Once the faults stop, everything comes to rest at an end that is allowed.
@@ -179,7 +228,12 @@ fn settles(world: &mut World) {
         world.live(1);
         checked_turn(world, usize::MAX);
         let rests = matches!(world.phase(), Phase::Healthy | Phase::RolledBack | Phase::Paused);
-        if rests && world.last.as_ref().is_some_and(|d| d.effects.is_empty() && d.wake_at.is_none()) {
+        if rests
+            && world
+                .last
+                .as_ref()
+                .is_some_and(|d| d.effects.is_empty() && d.wake_at.is_none())
+        {
             break;
         }
     }
@@ -197,7 +251,11 @@ fn story(route: RouteMode, events: &[Event]) {
     world.plan.route = route;
     if route == RouteMode::Adopted {
         world.route_exists = true;
-        world.weights = [(Backend::Slot(Slot::Stable), 100), (Backend::Slot(Slot::Canary), 0)].into();
+        world.weights = [
+            (Backend::Slot(Slot::Stable), 100),
+            (Backend::Slot(Slot::Canary), 0),
+        ]
+        .into();
     }
     for (serial, event) in events.iter().enumerate() {
         happen(&mut world, event, serial);

@@ -18,7 +18,11 @@ fn outcome(world: &World) -> (String, Outcome, String) {
 }
 
 fn broken(kind: TroubleKind, restarts: u32) -> Trouble {
-    Trouble { kind, message: "pod v2-abcde, container app: it is broken".into(), restarts }
+    Trouble {
+        kind,
+        message: "pod v2-abcde, container app: it is broken".into(),
+        restarts,
+    }
 }
 
 #[test]
@@ -26,7 +30,10 @@ fn a_first_deployment_serves_all_users_once_its_pods_are_ready() {
     let mut world = World::new(plan("v1"));
     world.run(2);
     assert_eq!(world.phase(), Phase::Initializing);
-    assert!(world.weights.is_empty(), "no route before there is somebody to answer");
+    assert!(
+        world.weights.is_empty(),
+        "no route before there is somebody to answer"
+    );
     world.run(20);
     assert_eq!(world.phase(), Phase::Healthy);
     assert_eq!(world.state.stable, Some(revision("v1")));
@@ -51,7 +58,10 @@ fn a_good_revision_is_promoted_and_is_the_replica_set_that_was_tested() {
     world.run(5);
     let tested = world.sets[&revision("v2")].created_at;
     assert!(world.run_until(Phase::Healthy, 200), "{:?}", world.last);
-    assert_eq!(outcome(&world), ("v2".into(), Outcome::Promoted, "Promoted".into()));
+    assert_eq!(
+        outcome(&world),
+        ("v2".into(), Outcome::Promoted, "Promoted".into())
+    );
     assert_eq!(world.state.stable, Some(revision("v2")));
     assert_eq!(world.sets[&revision("v2")].created_at, tested);
     assert_eq!((world.weight("v2"), world.weight("v1")), (100, 0));
@@ -75,9 +85,16 @@ fn a_bad_revision_is_taken_back_in_seconds_and_stays_refused() {
     }
     assert!(exposed <= 25, "exposed for {exposed} s");
     assert!(world.run_until(Phase::RolledBack, 10));
-    assert_eq!(outcome(&world), ("v3".into(), Outcome::RolledBack, "HarmShown".into()));
+    assert_eq!(
+        outcome(&world),
+        ("v3".into(), Outcome::RolledBack, "HarmShown".into())
+    );
     world.run(600);
-    assert_eq!(world.phase(), Phase::RolledBack, "a re-sync of the same spec starts nothing");
+    assert_eq!(
+        world.phase(),
+        Phase::RolledBack,
+        "a re-sync of the same spec starts nothing"
+    );
     assert_eq!(world.sets[&revision("v3")].wanted, 0);
     world.update("v1");
     world.run(5);
@@ -85,7 +102,11 @@ fn a_bad_revision_is_taken_back_in_seconds_and_stays_refused() {
     world.bad.clear();
     world.update("v3");
     world.run(3);
-    assert_eq!(world.state.attempt.as_ref().map(|a| a.number), Some(2), "asked for anew, it is a new attempt");
+    assert_eq!(
+        world.state.attempt.as_ref().map(|a| a.number),
+        Some(2),
+        "asked for anew, it is a new attempt"
+    );
 }
 
 #[test]
@@ -96,7 +117,10 @@ fn a_spec_that_goes_back_to_stable_ends_the_attempt() {
     assert!(world.weight("v2") > 0);
     world.update("v1");
     assert!(world.run_until(Phase::Healthy, 20));
-    assert_eq!(outcome(&world), ("v2".into(), Outcome::Aborted, "SpecReverted".into()));
+    assert_eq!(
+        outcome(&world),
+        ("v2".into(), Outcome::Aborted, "SpecReverted".into())
+    );
     assert_eq!(world.weight("v1"), 100);
 }
 
@@ -107,7 +131,10 @@ fn a_superseded_attempt_gives_way_to_the_next_one() {
     world.run(20);
     world.update("v3");
     world.run(3);
-    assert_eq!(outcome(&world), ("v2".into(), Outcome::Superseded, "Superseded".into()));
+    assert_eq!(
+        outcome(&world),
+        ("v2".into(), Outcome::Superseded, "Superseded".into())
+    );
     assert_eq!(world.weight("v2"), 0);
     assert!(world.run_until(Phase::Healthy, 200));
     assert_eq!(world.state.stable, Some(revision("v3")));
@@ -120,7 +147,10 @@ fn a_crash_looping_canary_is_taken_back_without_a_request_being_lost_to_it() {
     world.run(2);
     world.sets.get_mut(&revision("v2")).unwrap().broken = Some(broken(TroubleKind::CrashLoop, 3));
     assert!(world.run_until(Phase::RolledBack, 10));
-    assert_eq!(outcome(&world), ("v2".into(), Outcome::RolledBack, "CanaryCrashLooping".into()));
+    assert_eq!(
+        outcome(&world),
+        ("v2".into(), Outcome::RolledBack, "CanaryCrashLooping".into())
+    );
     assert_eq!(world.state.last.as_ref().unwrap().max_weight, 0);
 }
 
@@ -133,7 +163,10 @@ fn an_image_that_cannot_be_pulled_is_said_at_once_and_taken_back_at_the_deadline
     world.run(1);
     let conditions = world.last.as_ref().unwrap().report.conditions.clone();
     let canary = conditions.iter().find(|c| c.kind == "CanaryReady").unwrap();
-    assert_eq!((canary.status, canary.reason.as_str()), (false, "ImagePullFailed"));
+    assert_eq!(
+        (canary.status, canary.reason.as_str()),
+        (false, "ImagePullFailed")
+    );
     assert_eq!(world.phase(), Phase::Progressing);
     assert!(world.run_until(Phase::RolledBack, 190));
     assert_eq!(outcome(&world).2, "ProgressDeadlineExceeded");
@@ -151,7 +184,14 @@ fn a_canary_that_loses_its_pods_under_traffic_loses_the_traffic_too() {
     set.ready = 0;
     world.run(1);
     assert_eq!(world.weight("v2"), 0);
-    world.sets.get_mut(&revision("v2")).unwrap().broken.as_mut().unwrap().restarts = 2;
+    world
+        .sets
+        .get_mut(&revision("v2"))
+        .unwrap()
+        .broken
+        .as_mut()
+        .unwrap()
+        .restarts = 2;
     assert!(world.run_until(Phase::RolledBack, 10));
 }
 
@@ -163,8 +203,14 @@ fn scaling_while_idle_follows_the_spec() {
     assert_eq!(world.sets[&revision("v1")].ready, 6);
     world.plan.replicas = 2;
     world.run(2);
-    assert_eq!((world.sets[&revision("v1")].wanted, world.phase()), (2, Phase::Healthy));
-    assert!(world.state.last.as_ref().unwrap().number == 1, "scaling is no rollout");
+    assert_eq!(
+        (world.sets[&revision("v1")].wanted, world.phase()),
+        (2, Phase::Healthy)
+    );
+    assert!(
+        world.state.last.as_ref().unwrap().number == 1,
+        "scaling is no rollout"
+    );
 }
 
 #[test]
@@ -177,7 +223,11 @@ fn scaling_while_rolling_out_grows_at_once_and_shrinks_afterwards() {
     assert_eq!(world.sets[&revision("v1")].wanted, 8);
     world.plan.replicas = 2;
     world.run(1);
-    assert_eq!(world.sets[&revision("v1")].wanted, 8, "stable keeps its strength while it may be needed");
+    assert_eq!(
+        world.sets[&revision("v1")].wanted,
+        8,
+        "stable keeps its strength while it may be needed"
+    );
     assert!(world.run_until(Phase::Healthy, 300));
     assert_eq!(world.sets[&revision("v2")].wanted, 2);
 }
@@ -197,7 +247,10 @@ fn missing_data_is_no_success_and_a_person_may_go_on_or_back() {
     assert_eq!(world.weight("v2"), 50, "the person answers for this step only");
     world.act("abort", Action::Abort);
     world.run(5);
-    assert_eq!(world.ended_actions, [("promote".to_owned(), true), ("abort".to_owned(), true)]);
+    assert_eq!(
+        world.ended_actions,
+        [("promote".to_owned(), true), ("abort".to_owned(), true)]
+    );
     assert_eq!(outcome(&world).1, Outcome::Aborted);
     assert_eq!(world.phase(), Phase::RolledBack);
 }
@@ -210,9 +263,17 @@ fn an_unreachable_prometheus_keeps_users_on_stable() {
     world.run(60);
     assert_eq!(world.weight("v2"), 0);
     let report = &world.last.as_ref().unwrap().report;
-    assert!(report.conditions.iter().any(|c| c.kind == "MetricsAvailable" && !c.status && c.fault));
+    assert!(
+        report
+            .conditions
+            .iter()
+            .any(|c| c.kind == "MetricsAvailable" && !c.status && c.fault)
+    );
     world.blind = false;
-    assert!(world.run_until(Phase::Healthy, 300), "nothing is lost once it answers again");
+    assert!(
+        world.run_until(Phase::Healthy, 300),
+        "nothing is lost once it answers again"
+    );
 }
 
 #[test]
@@ -338,7 +399,13 @@ fn the_deadline_is_a_persisted_time() {
     world.deaf = true;
     world.update("v2");
     world.run(30);
-    let deadline = world.state.attempt.as_ref().unwrap().deadline.expect("it waits for the router");
+    let deadline = world
+        .state
+        .attempt
+        .as_ref()
+        .unwrap()
+        .deadline
+        .expect("it waits for the router");
     assert!(deadline <= world.now.checked_add(SignedDuration::from_secs(180)).unwrap());
     let json = serde_json::to_string(&world.state).unwrap();
     world.state = serde_json::from_str(&json).unwrap();

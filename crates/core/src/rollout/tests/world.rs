@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use crate::analysis::{Counts, Limits, Objective};
 use crate::decision::{Decision, Effect, Phase};
 use crate::observed::{
-    Action, ActionView, Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Problem, ProblemKind,
-    RevisionView, RouteView, Selection, Slot, Trouble,
+    Action, ActionView, Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Problem,
+    ProblemKind, RevisionView, RouteView, Selection, Slot, Trouble,
 };
 use crate::plan::{OnInconclusive, Plan, Revision, RouteMode, SloPlan, Step};
 use crate::rollout::{decide, measurement_due};
@@ -20,7 +20,12 @@ pub fn plan(revision: &str) -> Plan {
         revision: Some(revision.into()),
         deleting: false,
         replicas: 4,
-        steps: vec![Step::SetWeight(10), Step::Dwell(20), Step::SetWeight(50), Step::Dwell(20)],
+        steps: vec![
+            Step::SetWeight(10),
+            Step::Dwell(20),
+            Step::SetWeight(50),
+            Step::Dwell(20),
+        ],
         bake: SignedDuration::from_secs(20),
         scale_down_delay: SignedDuration::from_secs(10),
         abort_scale_down_delay: SignedDuration::from_secs(10),
@@ -49,6 +54,8 @@ pub struct Set {
     pub broken: Option<Trouble>,
 }
 
+// Each flag is a fault of its own that a test switches.
+#[allow(clippy::struct_excessive_bools)]
 #[derive(Clone, Debug)]
 pub struct World {
     pub now: Timestamp,
@@ -129,11 +136,16 @@ impl World {
     }
 
     pub fn weight(&self, revision: &str) -> u8 {
-        self.weights.get(&Backend::Revision(revision.into())).copied().unwrap_or(0)
+        self.weights
+            .get(&Backend::Revision(revision.into()))
+            .copied()
+            .unwrap_or(0)
     }
 
     pub fn endpoints(&self, revision: &Revision) -> u32 {
-        self.sets.get(revision).map_or(0, |s| if s.service { s.ready } else { 0 })
+        self.sets
+            .get(revision)
+            .map_or(0, |s| if s.service { s.ready } else { 0 })
     }
 
     pub fn observe(&mut self) -> Observed {
@@ -157,7 +169,15 @@ impl World {
         let selected = self
             .selected
             .iter()
-            .map(|(slot, r)| (*slot, Selection { revision: r.clone(), endpoints: self.sets.get(r).map_or(0, |s| s.ready) }))
+            .map(|(slot, r)| {
+                (
+                    *slot,
+                    Selection {
+                        revision: r.clone(),
+                        endpoints: self.sets.get(r).map_or(0, |s| s.ready),
+                    },
+                )
+            })
             .collect();
         let mut problems = Vec::new();
         if self.blind {
@@ -169,7 +189,11 @@ impl World {
         }
         Observed {
             revisions,
-            route: RouteView { exists: self.route_exists, weights: self.weights.clone(), acknowledged: self.acknowledged },
+            route: RouteView {
+                exists: self.route_exists,
+                weights: self.weights.clone(),
+                acknowledged: self.acknowledged,
+            },
             selected,
             measurement: self.measure(),
             actions: self.actions.clone(),
@@ -188,7 +212,9 @@ impl World {
         let share = f64::from(
             self.weights
                 .iter()
-                .filter(|(b, _)| **b == Backend::Slot(Slot::Canary) || **b == Backend::Revision(canary.clone()))
+                .filter(|(b, _)| {
+                    **b == Backend::Slot(Slot::Canary) || **b == Backend::Revision(canary.clone())
+                })
                 .map(|(_, w)| *w)
                 .sum::<u8>(),
         ) / 100.0;
@@ -200,11 +226,21 @@ impl World {
                 let seconds = edge[1].duration_since(edge[0]).as_secs_f64();
                 let canary = self.count(&canary, self.rps * share * seconds);
                 let stable = self.count(&stable, self.rps * (1.0 - share) * seconds);
-                MeasuredBlock { start: edge[0], end: edge[1], slos: vec![Some(BlockCounts { canary, stable }); slos] }
+                MeasuredBlock {
+                    start: edge[0],
+                    end: edge[1],
+                    slos: vec![Some(BlockCounts { canary, stable }); slos],
+                }
             })
             .collect();
         let history = if due.want_history {
-            vec![Some(History { rate: self.rps, budget_remaining: Some(0.9) }); slos]
+            vec![
+                Some(History {
+                    rate: self.rps,
+                    budget_remaining: Some(0.9)
+                });
+                slos
+            ]
         } else {
             Vec::new()
         };
@@ -275,7 +311,11 @@ impl World {
     fn apply(&mut self, effect: &Effect) {
         match effect {
             Effect::CreateRevision { revision } => {
-                let set = Set { created_at: Some(self.now), service: true, ..Set::default() };
+                let set = Set {
+                    created_at: Some(self.now),
+                    service: true,
+                    ..Set::default()
+                };
                 self.sets.entry(revision.clone()).or_insert(set);
             }
             Effect::CreateRevisionService { revision } => {
@@ -283,7 +323,11 @@ impl World {
                     set.service = true;
                 }
             }
-            Effect::Scale { revision, replicas, attempt } => {
+            Effect::Scale {
+                revision,
+                replicas,
+                attempt,
+            } => {
                 let set = self.sets.get_mut(revision).expect("only what exists is scaled");
                 set.wanted = *replicas;
                 set.ready = set.ready.min(*replicas);
