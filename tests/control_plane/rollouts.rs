@@ -102,7 +102,7 @@ async fn a_bad_revision_is_rolled_back_and_stays_refused_through_a_restart() {
     .await;
 
     stage.stop_operator().await;
-    stage.start_operator().await;
+    stage.start_operator();
     let mut scaled = service("shop", "shop:bad");
     scaled["spec"]["replicas"] = json!(3);
     stage.apply(scaled).await.unwrap();
@@ -124,7 +124,7 @@ async fn a_restart_of_the_operator_mid_rollout_changes_nothing_about_its_end() {
     stage.apply(service("shop", "shop:better")).await.unwrap();
     let second = until_exposed(&stage, 10).await;
     stage.stop_operator().await;
-    stage.start_operator().await;
+    stage.start_operator();
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert_eq!(stable(&done), second);
     assert_eq!(

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use super::{gateway, kubelet, prometheus};
 
 /// How long anything may take before a scenario fails; generous, because the machine may be slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 struct ControlPlane {
     kubeconfig: PathBuf,
@@ -59,7 +59,7 @@ pub struct Stage {
 /// Given an operator that watches an empty namespace.
 pub async fn given(namespace: &str) -> Stage {
     let mut stage = without_operator(namespace).await;
-    stage.start_operator().await;
+    stage.start_operator();
     stage
 }
 
@@ -148,7 +148,7 @@ pub async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
 }
 
 impl Stage {
-    pub async fn start_operator(&mut self) {
+    pub fn start_operator(&mut self) {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let operator = molt::controller::run(
             self.client.clone(),
@@ -165,7 +165,7 @@ impl Stage {
         );
         self.shutdown = Some(stop);
         self.operator = Some(tokio::spawn(async move {
-            operator.await.expect("the operator ends cleanly")
+            operator.await.expect("the operator ends cleanly");
         }));
     }
 
