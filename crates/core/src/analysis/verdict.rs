@@ -61,7 +61,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             false_rollback: 0.01,
-            unsafe_promotion: 0.05,
+            unsafe_promotion: 1.0 - 0.95,
             max_budget_spend: 0.02,
         }
     }
