@@ -156,7 +156,7 @@ async fn a_version_that_crashes_never_harms_stable() {
             "e2e-crash",
             "shop",
             "v4",
-            &[("START_DELAY_SECONDS", "30"), ("CRASH_AFTER_SECONDS", "1")],
+            &[("FAIL_READINESS", "1"), ("CRASH_AFTER_SECONDS", "1")],
         ))
         .await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
