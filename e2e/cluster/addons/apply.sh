@@ -8,11 +8,13 @@ EG=${ENVOY_GATEWAY_VERSION:-v1.9.1} GWAPI=${GATEWAY_API_VERSION:-v1.6.1}
 
 # The chart and the CRDs lie in Go modules. Rendering them costs seconds, so the result is kept.
 rendered=$MOLT_CACHE/addons
-key=$(sha256sum "$here/envoy-gateway-values.yaml" "$here/apply.sh" | sha256sum | cut -c1-16)-$EG-$GWAPI
+# By content alone, so that another checkout of the same finds it.
+key=$(cat "$here/envoy-gateway-values.yaml" "$here/apply.sh" | sha256sum | cut -c1-16)-$EG-$GWAPI
 if [ ! -e "$rendered/$key/eg.yaml" ]; then
   module() { go mod download -json "$1" | jq -er .Dir || fail "cannot find the Go module $1" "run e2e/cluster/build.sh all"; }
   eg=$(module "github.com/envoyproxy/gateway@$EG") gwapi=$(module "sigs.k8s.io/gateway-api@$GWAPI")
-  rm -rf "$rendered" && mkdir -p "$rendered/$key"
+  # Not in place of another: a second cluster may be reading that one.
+  mkdir -p "$rendered/$key"
   for f in "$gwapi"/config/crd/standard/*.yaml "$eg"/charts/gateway-helm/charts/crds/crds/generated/*.yaml; do
     echo ---
     cat "$f"

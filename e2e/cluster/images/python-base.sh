@@ -3,7 +3,10 @@
 set -euo pipefail
 root=$1
 mkdir -p "$root"
-debootstrap --variant=minbase --include=python3 bookworm "$root" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$root.log" 2>&1 ||
+# From where this machine's apt has its packages.
+mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -n 1)}
+[ -n "$mirror" ] || { echo "error: apt knows no mirror of Debian bookworm; fix: set DEBIAN_MIRROR to one" >&2; exit 1; }
+debootstrap --variant=minbase --include=python3 bookworm "$root" "$mirror" >"$root.log" 2>&1 ||
   { tail -5 "$root.log" >&2; echo "error: debootstrap failed; fix: see above" >&2; exit 1; }
 cd "$root"
 rm -rf var/cache/apt/* var/lib/apt/lists/* var/log/* var/lib/dpkg var/cache/debconf \

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Removes every trace of one cluster but its cached images. Safe whatever is or is not there.
 set -euo pipefail
-if pid=$(cat "$STATE/pid" 2>/dev/null) && grep -qsz "^molt-node$" "/proc/$pid/cmdline"; then
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+if pid=$(node_pid); then
   kill -KILL "$pid" 2>/dev/null || true
 fi
 # The kernel ends all of a PID namespace with its first process; whatever still sits in the network

@@ -71,7 +71,7 @@ node_pid() {
   local pid
   pid=$(cat "$STATE/pid" 2>/dev/null) || return 1
   # The number alone may belong to another process by now: the marker in its command line decides.
-  [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "molt-node $CLUSTER" && echo "$pid"
+  [ -r "/proc/$pid/cmdline" ] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "molt-node $CLUSTER " && echo "$pid"
 }
 
 kctl() { "$MOLT_BIN/kubectl" --kubeconfig "$STATE/kubeconfig" "$@"; }

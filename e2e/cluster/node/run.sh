@@ -4,7 +4,6 @@
 # Arguments: the marker `molt-node` and the cluster's name, by which down.sh knows the process.
 set -euo pipefail
 [ "$1" = molt-node ]
-here=$(cd "$(dirname "$0")" && pwd)
 certs=$STATE/certs
 logs=$STATE/logs
 mkdir -p "$logs"

@@ -165,19 +165,29 @@ impl Turn<'_> {
     /// What a `setWeight` step waits for; `None` when the weight can be raised, or has been acknowledged.
     pub(super) fn step_wait(&self, attempt: &Attempt, weight: u8) -> Option<Wait> {
         if attempt.weight < weight {
-            if attempt.cleared_step != Some(attempt.step)
-                && let Some(why) = self.evidence_wait(attempt, Some(weight))
-            {
-                return Some(Wait::Evidence(why));
-            }
-            if let Some(problem) = self.seen.problem(ProblemKind::Route) {
-                return Some(Wait::World(problem.message.clone()));
-            }
-            let needed = self.plan.pods_for(weight);
-            if self.seen.ready(&attempt.revision) < needed {
-                return Some(Wait::World(self.pods_wait(attempt, needed)));
-            }
-            return None;
+            let evidence = || {
+                let cleared = attempt.cleared_step == Some(attempt.step);
+                let why = if cleared {
+                    None
+                } else {
+                    self.evidence_wait(attempt, Some(weight))
+                };
+                why.map(Wait::Evidence)
+            };
+            let world = || {
+                if let Some(problem) = self.seen.problem(ProblemKind::Route) {
+                    return Some(Wait::World(problem.message.clone()));
+                }
+                let needed = self.plan.pods_for(weight);
+                let ready = self.seen.ready(&attempt.revision) >= needed;
+                (!ready).then(|| Wait::World(self.pods_wait(attempt, needed)))
+            };
+            // The first pods come before anything can be read of them, later ones only for good reason.
+            return if attempt.max_weight == 0 {
+                world().or_else(evidence)
+            } else {
+                evidence().or_else(world)
+            };
         }
         // `>=` for a step that asks for no more than the canary has already.
         (!self.acknowledged(attempt, attempt.weight)).then(|| Wait::World(self.route_wait()))

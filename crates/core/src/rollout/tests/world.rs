@@ -218,6 +218,8 @@ impl World {
                 .map(|(_, w)| *w)
                 .sum::<u8>(),
         ) / 100.0;
+        // A pod that does not run is not scraped, so nothing can be said of it.
+        let scraped = share > 0.0 || self.sets.get(&canary).is_some_and(|s| s.ready > 0);
         let slos = self.plan.slos.len();
         let blocks = due
             .edges
@@ -229,7 +231,7 @@ impl World {
                 MeasuredBlock {
                     start: edge[0],
                     end: edge[1],
-                    slos: vec![Some(BlockCounts { canary, stable }); slos],
+                    slos: vec![scraped.then_some(BlockCounts { canary, stable }); slos],
                 }
             })
             .collect();
