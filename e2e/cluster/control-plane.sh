@@ -93,7 +93,7 @@ run kube-controller-manager "$MOLT_BIN/kube-controller-manager" --kubeconfig "$d
 # No fault of the test's may leave processes behind.
 if [ -n "${MOLT_CP_PARENT_PID:-}" ]; then
   # It ends with the folder as well, so that it never stops another control plane in the same place.
-  setsid bash -c 'while kill -0 "$1" && [ "$4" = "$(head -n 1 "$3/pids")" ]; do sleep 1; done 2>/dev/null
+  setsid bash -c 'while [ -d "/proc/$1" ] && [ "$4" = "$(head -n 1 "$3/pids")" ]; do sleep 1; done 2>/dev/null
     [ "$4" != "$(head -n 1 "$3/pids" 2>/dev/null)" ] || exec "$2" stop "$3"' watch \
     "$MOLT_CP_PARENT_PID" "$MOLT_CLUSTER_DIR/control-plane.sh" "$dir" "$(head -n 1 "$dir/pids")" >/dev/null 2>&1 </dev/null &
 fi
