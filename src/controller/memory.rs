@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use molt_core::decision::Verdict;
-use molt_core::observed::Problem;
+use molt_core::observed::{History, Problem};
 
 use crate::k8s::Key;
 
@@ -23,6 +23,8 @@ pub struct Memory {
     pub apply_problem: Option<Problem>,
     /// Why the last reading of the metrics failed.
     pub metric_problems: Vec<Problem>,
+    /// The history that was read last, and when: its queries cover days, and are not made at every try.
+    pub history: Option<(Instant, Vec<Option<History>>)>,
     /// Verdicts that no record holds yet.
     pub verdicts: Vec<Verdict>,
     /// Failures in a row.

@@ -93,9 +93,8 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
         "ErrImagePull" | "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" => {
             TroubleKind::ImagePull
         }
-        "InvalidImageName" | "CreateContainerConfigError" | "CreateContainerError" | "ErrImageNeverPull" => {
-            TroubleKind::BadContainer
-        }
+        "CreateContainerConfigError" | "CreateContainerError" => TroubleKind::NotCreated,
+        "InvalidImageName" | "ErrImageNeverPull" => TroubleKind::BadContainer,
         "CrashLoopBackOff" => TroubleKind::CrashLoop,
         _ if restarts > 0 && has_terminated(container) => TroubleKind::CrashLoop,
         _ => return None,
@@ -182,8 +181,8 @@ mod tests {
             ("ErrImagePull", TroubleKind::ImagePull),
             ("ImagePullBackOff", TroubleKind::ImagePull),
             ("InvalidImageName", TroubleKind::BadContainer),
-            ("CreateContainerConfigError", TroubleKind::BadContainer),
-            ("CreateContainerError", TroubleKind::BadContainer),
+            ("CreateContainerConfigError", TroubleKind::NotCreated),
+            ("CreateContainerError", TroubleKind::NotCreated),
             ("ErrImageNeverPull", TroubleKind::BadContainer),
         ] {
             let trouble = read(&container(&waiting(reason), &json!({}), 0)).trouble.unwrap();

@@ -26,6 +26,8 @@ use crate::traffic::RouteTarget;
 
 /// What a conflict waits for the watch to catch up.
 const CATCH_UP: Duration = Duration::from_millis(200);
+/// How long a history may stand for that of the present.
+const HISTORY_LASTS: Duration = Duration::from_mins(2);
 /// When a record that could not be written is tried again.
 const RECORD_RETRY: Duration = Duration::from_secs(5);
 
@@ -81,6 +83,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     }
     let before = match object.state() {
         Ok(state) => state,
+        // What is being deleted needs no state to give its route back.
+        Err(_) if object.is_deleting() => State::default(),
         Err(why) => return unreadable_state(object, context, key, why).await,
     };
     let validated = validate(object, &context.defaults, known(object, &context.caches));
@@ -136,6 +140,11 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         }
     }
     outcome?;
+    if goes {
+        context.memories.forget(key);
+        context.metrics.forget(&key.namespace, &key.name);
+        return Ok(Action::await_change());
+    }
     if !object.is_deleting() {
         applier.heal().await?;
     }
@@ -170,10 +179,26 @@ async fn see(
     before: &State,
 ) -> Observed {
     let now = Timestamp::now();
-    if let Some(due) = measurement_due(&validated.plan, before, now)
+    // A person's word does not wait for a Prometheus that hangs.
+    let asked = !context.caches.actions.of(key).is_empty();
+    if !asked
+        && let Some(due) = measurement_due(&validated.plan, before, now)
         && let Some(request) = request(key, validated, context, before, due, now)
     {
-        let measured = context.source.measure(&request).await;
+        let mut request = request;
+        let kept = context.memories.of(key).history;
+        let kept = kept.filter(|(at, h)| at.elapsed() < HISTORY_LASTS && h.len() == request.slos.len());
+        let ask = request.want_history && kept.is_none();
+        let wanted = std::mem::replace(&mut request.want_history, ask);
+        let mut measured = context.source.measure(&request).await;
+        match kept {
+            Some((_, history)) if wanted => measured.measurement.history = history,
+            None if wanted => {
+                let history = Some((Instant::now(), measured.measurement.history.clone()));
+                context.memories.update(key, |m| m.history = history);
+            }
+            _ => {}
+        }
         context
             .memories
             .update(key, |m| m.metric_problems.clone_from(&measured.problems));
@@ -273,7 +298,7 @@ async fn unreadable_state(
     why: &str,
 ) -> Result<Action, Failure> {
     let message = format!(
-        "status.state can't be read: {why}; another version has written it, or somebody has edited it: run the version that wrote it, or remove it with `kubectl patch pythonservice {} --subresource=status --type=json -p '[{{\"op\":\"remove\",\"path\":\"/status\"}}]'` to begin anew",
+        "status.state can't be read: {why}; another version has written it, or somebody has edited it: run the version that wrote it, or remove it with `kubectl patch pythonservice {} --subresource=status --type=json -p '[{{\"op\":\"remove\",\"path\":\"/status\"}}]'`: the revision that users are served by is then taken for stable",
         key.name
     );
     if !object

@@ -183,24 +183,7 @@ impl Writer {
             .map_err(|e| stale_test(e, target))
     }
 
-    /// Replaces the status; the body's `resourceVersion` says which object it was decided on.
-    pub async fn replace_status<K: Writable + Serialize>(
-        &self,
-        namespace: &str,
-        name: &str,
-        body: &K,
-    ) -> Result<K, WriteError> {
-        let api = self.api::<K>(namespace);
-        let params = PostParams {
-            field_manager: Some(labels::MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        let mut target = target::<K>("update", name);
-        target.resource = format!("{}/status", target.resource);
-        bounded(target, api.replace_status(name, &params, body)).await
-    }
-
-    /// Creates an object; `false` if one of this name exists.
+    /// Creates an object; `None` if one of this name exists.
     pub async fn post<K: Writable + Serialize>(
         &self,
         namespace: &str,

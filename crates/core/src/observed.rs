@@ -85,6 +85,8 @@ pub enum TroubleKind {
     Unschedulable,
     /// The image can't be pulled; may pass.
     ImagePull,
+    /// The container can't be made yet, for want of something it refers to; may pass.
+    NotCreated,
     /// The container can't be made from what the template says; never passes.
     BadContainer,
     /// The container ends again and again.

@@ -126,6 +126,8 @@ pub struct Traffic {
 #[x_kube(
     validation = Rule::new("has(self.parentRefs) != has(self.httpRouteRef)")
         .message("set exactly one of parentRefs (Molt creates and owns the HTTPRoute) and httpRouteRef (your own route)"),
+    validation = Rule::new("has(self.parentRefs) == has(oldSelf.parentRefs)")
+        .message("a service can't change between a route that Molt owns (parentRefs) and your own (httpRouteRef): users would be left on the old one; make a second PythonService for the other route, and delete this one when it is unused"),
     validation = Rule::new("!has(self.hostnames) || has(self.parentRefs)")
         .message("hostnames belong to a route that Molt owns: set parentRefs, or put the hostnames into your own route")
 )]

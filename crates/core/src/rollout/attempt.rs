@@ -1,5 +1,6 @@
 //! How attempts begin and end: by the spec, by people.
 
+use super::stages::promoted;
 use super::{Turn, after, ended};
 use crate::decision::Effect;
 use crate::observed::{Action, ActionView};
@@ -41,6 +42,14 @@ impl Turn<'_> {
         if wanted.is_some() && self.state.refused.is_some() && wanted != self.state.refused {
             self.state.refused = None;
         }
+        self.find_stable();
+        if let Some(attempt) = self.attempt().cloned()
+            && attempt.stage == Stage::Settling
+            && wanted.as_ref().is_some_and(|r| *r != attempt.revision)
+        {
+            // It has been shown safe and serves all users: the next revision is compared with it.
+            self.finish(promoted(&attempt));
+        }
         if let Some(attempt) = self.attempt()
             && wanted.as_ref() != Some(&attempt.revision)
             && !matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling)
@@ -68,6 +77,22 @@ impl Turn<'_> {
             && let Some(revision) = wanted
         {
             self.begin(&revision);
+        }
+    }
+
+    /// A state that was lost is found again in the world: the revision that users are served by is stable,
+    /// whatever the spec asks for.
+    fn find_stable(&mut self) {
+        if self.state.stable.is_some() || self.state.attempt.is_some() || self.state.last.is_some() {
+            return;
+        }
+        let serves = |r: &&Revision| self.weight_of(r) >= 50 && self.seen.ready(r) > 0;
+        if let Some(revision) = self.seen.revisions.keys().find(serves).cloned() {
+            self.note(
+                "StableFound",
+                format!("revision {revision} serves users; it is taken for stable"),
+            );
+            self.state.stable = Some(revision);
         }
     }
 

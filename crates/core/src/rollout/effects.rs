@@ -34,7 +34,9 @@ impl Turn<'_> {
         let mut wanted = BTreeMap::new();
         let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);
         for revision in self.seen.revisions.keys() {
-            wanted.insert(revision.clone(), 0);
+            // Whatever users are sent to keeps its pods, whoever sent them there.
+            let used = self.weight_of(revision) > 0 || self.slot_selects(revision);
+            wanted.insert(revision.clone(), if used { has(revision) } else { 0 });
         }
         for retiring in &self.state.retiring {
             // The router must have acknowledged that no traffic goes there any more.
@@ -188,7 +190,11 @@ impl Turn<'_> {
                 Some(a) => {
                     point(Slot::Stable, home);
                     let enters = matches!(a.stage, Stage::Stepping | Stage::Promoting);
-                    if enters && unweighted(Slot::Canary) && self.seen.ready(&a.revision) > 0 {
+                    let leaves = matches!(a.stage, Stage::Withdrawing { .. } | Stage::Held);
+                    if leaves && self.seen.problem(ProblemKind::Route).is_some() {
+                        // The weights can't be written: the name that has them leads to stable instead.
+                        point(Slot::Canary, home);
+                    } else if enters && unweighted(Slot::Canary) && self.seen.ready(&a.revision) > 0 {
                         point(Slot::Canary, &a.revision);
                     } else if !self.seen.selected.contains_key(&Slot::Canary) {
                         point(Slot::Canary, home);

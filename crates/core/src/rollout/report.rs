@@ -329,6 +329,7 @@ impl Turn<'_> {
                 TroubleKind::CreateFailed => "PodCreationFailed",
                 TroubleKind::Unschedulable => "Unschedulable",
                 TroubleKind::ImagePull => "ImagePullFailed",
+                TroubleKind::NotCreated => "ContainerNotCreated",
                 TroubleKind::BadContainer => "CannotStart",
                 TroubleKind::CrashLoop => "Crashing",
             };

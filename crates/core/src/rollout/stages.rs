@@ -265,7 +265,10 @@ impl Turn<'_> {
             return self.check_unready(attempt);
         }
         // Missing data never counts as success: the bake is over once it has been read to its end.
-        if after(attempt.measured_to, self.plan.block) < until {
+        if self
+            .least_read(attempt)
+            .is_none_or(|read| after(read, self.plan.block) < until)
+        {
             if attempt.deadline.is_none() {
                 let deadline = after(until, self.plan.progress_deadline);
                 self.update(|a| a.deadline = Some(deadline));
@@ -275,7 +278,7 @@ impl Turn<'_> {
             return self.check_deadline(attempt, &wait);
         }
         if self.plan.route == RouteMode::Adopted {
-            self.enter(Stage::Settling, None);
+            self.enter(Stage::Settling, Some(self.plan.progress_deadline));
             return true;
         }
         self.finish(promoted(attempt));
@@ -283,7 +286,9 @@ impl Turn<'_> {
     }
 
     fn settling(&mut self, attempt: &Attempt) -> bool {
-        let done = self.stable_slot_ready(&attempt.revision) && self.route_is_as_wanted();
+        // A route that can't be brought home keeps nobody from the next revision for ever.
+        let overdue = attempt.deadline.is_some_and(|deadline| self.now >= deadline);
+        let done = overdue || (self.stable_slot_ready(&attempt.revision) && self.route_is_as_wanted());
         if done {
             self.finish(promoted(attempt));
         }
@@ -303,6 +308,19 @@ impl Turn<'_> {
             return true;
         }
         false
+    }
+
+    /// The time that every objective was read up to; `None` while one of them was never read.
+    fn least_read(&self, attempt: &Attempt) -> Option<Timestamp> {
+        let read = |name: &str| {
+            attempt
+                .evidence
+                .iter()
+                .find(|e| e.name == name)
+                .map(|e| e.measured_to)
+        };
+        let all: Option<Vec<Timestamp>> = self.plan.slos.iter().map(|slo| read(&slo.name)).collect();
+        all?.into_iter().min()
     }
 
     /// At a deadline: a stuck rollout goes back, an undecided one follows the policy.
@@ -477,7 +495,7 @@ impl Turn<'_> {
     }
 }
 
-fn promoted(attempt: &Attempt) -> End {
+pub(super) fn promoted(attempt: &Attempt) -> End {
     End::new(
         Outcome::Promoted,
         "Promoted",

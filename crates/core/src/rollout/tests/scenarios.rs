@@ -5,8 +5,8 @@ use jiff::SignedDuration;
 use super::world::{World, plan};
 use crate::decision::{Effect, Phase};
 use crate::observed::{Action, Slot, Trouble, TroubleKind};
-use crate::plan::{OnInconclusive, Revision, RouteMode};
-use crate::state::Outcome;
+use crate::plan::{OnInconclusive, Revision, RouteMode, SloPlan};
+use crate::state::{Outcome, Stage};
 
 fn revision(name: &str) -> Revision {
     name.into()
@@ -413,4 +413,75 @@ fn the_deadline_is_a_persisted_time() {
     assert_eq!(world.phase(), Phase::RollingBack);
     world.deaf = false;
     assert!(world.run_until(Phase::RolledBack, 10));
+}
+
+#[test]
+fn a_lost_state_is_found_again_in_the_world_and_nobody_notices() {
+    let mut world = World::with_stable();
+    world.bad.insert(revision("v3"), 0.1);
+    world.update("v3");
+    assert!(world.run_until(Phase::RolledBack, 100));
+    world.state = crate::state::State::default();
+    world.run(1);
+    assert_eq!(world.state.stable, Some(revision("v1")));
+    assert_eq!(world.sets[&revision("v1")].wanted, 4);
+    assert!(
+        world.run_until(Phase::RolledBack, 100),
+        "what is bad is found bad again"
+    );
+}
+
+#[test]
+fn an_objective_that_cannot_be_read_does_not_let_the_bake_pass() {
+    let mut world = World::with_stable();
+    let latency = SloPlan {
+        name: "latency".into(),
+        ..world.plan.slos[0].clone()
+    };
+    world.plan.slos.push(latency);
+    world.update("v2");
+    while world.weight("v2") < 100 {
+        world.run(1);
+    }
+    world.unread = Some(1);
+    world.run(170);
+    assert_eq!(
+        world.phase(),
+        Phase::Progressing,
+        "half of the evidence is no evidence"
+    );
+    world.unread = None;
+    assert!(world.run_until(Phase::Healthy, 60));
+}
+
+#[test]
+fn a_spec_that_goes_on_while_the_route_comes_home_is_followed() {
+    let mut world = World::new(plan("v1"));
+    world.plan.route = RouteMode::Adopted;
+    world.route_exists = true;
+    world.weights = [
+        (crate::observed::Backend::Slot(Slot::Stable), 100),
+        (crate::observed::Backend::Slot(Slot::Canary), 0),
+    ]
+    .into();
+    world.run(30);
+    world.update("v2");
+    for _ in 0..300 {
+        if matches!(
+            world.state.attempt.as_ref().map(|a| &a.stage),
+            Some(Stage::Settling)
+        ) {
+            break;
+        }
+        world.run(1);
+    }
+    world.deaf = true;
+    world.acknowledged = false;
+    world.update("v3");
+    world.run(2);
+    assert_eq!(world.state.stable, Some(revision("v2")));
+    assert_eq!(
+        world.state.attempt.as_ref().map(|a| a.revision.clone()),
+        Some(revision("v3"))
+    );
 }

@@ -75,6 +75,8 @@ pub struct World {
     pub bad: BTreeMap<Revision, f64>,
     /// Prometheus can't be read.
     pub blind: bool,
+    /// The objective with this index can't be read.
+    pub unread: Option<usize>,
     /// The router acknowledges nothing.
     pub deaf: bool,
     /// Every fractional request that was not yet counted, by revision: (total, bad).
@@ -100,6 +102,7 @@ impl World {
             rps: 40.0,
             bad: BTreeMap::new(),
             blind: false,
+            unread: None,
             deaf: false,
             rest: BTreeMap::new(),
             last: None,
@@ -231,7 +234,11 @@ impl World {
                 MeasuredBlock {
                     start: edge[0],
                     end: edge[1],
-                    slos: vec![scraped.then_some(BlockCounts { canary, stable }); slos],
+                    slos: (0..slos)
+                        .map(|i| {
+                            (scraped && self.unread != Some(i)).then_some(BlockCounts { canary, stable })
+                        })
+                        .collect(),
                 }
             })
             .collect();
