@@ -7,10 +7,13 @@ use serde_json::{Value, json};
 /// The sample with an objective for latency beside the one for availability.
 fn with_latency(version: &str, threshold: &str) -> Value {
     let mut manifest = sample("e2e-edge", "shop", version, &[]);
-    manifest["spec"]["slos"][1] = json!({
+    let slos = manifest["spec"]["slos"]
+        .as_array_mut()
+        .expect("the sample has objectives");
+    slos.push(json!({
         "name": "latency", "objective": "99",
         "sli": {"preset": "fastapi-instrumentator", "type": "latency", "threshold": threshold}
-    });
+    }));
     manifest
 }
 
@@ -42,7 +45,7 @@ async fn a_threshold_that_is_no_edge_of_the_histogram_keeps_users_on_stable_unti
         );
         conditions
             .iter()
-            .any(|c| c.reason == "HistogramEdgeMissing" && c.message.contains("0.5"))
+            .any(|c| c.reason == "HistogramEdgeMissing" && c.message.contains("500ms"))
     })
     .await;
 
