@@ -177,6 +177,8 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         slos: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
+        budget_exhausted: BudgetExhausted::Slow,
+        on_share_mismatch: OnShareMismatch::Hold,
         block: SignedDuration::from_secs(30),
     }
 }

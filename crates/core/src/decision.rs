@@ -137,8 +137,10 @@ pub struct Verdict {
     pub canary: Counts,
     /// Stable's counts in the block.
     pub stable: Counts,
-    /// Evidence of harm after it, natural logarithm.
+    /// Evidence of harm after it, natural logarithm: what decides.
     pub ln_harm: f64,
+    /// Evidence of harm since the attempt's start, for independent requests, natural logarithm.
+    pub ln_harm_from_start: f64,
     /// Evidence of safety at the margin asked for, natural logarithm.
     pub ln_safe: f64,
     /// The margin asked for.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-use crate::analysis::Counts;
+use crate::analysis::{Counts, PodCounts};
 use crate::plan::Revision;
 
 /// Everything that was seen for one PythonService at one moment.
@@ -163,6 +163,10 @@ pub struct BlockCounts {
     pub canary: Counts,
     /// Stable's.
     pub stable: Counts,
+    /// The canary's by pod; empty where the source does not tell pods apart.
+    pub canary_pods: PodCounts,
+    /// Stable's by pod; empty where the source does not tell pods apart.
+    pub stable_pods: PodCounts,
 }
 
 /// What an objective's series say of the time before the attempt.
@@ -172,6 +176,8 @@ pub struct History {
     pub rate: f64,
     /// Share of the window's error budget that is left: 1 is all of it, negative is overspent.
     pub budget_remaining: Option<f64>,
+    /// How requests correlate within a short time, 0 to 1: [`crate::analysis::correlation_in`].
+    pub correlation: Option<f64>,
 }
 
 /// What a person asked for.

@@ -46,6 +46,28 @@ pub enum OnInconclusive {
     PromoteIfBudgetSafe,
 }
 
+/// What happens to a rollout when less of an objective's error budget is left than one rollout may spend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BudgetExhausted {
+    /// It goes on with twice the dwell, and may spend what is left, at least a tenth of the usual.
+    #[default]
+    Slow,
+    /// No user is put on the canary until a person says so.
+    Refuse,
+    /// It goes on as always.
+    Allow,
+}
+
+/// What happens when the canary's share of requests does not fit its weight.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnShareMismatch {
+    /// The next step waits.
+    #[default]
+    Hold,
+    /// Nothing: many callers do not come by the route.
+    Ignore,
+}
+
 /// Who owns the route that carries the service's traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteMode {
@@ -96,6 +118,10 @@ pub struct Plan {
     pub limits: Limits,
     /// What to do at a deadline without a verdict.
     pub on_inconclusive: OnInconclusive,
+    /// What to do when the error budget is as good as spent before the rollout begins.
+    pub budget_exhausted: BudgetExhausted,
+    /// What to do when the canary's share of requests does not fit its weight.
+    pub on_share_mismatch: OnShareMismatch,
     /// The length of one block of evidence: two scrape intervals.
     pub block: SignedDuration,
 }

@@ -68,6 +68,9 @@ pub struct Attempt {
     /// When the current wait ends without a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// How far the evidence had come when the wait for it was last prolonged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub patience: Option<Patience>,
     /// The step whose wait for evidence is over: by evidence, or by a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_step: Option<u32>,
@@ -79,6 +82,18 @@ pub struct Attempt {
     /// What happened so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
+}
+
+/// How far the evidence had come when the wait for it was prolonged: it is prolonged while the evidence grows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Patience {
+    /// How often it was prolonged.
+    pub times: u8,
+    /// Thousandths of the natural logarithm of the evidence for safety, of the objective that has least.
+    pub safe_milli: i64,
+    /// Requests of the canary.
+    pub requests: u64,
 }
 
 /// The evidence of one objective.

@@ -57,6 +57,19 @@ impl Counts {
         (self.total > 0.0).then(|| self.bad / self.total)
     }
 
+    /// The same ratio of so many times the requests; `share` is from 0 to 1, anything else changes nothing.
+    #[must_use]
+    pub(super) fn scaled(self, share: f64) -> Self {
+        if !(0.0..=1.0).contains(&share) {
+            return self;
+        }
+        let total = self.total * share;
+        Self {
+            total,
+            bad: (self.bad * share).min(total),
+        }
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -1,26 +1,19 @@
 //! What an attempt has gathered for one objective; persisted in the status.
 //!
-//! The formulas are those of `e_process`; here are the bets. They are made from the blocks before, so that
-//! Ville's inequality holds at every block, through changes of weight and through drifts of both arms' rate.
+//! The formulas are those of `e_process`; the bets are made from the blocks before, so that Ville's
+//! inequality holds at every block, through changes of weight and through drifts of both arms' rate.
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Counts, exact, ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
+use super::bets::{Beside, HarmBets};
+use super::clustering::{Clustering, PodCounts};
+use super::exposure::Exposure;
+use super::safety::Safety;
+use super::windows::Windows;
+use super::{Counts, Objective, exact, plug_in};
 
-/// The margins that safety is shown for, from 0.001 % to 50 %, a factor of 1.6 apart. There is one running
-/// product for each, fed from the first block: restarting a product, or moving its margin while it runs,
-/// would either cost minutes or break its guarantee. Persisted evidence is by index: never change them.
-pub const MARGINS: [f64; 24] = [
-    0.000_01, 0.000_016, 0.000_025, 0.000_04, 0.000_065, 0.000_1, 0.000_16, 0.000_25, 0.000_4, 0.000_65,
-    0.001, 0.001_6, 0.002_5, 0.004, 0.006_5, 0.01, 0.016, 0.025, 0.04, 0.065, 0.1, 0.16, 0.25, 0.5,
-];
-
-/// The bet on harm: the canary fails this many times as often as stable.
-const HARM_RATIO: f64 = 5.0;
-/// The highest rate that is bet on.
-const MOST: f64 = 0.95;
 /// One-sided 95 % quantile of the normal distribution.
 const Z95: f64 = 1.644_853_626_951_472_2;
 
@@ -38,12 +31,16 @@ pub struct Block {
     pub canary: Counts,
     /// Stable's counts in the same time.
     pub stable: Counts,
+    /// The canary's counts by pod; empty where they are not known.
+    pub canary_pods: PodCounts,
+    /// Stable's counts by pod; empty where they are not known.
+    pub stable_pods: PodCounts,
     /// Stands for stable's rate when stable serves nobody, as in the bake: an upper bound of what it was, 0
     /// to 1. That of [`Evidence::stable_upper_bound`] is 1 where nothing is known, which is no reference.
     pub reference: Option<f64>,
 }
 
-/// The evidence of one objective in one attempt. Bounded: under 1.5 kB in a status, exact in every bit.
+/// The evidence of one objective in one attempt. Bounded: under 5 kB in a status, exact in every bit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Evidence {
@@ -58,17 +55,36 @@ pub struct Evidence {
     #[serde(with = "exact")]
     #[schemars(with = "String")]
     attributable: f64,
-    /// Logarithm of the evidence for harm.
-    #[serde(with = "exact")]
-    #[schemars(with = "String")]
-    ln_harm: f64,
-    /// Logarithm of the evidence for safety, one for each margin of the fixed grid.
-    #[serde(with = "exact::list")]
-    #[schemars(with = "Vec<String>", length(min = 24, max = 24))]
-    ln_safe: [f64; MARGINS.len()],
+    /// Evidence for harm.
+    harm: HarmBets,
+    /// Evidence for safety.
+    safety: Safety,
+    /// How requests cluster.
+    clustering: Clustering,
+    /// Whether the canary answers.
+    exposure: Exposure,
+    /// How fast the canary burns the budget.
+    canary_windows: Windows,
+    /// How fast stable burns it.
+    stable_windows: Windows,
 }
 
 impl Evidence {
+    /// No evidence yet, for an attempt that will ask for safety at these margins (shares above 0 and below
+    /// 1; others are left out).
+    pub fn for_margins(margins: &[f64]) -> Self {
+        Self {
+            safety: Safety::for_margins(margins),
+            ..Self::default()
+        }
+    }
+
+    /// Tells it how requests of one revision correlate within a block, from stable's history; 0 to 1, see
+    /// [`super::correlation_in`].
+    pub fn know_correlation(&mut self, correlation: f64) {
+        self.clustering.know(correlation);
+    }
+
     /// Takes in one block. The bets are made from what came before it.
     ///
     /// A block that begins before the end of the last one is ignored, so that samples may be read again after
@@ -87,20 +103,31 @@ impl Evidence {
             Some(known) if stable.total() <= 0.0 || block.canary_weight >= 100 => {
                 self.compare_to(known, canary);
             }
-            _ => self.compare(canary, stable),
+            _ => self.compare(block),
         }
         self.canary = self.canary.plus(canary);
         self.stable = self.stable.plus(stable);
+        let length = block.end.duration_since(block.start);
+        self.canary_windows.absorb(canary, length);
+        self.stable_windows.absorb(stable, length);
     }
 
     /// Both arms side by side.
-    fn compare(&mut self, canary: Counts, stable: Counts) {
-        let theta_p = plug_in(self.stable);
-        self.ln_harm += ln_harm_factor(canary, stable, (HARM_RATIO * theta_p).min(MOST), theta_p);
+    fn compare(&mut self, block: &Block) {
+        let (canary, stable) = (block.canary, block.stable);
+        let worth = |counts| self.clustering.deflated(counts, self.stable);
+        let (canary_worth, stable_worth) = (worth(canary), worth(stable));
+        let beside = Beside::Stable {
+            now: stable_worth,
+            before: self.stable,
+        };
+        self.harm.absorb(canary_worth, self.canary, beside);
         let theta = plug_in(self.stable.plus(self.canary));
-        for (ln, margin) in self.ln_safe.iter_mut().zip(MARGINS) {
-            *ln += ln_safe_factor(canary, stable, theta, margin);
-        }
+        self.safety.absorb(canary_worth, stable_worth, theta);
+        self.clustering
+            .absorb(canary, stable, &block.canary_pods, &block.stable_pods);
+        let share = f64::from(block.canary_weight) / 100.0;
+        self.exposure.absorb(canary.total(), stable.total(), share);
         // Without a request of stable's at the same time, its rate so far stands for it; if it never had
         // any, all that is bad is the canary's.
         let rate = stable.ratio().or(self.stable.ratio()).unwrap_or(0.0);
@@ -110,7 +137,8 @@ impl Evidence {
     /// The canary alone beside what stable's rate was. That says nothing of safety.
     fn compare_to(&mut self, reference: f64, canary: Counts) {
         let known = reference.max(plug_in(self.stable));
-        self.ln_harm += ln_point_factor(canary, (HARM_RATIO * known).min(MOST), known);
+        let worth = self.clustering.deflated(canary, self.stable);
+        self.harm.absorb(worth, self.canary, Beside::Rate(known));
         self.attributable += canary.bad() - canary.total() * reference;
     }
 
@@ -134,32 +162,78 @@ impl Evidence {
         self.attributable.max(0.0)
     }
 
-    /// Natural logarithm of the evidence that the canary is worse than stable; 0 says nothing.
+    /// Natural logarithm of the evidence that the canary is worse than stable, since the attempt's start or
+    /// since any later block, less what clustering takes from it; 0 says nothing.
     pub fn ln_harm(&self) -> f64 {
-        self.ln_harm
+        self.discounted(self.harm.ln_total())
     }
 
-    /// Natural logarithm of the evidence that the canary is worse by less than `margin`: that of the largest
-    /// margin of the grid which is not above it. Below the grid nothing can be shown: negative infinity.
+    /// Natural logarithm of the evidence that the canary has been worse than stable since the attempt's
+    /// start, as if requests were independent: the mean of the running products.
+    pub fn ln_harm_from_start(&self) -> f64 {
+        self.harm.ln_from_start()
+    }
+
+    /// Natural logarithm of the evidence that the canary is worse by less than `margin`, less what clustering
+    /// takes from it: that of the largest margin of the attempt's which is not above it. Below all of them
+    /// nothing can be shown: negative infinity.
     pub fn ln_safe_at(&self, margin: f64) -> f64 {
-        let slack = margin * (1.0 + 1e-9);
-        MARGINS
-            .iter()
-            .zip(&self.ln_safe)
-            .rev()
-            .find(|(m, _)| **m <= slack)
-            .map_or(f64::NEG_INFINITY, |(_, ln)| *ln)
+        self.discounted(self.safety.ln_at(margin))
     }
 
-    /// `U_Δ`, the upper end of the confidence sequence for how much worse the canary is: the smallest margin
-    /// of the grid that safety is shown for with `ln_needed`, the natural logarithm of the evidence; 1 if
-    /// there is none.
+    /// `U_Δ`, the upper end of the confidence sequence for how much worse the canary is: the smallest of the
+    /// attempt's margins that safety is shown for with `ln_needed`, the natural logarithm of the evidence; 1
+    /// if there is none.
     pub fn harm_upper_margin(&self, ln_needed: f64) -> f64 {
-        MARGINS
-            .iter()
-            .zip(&self.ln_safe)
-            .find(|(_, ln)| **ln >= ln_needed)
-            .map_or(1.0, |(m, _)| *m)
+        let shown = self.safety.least_shown(ln_needed * self.design_effect());
+        shown.unwrap_or(1.0)
+    }
+
+    /// How many requests say as much as one independent request would, at least 1: see `clustering`.
+    pub fn design_effect(&self) -> f64 {
+        self.clustering.design_effect(self.canary, self.stable)
+    }
+
+    /// The canary has several pods, and without the worst of them it is not clearly worse than stable: a sick
+    /// pod, not a bad revision.
+    pub fn rests_on_one_pod(&self) -> bool {
+        self.clustering.rests_on_one_pod()
+    }
+
+    /// Clustering weakens evidence; it is no reason to forget what speaks against a claim.
+    fn discounted(&self, ln: f64) -> f64 {
+        if ln > 0.0 { ln / self.design_effect() } else { ln }
+    }
+
+    /// Natural logarithm of the evidence that the canary takes requests and does not answer; 0 while it does.
+    pub fn ln_silent(&self) -> f64 {
+        self.exposure.ln_silent()
+    }
+
+    /// The canary's share of requests as a part of its weight, where it is below a half or above twice beyond
+    /// doubt (99.9 %).
+    pub fn share_disagrees(&self) -> Option<f64> {
+        self.exposure.disagrees()
+    }
+
+    /// The canary's burn rate now, 1 for a budget that lasts just its window; `None` without requests.
+    pub fn canary_burn(&self, objective: &Objective) -> Option<f64> {
+        self.canary_windows.burn(objective)
+    }
+
+    /// Stable's burn rate now; `None` without requests.
+    pub fn stable_burn(&self, objective: &Objective) -> Option<f64> {
+        self.stable_windows.burn(objective)
+    }
+
+    /// The canary alone burns fast enough to page somebody: its burn rate.
+    pub fn canary_pages(&self, objective: &Objective) -> Option<f64> {
+        self.canary_windows.fires(objective)
+    }
+
+    /// Stable alone burns fast enough to page somebody: its burn rate.
+    pub fn stable_pages(&self, objective: &Objective) -> Option<f64> {
+        self.stable_windows.fires(objective)
     }
 
     /// One-sided 95 % upper bound of stable's bad ratio while the canary had a weight, 0 to 1: Wilson's score

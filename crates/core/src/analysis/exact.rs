@@ -40,6 +40,69 @@ pub mod list {
     }
 }
 
+/// The same for a list of any length.
+pub mod many {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(values: &[f64], s: S) -> Result<S::Ok, S::Error> {
+        super::list::serialize(values, s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<f64>, D::Error> {
+        let texts = Vec::<String>::deserialize(d)?;
+        let values: Result<_, _> = texts.iter().map(|t| super::parse(t)).collect();
+        values.map_err(D::Error::custom)
+    }
+}
+
+/// The same for a float that may be absent.
+pub mod option {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
+    pub fn serialize<S: Serializer>(value: &Option<f64>, s: S) -> Result<S::Ok, S::Error> {
+        value.map(super::text).serialize(s)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<f64>, D::Error> {
+        let text = Option::<String>::deserialize(d)?;
+        text.map(|t| super::parse(&t))
+            .transpose()
+            .map_err(D::Error::custom)
+    }
+}
+
+/// The same for a list of `N` floats that may be absent.
+pub mod option_list {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error};
+
+    #[expect(clippy::ref_option, reason = "serde passes fields by reference")]
+    pub fn serialize<S: Serializer, const N: usize>(
+        values: &Option<[f64; N]>,
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        values.map(|list| list.map(super::text).to_vec()).serialize(s)
+    }
+
+    pub fn deserialize<'de, const N: usize, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Option<[f64; N]>, D::Error> {
+        let Some(texts) = Option::<Vec<String>>::deserialize(d)? else {
+            return Ok(None);
+        };
+        let found = texts.len();
+        let values = texts
+            .iter()
+            .map(|t| super::parse(t))
+            .collect::<Result<Vec<_>, _>>();
+        let values = values.map_err(D::Error::custom)?;
+        let list = values
+            .try_into()
+            .map_err(|_| D::Error::invalid_length(found, &format!("{N} numbers").as_str()));
+        list.map(Some)
+    }
+}
+
 fn text(value: f64) -> String {
     // Plain where that is short, scientific where it would be hundreds of digits.
     let plain = value == 0.0 || (1e-6..1e15).contains(&value.abs());

@@ -2,28 +2,36 @@
 //!
 //! - `counts`, `samples`: from raw samples of counters to requests and bad requests.
 //! - `e_process`: one block of counts as a factor of evidence; the formulas.
-//! - `evidence`: what an attempt has gathered for one objective; persisted.
+//! - `bets`, `safety`: running products of such factors, for harm and for safety.
+//! - `clustering`: how much less the evidence says when requests are not independent.
+//! - `exposure`: whether the canary answers at all.
+//! - `windows`: how fast each revision burns the budget now.
+//! - `evidence`: all of it, as an attempt has gathered it for one objective; persisted.
 //! - `budget`: objectives, error budgets, burn rates.
 //! - `exact`: floats in a status.
 //! - `verdict`: what the evidence allows and what it forbids.
-//!
-//! This is the first form: one bet each for harm and for safety, behind the interface of the full
-//! sequential engine, which will replace the inside of [`Evidence`] only.
 
+mod bets;
 mod budget;
+mod clustering;
 mod counts;
 mod e_process;
 mod evidence;
 mod exact;
+mod exposure;
+mod safety;
 mod samples;
 mod verdict;
+mod windows;
 
 pub use budget::{BURN_RATES, BurnRate, Objective, Severity};
+pub use clustering::{POD_SLOTS, PodCounts, correlation_in};
 pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
-pub use evidence::{Block, Evidence, MARGINS};
+pub use evidence::{Block, Evidence};
+pub use safety::{MARGINS, MOST_MARGINS};
 pub use samples::{Sample, Series, find_edge, fresh, histogram_edges, increase};
 pub use verdict::{
-    Harm, HarmKind, Lack, Limits, SloView, WATCH, judge_harm, margin_for_promotion, margin_for_step,
-    safe_for_promotion, safe_for_step,
+    Harm, HarmKind, Lack, Limits, Overdraft, SloView, WATCH, affordable, incident, judge_harm,
+    margin_for_promotion, margin_for_step, safe_for_promotion, safe_for_step,
 };

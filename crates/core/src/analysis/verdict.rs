@@ -5,6 +5,12 @@ use std::fmt;
 
 use super::{Evidence, Objective};
 
+/// The least evidence of harm beside which a burn rate or a small spend speaks against the canary. The paths
+/// that use it are bounded by a fifth only, so each asks for real spend as well.
+const SOME_EVIDENCE: f64 = 5.0;
+/// The part of what it may spend that a canary has spent before its burn rate speaks against it.
+const REAL_SPEND: f64 = 0.25;
+
 /// How long a wrong promotion is watched: what it could spend until then bounds the last margin.
 pub const WATCH: SignedDuration = SignedDuration::from_hours(1);
 /// A step may spend this share of the budget in [`STEP_TIME`].
@@ -76,6 +82,8 @@ pub struct SloView<'a> {
     pub objective: &'a Objective,
     /// Requests expected in its window; `None` while nothing is known of them.
     pub expected_requests: Option<f64>,
+    /// The share of the window's budget that the attempt may spend, above 0, at most 1.
+    pub may_spend: f64,
     /// The evidence.
     pub evidence: &'a Evidence,
 }
@@ -86,6 +94,30 @@ impl SloView<'_> {
     pub fn spent(&self) -> Option<f64> {
         self.objective
             .share_spent(self.evidence.attributable_bad(), self.expected_requests)
+    }
+
+    /// The attempt has spent what it may: where that is fewer than five events, a few unlucky requests would
+    /// spend it, and some evidence of harm is asked for as well.
+    fn overspent(&self) -> bool {
+        let (Some(spent), Some(requests)) = (self.spent(), self.expected_requests) else {
+            return false;
+        };
+        let few = self.may_spend * self.objective.budget(requests) < FEW_EVENTS;
+        spent >= self.may_spend && (!few || self.evidence.ln_harm() >= SOME_EVIDENCE.ln())
+    }
+
+    /// The canary alone burns fast enough to page somebody, with some evidence of harm and real spend.
+    fn burns(&self) -> bool {
+        self.evidence.canary_pages(self.objective).is_some()
+            && self.evidence.stable_pages(self.objective).is_none()
+            && self.evidence.ln_harm() >= SOME_EVIDENCE.ln()
+            && self
+                .spent()
+                .is_some_and(|spent| spent >= REAL_SPEND * self.may_spend)
+    }
+
+    fn requests(&self) -> f64 {
+        self.evidence.canary().total() + self.evidence.stable().total()
     }
 }
 
@@ -106,6 +138,8 @@ pub struct Harm {
     pub ln_harm: f64,
     /// The share of the budget that is spent.
     pub spent: Option<f64>,
+    /// The canary's burn rate, where that is the rule.
+    pub burn: Option<f64>,
 }
 
 /// The rule by which a rollout is rolled back.
@@ -115,6 +149,10 @@ pub enum HarmKind {
     Evidence,
     /// The rollout has spent the budget that it may spend.
     BudgetSpent,
+    /// The canary alone burns the budget fast enough to page somebody.
+    BurnRate,
+    /// The canary takes requests and does not answer them.
+    MissingResponses,
 }
 
 impl fmt::Display for Harm {
@@ -135,6 +173,16 @@ impl fmt::Display for Harm {
                 "{compared}; the rollout has spent {:.2} % of the error budget",
                 self.spent.unwrap_or(0.0) * 100.0
             ),
+            HarmKind::BurnRate => write!(
+                f,
+                "{compared}; the canary burns the error budget {:.1} times as fast as its window allows, stable does not",
+                self.burn.unwrap_or(0.0)
+            ),
+            HarmKind::MissingResponses => write!(
+                f,
+                "{}: missing responses: the canary has weight, but completes no request while stable does ({:.0} completed before)",
+                self.slo, self.canary_requests
+            ),
         }
     }
 }
@@ -149,35 +197,80 @@ fn factor(ln: f64) -> String {
 }
 
 /// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives, or the
-/// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too).
+/// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too), or a burn rate that
+/// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
+/// request, which the objective with the most requests tells.
 pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
     let needed = limits.ln_harm_needed(slos.len());
-    slos.iter().find_map(|slo| {
-        let kind = if slo.evidence.ln_harm() >= needed {
+    let shown = slos.iter().find_map(|slo| {
+        let kind = if slo.evidence.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() {
             HarmKind::Evidence
-        } else if overspent(slo, limits) {
+        } else if slo.overspent() {
             HarmKind::BudgetSpent
+        } else if slo.burns() {
+            HarmKind::BurnRate
         } else {
             return None;
         };
-        Some(Harm {
-            slo: slo.name.to_owned(),
-            kind,
-            canary_ratio: slo.evidence.canary().ratio().unwrap_or(0.0),
-            stable_ratio: slo.evidence.stable().ratio().unwrap_or(0.0),
-            canary_requests: slo.evidence.canary().total(),
-            ln_harm: slo.evidence.ln_harm(),
-            spent: slo.spent(),
-        })
+        Some((slo, kind))
+    });
+    let silent = || {
+        let busiest = slos.iter().max_by(|a, b| a.requests().total_cmp(&b.requests()))?;
+        (busiest.evidence.ln_silent() >= limits.ln_harm_needed(1))
+            .then_some((busiest, HarmKind::MissingResponses))
+    };
+    let (slo, kind) = shown.or_else(silent)?;
+    Some(Harm {
+        slo: slo.name.to_owned(),
+        kind,
+        canary_ratio: slo.evidence.canary().ratio().unwrap_or(0.0),
+        stable_ratio: slo.evidence.stable().ratio().unwrap_or(0.0),
+        canary_requests: slo.evidence.canary().total(),
+        ln_harm: slo.evidence.ln_harm(),
+        spent: slo.spent(),
+        burn: slo.evidence.canary_burn(slo.objective),
     })
 }
 
-fn overspent(slo: &SloView<'_>, limits: &Limits) -> bool {
-    let (Some(spent), Some(requests)) = (slo.spent(), slo.expected_requests) else {
-        return false;
-    };
-    let few = limits.max_budget_spend * slo.objective.budget(requests) < FEW_EVENTS;
-    spent >= limits.max_budget_spend && (!few || slo.evidence.ln_harm() >= FEW_EVENTS.ln())
+/// Stable burns the budget fast enough to page somebody: an incident that the canary is not to blame for, as
+/// long as the evidence does not say so. Nothing goes on meanwhile. Its first objective, and stable's burn.
+pub fn incident<'a>(slos: &[SloView<'a>]) -> Option<(&'a str, f64)> {
+    slos.iter()
+        .find_map(|slo| Some((slo.name, slo.evidence.stable_pages(slo.objective)?)))
+}
+
+/// A move that could spend more than is left: the first objective, the share of its budget that the move
+/// could spend at the worst that has not been ruled out, and the share that is left to the attempt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Overdraft {
+    /// The objective.
+    pub slo: String,
+    /// What the move could spend: `U_Δ · w · T / (b·W)`.
+    pub could_spend: f64,
+    /// What is left: `x − F`.
+    pub left: f64,
+}
+
+/// Whether the budget bears the share `next` (above 0, at most 1) of the traffic for `time`, at the worst
+/// that has not been ruled out: `U_Δ · next · time / (b·W) <= x − F`.
+pub fn affordable(
+    slos: &[SloView<'_>],
+    limits: &Limits,
+    next: f64,
+    time: SignedDuration,
+) -> Result<(), Overdraft> {
+    let over = slos.iter().find_map(|slo| {
+        let worst = slo.evidence.harm_upper_margin(limits.ln_safe_needed());
+        let could_spend = slo.objective.share_spent_in(worst * next, time);
+        let left = slo.may_spend - slo.spent().unwrap_or(0.0);
+        // A millionth for the rounding of two ways to the same number.
+        (could_spend > left * (1.0 + 1e-6)).then(|| Overdraft {
+            slo: slo.name.to_owned(),
+            could_spend,
+            left,
+        })
+    });
+    over.map_or(Ok(()), Err)
 }
 
 /// The margin that safety must be shown at before a step to the share `next` (above 0, at most 1):

@@ -127,6 +127,7 @@ impl Turn<'_> {
             max_weight: 0,
             exposed_since: None,
             deadline: Some(after(self.now, self.plan.progress_deadline)),
+            patience: None,
             cleared_step: None,
             measured_to: self.now,
             evidence: Vec::new(),

@@ -4,17 +4,26 @@ use jiff::SignedDuration;
 
 use super::Turn;
 use super::attempt::End;
+use super::stages::Wait;
 use crate::analysis::{
     self, Block, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
 };
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};
-use crate::plan::{SloPlan, Step};
-use crate::state::{Attempt, Outcome, SloEvidence, Stage};
+use crate::plan::{BudgetExhausted, OnShareMismatch, Plan, SloPlan, Step};
+use crate::state::{Attempt, Outcome, Patience, SloEvidence, Stage};
 
 /// A block that could not be read for one objective is asked for again this many blocks long; then what it
 /// would have said is lost, neither for nor against the canary.
 const REREAD_BLOCKS: i32 = 20;
+/// A step is reckoned to last this long at least: harm is not seen at once.
+const LEAST_STEP: SignedDuration = SignedDuration::from_secs(60);
+/// What a rollout may spend of an exhausted budget, as a part of the usual.
+const SLOW_SPEND: f64 = 0.1;
+/// A wait for evidence is prolonged this often at most, each time by the progress deadline.
+const MOST_PATIENCE: u8 = 5;
+/// Growth of the evidence for safety that prolongs a wait, in thousandths of its natural logarithm.
+const GROWTH: i64 = 100;
 /// Without history, the attempt's own traffic stands for it after this long.
 const OWN_HISTORY: SignedDuration = SignedDuration::from_secs(20);
 
@@ -33,7 +42,7 @@ impl Turn<'_> {
         ) {
             self.take_in(&mut attempt, measured);
         }
-        let harm = analysis::judge_harm(&views(&attempt, &self.plan.slos), &self.plan.limits);
+        let harm = analysis::judge_harm(&self.views(&attempt), &self.plan.limits);
         self.state.attempt = Some(attempt);
         if let Some(harm) = harm {
             self.withdraw(harmed(&harm));
@@ -46,7 +55,7 @@ impl Turn<'_> {
             let known = kept.iter().find(|e| e.name == slo.name).cloned();
             attempt
                 .evidence
-                .extend(known.or_else(|| first_reading(attempt, slo, index, measured)));
+                .extend(known.or_else(|| first_reading(self.plan, attempt, index, measured)));
         }
         for block in &measured.blocks {
             self.take_in_block(attempt, block);
@@ -93,11 +102,13 @@ impl Turn<'_> {
                 canary_weight: weight,
                 canary: counts.canary,
                 stable: counts.stable,
+                canary_pods: counts.canary_pods,
+                stable_pods: counts.stable_pods,
                 reference,
             });
             if exposed {
                 let entry = entry.clone();
-                let verdict = self.verdict(attempt, slo, &entry, block, *counts);
+                let verdict = self.verdict(attempt, slo, &entry, block, counts);
                 self.verdicts.push(verdict);
             }
         }
@@ -109,7 +120,7 @@ impl Turn<'_> {
         slo: &SloPlan,
         entry: &SloEvidence,
         block: &MeasuredBlock,
-        counts: BlockCounts,
+        counts: &BlockCounts,
     ) -> Verdict {
         let report = self.slo_report(attempt, slo, entry);
         let verdict = if counts.canary.total() > 0.0 {
@@ -125,6 +136,7 @@ impl Turn<'_> {
             canary: counts.canary,
             stable: counts.stable,
             ln_harm: report.ln_harm,
+            ln_harm_from_start: entry.evidence.ln_harm_from_start(),
             ln_safe: report.ln_safe,
             margin: self.next_margin(attempt, slo),
             spent: report.spent,
@@ -134,7 +146,7 @@ impl Turn<'_> {
 
     /// Where one objective stands.
     pub(super) fn slo_report(&self, attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> SloReport {
-        let view = view(attempt, slo, entry);
+        let view = self.view(attempt, slo, entry);
         let margin = self.next_margin(attempt, slo);
         let ln_safe = entry.evidence.ln_safe_at(margin);
         let harmed = analysis::judge_harm(std::slice::from_ref(&view), &self.plan.limits).is_some();
@@ -176,58 +188,224 @@ impl Turn<'_> {
     }
 
     /// Why the evidence does not allow the next move yet: to a weight, or to full traffic.
-    pub(super) fn evidence_wait(&self, attempt: &Attempt, next: Option<u8>) -> Option<String> {
+    pub(super) fn evidence_wait(&self, attempt: &Attempt, next: Option<u8>) -> Option<Wait> {
         if let Some(problem) = self.seen.problem(ProblemKind::Metrics) {
-            return Some(problem.message.clone());
+            return Some(Wait::Evidence(problem.message.clone()));
         }
-        let views = views(attempt, &self.plan.slos);
+        let views = self.views(attempt);
         if let Some(unread) = self
             .plan
             .slos
             .iter()
             .find(|slo| !views.iter().any(|v| v.name == slo.name))
         {
-            return Some(format!("the metrics of {} have not been read yet", unread.name));
-        }
-        if attempt.max_weight == 0 && next.is_some() {
-            // Nothing can be known of a revision that nobody has used.
-            return None;
+            let what = format!("the metrics of {} have not been read yet", unread.name);
+            return Some(Wait::Evidence(what));
         }
         let limits = &self.plan.limits;
+        let first = attempt.max_weight == 0 && next.is_some();
+        if first && let Some(what) = self.refusal(attempt) {
+            return Some(Wait::Person(what));
+        }
+        if let Some((_, what)) = self.unsound(attempt) {
+            return Some(Wait::Evidence(what));
+        }
+        let (share, time) = next.map_or((1.0, WATCH), |weight| {
+            (f64::from(weight) / 100.0, time_at(attempt).max(LEAST_STEP))
+        });
+        if let Err(over) = analysis::affordable(&views, limits, share, time) {
+            let what = format!(
+                "{:.0} % of the traffic could spend {:.2} % of the error budget of {}, and {:.2} % are left to this rollout",
+                share * 100.0,
+                over.could_spend * 100.0,
+                over.slo,
+                over.left.max(0.0) * 100.0
+            );
+            // Nothing can be known of a revision that nobody has used: only a person can take that risk.
+            return Some(if first {
+                Wait::Person(format!(
+                    "{what}: `promote` takes the risk, a smaller first step or a shorter dwell avoids it"
+                ))
+            } else {
+                Wait::Evidence(what)
+            });
+        }
+        if first {
+            return None;
+        }
         let lacking = match next {
-            Some(weight) => analysis::safe_for_step(&views, limits, f64::from(weight) / 100.0),
+            Some(_) => analysis::safe_for_step(&views, limits, share),
             None => analysis::safe_for_promotion(&views, limits, WATCH),
         };
         lacking.err().map(|lack| {
             let needed = limits.ln_safe_needed().exp();
-            format!(
+            Wait::Evidence(format!(
                 "safe evidence {:.1} of {needed:.0} for {} from {:.0} requests of the canary",
                 lack.ln_safe.min(99.0).exp(),
                 lack.slo,
                 lack.canary_requests
-            )
+            ))
         })
+    }
+
+    /// What keeps the evidence from being used for a move, although it can be read: a word for the condition,
+    /// and a sentence.
+    pub(super) fn unsound(&self, attempt: &Attempt) -> Option<(&'static str, String)> {
+        let views = self.views(attempt);
+        if let Some((slo, burn)) = analysis::incident(&views) {
+            let what = format!(
+                "stable burns the error budget of {slo} {burn:.1} times as fast as its window allows: an incident that the canary is not shown to cause; the rollout waits until it is over"
+            );
+            return Some(("SharedIncident", what));
+        }
+        if self.plan.on_share_mismatch == OnShareMismatch::Ignore || attempt.weight >= 100 {
+            return None;
+        }
+        views.iter().find_map(|view| {
+            let part = view.evidence.share_disagrees()?;
+            let what = format!(
+                "the canary completes {:.0} % of the requests of {} that its weight should bring: it may not answer some, or many callers do not come by the route (then set analysis.onShareMismatch: Ignore)",
+                part * 100.0,
+                view.name
+            );
+            Some(("ShareMismatch", what))
+        })
+    }
+
+    /// Why no user may be put on the canary without a person's word.
+    fn refusal(&self, attempt: &Attempt) -> Option<String> {
+        if self.plan.budget_exhausted != BudgetExhausted::Refuse {
+            return None;
+        }
+        let (slo, remaining) = self.exhausted(attempt)?;
+        Some(format!(
+            "{:.1} % of the error budget of {slo} are left, and one rollout may spend {:.1} %: analysis.budgetExhausted is Refuse; `promote` starts it all the same",
+            remaining * 100.0,
+            self.plan.limits.max_budget_spend() * 100.0
+        ))
+    }
+
+    /// The first objective with less budget left than one rollout may spend, and what is left of it, 1 for
+    /// all. None for a way back to the revision that was stable before: that is always allowed.
+    pub(super) fn exhausted<'a>(&self, attempt: &'a Attempt) -> Option<(&'a str, f64)> {
+        let back = self
+            .state
+            .last
+            .as_ref()
+            .is_some_and(|last| last.stable.as_ref() == Some(&attempt.revision));
+        attempt.evidence.iter().find_map(|entry| {
+            let remaining = entry.budget_remaining_ppm? as f64 / 1e6;
+            (!back && remaining < self.plan.limits.max_budget_spend())
+                .then_some((entry.name.as_str(), remaining))
+        })
+    }
+
+    /// A wait for evidence is worth while as long as the evidence grows: how far it has come, if that is
+    /// further than when the wait was last prolonged.
+    pub(super) fn patience(&self, attempt: &Attempt) -> Option<Patience> {
+        let before = attempt.patience.unwrap_or(Patience {
+            times: 0,
+            safe_milli: i64::MIN,
+            requests: 0,
+        });
+        let views = self.views(attempt);
+        let requests = views
+            .iter()
+            .map(|v| v.evidence.canary().total())
+            .fold(f64::INFINITY, f64::min);
+        let safe = self
+            .plan
+            .slos
+            .iter()
+            .zip(&views)
+            .map(|(slo, view)| view.evidence.ln_safe_at(self.next_margin(attempt, slo)))
+            .fold(f64::INFINITY, f64::min);
+        let now = Patience {
+            times: before.times + 1,
+            safe_milli: (safe * 1000.0) as i64,
+            requests: requests as u64,
+        };
+        let grows = views.len() == self.plan.slos.len()
+            && safe.is_finite()
+            && now.requests > before.requests
+            && now.safe_milli >= before.safe_milli.saturating_add(GROWTH);
+        (grows && before.times < MOST_PATIENCE).then_some(now)
     }
 
     /// What the rollout spends is known for every objective, and within bounds.
     pub(super) fn spend_is_known_and_within_bounds(&self, attempt: &Attempt) -> bool {
-        let views = views(attempt, &self.plan.slos);
+        let views = self.views(attempt);
         views.len() == self.plan.slos.len()
-            && views.iter().all(|v| {
-                v.evidence.canary().total() > 0.0
-                    && v.spent().is_some_and(|s| s < self.plan.limits.max_budget_spend())
-            })
+            && views
+                .iter()
+                .all(|v| v.evidence.canary().total() > 0.0 && v.spent().is_some_and(|s| s < v.may_spend))
     }
+
+    /// The objectives that something is known of, in the plan's order.
+    pub(super) fn views<'v>(&'v self, attempt: &'v Attempt) -> Vec<SloView<'v>> {
+        self.plan
+            .slos
+            .iter()
+            .filter_map(|slo| {
+                let entry = attempt.evidence.iter().find(|e| e.name == slo.name)?;
+                Some(self.view(attempt, slo, entry))
+            })
+            .collect()
+    }
+
+    fn view<'v>(&self, attempt: &Attempt, slo: &'v SloPlan, entry: &'v SloEvidence) -> SloView<'v> {
+        let expected_requests = entry
+            .expected_requests
+            .map(|n| n as f64)
+            .or_else(|| own_history(attempt, slo, entry));
+        let usual = self.plan.limits.max_budget_spend();
+        let slow = self.plan.budget_exhausted == BudgetExhausted::Slow && self.exhausted(attempt).is_some();
+        let left = entry.budget_remaining_ppm.map_or(usual, |ppm| ppm as f64 / 1e6);
+        SloView {
+            name: &slo.name,
+            objective: &slo.objective,
+            expected_requests,
+            may_spend: if slow {
+                left.clamp(SLOW_SPEND * usual, usual)
+            } else {
+                usual
+            },
+            evidence: &entry.evidence,
+        }
+    }
+}
+
+/// How long the step that a move leads to stays before the next one.
+fn time_at(attempt: &Attempt) -> SignedDuration {
+    let later = attempt.steps.iter().skip(attempt.step as usize + 1);
+    let seconds = later
+        .map_while(|step| match step {
+            Step::Dwell(seconds) => Some(i64::from(*seconds)),
+            Step::SetWeight(_) => None,
+        })
+        .sum();
+    SignedDuration::from_secs(seconds)
+}
+
+/// The margins that an attempt will ask for.
+fn margins(plan: &Plan, attempt: &Attempt, slo: &SloPlan) -> Vec<f64> {
+    let steps = attempt.steps.iter().filter_map(|step| match step {
+        Step::SetWeight(weight) => Some(margin_for_step(&slo.objective, f64::from(*weight) / 100.0)),
+        Step::Dwell(_) => None,
+    });
+    let promotion = margin_for_promotion(&slo.objective, &plan.limits, WATCH);
+    std::iter::once(promotion).chain(steps).collect()
 }
 
 /// The beginning of an objective's evidence, once something of it could be read. What was read before users
 /// were on the canary only shows that it can be.
 fn first_reading(
+    plan: &Plan,
     attempt: &Attempt,
-    slo: &SloPlan,
     index: usize,
     measured: &Measurement,
 ) -> Option<SloEvidence> {
+    let slo = plan.slos.get(index)?;
     let read = measured
         .blocks
         .iter()
@@ -236,6 +414,10 @@ fn first_reading(
     let history = measured.history.get(index).copied().flatten();
     let expected = history.map(|h| h.rate * slo.objective.window.as_secs_f64());
     let budget = history.and_then(|h| h.budget_remaining).filter(|r| r.is_finite());
+    let mut evidence = Evidence::for_margins(&margins(plan, attempt, slo));
+    if let Some(correlation) = history.and_then(|h| h.correlation) {
+        evidence.know_correlation(correlation);
+    }
     Some(SloEvidence {
         name: slo.name.clone(),
         expected_requests: expected
@@ -247,30 +429,8 @@ fn first_reading(
         } else {
             read.end
         },
-        evidence: Evidence::default(),
+        evidence,
     })
-}
-
-fn view<'a>(attempt: &Attempt, slo: &'a SloPlan, entry: &'a SloEvidence) -> SloView<'a> {
-    let expected_requests = entry
-        .expected_requests
-        .map(|n| n as f64)
-        .or_else(|| own_history(attempt, slo, entry));
-    SloView {
-        name: &slo.name,
-        objective: &slo.objective,
-        expected_requests,
-        evidence: &entry.evidence,
-    }
-}
-
-pub(super) fn views<'a>(attempt: &'a Attempt, slos: &'a [SloPlan]) -> Vec<SloView<'a>> {
-    slos.iter()
-        .filter_map(|slo| {
-            let entry = attempt.evidence.iter().find(|e| e.name == slo.name)?;
-            Some(view(attempt, slo, entry))
-        })
-        .collect()
 }
 
 /// Requests in the window if the attempt's own traffic went on.
@@ -285,6 +445,8 @@ fn harmed(harm: &Harm) -> End {
     let reason = match harm.kind {
         HarmKind::Evidence => "HarmShown",
         HarmKind::BudgetSpent => "BudgetSpent",
+        HarmKind::BurnRate => "BurnRate",
+        HarmKind::MissingResponses => "MissingResponses",
     };
     End::new(Outcome::RolledBack, reason, harm.to_string())
 }

@@ -1,7 +1,6 @@
 //! What the user sees: phase, sentence, conditions.
 
 use super::Turn;
-use super::evidence::views;
 use crate::decision::{ConditionView, Phase, Report};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{Revision, Step};
@@ -165,7 +164,8 @@ impl Turn<'_> {
         let place = format!("step {} of {}", attempt.step + 1, attempt.steps.len());
         match attempt.steps.get(attempt.step as usize) {
             Some(Step::Dwell(seconds)) => {
-                let requests: f64 = views(attempt, &self.plan.slos)
+                let requests: f64 = self
+                    .views(attempt)
                     .first()
                     .map_or(0.0, |v| v.evidence.canary().total());
                 format!("{place}, dwells {seconds} s; {requests:.0} requests so far")
@@ -228,6 +228,17 @@ impl Turn<'_> {
             "no reading of the metrics has failed",
             &[ProblemKind::Metrics],
         ));
+        let unsound = self.attempt().and_then(|attempt| self.unsound(attempt));
+        conditions.push(ConditionView {
+            kind: "EvidenceSound",
+            status: unsound.is_none(),
+            reason: unsound.as_ref().map_or("Sound", |(reason, _)| *reason).to_owned(),
+            fault: unsound.is_some(),
+            message: unsound.map_or_else(
+                || "nothing keeps the evidence from being used".to_owned(),
+                |(_, what)| what,
+            ),
+        });
         conditions.push(self.about(
             "Applied",
             "Applied",

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::attempt::End;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
 use crate::observed::{ProblemKind, TroubleKind};
-use crate::plan::{OnInconclusive, RouteMode, Step};
+use crate::plan::{BudgetExhausted, OnInconclusive, RouteMode, Step};
 use crate::state::{Attempt, Outcome, Stage};
 
 /// What an attempt waits for; the status tells it, and a deadline judges by it.
@@ -15,12 +15,14 @@ pub(super) enum Wait {
     World(String),
     /// Evidence: neither harm nor safety is shown.
     Evidence(String),
+    /// A person's word; there is no deadline for people.
+    Person(String),
 }
 
 impl Wait {
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::World(text) | Self::Evidence(text) => text,
+            Self::World(text) | Self::Evidence(text) | Self::Person(text) => text,
         }
     }
 }
@@ -133,7 +135,7 @@ impl Turn<'_> {
         };
         match step {
             Step::Dwell(seconds) => {
-                let until = after(attempt.step_since, SignedDuration::from_secs(i64::from(seconds)));
+                let until = after(attempt.step_since, self.dwell(attempt, seconds));
                 if self.now < until {
                     return self.check_unready(attempt);
                 }
@@ -167,12 +169,11 @@ impl Turn<'_> {
         if attempt.weight < weight {
             let evidence = || {
                 let cleared = attempt.cleared_step == Some(attempt.step);
-                let why = if cleared {
+                if cleared {
                     None
                 } else {
                     self.evidence_wait(attempt, Some(weight))
-                };
-                why.map(Wait::Evidence)
+                }
             };
             let world = || {
                 if let Some(problem) = self.seen.problem(ProblemKind::Route) {
@@ -249,9 +250,9 @@ impl Turn<'_> {
             return (!self.acknowledged(attempt, 100)).then(|| Wait::World(self.route_wait()));
         }
         if attempt.cleared_step != Some(attempt.step)
-            && let Some(why) = self.evidence_wait(attempt, None)
+            && let Some(wait) = self.evidence_wait(attempt, None)
         {
-            return Some(Wait::Evidence(why));
+            return Some(wait);
         }
         if let Some(problem) = self.seen.problem(ProblemKind::Route) {
             return Some(Wait::World(problem.message.clone()));
@@ -296,7 +297,9 @@ impl Turn<'_> {
     }
 
     fn withdrawing(&mut self, attempt: &Attempt, end: End) -> bool {
-        let nothing_to_move = self.state.stable.is_none() || !self.seen.route.exists;
+        // Of a service that is scaled to zero, no pod of stable's will take the traffic over.
+        let nothing_to_move =
+            self.state.stable.is_none() || !self.seen.route.exists || self.plan.replicas == 0;
         let moved = self.written_weight(attempt) == 0 && self.seen.route.acknowledged;
         let given_up = attempt.deadline.is_some_and(|d| self.now >= d) && self.written_weight(attempt) == 0;
         if nothing_to_move || moved || given_up {
@@ -330,7 +333,17 @@ impl Turn<'_> {
         }
         match wait {
             Wait::World(what) => self.stuck(what),
-            Wait::Evidence(what) => self.undecided(attempt, what),
+            Wait::Person(_) => return false,
+            Wait::Evidence(what) => match self.patience(attempt) {
+                Some(patience) if !matches!(attempt.stage, Stage::Baking { .. }) => {
+                    let deadline = after(self.now, self.plan.progress_deadline);
+                    self.update(|a| {
+                        a.patience = Some(patience);
+                        a.deadline = Some(deadline);
+                    });
+                }
+                _ => self.undecided(attempt, what),
+            },
         }
         true
     }
@@ -430,6 +443,7 @@ impl Turn<'_> {
         self.update(|a| {
             a.step += 1;
             a.step_since = now;
+            a.patience = None;
             // A dwell is no lack of progress.
             let dwells = matches!(a.steps.get(a.step as usize), Some(Step::Dwell(_)));
             a.deadline = (!dwells).then_some(deadline);
@@ -441,6 +455,7 @@ impl Turn<'_> {
         self.update(|a| {
             a.stage = stage;
             a.since = now;
+            a.patience = None;
             a.deadline = deadline.map(|d| after(now, d));
         });
     }
@@ -451,13 +466,16 @@ impl Turn<'_> {
         }
     }
 
+    /// How long a pause lasts: twice as long while the error budget is exhausted, where that is the policy.
+    fn dwell(&self, attempt: &Attempt, seconds: u32) -> SignedDuration {
+        let slow = self.plan.budget_exhausted == BudgetExhausted::Slow && self.exhausted(attempt).is_some();
+        SignedDuration::from_secs(i64::from(seconds)) * if slow { 2 } else { 1 }
+    }
+
     pub(super) fn dwell_until(&self) -> Option<Timestamp> {
         let attempt = self.attempt().filter(|a| a.stage == Stage::Stepping)?;
         match attempt.steps.get(attempt.step as usize)? {
-            Step::Dwell(s) => Some(after(
-                attempt.step_since,
-                SignedDuration::from_secs(i64::from(*s)),
-            )),
+            Step::Dwell(s) => Some(after(attempt.step_since, self.dwell(attempt, *s))),
             Step::SetWeight(_) => None,
         }
     }

@@ -61,7 +61,7 @@ impl Turn<'_> {
         if canary_ready == 0 {
             return 0;
         }
-        if stable_ready == 0 && self.plan.replicas > 0 {
+        if stable_ready == 0 {
             // Nothing else can answer: an unproven answer is better than none.
             return 100;
         }

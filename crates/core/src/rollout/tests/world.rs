@@ -10,7 +10,9 @@ use crate::observed::{
     Action, ActionView, Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Problem,
     ProblemKind, RevisionView, RouteView, Selection, Slot, Trouble,
 };
-use crate::plan::{OnInconclusive, Plan, Revision, RouteMode, SloPlan, Step};
+use crate::plan::{
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
+};
 use crate::rollout::{decide, measurement_due};
 use crate::state::State;
 
@@ -39,6 +41,8 @@ pub fn plan(revision: &str) -> Plan {
         }],
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
+        budget_exhausted: BudgetExhausted::Slow,
+        on_share_mismatch: OnShareMismatch::Hold,
         block: SignedDuration::from_secs(10),
     }
 }
@@ -236,7 +240,11 @@ impl World {
                     end: edge[1],
                     slos: (0..slos)
                         .map(|i| {
-                            (scraped && self.unread != Some(i)).then_some(BlockCounts { canary, stable })
+                            (scraped && self.unread != Some(i)).then_some(BlockCounts {
+                                canary,
+                                stable,
+                                ..BlockCounts::default()
+                            })
                         })
                         .collect(),
                 }
@@ -246,7 +254,8 @@ impl World {
             vec![
                 Some(History {
                     rate: self.rps,
-                    budget_remaining: Some(0.9)
+                    budget_remaining: Some(0.9),
+                    correlation: Some(0.0),
                 });
                 slos
             ]

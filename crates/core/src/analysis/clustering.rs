@@ -1,0 +1,296 @@
+//! Requests are not independent draws: how much less their number says.
+//!
+//! The formulas of the evidence take each request as a draw of its own. Retries, a sick pod, a tenant that
+//! always fails on one pod come in clusters, and a hundred failures of one cluster say less than a hundred
+//! failures. Two components of variance are estimated from what both revisions show during the rollout, or
+//! from stable's history where there is one:
+//!
+//! - between blocks: `ρ_b`, the correlation of requests of the same revision in the same block, from the
+//!   differences between successive blocks of stable's, so that a slow drift of its rate is none of it;
+//! - between pods: `ρ_p`, the correlation of requests to the same pod for as long as the attempt lasts, from
+//!   Pearson's X² of the pods of each revision around their own mean.
+//!
+//! Together they give the design effect `D` (Kish, "Survey Sampling", 1965): the variance of the difference
+//! between the two rates over what it would be for independent requests. As logarithms of likelihood ratios
+//! are divided by it (Rao and Scott, "A simple method for the analysis of clustered binary data", 1992), the
+//! evidence counts for `ln E / D`. `D` is at least 1: the guarantee for independent requests is untouched,
+//! that for clustered ones is approximate, and is measured.
+//!
+//! Only an excess beyond one standard error counts, lest chance alone discount evidence; at the start, when
+//! nothing is known, a correlation of 1 % within blocks is assumed, which fades as blocks come in. A canary
+//! with a single pod can't be told from its pod: nothing inside the rollout can.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Counts, exact, plug_in};
+
+/// Pods are told apart by this many slots; more pods share them, which leaves the estimate unbiased.
+pub const POD_SLOTS: usize = 8;
+/// The correlation within a block that is assumed while nothing is known.
+const ASSUMED: f64 = 0.01;
+
+/// From so many pods on, harm must show without the worst of them too.
+const SEVERAL: usize = 3;
+/// The log-likelihood ratio of a clear difference: a normal deviate of 2.6, one in two hundred by chance.
+const LN_CLEARLY: f64 = 3.3;
+
+/// A revision's counts, by slot of its pods' names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct PodCounts([Counts; POD_SLOTS]);
+
+impl PodCounts {
+    /// Adds what one pod served. The slot is a hash of its name (Fowler, Noll and Vo's, 64 bits, 1a), the
+    /// same on every machine.
+    pub fn add(&mut self, pod: &str, counts: Counts) {
+        let hash = pod.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        // The low bits alone would be nearly the parity of the name's letters.
+        let slot = usize::try_from((hash ^ (hash >> 32)) % POD_SLOTS as u64).unwrap_or(0);
+        self.0[slot] = self.0[slot].plus(counts);
+    }
+
+    fn plus(&mut self, other: &Self) {
+        for (mine, more) in self.0.iter_mut().zip(other.0) {
+            *mine = mine.plus(more);
+        }
+    }
+
+    fn served(&self) -> impl Iterator<Item = Counts> {
+        self.0.into_iter().filter(|counts| counts.total() > 0.0)
+    }
+
+    fn all(&self) -> Counts {
+        self.served().fold(Counts::default(), Counts::plus)
+    }
+
+    /// The number of pods that would vary as much if all served the same: `(Σn)²/Σn²`.
+    fn effective(&self) -> f64 {
+        let square: f64 = self.served().map(|counts| counts.total().powi(2)).sum();
+        if square > 0.0 {
+            self.all().total().powi(2) / square
+        } else {
+            1.0
+        }
+    }
+
+    /// What the pods differ more than chance lets them, and the requests that a correlation would show it in:
+    /// `X² − df − se` and `N − Σn²/N`.
+    fn excess(&self) -> (f64, f64) {
+        let all = self.all();
+        let (Some(rate), pods) = (all.ratio(), self.served().count()) else {
+            return (0.0, 0.0);
+        };
+        let spread = rate * (1.0 - rate);
+        if pods < 2 || spread <= 0.0 {
+            return (0.0, 0.0);
+        }
+        let (mut x2, mut kurtosis, mut square) = (0.0, 0.0, 0.0);
+        for pod in self.served() {
+            let expected = pod.total() * spread;
+            x2 += (pod.bad() - pod.total() * rate).powi(2) / expected;
+            kurtosis += 1.0 / expected;
+            square += pod.total().powi(2);
+        }
+        let df = pods as f64 - 1.0;
+        let error = (2.0 * df + kurtosis).sqrt();
+        (x2 - df - error, all.total() - square / all.total())
+    }
+}
+
+/// How much two groups differ: Wilks's log-likelihood ratio of two rates against one (1938), positive where the
+/// first is worse, else 0.
+fn ln_difference(worse: Counts, other: Counts) -> f64 {
+    let (Some(p), Some(q), Some(both)) = (worse.ratio(), other.ratio(), worse.plus(other).ratio()) else {
+        return 0.0;
+    };
+    if p <= q {
+        return 0.0;
+    }
+    let term = |events: f64, rate: f64| {
+        if events > 0.0 {
+            events * (rate / both).ln()
+        } else {
+            0.0
+        }
+    };
+    let good = |events: f64, rate: f64| {
+        if events > 0.0 {
+            events * ((1.0 - rate) / (1.0 - both)).ln()
+        } else {
+            0.0
+        }
+    };
+    term(worse.bad(), p) + good(worse.good(), p) + term(other.bad(), q) + good(other.good(), q)
+}
+
+/// What is known of how requests cluster.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Clustering {
+    canary_pods: PodCounts,
+    stable_pods: PodCounts,
+    /// Stable's last block.
+    last: Counts,
+    /// Pairs of successive blocks of stable's.
+    pairs: u32,
+    /// `Σ h·(p_t − p_{t−1})²` over the pairs, with `1/h = 1/n_t + 1/n_{t−1}`.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    differences: f64,
+    /// `Σ 2h` over the pairs.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    pair_sizes: f64,
+    /// `Σ n²` over the canary's blocks.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    canary_squares: f64,
+    /// `Σ n²` over stable's blocks.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    stable_squares: f64,
+    /// The correlation within blocks that stable's history shows, in parts per million.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    history_ppm: Option<u32>,
+}
+
+impl Clustering {
+    pub(super) fn absorb(
+        &mut self,
+        canary: Counts,
+        stable: Counts,
+        canary_pods: &PodCounts,
+        stable_pods: &PodCounts,
+    ) {
+        self.canary_pods.plus(canary_pods);
+        self.stable_pods.plus(stable_pods);
+        self.canary_squares += canary.total().powi(2);
+        self.stable_squares += stable.total().powi(2);
+        if let (Some(now), Some(before)) = (stable.ratio(), self.last.ratio()) {
+            let harmonic = 1.0 / (1.0 / stable.total() + 1.0 / self.last.total());
+            self.differences += harmonic * (now - before).powi(2);
+            self.pair_sizes += 2.0 * harmonic;
+            self.pairs = self.pairs.saturating_add(1);
+        }
+        self.last = stable;
+    }
+
+    /// What stable's history shows, a share from 0 to 1.
+    pub(super) fn know(&mut self, correlation: f64) {
+        self.history_ppm = Some((correlation.clamp(0.0, 1.0) * 1e6) as u32);
+    }
+
+    /// What a block's counts of one revision are worth: divided by `1 + (n − 1)·ρ_b`, as known from the blocks
+    /// before and from history.
+    pub(super) fn deflated(&self, block: Counts, stable_before: Counts) -> Counts {
+        let more = (block.total() - 1.0).max(0.0);
+        block.scaled(1.0 / (1.0 + more * self.within_blocks(stable_before)))
+    }
+
+    /// `D`, at least 1, for all that both have served: for pods, and for what is assumed at the start.
+    pub(super) fn design_effect(&self, canary: Counts, stable: Counts) -> f64 {
+        let (n_c, n_p) = (canary.total(), stable.total());
+        if n_c <= 0.0 || n_p <= 0.0 {
+            return 1.0;
+        }
+        let assumed = match self.history_ppm {
+            Some(_) => 0.0,
+            None => ASSUMED / (1.0 + f64::from(self.pairs)),
+        };
+        let between = self.between_pods();
+        let arm = |n: f64, squares: f64, pods: &PodCounts| {
+            let block = squares / n;
+            (1.0 + (block - 1.0).max(0.0) * assumed) / n + between / pods.effective()
+        };
+        let spread = arm(n_c, self.canary_squares, &self.canary_pods)
+            + arm(n_p, self.stable_squares, &self.stable_pods);
+        (spread / (1.0 / n_c + 1.0 / n_p)).max(1.0)
+    }
+
+    /// The canary has several pods, and without the worst of them it is not clearly worse than stable.
+    pub(super) fn rests_on_one_pod(&self) -> bool {
+        let pods: Vec<Counts> = self.canary_pods.served().collect();
+        if pods.len() < SEVERAL {
+            return false;
+        }
+        let stable = self.stable_pods.all();
+        let without = |worst: usize| {
+            let others = pods.iter().enumerate().filter(|(index, _)| *index != worst);
+            let rest = others.fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));
+            ln_difference(rest, stable)
+        };
+        let least = (0..pods.len()).map(without).fold(f64::INFINITY, f64::min);
+        least < LN_CLEARLY
+    }
+
+    /// `ρ_b`, 0 to 1: what history shows, or more if the attempt does.
+    fn within_blocks(&self, stable: Counts) -> f64 {
+        let pairs = f64::from(self.pairs);
+        let rate = plug_in(stable);
+        let seen = if pairs > 0.0 {
+            let size = self.pair_sizes / pairs;
+            let ratio = self.differences / pairs / (rate * (1.0 - rate));
+            // Of squared differences that overlap, at few bad requests in each.
+            let error = ((3.0 + 1.0 / (size * rate)) / pairs).sqrt();
+            (ratio - 1.0 - error).max(0.0) / (size - 1.0).max(1.0)
+        } else {
+            0.0
+        };
+        let known = self.history_ppm.map_or(0.0, |ppm| f64::from(ppm) / 1e6);
+        seen.max(known).min(1.0)
+    }
+
+    /// `ρ_p`, 0 to 1: that of the revision whose pods differ more. What happens to pods of one may happen to
+    /// pods of the other.
+    fn between_pods(&self) -> f64 {
+        let share = |pods: &PodCounts| {
+            let (excess, requests) = pods.excess();
+            if requests > 0.0 { excess / requests } else { 0.0 }
+        };
+        share(&self.canary_pods)
+            .max(share(&self.stable_pods))
+            .clamp(0.0, 1.0)
+    }
+}
+
+/// `ρ_b` from stable's history in equal strata of time: the moment estimate from successive differences with
+/// two standard errors on top, as a share from 0 to 1. `None` below eight pairs of strata with requests.
+pub fn correlation_in(history: &[Counts]) -> Option<f64> {
+    const LEAST: u32 = 8;
+    let mut seen = Clustering::default();
+    let mut all = Counts::default();
+    for stratum in history {
+        seen.absorb(
+            Counts::default(),
+            *stratum,
+            &PodCounts::default(),
+            &PodCounts::default(),
+        );
+        all = all.plus(*stratum);
+    }
+    let rate = all.ratio().filter(|_| seen.pairs >= LEAST)?;
+    let spread = rate * (1.0 - rate);
+    if spread <= 0.0 {
+        return Some(0.0);
+    }
+    let pairs = f64::from(seen.pairs);
+    let size = seen.pair_sizes / pairs;
+    let ratio = seen.differences / pairs / spread;
+    let error = 2.0 * ratio.max(1.0) * ((3.0 + 1.0 / (size * rate)) / pairs).sqrt();
+    let above = ratio - 1.0;
+    // Where there is no excess, chance is no reason to see one.
+    (size > 1.0).then(|| {
+        if above <= error {
+            0.0
+        } else {
+            ((above + error) / (size - 1.0)).clamp(0.0, 1.0)
+        }
+    })
+}
+
+#[cfg(test)]
+#[path = "clustering_tests.rs"]
+mod tests;

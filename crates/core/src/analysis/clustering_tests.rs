@@ -1,0 +1,125 @@
+use super::*;
+use proptest::prelude::*;
+
+fn counts(total: f64, bad: f64) -> Counts {
+    Counts::new(total, bad).unwrap()
+}
+
+/// After stable blocks of 1,000 requests with so many bad ones, beside a canary of 100 with a tenth of them:
+/// the design effect, and what a block of 1,000 is worth.
+fn after(bad: &[f64]) -> (f64, f64) {
+    let mut seen = Clustering::default();
+    let (mut canary, mut stable) = (Counts::default(), Counts::default());
+    for bad in bad {
+        let (c, p) = (counts(100.0, bad / 10.0), counts(1000.0, *bad));
+        seen.absorb(c, p, &PodCounts::default(), &PodCounts::default());
+        canary = canary.plus(c);
+        stable = stable.plus(p);
+    }
+    let worth = seen.deflated(counts(1000.0, 10.0), stable).total();
+    (seen.design_effect(canary, stable), worth)
+}
+
+#[test]
+fn what_is_assumed_at_first_fades() {
+    let (first, _) = after(&[10.0]);
+    // (D_c·n_p + D_p·n_c)/n with D_c = 1 + 99·0.01 and D_p = 1 + 999·0.01.
+    assert!(
+        (first - (1.99 * 1000.0 + 10.99 * 100.0) / 1100.0).abs() < 1e-9,
+        "{first}"
+    );
+    let (calm, worth) = after(&[10.0, 8.0, 13.0, 9.0, 11.0, 7.0, 12.0, 10.0, 9.0, 11.0, 10.0]);
+    assert!((1.0..1.2).contains(&calm), "{calm}");
+    assert_eq!(worth.to_bits(), 1000f64.to_bits());
+}
+
+#[test]
+fn bursts_are_clusters_and_a_drift_is_none() {
+    let (_, bursts) = after(&[0.0, 100.0, 0.0, 0.0, 120.0, 0.0, 90.0, 0.0, 0.0, 110.0]);
+    assert!(bursts < 100.0, "{bursts}");
+    let drift: Vec<f64> = (0..40).map(|i| 10.0 + 2.0 * f64::from(i)).collect();
+    assert_eq!(after(&drift).1.to_bits(), 1000f64.to_bits());
+}
+
+#[test]
+fn a_history_is_known_from_the_first_block() {
+    let worth = |correlation| {
+        let mut seen = Clustering::default();
+        seen.know(correlation);
+        let before = seen.design_effect(counts(100.0, 1.0), counts(1000.0, 10.0));
+        assert!((before - 1.0).abs() < 1e-12, "{before}");
+        seen.deflated(counts(101.0, 1.0), Counts::default())
+    };
+    assert_eq!(worth(0.0), counts(101.0, 1.0));
+    // 1 + 100·0.01.
+    assert_eq!(worth(0.01), counts(50.5, 0.5));
+    assert!(worth(1.0).total() <= 1.0 + 1e-9);
+}
+
+#[test]
+fn a_sick_pod_of_several_is_told_from_a_bad_revision() {
+    let seen = |bad: [f64; 4]| {
+        let mut seen = Clustering::default();
+        seen.know(0.0);
+        let (mut canary, mut stable) = (PodCounts::default(), PodCounts::default());
+        for (pod, bad) in ["a", "b", "c", "d"].iter().zip(bad) {
+            canary.add(pod, counts(100.0, bad));
+            stable.add(pod, counts(1000.0, 10.0));
+        }
+        seen.absorb(canary.all(), stable.all(), &canary, &stable);
+        (
+            seen.rests_on_one_pod(),
+            seen.design_effect(canary.all(), stable.all()),
+        )
+    };
+    let (one, effect) = seen([20.0, 1.0, 0.0, 2.0]);
+    assert!(one && effect > 5.0, "{effect}");
+    let (one, effect) = seen([6.0, 5.0, 7.0, 6.0]);
+    assert!(!one && effect < 2.5, "{effect}");
+}
+
+#[test]
+fn a_history_of_independent_requests_shows_no_correlation_and_one_of_bursts_does() {
+    let history = |bad: &dyn Fn(usize) -> f64| (0..180).map(|i| counts(2400.0, bad(i))).collect::<Vec<_>>();
+    // About what chance does to 24 bad ones: a standard deviation of 4.9.
+    let calm = history(&|i| [24.0, 19.0, 28.0, 31.0, 22.0, 17.0, 26.0, 25.0, 20.0, 29.0][i % 10]);
+    assert_eq!(correlation_in(&calm), Some(0.0));
+    let bursts = history(&|i| if i % 7 == 0 { 168.0 } else { 0.0 });
+    let found = correlation_in(&bursts).unwrap();
+    assert!((0.01..0.3).contains(&found), "{found}");
+    assert_eq!(correlation_in(&calm[..5]), None);
+    assert_eq!(correlation_in(&[]), None);
+}
+
+#[test]
+fn pods_have_their_slots() {
+    let mut pods = PodCounts::default();
+    for index in 0..64 {
+        pods.add(&format!("checkout-7d9f8c-{index:05}"), counts(10.0, 1.0));
+    }
+    assert_eq!(pods.all(), counts(640.0, 64.0));
+    assert_eq!(pods.served().count(), POD_SLOTS, "{pods:?}");
+    assert!(pods.effective() > 5.0);
+}
+
+proptest! {
+    #[test]
+    fn the_effect_is_a_number_from_one_up(
+        blocks in prop::collection::vec((0.0..1e9f64, 0.0..=1.0f64, 0.0..1e9f64, 0.0..=1.0f64), 0..20),
+    ) {
+        let mut seen = Clustering::default();
+        let (mut canary, mut stable) = (Counts::default(), Counts::default());
+        for (index, (n_c, s_c, n_p, s_p)) in blocks.into_iter().enumerate() {
+            let (c, p) = (counts(n_c, n_c * s_c), counts(n_p, n_p * s_p));
+            let mut pods = PodCounts::default();
+            pods.add(&format!("pod-{index}"), c);
+            seen.absorb(c, p, &pods, &PodCounts::default());
+            canary = canary.plus(c);
+            stable = stable.plus(p);
+            let effect = seen.design_effect(canary, stable);
+            prop_assert!(effect >= 1.0 && effect.is_finite(), "{effect}");
+        }
+        let text = serde_json::to_string(&seen).unwrap();
+        prop_assert_eq!(serde_json::from_str::<Clustering>(&text).unwrap(), seen);
+    }
+}
