@@ -105,6 +105,10 @@ fn finish(schema: &mut Value) {
     if let Some(template) = schema.pointer_mut("/properties/spec/properties/template") {
         finish_template(template);
     }
+    // What the state is made of concerns the operator alone; its types describe it.
+    if let Some(Value::Object(parts)) = schema.pointer_mut("/properties/status/properties/state/properties") {
+        parts.values_mut().for_each(without_descriptions);
+    }
 }
 
 /// What every schema needs: only formats that the API server knows, and no `null`, which the API server then
@@ -135,10 +139,14 @@ fn tidy(schema: &mut Value) {
     });
 }
 
-fn finish_template(template: &mut Value) {
-    each_schema(template, &mut |node| {
+fn without_descriptions(schema: &mut Value) {
+    each_schema(schema, &mut |node| {
         node.remove("description");
     });
+}
+
+fn finish_template(template: &mut Value) {
+    without_descriptions(template);
     template["properties"]["metadata"] = template_metadata();
     template["required"] = json!(["spec"]);
     each_schema(template, &mut |node| {

@@ -8,10 +8,12 @@ use std::fmt;
 use jiff::SignedDuration;
 use molt_core::analysis::Limits;
 use molt_core::observed::{Problem, ProblemKind};
-use molt_core::plan::{OnInconclusive, Plan, RouteMode, SloPlan, Step};
+use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
 
 use super::object::ServiceObject;
-use crate::api::v1alpha1::{self as api, InconclusivePolicy, PythonServiceSpec};
+use crate::api::v1alpha1::{
+    self as api, ExhaustedPolicy, InconclusivePolicy, MismatchPolicy, PythonServiceSpec,
+};
 use crate::metric_sources::{self, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
@@ -256,7 +258,7 @@ fn resolve(
         Some(steps) => resolve_steps(steps, errors),
         None => fallback.steps.clone(),
     };
-    let (limits, on_inconclusive) = resolve_analysis(spec.analysis.as_ref(), errors);
+    let policies = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
     let plan = Plan {
@@ -274,8 +276,10 @@ fn resolve(
                 objective: q.objective.clone(),
             })
             .collect(),
-        limits,
-        on_inconclusive,
+        limits: policies.limits,
+        on_inconclusive: policies.on_inconclusive,
+        budget_exhausted: policies.budget_exhausted,
+        on_share_mismatch: policies.on_share_mismatch,
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
         block: source.as_ref().map_or(fallback.block, |s| s.interval * 2),
         ..fallback
@@ -346,10 +350,7 @@ fn resolve_steps(steps: &[api::CanaryStep], errors: &mut Vec<FieldError>) -> Vec
     resolved
 }
 
-fn resolve_analysis(
-    analysis: Option<&api::Analysis>,
-    errors: &mut Vec<FieldError>,
-) -> (Limits, OnInconclusive) {
+fn resolve_analysis(analysis: Option<&api::Analysis>, errors: &mut Vec<FieldError>) -> Policies {
     let none = api::Analysis::default();
     let analysis = analysis.unwrap_or(&none);
     let alpha = probability(
@@ -380,7 +381,27 @@ fn resolve_analysis(
         Some(InconclusivePolicy::Rollback) => OnInconclusive::Rollback,
         Some(InconclusivePolicy::PromoteIfBudgetSafe) => OnInconclusive::PromoteIfBudgetSafe,
     };
-    (Limits::new(alpha, confidence, spend).unwrap_or_default(), policy)
+    Policies {
+        limits: Limits::new(alpha, confidence, spend).unwrap_or_default(),
+        on_inconclusive: policy,
+        budget_exhausted: match analysis.budget_exhausted {
+            None | Some(ExhaustedPolicy::Slow) => BudgetExhausted::Slow,
+            Some(ExhaustedPolicy::Refuse) => BudgetExhausted::Refuse,
+            Some(ExhaustedPolicy::Allow) => BudgetExhausted::Allow,
+        },
+        on_share_mismatch: match analysis.on_share_mismatch {
+            None | Some(MismatchPolicy::Hold) => OnShareMismatch::Hold,
+            Some(MismatchPolicy::Ignore) => OnShareMismatch::Ignore,
+        },
+    }
+}
+
+/// `spec.analysis`, resolved.
+struct Policies {
+    limits: Limits,
+    on_inconclusive: OnInconclusive,
+    budget_exhausted: BudgetExhausted,
+    on_share_mismatch: OnShareMismatch,
 }
 
 fn resolve_source(

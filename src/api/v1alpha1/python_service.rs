@@ -348,6 +348,34 @@ pub struct Analysis {
     /// What to do when neither harm nor safety can be shown in time. Default Pause.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_inconclusive: Option<InconclusivePolicy>,
+    /// What to do when less of an objective's error budget is left than one rollout may spend. Going back to
+    /// the revision that was stable before is always allowed. Default Slow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub budget_exhausted: Option<ExhaustedPolicy>,
+    /// What to do when the canary completes less than half, or more than twice, of the requests that its
+    /// weight should bring. Default Hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_share_mismatch: Option<MismatchPolicy>,
+}
+
+/// What to do when the error budget is as good as spent.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ExhaustedPolicy {
+    /// Go on with pauses of twice the length, and spend no more than is left, or a tenth of the usual.
+    Slow,
+    /// Put no user on the canary until somebody promotes it.
+    Refuse,
+    /// Go on as always.
+    Allow,
+}
+
+/// What to do when the canary's share of requests does not fit its weight.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MismatchPolicy {
+    /// The next step waits: the canary may not answer some requests.
+    Hold,
+    /// Go on: many callers do not come by the route.
+    Ignore,
 }
 
 /// What to do when neither harm nor safety can be shown in time.

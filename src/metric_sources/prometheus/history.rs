@@ -3,12 +3,15 @@
 //! It only informs: with none, evidence alone decides and budgets are unknown. So a failure here is no
 //! problem of the service's.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use molt_core::analysis::{Counts, correlation_in};
 use molt_core::observed::History;
 
 use super::super::{MeasureRequest, SliQuery, SloQuery};
-use super::answer::RawPoint;
+use super::answer::{RawPoint, RawSeries};
 use super::ask::Asker;
 use super::promql::{self, Scope};
 
@@ -55,7 +58,61 @@ pub async fn read(
     Some(History {
         rate,
         budget_remaining: bad.and_then(|bad| remaining(bad, rate, slo)),
+        correlation: correlation(asker, request, slo, &scope, limit).await,
     })
+}
+
+/// How requests correlate in a short time: from six hours in strata of two minutes, or from the last half
+/// hour in strata of four scrapes where the service is younger.
+async fn correlation(
+    asker: &Asker,
+    request: &MeasureRequest,
+    slo: &SloQuery,
+    scope: &Scope,
+    limit: Duration,
+) -> Option<f64> {
+    let short = request.source.interval * 4;
+    let choices = [
+        (
+            SignedDuration::from_mins(2).max(short),
+            SignedDuration::from_hours(6),
+        ),
+        (short, SignedDuration::from_mins(30)),
+    ];
+    for (width, span) in choices {
+        let ask = |query: String| async move {
+            let answer: Result<Vec<RawSeries>, _> = asker
+                .ask(&request.source.address, &query, request.now, limit)
+                .await;
+            answer.ok()
+        };
+        let all = ask(promql::strata_of_events(scope, &slo.sli, width, span)).await?;
+        let bad = ask(promql::strata_of_bad_events(scope, &slo.sli, width, span)).await?;
+        let strata = strata(&all, &bad);
+        if let Some(correlation) = correlation_in(&strata) {
+            return Some(correlation);
+        }
+    }
+    None
+}
+
+/// The counts of each stratum in order of time. Where there is no bad series there was no bad event.
+fn strata(all: &[RawSeries], bad: &[RawSeries]) -> Vec<Counts> {
+    let samples = |series: &[RawSeries]| -> BTreeMap<i64, f64> {
+        let points = series.iter().flat_map(|s| &s.values);
+        points
+            .map(|raw| ((raw.0 * 1000.0).round() as i64, raw.1.0))
+            .collect()
+    };
+    let bad = samples(bad);
+    samples(all)
+        .into_iter()
+        .filter_map(|(at, total)| {
+            // Extrapolation may find less than nothing of the difference of two increases.
+            Counts::new(total, bad.get(&at).copied().unwrap_or(0.0).max(0.0))
+        })
+        .filter(|counts| counts.total() > 0.0)
+        .collect()
 }
 
 /// The value of the point whose label `what` says so, if it is a number that can be counted with.

@@ -133,11 +133,7 @@ fn once(series: &str) -> String {
 /// Mean requests per second of the last day, and of how many points it is the mean: two series that differ
 /// in their label `what`.
 pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> String {
-    let total = match sli {
-        SliQuery::Availability(preset) => presets::requests(*preset),
-        SliQuery::Latency(preset, _) => count(&presets::durations(*preset)),
-        SliQuery::Counters { total, .. } => total.clone(),
-    };
+    let total = events(sli);
     // `rate` needs at least two samples, also when one is late.
     let window = (interval.as_secs() * 4).max(120);
     let points = format!(
@@ -170,6 +166,44 @@ pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> Stri
             )
         }
         SliQuery::Counters { bad, .. } => increase(bad.clone()),
+    }
+}
+
+/// Events in each of the strata of this width that a span of time is cut into, one sample each.
+pub fn strata_of_events(
+    scope: &Scope,
+    sli: &SliQuery,
+    width: SignedDuration,
+    span: SignedDuration,
+) -> String {
+    let events = once(&format!(
+        "increase({}[{}s])",
+        scope.pin(&events(sli)),
+        width.as_secs()
+    ));
+    strata(&events, width, span)
+}
+
+/// Bad events in each of them; nothing when there is no series of any.
+pub fn strata_of_bad_events(
+    scope: &Scope,
+    sli: &SliQuery,
+    width: SignedDuration,
+    span: SignedDuration,
+) -> String {
+    strata(&bad_events(scope, sli, width), width, span)
+}
+
+fn strata(expression: &str, width: SignedDuration, span: SignedDuration) -> String {
+    format!("({expression})[{}s:{}s]", span.as_secs(), width.as_secs())
+}
+
+/// Counts all events of an SLI.
+fn events(sli: &SliQuery) -> Selector {
+    match sli {
+        SliQuery::Availability(preset) => presets::requests(*preset),
+        SliQuery::Latency(preset, _) => count(&presets::durations(*preset)),
+        SliQuery::Counters { total, .. } => total.clone(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future;
 use jiff::{SignedDuration, Timestamp};
-use molt_core::analysis::Counts;
+use molt_core::analysis::{Counts, PodCounts};
 use molt_core::observed::BlockCounts;
 
 use super::super::presets;
@@ -193,9 +193,16 @@ impl Reading<'_> {
             .windows(2)
             .map(|edge| {
                 let counts = |arm| self.counts(&frame, arm, edge[0], edge[1]);
+                let by_pod = |arm: Option<(&str, &Arm)>| {
+                    arm.map_or_else(PodCounts::default, |(_, arm)| {
+                        arm.by_pod(&frame, edge[0], edge[1])
+                    })
+                };
                 Some(BlockCounts {
                     canary: counts(canary)?,
                     stable: counts(stable)?,
+                    canary_pods: by_pod(canary),
+                    stable_pods: by_pod(stable),
                 })
             })
             .collect();

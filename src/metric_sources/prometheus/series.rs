@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use molt_core::analysis::{Counts, Sample, Series, fresh, increase};
+use molt_core::analysis::{Counts, PodCounts, Sample, Series, fresh, increase};
 
 use super::super::MeasureRequest;
 use super::answer::{Labels, RawSeries};
@@ -214,6 +214,29 @@ impl Arm {
             bad += (counted - grown(within, scrapes)).max(0.0);
         }
         Counts::new(total, bad)
+    }
+
+    /// The same by pod, for those of which something is known.
+    pub fn by_pod(&self, frame: &Frame<'_>, start: Timestamp, end: Timestamp) -> PodCounts {
+        let mut counts = PodCounts::default();
+        for pod in self.reads.iter().map(|reads| reads.pod.as_str()) {
+            if let Some(served) = self.only(pod).counts(frame, start, end) {
+                counts.add(pod, served);
+            }
+        }
+        counts
+    }
+
+    /// The series of one pod.
+    fn only(&self, pod: &str) -> Self {
+        let of_pod = |all: &[Series]| all.iter().filter(|s| s.pod == pod).cloned().collect();
+        Self {
+            total: of_pod(&self.total),
+            bad: of_pod(&self.bad),
+            within: of_pod(&self.within),
+            reads: of_pod(&self.reads),
+            scrapes: of_pod(&self.scrapes),
+        }
     }
 
     fn scrapes_of(&self, pod: &str) -> &[Series] {

@@ -11,7 +11,7 @@ use axum::Router;
 use axum::http::{StatusCode, header};
 use axum::routing::post;
 use jiff::{SignedDuration, Timestamp};
-use molt_core::analysis::{Counts, Objective};
+use molt_core::analysis::{Counts, Objective, PodCounts};
 use molt_core::observed::BlockCounts;
 use prometheus_http_query::reqwest::Url;
 
@@ -203,11 +203,21 @@ fn counts(canary: (f64, f64), stable: (f64, f64)) -> Option<BlockCounts> {
     Some(BlockCounts {
         canary: counts(canary),
         stable: counts(stable),
+        ..BlockCounts::default()
     })
 }
 
+/// The only block's counts, without those by pod.
 fn only(measured: &Measured) -> Option<BlockCounts> {
-    measured.measurement.blocks[0].slos[0]
+    measured.measurement.blocks[0].slos[0].map(without_pods)
+}
+
+fn without_pods(counts: BlockCounts) -> BlockCounts {
+    BlockCounts {
+        canary_pods: PodCounts::default(),
+        stable_pods: PodCounts::default(),
+        ..counts
+    }
 }
 
 fn reasons(measured: &Measured) -> Vec<&str> {

@@ -49,7 +49,7 @@ fn a_rollout_that_was_taken_back_says_how_it_ended() {
 
 #[test]
 fn what_the_last_attempt_counted_stays_to_be_seen() {
-    use molt_core::analysis::{Block, Counts, Evidence};
+    use molt_core::analysis::{Block, Counts, Evidence, PodCounts};
     let mut service = rolled_back();
     let mut evidence = Evidence::default();
     evidence.absorb(&Block {
@@ -58,6 +58,8 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         canary_weight: 25,
         canary: Counts::new(100.0, 10.0).unwrap(),
         stable: Counts::new(300.0, 0.0).unwrap(),
+        canary_pods: PodCounts::default(),
+        stable_pods: PodCounts::default(),
         reference: None,
     });
     let last = service

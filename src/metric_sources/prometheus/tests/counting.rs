@@ -346,6 +346,7 @@ async fn history_is_known_or_none() {
         let History {
             rate,
             budget_remaining,
+            correlation: _,
         } = history.unwrap();
         assert!(
             (rate - 2.0).abs() < 1e-12 && (budget_remaining.unwrap() - left).abs() < 1e-9,
@@ -365,6 +366,7 @@ async fn history_is_known_or_none() {
     let unknown = Some(History {
         rate: 2.0,
         budget_remaining: None,
+        correlation: None,
     });
     assert_eq!(read(rates("rate", "3"), broken.clone()).await, unknown);
     assert_eq!(
