@@ -31,9 +31,39 @@ pub struct State {
     /// Revisions without traffic whose pods wait for their drain time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retiring: Vec<Retiring>,
+    /// A user's route only: the weights that were last seen as Molt had written them; absent once somebody
+    /// has changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asserted: Option<SlotWeights>,
+    /// Somebody who lately wrote the weights of a user's route back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rival: Option<Rival>,
     /// UIDs of the actions that were handled, newest last: none is handled twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
+}
+
+/// The weights of a user's route's two fixed names, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SlotWeights {
+    /// Of `<service>-stable`.
+    pub stable: u8,
+    /// Of `<service>-canary`.
+    pub canary: u8,
+}
+
+/// Another field manager that changed the weights which Molt had written. It is forgotten once it has kept
+/// still for long enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rival {
+    /// Its name, as the API server knows it.
+    pub manager: String,
+    /// When its last change was seen, or the weights were last set again.
+    pub last: Timestamp,
+    /// How often Molt has set the weights again without a long rest.
+    pub times: u32,
 }
 
 /// One attempt to bring a revision to all users.

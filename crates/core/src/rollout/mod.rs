@@ -18,6 +18,7 @@ mod due;
 mod effects;
 mod evidence;
 mod report;
+mod rival;
 mod stages;
 mod weights;
 
@@ -52,6 +53,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
         verdicts: Vec::new(),
         ended_actions: Vec::new(),
     };
+    turn.watch_route();
     turn.follow_evidence();
     turn.heed_actions();
     turn.follow_spec();
@@ -107,6 +109,8 @@ impl Turn<'_> {
             times.extend(self.bake_until());
             times.extend(due::next_measurement(self.plan, attempt, self.now));
         }
+        times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
+        times.extend(self.set_again_at());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.
         times.into_iter().filter(|t| *t > self.now).min()

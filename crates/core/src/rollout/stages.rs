@@ -341,7 +341,13 @@ impl Turn<'_> {
     }
 
     fn undecided(&mut self, attempt: &Attempt, what: &str) {
-        let message = format!("neither harm nor safety could be shown before the deadline: {what}");
+        let rival = self.state.rival.as_ref().map_or_else(String::new, |rival| {
+            format!(
+                "; meanwhile {} wrote the weights of the route back",
+                rival.manager
+            )
+        });
+        let message = format!("neither harm nor safety could be shown before the deadline: {what}{rival}");
         let budget_safe = self.spend_is_known_and_within_bounds(attempt);
         match self.plan.on_inconclusive {
             OnInconclusive::Rollback => {
@@ -490,7 +496,9 @@ impl Turn<'_> {
             .or_else(|| self.seen.problem(ProblemKind::Apply));
         match problem {
             Some(problem) => problem.message.clone(),
-            None => "the router has not acknowledged the new weights yet".to_owned(),
+            None => self
+                .rival_text()
+                .unwrap_or_else(|| "the router has not acknowledged the new weights yet".to_owned()),
         }
     }
 }

@@ -361,17 +361,8 @@ fn old_revisions_are_kept_up_to_the_limit() {
 
 #[test]
 fn a_users_own_route_ends_as_it_was_with_the_new_revision_behind_stable() {
-    let mut world = World::new(plan("v1"));
-    world.plan.route = RouteMode::Adopted;
-    world.route_exists = true;
-    world.weights = [
-        (crate::observed::Backend::Slot(Slot::Stable), 100),
-        (crate::observed::Backend::Slot(Slot::Canary), 0),
-    ]
-    .into();
+    let mut world = World::with_users_route();
     let idle = world.weights.clone();
-    world.run(30);
-    assert_eq!(world.phase(), Phase::Healthy);
     world.update("v2");
     assert!(world.run_until(Phase::Healthy, 300), "{:?}", world.last);
     world.run(60);
