@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::Evidence;
+use crate::analysis::{Counts, Evidence};
 use crate::plan::{Revision, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
@@ -126,8 +126,23 @@ pub struct SloEvidence {
     pub budget_remaining_ppm: Option<i64>,
     /// The last edge that this objective was read up to.
     pub measured_to: Timestamp,
+    /// The newest block with users on the canary: the burn rates that are shown are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<NewestBlock>,
     /// The evidence itself.
     pub evidence: Evidence,
+}
+
+/// What was counted in one block.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewestBlock {
+    /// The canary's weight in percent.
+    pub weight: u8,
+    /// The canary's counts.
+    pub canary: Counts,
+    /// Stable's counts.
+    pub stable: Counts,
 }
 
 /// Where an attempt is.

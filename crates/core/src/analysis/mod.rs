@@ -18,7 +18,7 @@ mod exact;
 mod samples;
 mod verdict;
 
-pub use budget::{BURN_RATES, BurnRate, Objective, Severity};
+pub use budget::{BURN_RATES, Burn, BurnRate, Objective, Severity};
 pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, Evidence, MARGINS};

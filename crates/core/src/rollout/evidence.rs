@@ -5,12 +5,12 @@ use jiff::SignedDuration;
 use super::Turn;
 use super::attempt::End;
 use crate::analysis::{
-    self, Block, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
+    self, Block, Burn, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
 };
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};
 use crate::plan::{SloPlan, Step};
-use crate::state::{Attempt, Outcome, SloEvidence, Stage};
+use crate::state::{Attempt, NewestBlock, Outcome, SloEvidence, Stage};
 
 /// A block that could not be read for one objective is asked for again this many blocks long; then what it
 /// would have said is lost, neither for nor against the canary.
@@ -96,6 +96,11 @@ impl Turn<'_> {
                 reference,
             });
             if exposed {
+                entry.newest = Some(NewestBlock {
+                    weight,
+                    canary: counts.canary,
+                    stable: counts.stable,
+                });
                 let entry = entry.clone();
                 let verdict = self.verdict(attempt, slo, &entry, block, *counts);
                 self.verdicts.push(verdict);
@@ -128,6 +133,7 @@ impl Turn<'_> {
             ln_safe: report.ln_safe,
             margin: self.next_margin(attempt, slo),
             spent: report.spent,
+            burn: report.burn,
             verdict,
         }
     }
@@ -155,6 +161,7 @@ impl Turn<'_> {
             stable: entry.evidence.stable(),
             budget_remaining: entry.budget_remaining_ppm.map(|ppm| ppm as f64 / 1e6),
             spent: view.spent(),
+            burn: burn(slo, entry),
             verdict,
         }
     }
@@ -247,7 +254,16 @@ fn first_reading(
         } else {
             read.end
         },
+        newest: None,
         evidence: Evidence::default(),
+    })
+}
+
+/// How fast both revisions burn the budget now.
+fn burn(slo: &SloPlan, entry: &SloEvidence) -> Burn {
+    entry.newest.map_or_else(Burn::default, |block| {
+        let so_far = entry.evidence.stable().ratio();
+        Burn::of(&slo.objective, block.weight, block.canary, block.stable, so_far)
     })
 }
 

@@ -110,6 +110,28 @@ fn a_bad_revision_is_taken_back_in_seconds_and_stays_refused() {
 }
 
 #[test]
+fn burn_rates_are_told_and_stay_between_two_readings() {
+    let mut world = World::with_stable();
+    world.bad.insert(revision("v2"), 0.002);
+    world.bad.insert(revision("v1"), 0.001);
+    world.rps = 4000.0;
+    world.update("v2");
+    let burn = |world: &World| world.last.as_ref().unwrap().report.slos.first().map(|s| s.burn);
+    while burn(&world).is_none_or(|b| b.canary.is_none()) {
+        world.run(1);
+    }
+    let told = burn(&world).unwrap();
+    let near = |got: Option<f64>, want: f64| (got.unwrap() - want).abs() < 0.05;
+    assert!(near(told.canary, 2.0) && near(told.stable, 1.0), "{told:?}");
+    assert!(near(told.attributable, 0.1), "{told:?}");
+    let verdict = world.last.as_ref().unwrap().report.verdicts[0].clone();
+    assert_eq!(verdict.burn, told);
+    world.run(3);
+    assert!(world.last.as_ref().unwrap().report.verdicts.is_empty());
+    assert_eq!(burn(&world), Some(told), "nothing was read, so nothing changes");
+}
+
+#[test]
 fn a_spec_that_goes_back_to_stable_ends_the_attempt() {
     let mut world = World::with_stable();
     world.update("v2");
