@@ -15,6 +15,7 @@ use crate::api::v1alpha1::{self as api, InconclusivePolicy, PythonServiceSpec};
 use crate::metric_sources::{self, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
+mod basis;
 mod fields;
 
 use fields::{check_name, check_template, duration, in_range, probability};
@@ -178,6 +179,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         block: SignedDuration::from_secs(30),
+        basis: String::new(),
     }
 }
 
@@ -270,12 +272,14 @@ fn resolve(
             .map(|q| SloPlan {
                 name: q.name.clone(),
                 objective: q.objective.clone(),
+                question: basis::question(spec, &q.name),
             })
             .collect(),
         limits,
         on_inconclusive,
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
         block: source.as_ref().map_or(fallback.block, |s| s.interval * 2),
+        basis: basis::basis(spec, source.as_ref()),
         ..fallback
     };
     Validated {

@@ -98,6 +98,9 @@ pub struct Attempt {
     /// When the current wait ends without a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// While it is held by a deadline: what that depended on. A hold without it waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// The step whose wait for evidence is over: by evidence, or by a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_step: Option<u32>,
@@ -111,12 +114,25 @@ pub struct Attempt {
     pub transitions: Vec<Transition>,
 }
 
+/// What a hold depended on: once it is corrected, the attempt goes on by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hold {
+    /// [`Plan::basis`](crate::plan::Plan::basis) when it began.
+    pub basis: String,
+    /// The weight that the attempt had, in percent.
+    pub weight: u8,
+}
+
 /// The evidence of one objective.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SloEvidence {
     /// The objective's name.
     pub name: String,
+    /// [`SloPlan::question`](crate::plan::SloPlan::question) that was asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub question: String,
     /// Requests expected in the objective's window; absent while there is no history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_requests: Option<u64>,
@@ -162,7 +178,8 @@ pub enum Stage {
     },
     /// A user's route only: the fixed-name services and weights return to their idle form.
     Settling,
-    /// Neither harm nor safety could be shown in time: no traffic, pods kept, waits for a person.
+    /// Neither harm nor safety could be shown in time: no traffic, pods kept, waits for a person, or for a
+    /// correction of what stood in the way.
     Held,
     /// Traffic goes back to stable; ends when the router has acknowledged it.
     Withdrawing {

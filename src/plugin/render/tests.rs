@@ -72,6 +72,7 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         .unwrap();
     last.evidence = vec![molt_core::state::SloEvidence {
         name: "availability".to_owned(),
+        question: String::new(),
         expected_requests: Some(1_000_000),
         budget_remaining_ppm: Some(831_000),
         measured_to: "2026-03-01T02:03:00Z".parse().unwrap(),

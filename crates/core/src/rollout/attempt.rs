@@ -126,6 +126,7 @@ impl Turn<'_> {
             weight: 0,
             max_weight: 0,
             exposed_since: None,
+            hold: None,
             deadline: Some(after(self.now, self.plan.progress_deadline)),
             cleared_step: None,
             measured_to: self.now,
@@ -161,6 +162,7 @@ impl Turn<'_> {
             return;
         }
         attempt.weight = 0;
+        attempt.hold = None;
         attempt.since = now;
         attempt.deadline = Some(deadline);
         attempt.stage = Stage::Withdrawing {
@@ -323,6 +325,7 @@ impl Turn<'_> {
                     Stage::Promoting
                 };
                 attempt.since = now;
+                attempt.hold = None;
                 attempt.cleared_step = Some(step);
                 attempt.deadline = Some(deadline);
                 // What came before the hold has been counted, the hold itself counts for nothing.

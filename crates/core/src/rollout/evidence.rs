@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::Turn;
 use super::attempt::End;
+use super::resume::first_weight;
 use crate::analysis::{
     self, Block, Burn, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
 };
@@ -196,8 +197,8 @@ impl Turn<'_> {
         {
             return Some(format!("the metrics of {} have not been read yet", unread.name));
         }
-        if attempt.max_weight == 0 && next.is_some() {
-            // Nothing can be known of a revision that nobody has used.
+        if attempt.weight == 0 && next.is_some() && next == first_weight(attempt).map(|(_, weight)| weight) {
+            // Nothing can be known of a revision that nobody has used; after a hold it begins here again.
             return None;
         }
         let limits = &self.plan.limits;
@@ -245,6 +246,7 @@ fn first_reading(
     let budget = history.and_then(|h| h.budget_remaining).filter(|r| r.is_finite());
     Some(SloEvidence {
         name: slo.name.clone(),
+        question: slo.question.clone(),
         expected_requests: expected
             .filter(|n| n.is_finite() && *n >= 1.0)
             .map(|n| n.min(1e18) as u64),
@@ -290,7 +292,7 @@ pub(super) fn views<'a>(attempt: &'a Attempt, slos: &'a [SloPlan]) -> Vec<SloVie
 }
 
 /// Requests in the window if the attempt's own traffic went on.
-fn own_history(attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> Option<f64> {
+pub(super) fn own_history(attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> Option<f64> {
     let counted = entry.measured_to.duration_since(attempt.exposed_since?);
     let requests = entry.evidence.canary().total() + entry.evidence.stable().total();
     (counted >= OWN_HISTORY && requests > 0.0)

@@ -9,6 +9,8 @@
 //!                                                           └──────────────┘   └─► RolledBack, Aborted, Superseded …
 //! ```
 //!
+//! A hold also ends by itself once what stood in the way is corrected; then the steps go on.
+//!
 //! One turn takes in new evidence, heeds people, follows the spec, moves the attempt as far as it can go at
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
 //! that and what was observed, so a crash between any two writes changes nothing.
@@ -18,6 +20,7 @@ mod due;
 mod effects;
 mod evidence;
 mod report;
+mod resume;
 mod rival;
 mod stages;
 mod weights;
@@ -55,6 +58,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     };
     turn.watch_route();
     turn.follow_evidence();
+    turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
     turn.advance();

@@ -6,7 +6,7 @@ use super::attempt::End;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{OnInconclusive, RouteMode, Step};
-use crate::state::{Attempt, Outcome, Stage};
+use crate::state::{Attempt, Hold, Outcome, Stage};
 
 /// What an attempt waits for; the status tells it, and a deadline judges by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -368,10 +368,19 @@ impl Turn<'_> {
             }
             OnInconclusive::Pause | OnInconclusive::PromoteIfBudgetSafe => {
                 self.enter(Stage::Held, None);
-                self.update(|a| a.weight = 0);
+                let basis = self.plan.basis.clone();
+                self.update(|a| {
+                    a.hold = Some(Hold {
+                        basis,
+                        weight: a.weight,
+                    });
+                    a.weight = 0;
+                });
                 self.note(
                     "Inconclusive",
-                    format!("{message}; no traffic, waits for a person to promote or abort"),
+                    format!(
+                        "{message}; no traffic, waits for a person to promote or abort; goes on by itself once spec.slos, spec.metrics or spec.analysis is corrected"
+                    ),
                 );
             }
         }
@@ -419,8 +428,8 @@ impl Turn<'_> {
     /// The weight is in force: evidence begins to count with the first one.
     fn reached(&mut self, attempt: &Attempt, weight: u8) {
         let now = self.now;
-        if attempt.max_weight == 0 {
-            // The grid begins anew at the first exposure, so that no block mixes before and after.
+        if attempt.exposed_since.is_none() {
+            // The grid begins anew at each exposure, so that no block mixes before and after.
             self.update(|a| {
                 a.measured_to = now;
                 a.exposed_since = Some(now);

@@ -21,6 +21,8 @@ enum Event {
     LosePod(u8),
     Blind(bool),
     Deaf(bool),
+    /// What verdicts depend on is changed; the objective itself as well or not.
+    Correct(u8, bool),
     Promote,
     Abort,
     /// The operator crashes after so many effects of its next decision.
@@ -45,6 +47,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..5u8).prop_map(Event::LosePod),
         1 => any::<bool>().prop_map(Event::Blind),
         1 => any::<bool>().prop_map(Event::Deaf),
+        1 => (0..9u8, any::<bool>()).prop_map(|(n, anew)| Event::Correct(n, anew)),
         1 => Just(Event::Promote),
         1 => Just(Event::Abort),
         4 => (0..4u8).prop_map(Event::Crash),
@@ -91,6 +94,12 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         }
         Event::Blind(blind) => world.blind = *blind,
         Event::Deaf(deaf) => world.deaf = *deaf,
+        Event::Correct(n, anew) => {
+            world.plan.basis = format!("b{n}");
+            if *anew {
+                world.plan.slos[0].question = format!("q{n}");
+            }
+        }
         Event::Promote => world.act(&format!("p{serial}"), Action::Promote),
         Event::Abort => world.act(&format!("a{serial}"), Action::Abort),
         Event::Crash(after) => checked_turn(world, usize::from(*after)),

@@ -36,7 +36,9 @@ pub fn plan(revision: &str) -> Plan {
         slos: vec![SloPlan {
             name: "availability".into(),
             objective: Objective::parse("99.9", window).unwrap(),
+            question: "q1".into(),
         }],
+        basis: "b1".into(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         block: SignedDuration::from_secs(10),
