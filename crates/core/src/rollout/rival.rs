@@ -66,17 +66,20 @@ impl Turn<'_> {
 
     /// When weights that somebody has written back are set again. `None` while nobody has: then at once.
     ///
-    /// Traffic that must leave the canary never waits longer than a second, whoever gave it.
+    /// Only a gain of the canary's may wait for long. Traffic that must leave it, or that stable has no pod for,
+    /// never waits longer than a second, whoever sent it there.
     pub(super) fn set_again_at(&self) -> Option<Timestamp> {
         let rival = self.state.rival.as_ref()?;
         let wanted = slot_weights(&self.wanted_weights()?)?;
-        if self.seen.route.rules.ours || slot_weights(&self.seen.route.weights) == Some(wanted) {
+        let has = slot_weights(&self.seen.route.weights)?;
+        if self.seen.route.rules.ours || has == wanted {
             return None;
         }
         let doublings = rival.times.checked_sub(1)?;
         let wait = FIRST_WAIT * 2i32.pow(doublings.min(16));
-        let leaves = slot_weights(&self.seen.route.weights).is_some_and(|has| wanted.canary < has.canary);
-        let longest = if leaves { FIRST_WAIT } else { LONGEST_WAIT };
+        let stable_serves = self.state.stable.as_ref().is_some_and(|r| self.seen.ready(r) > 0);
+        let may_wait = wanted.canary > has.canary && stable_serves;
+        let longest = if may_wait { LONGEST_WAIT } else { FIRST_WAIT };
         Some(after(rival.last, wait.min(longest)))
     }
 

@@ -21,6 +21,8 @@ enum Event {
     LosePod(u8),
     Blind(bool),
     Deaf(bool),
+    /// Another field manager writes the weights of a user's route.
+    WriteBack(u8),
     /// What verdicts depend on is changed; the objective itself as well or not.
     Correct(u8, bool),
     Promote,
@@ -47,6 +49,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..5u8).prop_map(Event::LosePod),
         1 => any::<bool>().prop_map(Event::Blind),
         1 => any::<bool>().prop_map(Event::Deaf),
+        1 => prop_oneof![Just(0u8), Just(50), Just(100)].prop_map(Event::WriteBack),
         1 => (0..9u8, any::<bool>()).prop_map(|(n, anew)| Event::Correct(n, anew)),
         1 => Just(Event::Promote),
         1 => Just(Event::Abort),
@@ -94,6 +97,11 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         }
         Event::Blind(blind) => world.blind = *blind,
         Event::Deaf(deaf) => world.deaf = *deaf,
+        Event::WriteBack(canary) => {
+            if world.plan.route == RouteMode::Adopted {
+                world.write_weights("rival", *canary);
+            }
+        }
         Event::Correct(n, anew) => {
             world.plan.basis = format!("b{n}");
             if *anew {

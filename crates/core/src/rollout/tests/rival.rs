@@ -2,6 +2,7 @@
 
 use super::world::World;
 use crate::decision::{ConditionView, Phase};
+use crate::observed::{Trouble, TroubleKind};
 use crate::rollout::rival::CALM;
 
 const RIVAL: &str = "argocd-controller";
@@ -79,6 +80,23 @@ fn traffic_that_must_leave_the_canary_does_not_wait_for_the_rival_to_rest() {
     world.write_weights(RIVAL, 50);
     world.run(3);
     assert_eq!(world.canary_weight(), 0);
+}
+
+#[test]
+fn users_whom_stable_cannot_serve_do_not_wait_either() {
+    let mut world = with_canary();
+    for _ in 0..20 {
+        world.write_weights(RIVAL, 0);
+        world.run(2);
+    }
+    world.write_weights(RIVAL, 0);
+    world.sets.get_mut(&"v1".into()).unwrap().broken = Some(Trouble {
+        kind: TroubleKind::Unschedulable,
+        message: "its node is gone".into(),
+        restarts: 0,
+    });
+    world.run(3);
+    assert_eq!(world.canary_weight(), 100);
 }
 
 #[test]
