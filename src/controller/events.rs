@@ -59,6 +59,7 @@ fn is_warning(reason: &str) -> bool {
             | "AttemptStarted"
             | "PodsReady"
             | "WeightRaised"
+            | "Resumed"
             | "ShownSafe"
             | "BakeStarted"
             | "Promoted"

@@ -23,12 +23,23 @@ pub struct Memory {
     pub apply_problem: Option<Problem>,
     /// Why the last reading of the metrics failed.
     pub metric_problems: Vec<Problem>,
-    /// The history that was read last, and when: its queries cover days, and are not made at every try.
-    pub history: Option<(Instant, Vec<Option<History>>)>,
+    /// The history that was read last: its queries cover days, and are not made at every try.
+    pub history: Option<KeptHistory>,
     /// Verdicts that no record holds yet.
     pub verdicts: Vec<Verdict>,
     /// Failures in a row.
     pub failures: u32,
+}
+
+/// A history, and what it is the answer to.
+#[derive(Clone, Debug)]
+pub struct KeptHistory {
+    /// When it was read.
+    pub at: Instant,
+    /// [`Plan::basis`](molt_core::plan::Plan::basis) of the reading.
+    pub basis: String,
+    /// One for each objective.
+    pub history: Vec<Option<History>>,
 }
 
 /// The memories of all services.

@@ -43,6 +43,7 @@ pub fn route_target(object: &ServiceObject, validated: &Validated, caches: &Cach
         owner: object.owner(),
         spec: validated.route.clone(),
         ports,
+        rival: object.state().ok().and_then(|s| s.rival).map(|r| r.manager),
     }
 }
 

@@ -13,6 +13,7 @@ use molt_core::state::State;
 use serde_json::json;
 
 use super::apply::Applier;
+use super::memory::KeptHistory;
 use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
 use super::render::revision_name;
@@ -187,15 +188,20 @@ async fn see(
     {
         let mut request = request;
         let kept = context.memories.of(key).history;
-        let kept = kept.filter(|(at, h)| at.elapsed() < HISTORY_LASTS && h.len() == request.slos.len());
+        let basis = &validated.plan.basis;
+        let kept = kept.filter(|k| k.at.elapsed() < HISTORY_LASTS && k.basis == *basis);
         let ask = request.want_history && kept.is_none();
         let wanted = std::mem::replace(&mut request.want_history, ask);
         let mut measured = context.source.measure(&request).await;
         match kept {
-            Some((_, history)) if wanted => measured.measurement.history = history,
+            Some(kept) if wanted => measured.measurement.history = kept.history,
             None if wanted => {
-                let history = Some((Instant::now(), measured.measurement.history.clone()));
-                context.memories.update(key, |m| m.history = history);
+                let history = KeptHistory {
+                    at: Instant::now(),
+                    basis: basis.clone(),
+                    history: measured.measurement.history.clone(),
+                };
+                context.memories.update(key, |m| m.history = Some(history));
             }
             _ => {}
         }

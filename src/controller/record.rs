@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::caches::Caches;
 use super::render::record_name;
-use super::status::{counts, evidence, spent};
+use super::status::{burn, counts, evidence, spent};
 use crate::api::v1alpha1::{
     RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec, RolloutRecordStatus,
 };
@@ -236,6 +236,7 @@ fn recorded(verdict: &Verdict) -> RecordedVerdict {
         evidence: evidence(verdict.ln_harm, verdict.ln_safe),
         margin: format!("{:.6}", verdict.margin),
         spent: spent(verdict.spent),
+        burn: burn(verdict.burn),
         verdict: format!("{:?}", verdict.verdict),
     }
 }
@@ -278,6 +279,7 @@ fn thin(verdicts: &mut Vec<RecordedVerdict>) {
 mod tests {
     use super::*;
     use crate::api::v1alpha1::{CountsStatus, EvidenceStatus};
+    use molt_core::analysis::Burn;
 
     fn verdict(second: i64, step: i32) -> RecordedVerdict {
         RecordedVerdict {
@@ -299,6 +301,11 @@ mod tests {
             },
             margin: "0.014400".into(),
             spent: "12.34%".into(),
+            burn: burn(Burn {
+                canary: Some(999.9),
+                stable: Some(999.9),
+                attributable: Some(-999.9),
+            }),
             verdict: "Continue".into(),
         }
     }

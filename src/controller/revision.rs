@@ -22,13 +22,18 @@ pub fn of_spec(spec: &Value) -> Revision {
         "runtime": field("runtime"),
         "port": field("port"),
     });
-    let digest = Sha256::digest(canonical(&hashed).to_string().as_bytes());
-    let mut name = String::with_capacity(DIGITS);
-    for byte in digest.iter().take(DIGITS / 2) {
+    Revision(digest(&hashed))
+}
+
+/// Ten hex digits of a hash; the order of keys and what is null make no difference.
+pub fn digest(value: &Value) -> String {
+    let hash = Sha256::digest(canonical(value).to_string().as_bytes());
+    let mut digits = String::with_capacity(DIGITS);
+    for byte in hash.iter().take(DIGITS / 2) {
         // Writing to a String does not fail.
-        let _ = write!(name, "{byte:02x}");
+        let _ = write!(digits, "{byte:02x}");
     }
-    Revision(name)
+    digits
 }
 
 /// Sorted keys, no nulls.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use molt_core::analysis::Counts;
+use molt_core::analysis::{Burn, Counts};
 use molt_core::decision::{ConditionView, Decision, Phase, SloReport};
 use molt_core::observed::{Backend, Observed};
 use molt_core::plan::{Revision, RouteMode};
@@ -10,7 +10,8 @@ use molt_core::state::{Attempt, Stage};
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
-    self as api, CountsStatus, EvidenceStatus, PythonServiceStatus, RevisionStatus, SloStatus, StepStatus,
+    self as api, BurnStatus, CountsStatus, EvidenceStatus, PythonServiceStatus, RevisionStatus, SloStatus,
+    StepStatus,
 };
 use crate::k8s::labels;
 
@@ -123,6 +124,7 @@ fn slo(report: &SloReport) -> SloStatus {
         spent_by_rollout: spent(report.spent),
         verdict: format!("{:?}", report.verdict),
         evidence: evidence(report.ln_harm, report.ln_safe),
+        burn: burn(report.burn),
         canary: counts(report.canary),
         stable: counts(report.stable),
     }
@@ -143,6 +145,24 @@ pub fn evidence(ln_harm: f64, ln_safe: f64) -> EvidenceStatus {
         harm: factor(ln_harm),
         safe: factor(ln_safe),
     }
+}
+
+/// Burn rates as decimal strings; `None` when none is known.
+pub fn burn(burn: Burn) -> Option<BurnStatus> {
+    let status = BurnStatus {
+        canary: burn.canary.map(rate),
+        stable: burn.stable.map(rate),
+        attributable: burn.attributable.map(rate),
+    };
+    (status != BurnStatus::default()).then_some(status)
+}
+
+/// Two decimals below 100, none above: more of a count is noise.
+fn rate(rate: f64) -> String {
+    let decimals = if rate.abs() >= 100.0 { 0 } else { 2 };
+    let text = format!("{rate:.decimals$}");
+    // What rounds to nothing has no sign.
+    if text == "-0.00" { "0.00".to_owned() } else { text }
 }
 
 fn factor(ln: f64) -> String {
@@ -227,6 +247,11 @@ mod tests {
         assert_eq!(factor(0.0), "1.00");
         assert_eq!(factor(500.0), "1000000+");
         assert_eq!(factor(f64::NEG_INFINITY), "0.00");
+        assert_eq!(
+            [0.0, -0.000_1, 0.125, 14.4, -3.25, 250.4, 1e9].map(rate),
+            ["0.00", "0.00", "0.12", "14.40", "-3.25", "250", "1000000000"]
+        );
+        assert_eq!(burn(Burn::default()), None);
         assert_eq!(spent(None), "unknown");
         assert_eq!(spent(Some(0.02)), "2.00%");
         assert_eq!(spent(Some(0.000_012)), "0.0012%");

@@ -17,6 +17,7 @@ use crate::api::v1alpha1::{
 use crate::metric_sources::{self, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
+mod basis;
 mod fields;
 
 use fields::{check_name, check_template, duration, in_range, probability};
@@ -182,6 +183,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         budget_exhausted: BudgetExhausted::Slow,
         on_share_mismatch: OnShareMismatch::Hold,
         block: SignedDuration::from_secs(30),
+        basis: String::new(),
     }
 }
 
@@ -269,19 +271,14 @@ fn resolve(
         drain,
         progress_deadline,
         revision_history_limit: history,
-        slos: queries
-            .iter()
-            .map(|q| SloPlan {
-                name: q.name.clone(),
-                objective: q.objective.clone(),
-            })
-            .collect(),
+        slos: slo_plans(&queries),
         limits: policies.limits,
         on_inconclusive: policies.on_inconclusive,
         budget_exhausted: policies.budget_exhausted,
         on_share_mismatch: policies.on_share_mismatch,
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
         block: source.as_ref().map_or(fallback.block, |s| s.interval * 2),
+        basis: basis::basis(spec, source.as_ref()),
         ..fallback
     };
     Validated {
@@ -394,6 +391,18 @@ fn resolve_analysis(analysis: Option<&api::Analysis>, errors: &mut Vec<FieldErro
             Some(MismatchPolicy::Ignore) => OnShareMismatch::Ignore,
         },
     }
+}
+
+/// What the core needs to know of the objectives.
+fn slo_plans(queries: &[SloQuery]) -> Vec<SloPlan> {
+    queries
+        .iter()
+        .map(|q| SloPlan {
+            name: q.name.clone(),
+            objective: q.objective.clone(),
+            question: basis::question(spec, &q.name),
+        })
+        .collect()
 }
 
 /// `spec.analysis`, resolved.

@@ -24,6 +24,9 @@ pub trait Facts: Sized + PartialEq + Send + Sync + 'static {
 
     /// The group within the object's namespace, and the facts; `None` for what concerns nobody.
     fn read(object: &Self::Object) -> Option<(String, Self)>;
+
+    /// Whether the facts depend on `managedFields`, which are dropped before anything is read otherwise.
+    const READS_MANAGED_FIELDS: bool = false;
 }
 
 /// Whether the kind can be read.
@@ -231,7 +234,9 @@ pub async fn follow<V>(
     while let Some(event) = events.next().await {
         match event {
             Ok(mut event) => {
-                if let Event::Apply(object) | Event::InitApply(object) = &mut event {
+                if !V::READS_MANAGED_FIELDS
+                    && let Event::Apply(object) | Event::InitApply(object) = &mut event
+                {
                     object.managed_fields_mut().clear();
                 }
                 let before = index.presence();

@@ -161,10 +161,17 @@ fn steps(state: &State, now: Timestamp, style: Style) -> String {
         Stage::Promoting => "steps done, promoting".to_owned(),
         Stage::Deploying => "first deployment, no steps".to_owned(),
         Stage::Settling => "the route's names return to their places".to_owned(),
-        Stage::Held => format!(
-            "held at step {} of {total}, without traffic: promote or abort",
-            here + 1
-        ),
+        Stage::Held => {
+            let correct = if attempt.hold.is_some() {
+                ", or correct what the message names"
+            } else {
+                ""
+            };
+            format!(
+                "held at step {} of {total}, without traffic: promote or abort{correct}",
+                here + 1
+            )
+        }
         Stage::Withdrawing { .. } => "going back to stable".to_owned(),
     };
     let running = format!("{at}; runs for {}", span(now.duration_since(attempt.started_at)));

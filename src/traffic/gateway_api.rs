@@ -23,6 +23,7 @@ use crate::k8s::subset::is_subset;
 use crate::k8s::writer::{Writer, is_owned_by};
 use crate::k8s::{Key, labels};
 
+mod rules_owners;
 mod types;
 mod view;
 
@@ -167,7 +168,7 @@ impl GatewayApi {
                             .get(&ObjectRef::new(other).within(namespace))
                             .is_some()
                 };
-                view::adopted(name, own, namespace, route, &is_service)
+                view::adopted(name, own, namespace, route, &is_service, target.rival.as_deref())
             }
         }
     }

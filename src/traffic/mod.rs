@@ -68,6 +68,8 @@ pub struct RouteTarget {
     pub spec: RouteSpec,
     /// The serving port of each revision.
     pub ports: BTreeMap<Revision, u16>,
+    /// The field manager that lately wrote the weights of a user's route back.
+    pub rival: Option<String>,
 }
 
 /// The route as it is.

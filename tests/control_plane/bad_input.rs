@@ -1,6 +1,7 @@
 //! Faults of the surroundings: each is said with what, where and how to fix it, and stable keeps serving.
 
 use molt::api::v1alpha1::Phase;
+use molt_core::state::Outcome;
 use serde_json::json;
 
 use crate::support::cluster::{service, stable};
@@ -62,4 +63,42 @@ async fn an_unreachable_prometheus_is_named() {
         .until_condition("shop", "MetricsAvailable", "False", "PrometheusUnreachable")
         .await;
     assert!(message.contains("http://127.0.0.1:9"), "{message}");
+}
+
+#[tokio::test]
+async fn a_pause_for_want_of_metrics_ends_by_itself_once_they_can_be_read() {
+    let stage = given("corrected").await;
+    stage.apply(service("shop", "shop:good")).await.unwrap();
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    let mut wrong = service("shop", "shop:second");
+    wrong["spec"]["metrics"]["prometheus"]["address"] = json!("http://127.0.0.1:9");
+    stage.apply(wrong.clone()).await.unwrap();
+    let held = stage.until_phase("shop", Phase::Paused).await.status.unwrap();
+    let message = held.message.unwrap();
+    assert!(
+        message.contains("http://127.0.0.1:9") && message.contains("spec.metrics"),
+        "{message}"
+    );
+    let second = held.canary.unwrap().revision;
+
+    // What is no correction of it changes nothing.
+    wrong["spec"]["revisionHistoryLimit"] = json!(3);
+    stage.apply(wrong).await.unwrap();
+    let still = stage.until_phase("shop", Phase::Paused).await;
+    assert_eq!(stable(&still), first);
+
+    stage.apply(service("shop", "shop:second")).await.unwrap();
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_eq!(stable(&done), second);
+    let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
+    assert_eq!(
+        record.outcome,
+        Some(Outcome::Promoted),
+        "the same attempt, and nobody promoted it"
+    );
+    let reasons: Vec<&str> = record.transitions.iter().map(|t| t.reason.as_str()).collect();
+    assert!(
+        reasons.contains(&"Resumed") && !reasons.contains(&"PromotedByPerson"),
+        "{reasons:?}"
+    );
 }

@@ -95,6 +95,10 @@ async fn a_bad_revision_is_rolled_back_and_stays_refused_through_a_restart() {
         (Some(Outcome::RolledBack), Some("HarmShown"))
     );
     assert!(record.slos[0].canary.bad > 0);
+    let burn = record.verdicts.last().unwrap().burn.clone().unwrap();
+    // One request in four is bad, one in a hundred may be.
+    assert!(burn.canary.unwrap().parse::<f64>().unwrap() > 10.0);
+    assert_eq!(burn.stable.as_deref(), Some("0.00"));
     assert!(record.message.unwrap().contains("availability"));
     until("the bad revision's pods are gone", async || {
         pods_of(&stage, &bad).await.is_empty()

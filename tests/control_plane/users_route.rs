@@ -28,6 +28,10 @@ fn rule(backends: &[(&str, Option<u32>)]) -> Value {
 }
 
 async fn write_route(stage: &Stage, rules: Value) {
+    write_route_as(stage, "person", rules).await;
+}
+
+async fn write_route_as(stage: &Stage, manager: &str, rules: Value) {
     let route = json!({
         "apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "front"},
@@ -37,7 +41,7 @@ async fn write_route(stage: &Stage, rules: Value) {
         .routes()
         .patch(
             "front",
-            &PatchParams::apply("person").force(),
+            &PatchParams::apply(manager).force(),
             &Patch::Apply(route),
         )
         .await
@@ -73,6 +77,55 @@ async fn only_the_weights_change_and_they_return_to_stable() {
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert_ne!(stable(&done), first);
     assert_eq!(stage.routes().get("front").await.unwrap().data["spec"], before);
+}
+
+#[tokio::test]
+async fn one_who_writes_the_weights_back_is_named_once_and_overruled() {
+    let stage = given("rival").await;
+    let rules = json!([rule(&[("shop-stable", Some(100)), ("shop-canary", Some(0))])]);
+    write_route(&stage, rules.clone()).await;
+    stage.apply(own_route("shop")).await.unwrap();
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+
+    let mut next = own_route("shop");
+    next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop:second");
+    next["spec"]["progressDeadline"] = json!("2m");
+    stage.apply(next).await.unwrap();
+    for time in 1..=3 {
+        until(&format!("the canary has weight, time {time}"), async || {
+            let status = stage.service("shop").await.status.unwrap_or_default();
+            status.canary.is_some_and(|c| c.weight > 0)
+        })
+        .await;
+        write_route_as(&stage, "argocd-controller", rules.clone()).await;
+        until("the weights are back", async || {
+            let status = stage.service("shop").await.status.unwrap_or_default();
+            status
+                .state
+                .and_then(|s| s.rival)
+                .is_some_and(|r| r.times >= time)
+        })
+        .await;
+    }
+    let message = stage
+        .until_condition("shop", "RouteReady", "False", "WeightsWrittenBack")
+        .await;
+    for word in [
+        "argocd-controller",
+        "RespectIgnoreDifferences=true",
+        "jqPathExpressions: ['.spec.rules[].backendRefs[].weight']",
+        "parentRefs instead of httpRouteRef",
+    ] {
+        assert!(message.contains(word), "{message}");
+    }
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first, "it has been overruled");
+    stage.until_event("shop", "WeightsWrittenBack").await;
+    assert_eq!(
+        stage.event_count("shop", "WeightsWrittenBack").await,
+        1,
+        "one episode, one event"
+    );
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::analysis::Counts;
+use crate::analysis::{Burn, Counts};
 use crate::observed::{Slot, Weights};
 use crate::plan::Revision;
 use crate::state::{State, Transition};
@@ -147,6 +147,8 @@ pub struct Verdict {
     pub margin: f64,
     /// Share of the window's budget spent by the attempt, if the window's requests are known.
     pub spent: Option<f64>,
+    /// Burn rates in the block.
+    pub burn: Burn,
     /// `Continue`, `Safe`, `RollBack` or `NoData`.
     pub verdict: VerdictKind,
 }
@@ -181,6 +183,8 @@ pub struct SloReport {
     pub budget_remaining: Option<f64>,
     /// Share of the window's budget spent by the attempt.
     pub spent: Option<f64>,
+    /// Burn rates in the newest block with users on the canary.
+    pub burn: Burn,
     /// The latest verdict.
     pub verdict: VerdictKind,
 }

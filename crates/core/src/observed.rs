@@ -134,6 +134,20 @@ pub struct RouteView {
     pub weights: Weights,
     /// Every parent has accepted and resolved the route in its present form.
     pub acknowledged: bool,
+    /// A user's route only: whose the rules are.
+    pub rules: RulesOwners,
+}
+
+/// The field managers of a user's route's rules. The rules are one atomic list, so whoever changed a weight
+/// last owns them all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RulesOwners {
+    /// Molt is one of them: nobody has changed the rules since Molt wrote its weights.
+    pub ours: bool,
+    /// The last of the others.
+    pub other: Option<String>,
+    /// For the field managers that may be told of: the setting that makes it leave the weights alone.
+    pub advice: BTreeMap<String, String>,
 }
 
 /// Evidence for the blocks that were due.

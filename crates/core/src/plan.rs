@@ -85,6 +85,8 @@ pub struct SloPlan {
     pub name: String,
     /// The objective and its window.
     pub objective: Objective,
+    /// A digest of what is asked: counts that were read under another one are no evidence for this.
+    pub question: String,
 }
 
 /// A validated PythonService. See [`Plan::without_revision`] for one that could not be validated.
@@ -124,6 +126,8 @@ pub struct Plan {
     pub on_share_mismatch: OnShareMismatch,
     /// The length of one block of evidence: two scrape intervals.
     pub block: SignedDuration,
+    /// A digest of all that a verdict depends on: objectives, where and how they are measured, limits, policy.
+    pub basis: String,
 }
 
 impl Plan {

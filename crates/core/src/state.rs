@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::analysis::Evidence;
+use crate::analysis::{Counts, Evidence};
 use crate::plan::{Revision, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
@@ -31,9 +31,39 @@ pub struct State {
     /// Revisions without traffic whose pods wait for their drain time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retiring: Vec<Retiring>,
+    /// A user's route only: the weights that were last seen as Molt had written them; absent once somebody
+    /// has changed them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asserted: Option<SlotWeights>,
+    /// Somebody who lately wrote the weights of a user's route back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rival: Option<Rival>,
     /// UIDs of the actions that were handled, newest last: none is handled twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
+}
+
+/// The weights of a user's route's two fixed names, in percent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SlotWeights {
+    /// Of `<service>-stable`.
+    pub stable: u8,
+    /// Of `<service>-canary`.
+    pub canary: u8,
+}
+
+/// Another field manager that changed the weights which Molt had written. It is forgotten once it has kept
+/// still for long enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rival {
+    /// Its name, as the API server knows it.
+    pub manager: String,
+    /// When its last change was seen, or the weights were last set again.
+    pub last: Timestamp,
+    /// How often Molt has set the weights again without a long rest.
+    pub times: u32,
 }
 
 /// One attempt to bring a revision to all users.
@@ -65,12 +95,19 @@ pub struct Attempt {
     /// Since when users have been on the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposed_since: Option<Timestamp>,
+    /// Since when the router has had just the weight that the attempt asks for, above 0; the share of requests
+    /// says nothing of the canary before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_force_since: Option<Timestamp>,
     /// When the current wait ends without a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
     /// How far the evidence had come when the wait for it was last prolonged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub patience: Option<Patience>,
+    /// While it is held by a deadline: what that depended on. A hold without it waits for a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<Hold>,
     /// The step whose wait for evidence is over: by evidence, or by a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_step: Option<u32>,
@@ -96,12 +133,25 @@ pub struct Patience {
     pub requests: u64,
 }
 
+/// What a hold depended on: once it is corrected, the attempt goes on by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Hold {
+    /// [`Plan::basis`](crate::plan::Plan::basis) when it began.
+    pub basis: String,
+    /// The weight that the attempt had, in percent.
+    pub weight: u8,
+}
+
 /// The evidence of one objective.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SloEvidence {
     /// The objective's name.
     pub name: String,
+    /// [`SloPlan::question`](crate::plan::SloPlan::question) that was asked.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub question: String,
     /// Requests expected in the objective's window; absent while there is no history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_requests: Option<u64>,
@@ -111,8 +161,23 @@ pub struct SloEvidence {
     pub budget_remaining_ppm: Option<i64>,
     /// The last edge that this objective was read up to.
     pub measured_to: Timestamp,
+    /// The newest block with users on the canary: the burn rates that are shown are its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<NewestBlock>,
     /// The evidence itself.
     pub evidence: Evidence,
+}
+
+/// What was counted in one block.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct NewestBlock {
+    /// The canary's weight in percent.
+    pub weight: u8,
+    /// The canary's counts.
+    pub canary: Counts,
+    /// Stable's counts.
+    pub stable: Counts,
 }
 
 /// Where an attempt is.
@@ -132,7 +197,8 @@ pub enum Stage {
     },
     /// A user's route only: the fixed-name services and weights return to their idle form.
     Settling,
-    /// Neither harm nor safety could be shown in time: no traffic, pods kept, waits for a person.
+    /// Neither harm nor safety could be shown in time: no traffic, pods kept, waits for a person, or for a
+    /// correction of what stood in the way.
     Held,
     /// Traffic goes back to stable; ends when the router has acknowledged it.
     Withdrawing {

@@ -81,6 +81,7 @@ impl Traffic {
             start: self.now,
             end,
             canary_weight: weight,
+            weight_in_force: true,
             canary: self.dice.counts(requests * share, self.bad[0]),
             stable: self.dice.counts(requests * (1.0 - share), self.bad[1]),
             canary_pods: PodCounts::default(),

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use molt_core::state::{Outcome, Transition};
 use serde::{Deserialize, Serialize};
 
-use super::{CountsStatus, EvidenceStatus};
+use super::{BurnStatus, CountsStatus, EvidenceStatus};
 
 /// The evidence of one attempt. It has no owner, so that deleting the service does not erase it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -122,6 +122,9 @@ pub struct RecordedVerdict {
     pub margin: String,
     /// The share of the window's error budget spent so far.
     pub spent: String,
+    /// How fast the error budget burnt in the block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn: Option<BurnStatus>,
     /// `Continue`, `Safe`, `RollBack` or `NoData`.
     pub verdict: String,
 }

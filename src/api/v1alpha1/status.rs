@@ -111,10 +111,28 @@ pub struct SloStatus {
     pub verdict: String,
     /// Evidence as factors: harm rolls back at 1/α, safe lets a step pass at 20 (confidence 95 %).
     pub evidence: EvidenceStatus,
+    /// How fast the error budget burns, in the newest block with users on the canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub burn: Option<BurnStatus>,
     /// What the canary served, and how much of it was bad.
     pub canary: CountsStatus,
     /// What stable served in the same time.
     pub stable: CountsStatus,
+}
+
+/// Burn rates: `"1.00"` spends the error budget in exactly one window. What is not known is absent.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BurnStatus {
+    /// The canary's own: its bad ratio by the share that may be bad.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
+    /// Stable's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<String>,
+    /// What the rollout adds to the service's burn at the canary's weight; below 0 if the canary is better.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attributable: Option<String>,
 }
 
 /// Evidence as factors.

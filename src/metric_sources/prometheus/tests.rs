@@ -209,14 +209,14 @@ fn counts(canary: (f64, f64), stable: (f64, f64)) -> Option<BlockCounts> {
 
 /// The only block's counts, without those by pod.
 fn only(measured: &Measured) -> Option<BlockCounts> {
-    measured.measurement.blocks[0].slos[0].map(without_pods)
+    measured.measurement.blocks[0].slos[0].as_ref().map(without_pods)
 }
 
-fn without_pods(counts: BlockCounts) -> BlockCounts {
+fn without_pods(counts: &BlockCounts) -> BlockCounts {
     BlockCounts {
         canary_pods: PodCounts::default(),
         stable_pods: PodCounts::default(),
-        ..counts
+        ..*counts
     }
 }
 

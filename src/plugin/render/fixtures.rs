@@ -8,6 +8,7 @@ pub(crate) fn progressing() -> PythonService {
     let slo = json!({
         "name": "availability", "budgetRemaining": "83.1%", "spentByRollout": "0.2%", "verdict": "Continue",
         "evidence": {"harm": "0.4", "safe": "11.2"},
+        "burn": {"canary": "1.17", "stable": "0.98", "attributable": "0.05"},
         "canary": {"total": 3412, "bad": 4}, "stable": {"total": 10_231, "bad": 10},
     });
     let moment = |at: &str, reason: &str, message: &str, weight: u8| json!({"at": at, "reason": reason, "message": message, "weight": weight});

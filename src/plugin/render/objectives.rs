@@ -1,7 +1,7 @@
 //! The table of objectives: what was counted, and what it is evidence of.
 
 use jiff::SignedDuration;
-use molt_core::analysis::Objective;
+use molt_core::analysis::{BURN_RATES, Objective};
 use molt_core::state::{SloEvidence, State};
 
 use crate::api::v1alpha1::{Analysis, CountsStatus, PythonService, PythonServiceStatus, SloStatus};
@@ -10,11 +10,12 @@ use crate::plugin::text::{Style, columns, grouped, ratio};
 /// The window of an objective that names none.
 const WINDOW: SignedDuration = SignedDuration::from_hours(30 * 24);
 
-const TITLES: [&str; 7] = [
+const TITLES: [&str; 8] = [
     "objective",
     "",
     "canary",
     "stable",
+    "burn rate",
     "harm",
     "safe",
     "error budget",
@@ -58,6 +59,7 @@ fn row(service: &PythonService, slo: &SloStatus, needed: &Needed, style: Style) 
         verdict,
         counts(&slo.canary),
         ratio(slo.stable.total, slo.stable.bad),
+        burn(service, slo, style),
         format!("{} of {}", slo.evidence.harm, needed.harm),
         format!("{} of {}", slo.evidence.safe, needed.safe),
         format!(
@@ -92,6 +94,7 @@ fn past_row(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> Vec<
         "ended".to_owned(),
         counts(&canary),
         ratio(stable.total, stable.bad),
+        "-".to_owned(),
         format!("{harm} of {}", needed.harm),
         "-".to_owned(),
         format!("{spent}, {left}"),
@@ -100,14 +103,35 @@ fn past_row(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> Vec<
 
 /// The share of the window's error budget that an attempt has spent, as far as the window is known.
 fn spent(service: &PythonService, slo: &SloEvidence) -> Option<f64> {
-    let spec = service.spec.slos.iter().find(|spec| spec.name == slo.name)?;
+    let objective = objective(service, &slo.name)?;
+    let budget = objective.budget(slo.expected_requests? as f64);
+    (budget > 0.0).then(|| slo.evidence.attributable_bad() / budget)
+}
+
+fn objective(service: &PythonService, name: &str) -> Option<Objective> {
+    let spec = service.spec.slos.iter().find(|spec| spec.name == name)?;
     let window = match &spec.window {
         Some(window) => window.parse().ok()?,
         None => WINDOW,
     };
-    let objective = Objective::parse(&spec.objective.0, window)?;
-    let budget = objective.budget(slo.expected_requests? as f64);
-    (budget > 0.0).then(|| slo.evidence.attributable_bad() / budget)
+    Objective::parse(&spec.objective.0, window)
+}
+
+/// How fast both revisions burn the budget now, and what the rollout adds for the whole service. A canary
+/// that would page somebody if it were the whole service stands out.
+fn burn(service: &PythonService, slo: &SloStatus, style: Style) -> String {
+    let Some(burn) = &slo.burn else {
+        return "-".to_owned();
+    };
+    let text = |rate: &Option<String>| rate.clone().unwrap_or_else(|| "unknown".to_owned());
+    let pages = objective(service, &slo.name).map(|o| BURN_RATES[0].factor(o.window));
+    let rate: Option<f64> = burn.canary.as_ref().and_then(|rate| rate.parse().ok());
+    let canary = match rate.zip(pages) {
+        Some((rate, pages)) if rate > pages => style.bad(&text(&burn.canary)),
+        _ => text(&burn.canary),
+    };
+    let (stable, added) = (text(&burn.stable), text(&burn.attributable));
+    format!("{canary}, stable {stable}; adds {added}")
 }
 
 /// The name with its objective: `availability 99.9%`.

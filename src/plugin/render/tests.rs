@@ -17,8 +17,8 @@ revision 7d9f8c0000 at 25 %: step 2 of 4, dwells 60 s; 3412 requests so far
   step 2 of 4: dwells, 38s left; runs for 3m22s
   25% → [1m] → 50% → 1m → 100% → bake
 
-  objective                     canary                         stable  harm        safe        error budget
-  availability 99.9%  Continue  3,412 requests, 4 bad (0.12%)  0.10%   0.4 of 100  11.2 of 20  0.2% spent of 2%, 83.1% was left
+  objective                     canary                         stable  burn rate                     harm        safe        error budget
+  availability 99.9%  Continue  3,412 requests, 4 bad (0.12%)  0.10%   1.17, stable 0.98; adds 0.05  0.4 of 100  11.2 of 20  0.2% spent of 2%, 83.1% was left
 
 wrong
   MetricsAvailable=False  Unreachable  for 2s  no answer within 5 s from http://prometheus:9090
@@ -56,6 +56,7 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         start: "2026-03-01T02:02:50Z".parse().unwrap(),
         end: "2026-03-01T02:03:00Z".parse().unwrap(),
         canary_weight: 25,
+        weight_in_force: true,
         canary: Counts::new(100.0, 10.0).unwrap(),
         stable: Counts::new(300.0, 0.0).unwrap(),
         canary_pods: PodCounts::default(),
@@ -74,9 +75,11 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         .unwrap();
     last.evidence = vec![molt_core::state::SloEvidence {
         name: "availability".to_owned(),
+        question: String::new(),
         expected_requests: Some(1_000_000),
         budget_remaining_ppm: Some(831_000),
         measured_to: "2026-03-01T02:03:00Z".parse().unwrap(),
+        newest: None,
         evidence,
     }];
     let text = render(&service, now(), Style::PLAIN);
@@ -85,6 +88,19 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         "{text}"
     );
     assert!(text.contains("1.00% spent of 2%, 83.1% was left"), "{text}");
+}
+
+#[test]
+fn a_burn_that_would_page_stands_out() {
+    let coloured = |canary: &str| {
+        let mut service = progressing();
+        let slos = service.status.as_mut().unwrap().slos.as_mut().unwrap();
+        slos[0].burn.as_mut().unwrap().canary = Some(canary.to_owned());
+        render(&service, now(), Style::COLOUR)
+    };
+    // 14.4 spends 2 % of a 30 days' budget in an hour.
+    assert!(coloured("14.41").contains(&Style::COLOUR.bad("14.41")));
+    assert!(coloured("14.39").contains("14.39") && !coloured("14.39").contains(&Style::COLOUR.bad("14.39")));
 }
 
 #[test]

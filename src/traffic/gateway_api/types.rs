@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
-use kube::Resource;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
+use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
+use super::rules_owners::owns_rules;
 use crate::k8s::index::Facts;
 
 /// The API version.
@@ -178,6 +179,8 @@ impl Resource for HttpRoute {
 impl Facts for HttpRoute {
     type Object = DeserializeGuard<HttpRoute>;
 
+    const READS_MANAGED_FIELDS: bool = true;
+
     fn read(object: &Self::Object) -> Option<(String, Self)> {
         let route = object.0.as_ref().ok()?;
         let name = route.metadata.name.clone()?;
@@ -188,6 +191,15 @@ impl Facts for HttpRoute {
             resource_version: route.metadata.resource_version.clone(),
             generation: route.metadata.generation,
             owner_references: route.metadata.owner_references.clone(),
+            // Those of the status change all the time, and tell nothing.
+            managed_fields: Some(
+                route
+                    .managed_fields()
+                    .iter()
+                    .filter(|e| owns_rules(e))
+                    .cloned()
+                    .collect(),
+            ),
             ..ObjectMeta::default()
         };
         Some((

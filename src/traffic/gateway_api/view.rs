@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use molt_core::observed::{Backend, Problem, ProblemKind, RouteView, Slot, Weights};
 use molt_core::plan::Revision;
 
+use super::rules_owners::rules_owners;
 use super::types::{HttpRoute, ParentReference, Rule};
 use crate::k8s::writer::is_owned_by;
 use crate::traffic::{Sighting, problem};
@@ -35,6 +36,7 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
         exists: true,
         weights: percent(&owned_weights(service, route)),
         acknowledged: acknowledged(route),
+        ..RouteView::default()
     };
     Sighting {
         view,
@@ -60,13 +62,15 @@ pub fn owned_weights(service: &str, route: &HttpRoute) -> BTreeMap<Backend, i32>
         .collect()
 }
 
-/// A user's route. `is_service` says whether another PythonService of this name exists.
+/// A user's route. `is_service` says whether another PythonService of this name exists, `rival` is the field
+/// manager that lately wrote the weights back.
 pub fn adopted(
     service: &str,
     name: &str,
     namespace: &str,
     route: Option<&HttpRoute>,
     is_service: &dyn Fn(&str) -> bool,
+    rival: Option<&str>,
 ) -> Sighting {
     let [(_, stable), (_, canary)] = slot_names(service);
     let Some(route) = route else {
@@ -107,6 +111,7 @@ pub fn adopted(
         exists: true,
         weights,
         acknowledged: agree && acknowledged(route),
+        rules: rules_owners(route, &rules, rival),
     };
     Sighting {
         view,

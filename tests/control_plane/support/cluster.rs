@@ -271,19 +271,27 @@ impl Stage {
 
     /// Waits for an event about an object.
     pub async fn until_event(&self, name: &str, reason: &str) {
-        let api = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
         until(&format!("there is an event {reason}"), async || {
-            let events = api
-                .list(&ListParams::default())
-                .await
-                .expect("events can be listed")
-                .items;
-            events.iter().any(|e| {
-                e.reason.as_deref() == Some(reason)
-                    && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
-            })
+            self.event_count(name, reason).await > 0
         })
         .await;
+    }
+
+    /// How often an event about an object was told.
+    pub async fn event_count(&self, name: &str, reason: &str) -> i32 {
+        let api = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
+        let events = api
+            .list(&ListParams::default())
+            .await
+            .expect("events can be listed")
+            .items;
+        let about = |e: &&Event| {
+            e.reason.as_deref() == Some(reason)
+                && e.regarding.as_ref().and_then(|r| r.name.as_deref()) == Some(name)
+        };
+        // The recorder folds repeated events into a series.
+        let times = |e: &Event| e.series.as_ref().map_or(1, |s| s.count);
+        events.iter().filter(about).map(times).sum()
     }
 
     /// The weights of the route, by the name of the backend.

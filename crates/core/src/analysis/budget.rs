@@ -4,6 +4,8 @@
 
 use jiff::SignedDuration;
 
+use super::Counts;
+
 /// An objective: the share of bad requests that is allowed in a window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objective {
@@ -60,6 +62,39 @@ impl Objective {
     /// `burn · time / W`.
     pub fn share_spent_in(&self, bad_ratio: f64, time: SignedDuration) -> f64 {
         self.burn(bad_ratio) * time.as_secs_f64() / self.window.as_secs_f64()
+    }
+}
+
+/// Burn rates in one stretch of time: 1 spends the budget in exactly one window.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Burn {
+    /// The canary's own; `None` if it served nothing.
+    pub canary: Option<f64>,
+    /// Stable's own; `None` if it served nothing.
+    pub stable: Option<f64>,
+    /// What the rollout adds to the service's: `w · (p_c − p_p) / b`, below 0 for a canary that is better.
+    /// `None` while one of the ratios is not known.
+    pub attributable: Option<f64>,
+}
+
+impl Burn {
+    /// Of counts at a weight, 0 to 100 percent. `stable_so_far` is stable's bad ratio before, which stands for
+    /// it where it served nothing meanwhile.
+    pub fn of(
+        objective: &Objective,
+        weight: u8,
+        canary: Counts,
+        stable: Counts,
+        stable_so_far: Option<f64>,
+    ) -> Self {
+        let burn = |ratio: f64| objective.burn(ratio);
+        let beside = stable.ratio().or(stable_so_far);
+        let added = canary.ratio().zip(beside).map(|(canary, stable)| canary - stable);
+        Self {
+            canary: canary.ratio().map(burn),
+            stable: stable.ratio().map(burn),
+            attributable: added.map(|added| burn(f64::from(weight) / 100.0 * added)),
+        }
     }
 }
 
@@ -180,6 +215,28 @@ mod tests {
     fn a_canary_at_a_tenth_hides_from_the_services_burn() {
         let objective = Objective::parse("99.9", DAY * 30).unwrap();
         assert!((objective.burn(0.1 * 0.05) - 5.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn burns_are_told_apart_and_what_is_not_known_is_not_made_up() {
+        let objective = Objective::parse("99.9", DAY * 30).unwrap();
+        let counts = |total, bad| Counts::new(total, bad).unwrap();
+        let burn = Burn::of(&objective, 10, counts(1000.0, 50.0), counts(9000.0, 9.0), None);
+        let near = |got: Option<f64>, want: f64| (got.unwrap() - want).abs() < 1e-9;
+        assert!(near(burn.canary, 50.0) && near(burn.stable, 1.0), "{burn:?}");
+        assert!(near(burn.attributable, 4.9), "{burn:?}");
+        let better = Burn::of(&objective, 50, counts(1000.0, 0.0), counts(1000.0, 2.0), None);
+        assert!(near(better.attributable, -1.0), "{better:?}");
+
+        let none = Counts::default();
+        assert_eq!(Burn::of(&objective, 10, none, none, Some(0.5)), Burn::default());
+        let alone = Burn::of(&objective, 100, counts(1000.0, 3.0), none, Some(0.001));
+        assert!(
+            alone.stable.is_none() && near(alone.attributable, 2.0),
+            "{alone:?}"
+        );
+        let alone = Burn::of(&objective, 100, counts(1000.0, 3.0), none, None);
+        assert_eq!(alone.attributable, None);
     }
 
     #[test]

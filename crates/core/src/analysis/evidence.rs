@@ -27,6 +27,9 @@ pub struct Block {
     /// The canary's weight in percent that the router had acknowledged for all of the block, 0 to 100; a
     /// block at weight 0 (warm-up, mirrored traffic) is no evidence.
     pub canary_weight: u8,
+    /// The router had just that weight for all of the block: only then is the canary's share of requests
+    /// evidence.
+    pub weight_in_force: bool,
     /// The canary's counts.
     pub canary: Counts,
     /// Stable's counts in the same time.
@@ -126,8 +129,10 @@ impl Evidence {
         self.safety.absorb(canary_worth, stable_worth, theta);
         self.clustering
             .absorb(canary, stable, &block.canary_pods, &block.stable_pods);
-        let share = f64::from(block.canary_weight) / 100.0;
-        self.exposure.absorb(canary.total(), stable.total(), share);
+        if block.weight_in_force {
+            let share = f64::from(block.canary_weight) / 100.0;
+            self.exposure.absorb(canary.total(), stable.total(), share);
+        }
         // Without a request of stable's at the same time, its rate so far stands for it; if it never had
         // any, all that is bad is the canary's.
         let rate = stable.ratio().or(self.stable.ratio()).unwrap_or(0.0);

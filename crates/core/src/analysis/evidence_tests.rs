@@ -10,6 +10,7 @@ fn block(index: i32, canary: (f64, f64), stable: (f64, f64)) -> Block {
         start,
         end: start + SignedDuration::from_secs(10),
         canary_weight: 10,
+        weight_in_force: true,
         canary: Counts::new(canary.0, canary.1).unwrap(),
         stable: Counts::new(stable.0, stable.1).unwrap(),
         canary_pods: PodCounts::default(),

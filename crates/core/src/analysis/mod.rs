@@ -24,7 +24,7 @@ mod samples;
 mod verdict;
 mod windows;
 
-pub use budget::{BURN_RATES, BurnRate, Objective, Severity};
+pub use budget::{BURN_RATES, Burn, BurnRate, Objective, Severity};
 pub use clustering::{POD_SLOTS, PodCounts, correlation_in};
 pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};

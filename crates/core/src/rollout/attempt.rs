@@ -126,6 +126,8 @@ impl Turn<'_> {
             weight: 0,
             max_weight: 0,
             exposed_since: None,
+            in_force_since: None,
+            hold: None,
             deadline: Some(after(self.now, self.plan.progress_deadline)),
             patience: None,
             cleared_step: None,
@@ -162,6 +164,7 @@ impl Turn<'_> {
             return;
         }
         attempt.weight = 0;
+        attempt.hold = None;
         attempt.since = now;
         attempt.deadline = Some(deadline);
         attempt.stage = Stage::Withdrawing {
@@ -324,6 +327,7 @@ impl Turn<'_> {
                     Stage::Promoting
                 };
                 attempt.since = now;
+                attempt.hold = None;
                 attempt.cleared_step = Some(step);
                 attempt.deadline = Some(deadline);
                 // What came before the hold has been counted, the hold itself counts for nothing.

@@ -234,7 +234,7 @@ impl Turn<'_> {
             .unwrap_or(0)
     }
 
-    fn weigh(&self, effects: &mut Vec<Effect>) {
+    fn weigh(&mut self, effects: &mut Vec<Effect>) {
         if self.seen.problem(ProblemKind::Route).is_some() {
             return;
         }
@@ -251,8 +251,10 @@ impl Turn<'_> {
         {
             return;
         }
-        if wanted != self.seen.route.weights {
+        let waits = self.set_again_at().is_some_and(|at| self.now < at);
+        if wanted != self.seen.route.weights && !waits {
             effects.push(Effect::SetWeights(wanted));
+            self.note_setting();
         }
     }
 

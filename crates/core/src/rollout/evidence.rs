@@ -4,14 +4,15 @@ use jiff::SignedDuration;
 
 use super::Turn;
 use super::attempt::End;
+use super::resume::first_weight;
 use super::stages::Wait;
 use crate::analysis::{
-    self, Block, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
+    self, Block, Burn, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
 };
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};
 use crate::plan::{BudgetExhausted, OnShareMismatch, Plan, SloPlan, Step};
-use crate::state::{Attempt, Outcome, Patience, SloEvidence, Stage};
+use crate::state::{Attempt, NewestBlock, Outcome, Patience, SloEvidence, Stage};
 
 /// A block that could not be read for one objective is asked for again this many blocks long; then what it
 /// would have said is lost, neither for nor against the canary.
@@ -30,6 +31,7 @@ const OWN_HISTORY: SignedDuration = SignedDuration::from_secs(20);
 impl Turn<'_> {
     /// Takes in what was measured, and rolls back if it shows harm.
     pub(super) fn follow_evidence(&mut self) {
+        self.follow_weight();
         let Some(measured) = self.seen.measurement.as_ref() else {
             return;
         };
@@ -46,6 +48,17 @@ impl Turn<'_> {
         self.state.attempt = Some(attempt);
         if let Some(harm) = harm {
             self.withdraw(harmed(&harm));
+        }
+    }
+
+    /// Notes since when the router has had the weight that the attempt asks for.
+    fn follow_weight(&mut self) {
+        let Some(attempt) = self.attempt() else { return };
+        let in_force =
+            attempt.weight > 0 && self.state.rival.is_none() && self.acknowledged(attempt, attempt.weight);
+        let since = in_force.then(|| attempt.in_force_since.unwrap_or(self.now));
+        if let Some(attempt) = &mut self.state.attempt {
+            attempt.in_force_since = since;
         }
     }
 
@@ -84,6 +97,7 @@ impl Turn<'_> {
     fn take_in_block(&mut self, attempt: &mut Attempt, block: &MeasuredBlock) {
         let exposed = attempt.exposed_since.is_some_and(|since| block.start >= since);
         let weight = if exposed { attempt.weight } else { 0 };
+        let in_force = attempt.in_force_since.is_some_and(|since| block.start >= since);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
@@ -100,6 +114,7 @@ impl Turn<'_> {
                 start: block.start,
                 end: block.end,
                 canary_weight: weight,
+                weight_in_force: in_force,
                 canary: counts.canary,
                 stable: counts.stable,
                 canary_pods: counts.canary_pods,
@@ -107,6 +122,11 @@ impl Turn<'_> {
                 reference,
             });
             if exposed {
+                entry.newest = Some(NewestBlock {
+                    weight,
+                    canary: counts.canary,
+                    stable: counts.stable,
+                });
                 let entry = entry.clone();
                 let verdict = self.verdict(attempt, slo, &entry, block, counts);
                 self.verdicts.push(verdict);
@@ -140,6 +160,7 @@ impl Turn<'_> {
             ln_safe: report.ln_safe,
             margin: self.next_margin(attempt, slo),
             spent: report.spent,
+            burn: report.burn,
             verdict,
         }
     }
@@ -167,6 +188,7 @@ impl Turn<'_> {
             stable: entry.evidence.stable(),
             budget_remaining: entry.budget_remaining_ppm.map(|ppm| ppm as f64 / 1e6),
             spent: view.spent(),
+            burn: burn(slo, entry),
             verdict,
         }
     }
@@ -203,7 +225,9 @@ impl Turn<'_> {
             return Some(Wait::Evidence(what));
         }
         let limits = &self.plan.limits;
-        let first = attempt.max_weight == 0 && next.is_some();
+        // Nothing can be known of a revision that nobody has used; after a hold it begins here again.
+        let begins = first_weight(attempt).map(|(_, weight)| weight);
+        let first = attempt.weight == 0 && next.is_some() && next == begins;
         if first && let Some(what) = self.refusal(attempt) {
             return Some(Wait::Person(what));
         }
@@ -420,6 +444,7 @@ fn first_reading(
     }
     Some(SloEvidence {
         name: slo.name.clone(),
+        question: slo.question.clone(),
         expected_requests: expected
             .filter(|n| n.is_finite() && *n >= 1.0)
             .map(|n| n.min(1e18) as u64),
@@ -429,12 +454,21 @@ fn first_reading(
         } else {
             read.end
         },
+        newest: None,
         evidence,
     })
 }
 
+/// How fast both revisions burn the budget now.
+fn burn(slo: &SloPlan, entry: &SloEvidence) -> Burn {
+    entry.newest.map_or_else(Burn::default, |block| {
+        let so_far = entry.evidence.stable().ratio();
+        Burn::of(&slo.objective, block.weight, block.canary, block.stable, so_far)
+    })
+}
+
 /// Requests in the window if the attempt's own traffic went on.
-fn own_history(attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> Option<f64> {
+pub(super) fn own_history(attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> Option<f64> {
     let counted = entry.measured_to.duration_since(attempt.exposed_since?);
     let requests = entry.evidence.canary().total() + entry.evidence.stable().total();
     (counted >= OWN_HISTORY && requests > 0.0)

@@ -9,6 +9,8 @@
 //!                                                           └──────────────┘   └─► RolledBack, Aborted, Superseded …
 //! ```
 //!
+//! A hold also ends by itself once what stood in the way is corrected; then the steps go on.
+//!
 //! One turn takes in new evidence, heeds people, follows the spec, moves the attempt as far as it can go at
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
 //! that and what was observed, so a crash between any two writes changes nothing.
@@ -18,6 +20,8 @@ mod due;
 mod effects;
 mod evidence;
 mod report;
+mod resume;
+mod rival;
 mod stages;
 mod weights;
 
@@ -52,7 +56,9 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
         verdicts: Vec::new(),
         ended_actions: Vec::new(),
     };
+    turn.watch_route();
     turn.follow_evidence();
+    turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
     turn.advance();
@@ -107,6 +113,8 @@ impl Turn<'_> {
             times.extend(self.bake_until());
             times.extend(due::next_measurement(self.plan, attempt, self.now));
         }
+        times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
+        times.extend(self.set_again_at());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.
         times.into_iter().filter(|t| *t > self.now).min()

@@ -216,12 +216,7 @@ impl Turn<'_> {
     fn conditions(&self, phase: Phase, message: &str) -> Vec<ConditionView> {
         let mut conditions = self.kstatus(phase, message);
         conditions.push(self.about("SpecValid", "Valid", "the spec is valid", &[ProblemKind::Spec]));
-        conditions.push(self.about(
-            "RouteReady",
-            "Acknowledged",
-            "the route carries the wanted weights",
-            &[ProblemKind::Route, ProblemKind::RouteStatus],
-        ));
+        conditions.push(self.route_ready());
         conditions.push(self.about(
             "MetricsAvailable",
             "Readable",
@@ -308,6 +303,25 @@ impl Turn<'_> {
                 message: good_message.to_owned(),
                 fault: false,
             },
+        }
+    }
+
+    fn route_ready(&self) -> ConditionView {
+        let about = self.about(
+            "RouteReady",
+            "Acknowledged",
+            "the route carries the wanted weights",
+            &[ProblemKind::Route, ProblemKind::RouteStatus],
+        );
+        match self.rival_text().filter(|_| about.status) {
+            Some(message) => ConditionView {
+                status: false,
+                reason: "WeightsWrittenBack".to_owned(),
+                message,
+                fault: true,
+                ..about
+            },
+            None => about,
         }
     }
 

@@ -6,7 +6,7 @@ use super::attempt::End;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{BudgetExhausted, OnInconclusive, RouteMode, Step};
-use crate::state::{Attempt, Outcome, Stage};
+use crate::state::{Attempt, Hold, Outcome, Stage};
 
 /// What an attempt waits for; the status tells it, and a deadline judges by it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -354,7 +354,13 @@ impl Turn<'_> {
     }
 
     fn undecided(&mut self, attempt: &Attempt, what: &str) {
-        let message = format!("neither harm nor safety could be shown before the deadline: {what}");
+        let rival = self.state.rival.as_ref().map_or_else(String::new, |rival| {
+            format!(
+                "; meanwhile {} wrote the weights of the route back",
+                rival.manager
+            )
+        });
+        let message = format!("neither harm nor safety could be shown before the deadline: {what}{rival}");
         let budget_safe = self.spend_is_known_and_within_bounds(attempt);
         match self.plan.on_inconclusive {
             OnInconclusive::Rollback => {
@@ -375,10 +381,19 @@ impl Turn<'_> {
             }
             OnInconclusive::Pause | OnInconclusive::PromoteIfBudgetSafe => {
                 self.enter(Stage::Held, None);
-                self.update(|a| a.weight = 0);
+                let basis = self.plan.basis.clone();
+                self.update(|a| {
+                    a.hold = Some(Hold {
+                        basis,
+                        weight: a.weight,
+                    });
+                    a.weight = 0;
+                });
                 self.note(
                     "Inconclusive",
-                    format!("{message}; no traffic, waits for a person to promote or abort"),
+                    format!(
+                        "{message}; no traffic, waits for a person to promote or abort; goes on by itself once spec.slos, spec.metrics or spec.analysis is corrected"
+                    ),
                 );
             }
         }
@@ -426,8 +441,8 @@ impl Turn<'_> {
     /// The weight is in force: evidence begins to count with the first one.
     fn reached(&mut self, attempt: &Attempt, weight: u8) {
         let now = self.now;
-        if attempt.max_weight == 0 {
-            // The grid begins anew at the first exposure, so that no block mixes before and after.
+        if attempt.exposed_since.is_none() {
+            // The grid begins anew at each exposure, so that no block mixes before and after.
             self.update(|a| {
                 a.measured_to = now;
                 a.exposed_since = Some(now);
@@ -508,7 +523,9 @@ impl Turn<'_> {
             .or_else(|| self.seen.problem(ProblemKind::Apply));
         match problem {
             Some(problem) => problem.message.clone(),
-            None => "the router has not acknowledged the new weights yet".to_owned(),
+            None => self
+                .rival_text()
+                .unwrap_or_else(|| "the router has not acknowledged the new weights yet".to_owned()),
         }
     }
 }

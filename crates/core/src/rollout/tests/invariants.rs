@@ -21,6 +21,10 @@ enum Event {
     LosePod(u8),
     Blind(bool),
     Deaf(bool),
+    /// Another field manager writes the weights of a user's route.
+    WriteBack(u8),
+    /// What verdicts depend on is changed; the objective itself as well or not.
+    Correct(u8, bool),
     Promote,
     Abort,
     /// The operator crashes after so many effects of its next decision.
@@ -45,6 +49,8 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..5u8).prop_map(Event::LosePod),
         1 => any::<bool>().prop_map(Event::Blind),
         1 => any::<bool>().prop_map(Event::Deaf),
+        1 => prop_oneof![Just(0u8), Just(50), Just(100)].prop_map(Event::WriteBack),
+        1 => (0..9u8, any::<bool>()).prop_map(|(n, anew)| Event::Correct(n, anew)),
         1 => Just(Event::Promote),
         1 => Just(Event::Abort),
         4 => (0..4u8).prop_map(Event::Crash),
@@ -91,6 +97,17 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         }
         Event::Blind(blind) => world.blind = *blind,
         Event::Deaf(deaf) => world.deaf = *deaf,
+        Event::WriteBack(canary) => {
+            if world.plan.route == RouteMode::Adopted {
+                world.write_weights("rival", *canary);
+            }
+        }
+        Event::Correct(n, anew) => {
+            world.plan.basis = format!("b{n}");
+            if *anew {
+                world.plan.slos[0].question = format!("q{n}");
+            }
+        }
         Event::Promote => world.act(&format!("p{serial}"), Action::Promote),
         Event::Abort => world.act(&format!("a{serial}"), Action::Abort),
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
@@ -161,7 +178,8 @@ fn check_weights(world: &World, state: &crate::state::State, weights: &crate::ob
     let someone_serves = weights.keys().any(|b| ready(b) > 0);
     for (backend, weight) in weights {
         assert!(
-            *weight == 0 || ready(backend) > 0 || !someone_serves,
+            // Whoever scales to zero asks for nobody to be served; pods that drain are no backend.
+            *weight == 0 || ready(backend) > 0 || !someone_serves || world.plan.replicas == 0,
             "{backend:?} has {weight} % and no endpoint: {weights:?}"
         );
     }

@@ -1,5 +1,7 @@
 //! The state machine in a small world of its own: scenarios, and invariants under random events.
 
+mod corrected;
 mod invariants;
+mod rival;
 mod scenarios;
 mod world;

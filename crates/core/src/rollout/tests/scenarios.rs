@@ -110,6 +110,28 @@ fn a_bad_revision_is_taken_back_in_seconds_and_stays_refused() {
 }
 
 #[test]
+fn burn_rates_are_told_and_stay_between_two_readings() {
+    let mut world = World::with_stable();
+    world.bad.insert(revision("v2"), 0.002);
+    world.bad.insert(revision("v1"), 0.001);
+    world.rps = 4000.0;
+    world.update("v2");
+    let burn = |world: &World| world.last.as_ref().unwrap().report.slos.first().map(|s| s.burn);
+    while burn(&world).is_none_or(|b| b.canary.is_none()) {
+        world.run(1);
+    }
+    let told = burn(&world).unwrap();
+    let near = |got: Option<f64>, want: f64| (got.unwrap() - want).abs() < 0.05;
+    assert!(near(told.canary, 2.0) && near(told.stable, 1.0), "{told:?}");
+    assert!(near(told.attributable, 0.1), "{told:?}");
+    let verdict = world.last.as_ref().unwrap().report.verdicts[0].clone();
+    assert_eq!(verdict.burn, told);
+    world.run(3);
+    assert!(world.last.as_ref().unwrap().report.verdicts.is_empty());
+    assert_eq!(burn(&world), Some(told), "nothing was read, so nothing changes");
+}
+
+#[test]
 fn a_spec_that_goes_back_to_stable_ends_the_attempt() {
     let mut world = World::with_stable();
     world.update("v2");
@@ -361,17 +383,8 @@ fn old_revisions_are_kept_up_to_the_limit() {
 
 #[test]
 fn a_users_own_route_ends_as_it_was_with_the_new_revision_behind_stable() {
-    let mut world = World::new(plan("v1"));
-    world.plan.route = RouteMode::Adopted;
-    world.route_exists = true;
-    world.weights = [
-        (crate::observed::Backend::Slot(Slot::Stable), 100),
-        (crate::observed::Backend::Slot(Slot::Canary), 0),
-    ]
-    .into();
+    let mut world = World::with_users_route();
     let idle = world.weights.clone();
-    world.run(30);
-    assert_eq!(world.phase(), Phase::Healthy);
     world.update("v2");
     assert!(world.run_until(Phase::Healthy, 300), "{:?}", world.last);
     world.run(60);

@@ -8,7 +8,7 @@ use crate::analysis::{Counts, Limits, Objective};
 use crate::decision::{Decision, Effect, Phase};
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Problem,
-    ProblemKind, RevisionView, RouteView, Selection, Slot, Trouble,
+    ProblemKind, RevisionView, RouteView, RulesOwners, Selection, Slot, Trouble,
 };
 use crate::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
@@ -38,7 +38,9 @@ pub fn plan(revision: &str) -> Plan {
         slos: vec![SloPlan {
             name: "availability".into(),
             objective: Objective::parse("99.9", window).unwrap(),
+            question: "q1".into(),
         }],
+        basis: "b1".into(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         budget_exhausted: BudgetExhausted::Slow,
@@ -69,6 +71,11 @@ pub struct World {
     pub weights: BTreeMap<Backend, u8>,
     pub route_exists: bool,
     pub acknowledged: bool,
+    /// Who wrote the route's weights last, if not Molt.
+    pub written_by: Option<String>,
+    /// How often Molt wrote them.
+    pub weight_writes: u32,
+    pub advice: BTreeMap<String, String>,
     pub selected: BTreeMap<Slot, Revision>,
     pub actions: Vec<ActionView>,
     pub ended_actions: Vec<(String, bool)>,
@@ -99,6 +106,9 @@ impl World {
             weights: BTreeMap::new(),
             route_exists: false,
             acknowledged: false,
+            written_by: None,
+            weight_writes: 0,
+            advice: BTreeMap::new(),
             selected: BTreeMap::new(),
             actions: Vec::new(),
             ended_actions: Vec::new(),
@@ -112,6 +122,17 @@ impl World {
             last: None,
             phases: Vec::new(),
         }
+    }
+
+    /// A world in which `v1` is stable behind a route of the user's.
+    pub fn with_users_route() -> Self {
+        let mut world = Self::new(plan("v1"));
+        world.plan.route = RouteMode::Adopted;
+        world.route_exists = true;
+        world.write_weights("person", 0);
+        world.run(30);
+        assert_eq!(world.phase(), Phase::Healthy);
+        world
     }
 
     /// A world in which `v1` is stable.
@@ -200,6 +221,11 @@ impl World {
                 exists: self.route_exists,
                 weights: self.weights.clone(),
                 acknowledged: self.acknowledged,
+                rules: RulesOwners {
+                    ours: self.written_by.is_none() && self.weight_writes > 0,
+                    other: self.written_by.clone(),
+                    advice: self.advice.clone(),
+                },
             },
             selected,
             measurement: self.measure(),
@@ -308,6 +334,25 @@ impl World {
         })
     }
 
+    /// Another field manager writes the weights of a user's route.
+    pub fn write_weights(&mut self, manager: &str, canary: u8) {
+        self.weights = [
+            (Backend::Slot(Slot::Stable), 100 - canary),
+            (Backend::Slot(Slot::Canary), canary),
+        ]
+        .into();
+        self.written_by = Some(manager.into());
+        self.acknowledged = false;
+    }
+
+    /// The weight that a user's route gives to `<service>-canary`.
+    pub fn canary_weight(&self) -> u8 {
+        self.weights
+            .get(&Backend::Slot(Slot::Canary))
+            .copied()
+            .unwrap_or(0)
+    }
+
     /// Time passes: pods become ready, the router acknowledges.
     pub fn live(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
@@ -356,6 +401,8 @@ impl World {
             }
             Effect::SetWeights(weights) => {
                 self.weights.clone_from(weights);
+                self.weight_writes += 1;
+                self.written_by = None;
                 self.route_exists = true;
                 self.acknowledged = false;
             }
