@@ -271,7 +271,7 @@ fn resolve(
         drain,
         progress_deadline,
         revision_history_limit: history,
-        slos: slo_plans(&queries),
+        slos: slo_plans(spec, &queries),
         limits: policies.limits,
         on_inconclusive: policies.on_inconclusive,
         budget_exhausted: policies.budget_exhausted,
@@ -394,7 +394,7 @@ fn resolve_analysis(analysis: Option<&api::Analysis>, errors: &mut Vec<FieldErro
 }
 
 /// What the core needs to know of the objectives.
-fn slo_plans(queries: &[SloQuery]) -> Vec<SloPlan> {
+fn slo_plans(spec: &PythonServiceSpec, queries: &[SloQuery]) -> Vec<SloPlan> {
     queries
         .iter()
         .map(|q| SloPlan {
