@@ -284,3 +284,38 @@ pub(crate) fn ceil(time: Timestamp) -> Millis {
     let floor = time.as_millisecond();
     floor + i64::from(time.subsec_nanosecond().rem_euclid(1_000_000) > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::setup::Measure;
+    use molt_core::decision::Effect;
+    use molt_core::plan::RouteMode;
+
+    #[test]
+    fn weights_always_sum_to_a_hundred() {
+        for (route, scenario) in [
+            (RouteMode::Owned, "good"),
+            (RouteMode::Adopted, "good"),
+            (RouteMode::Owned, "errors=30%"),
+            (RouteMode::Adopted, "crash@20s"),
+        ] {
+            let mut plan = crate::study::tests::plan("availability");
+            plan.route = route;
+            let scenario = scenario.parse().unwrap();
+            let baseline = "errors=0.1%".parse().unwrap();
+            let setup = Setup::new(plan, vec![Measure::Errors], baseline, scenario, 50.0).unwrap();
+            let mut changes = 0;
+            follow(&setup, 3, |decision| {
+                for effect in &decision.effects {
+                    if let Effect::SetWeights(weights) = effect {
+                        changes += 1;
+                        let sum: u32 = weights.values().map(|w| u32::from(*w)).sum();
+                        assert_eq!(sum, 100, "{weights:?}");
+                    }
+                }
+            });
+            assert!(changes > 1, "{route:?} {scenario:?}");
+        }
+    }
+}
