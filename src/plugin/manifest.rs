@@ -7,7 +7,7 @@ use std::path::Path;
 use molt_core::plan::Plan;
 use molt_sim::Measure;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Failure;
 use crate::controller::object::ServiceObject;
@@ -25,6 +25,8 @@ pub struct Manifest {
     pub measures: Vec<Measure>,
     /// The memory limit of the first container, in bytes.
     pub memory_limit: Option<f64>,
+    /// Fields of the spec that mean nothing here.
+    pub ignored: Vec<String>,
 }
 
 /// Reads a file; `-` is the standard input.
@@ -43,12 +45,20 @@ impl Manifest {
     /// Reads the one PythonService of a file, which may hold other objects beside it; if there are several,
     /// `service` names which.
     pub fn read(path: &Path, service: Option<&str>) -> Result<Self, Failure> {
-        Self::parse(&read_file(path)?, service)
-            .map_err(|why| Failure::BadInput(format!("{}: {why}", path.display())))
+        let file = path.display();
+        let manifest = Self::parse(&read_file(path)?, service)
+            .map_err(|why| Failure::BadInput(format!("{file}: {why}")))?;
+        for field in &manifest.ignored {
+            eprintln!(
+                "warning: {file}: {field}: is no field of this version and is ignored: check its spelling"
+            );
+        }
+        Ok(manifest)
     }
 
-    fn parse(text: &str, service: Option<&str>) -> Result<Self, String> {
+    pub(super) fn parse(text: &str, service: Option<&str>) -> Result<Self, String> {
         let object = pick(documents(text)?, service)?;
+        let written = object["spec"].clone();
         let object = ServiceObject::deserialize(object)
             .map_err(|error| format!("metadata: can't be read: {error}"))?;
         let defaults = Defaults {
@@ -64,7 +74,45 @@ impl Manifest {
             memory_limit: memory_limit(&object),
             measures: validated.queries.iter().map(|q| measure(&q.sli)).collect(),
             plan: validated.plan,
+            ignored: ignored(&object, &written),
         })
+    }
+}
+
+/// Fields that were written and not read. The pod template is Kubernetes' own, of whatever version.
+fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
+    let read = object
+        .spec
+        .as_ref()
+        .ok()
+        .and_then(|spec| serde_json::to_value(spec).ok());
+    let mut fields = Vec::new();
+    if let Some(mut read) = read {
+        read["template"] = written["template"].clone();
+        compare("spec", written, &read, &mut fields);
+    }
+    fields
+}
+
+fn compare(path: &str, written: &Value, read: &Value, ignored: &mut Vec<String>) {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => {
+            for (name, value) in written {
+                let path = format!("{path}.{name}");
+                match read.get(name) {
+                    Some(read) => compare(&path, value, read, ignored),
+                    // Nothing is written there.
+                    None if value.is_null() || *value == json!([]) || *value == json!({}) => {}
+                    None => ignored.push(path),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(read)) => {
+            for (index, (written, read)) in written.iter().zip(read).enumerate() {
+                compare(&format!("{path}[{index}]"), written, read, ignored);
+            }
+        }
+        _ => {}
     }
 }
 
@@ -139,22 +187,7 @@ mod tests {
     use super::*;
     use jiff::SignedDuration;
 
-    const SMALLEST: &str = "
-apiVersion: molt.dev/v1alpha1
-kind: PythonService
-metadata: {name: checkout}
-spec:
-  port: 8000
-  runtime: {server: uvicorn}
-  template:
-    spec:
-      containers:
-      - {name: app, image: 'registry.example.com/checkout:1', resources: {limits: {memory: 256Mi}}}
-  traffic: {gatewayAPI: {parentRefs: [{name: public}]}}
-  slos:
-  - {name: availability, objective: '99.9', sli: {preset: fastapi-instrumentator, type: availability}}
-  - {name: latency, objective: '99', sli: {preset: otel, type: latency, threshold: 250ms}}
-";
+    const SMALLEST: &str = include_str!("fixtures/checkout.yaml");
 
     fn error(text: &str, service: Option<&str>) -> String {
         Manifest::parse(text, service).unwrap_err()
@@ -162,7 +195,7 @@ spec:
 
     #[test]
     fn the_plan_is_the_operators_without_any_cluster() {
-        let text = format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: other}}\n---{SMALLEST}");
+        let text = format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: other}}\n---\n{SMALLEST}");
         let manifest = Manifest::parse(&text, None).unwrap();
         assert_eq!(manifest.name, "checkout");
         assert_eq!(manifest.plan.steps.len(), 8);
@@ -175,6 +208,24 @@ spec:
             ]
         );
         assert_eq!(manifest.memory_limit, Some(256.0 * 1024.0 * 1024.0));
+        assert_eq!(manifest.ignored, [""; 0]);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_told_and_one_without_meaning_is_not() {
+        let text = SMALLEST.replace(
+            "port: 8000",
+            "port: 8000\n  replica: 3\n  strategy: {canary: {backe: 1s, steps: [{setWeight: 5, wait: 1}]}}\n  drain: null",
+        );
+        let text = text.replace("name: app,", "name: app, newField: 1,");
+        assert_eq!(
+            Manifest::parse(&text, None).unwrap().ignored,
+            [
+                "spec.replica",
+                "spec.strategy.canary.backe",
+                "spec.strategy.canary.steps[0].wait"
+            ]
+        );
     }
 
     #[test]
@@ -183,7 +234,9 @@ spec:
             error(&SMALLEST.replace("port: 8000", "port: 0"), None),
             "spec.port: 0 is out of range: write 1 to 65535"
         );
-        let two = SMALLEST.replace("port: 8000", "port: 0").replace("'99'", "'100'");
+        let two = SMALLEST
+            .replace("port: 8000", "port: 0")
+            .replace("\"99\"", "\"100\"");
         let two = error(&two, None);
         assert!(
             two.starts_with("is invalid:\n  spec.port: ") && two.contains("\n  spec.slos[1]."),
@@ -194,7 +247,7 @@ spec:
             "has no PythonService: name a manifest of kind PythonService"
         );
         assert_eq!(
-            error(&format!("{SMALLEST}---{SMALLEST}"), None),
+            error(&format!("{SMALLEST}---\n{SMALLEST}"), None),
             "has several PythonServices: choose one by --service, of checkout, checkout"
         );
         assert_eq!(

@@ -30,18 +30,17 @@ pub(super) fn draw(path: &Path, manifest: &Manifest, timeline: &Timeline) -> Res
 }
 
 /// What happened in one run.
-pub(super) fn one_run(manifest: &Manifest, setup: &Setup, run: &Run, style: Style) -> String {
+pub(super) fn one_run(manifest: &Manifest, conditions: &str, run: &Run, style: Style) -> String {
     let summary = &run.summary;
-    let mut text = format!(
-        "{}\n\n",
-        heading(manifest, setup, &format!("seed {}", summary.seed), style)
-    );
+    let name = style.bold(&manifest.name);
+    let mut text = format!("{name}: {conditions}; seed {}\n\n", summary.seed);
     text += &timeline(manifest, &run.timeline, style);
     text.push_str(&ending(summary.outcome, &summary.reason, &run.message, style));
-    let decided = summary.decide_seconds.map_or_else(
-        || "before the canary had a request".to_owned(),
-        |seconds| format!("{} after the canary's first request", seconds_text(seconds)),
-    );
+    let decided = match summary.decide_seconds {
+        Some(seconds) => format!("{} after the canary's first request", seconds_text(seconds)),
+        None if summary.canary.requests == 0 => "the canary had no request".to_owned(),
+        None => "before the canary's first request".to_owned(),
+    };
     let of = |arm: molt_sim::Arm| {
         format!(
             "{} of {} requests failed",
@@ -76,16 +75,12 @@ pub(super) fn one_run(manifest: &Manifest, setup: &Setup, run: &Run, style: Styl
 }
 
 /// How often which end came in many runs.
-pub(super) fn many_runs(manifest: &Manifest, setup: &Setup, all: &[Summary], style: Style) -> String {
-    let seeds = all.first().zip(all.last());
-    let seeds = seeds.map_or_else(String::new, |(first, last)| {
-        format!(
-            "{} runs, seeds {} to {}",
-            grouped(whole(all.len() as u64)),
-            first.seed,
-            last.seed
-        )
-    });
+pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], style: Style) -> String {
+    let name = style.bold(&manifest.name);
+    let mut text = format!(
+        "{name}: {conditions}; {} runs\n\n",
+        grouped(whole(all.len() as u64))
+    );
     let header = [
         "OUTCOME",
         "RUNS",
@@ -121,12 +116,10 @@ pub(super) fn many_runs(manifest: &Manifest, setup: &Setup, all: &[Summary], sty
         row(outcome_word(outcome, style), &some);
     }
     row("all".to_owned(), all);
-    let mut text = format!(
-        "{}\n\n{}",
-        heading(manifest, setup, &seeds, style),
-        columns(&rows, "")
+    text.push_str(&columns(&rows, ""));
+    text.push_str(
+        "\nDECIDED counts from the canary's first request; FAILED are the canary's requests; BUDGET is what the rollout spent.\n",
     );
-    text += "\nDECIDED counts from the canary's first request, FAILED the canary's requests.\n";
     let reasons = reasons(all);
     if !reasons.is_empty() {
         let rows: Vec<_> = reasons
@@ -165,15 +158,17 @@ pub(super) fn replayed(manifest: &Manifest, replay: &Replay, style: Style) -> St
     }
 }
 
-fn heading(manifest: &Manifest, setup: &Setup, which: &str, style: Style) -> String {
-    let baseline = setup.baseline;
+/// What is simulated, in the words of the flags.
+pub(super) fn conditions(setup: &Setup, scenario: &str) -> String {
+    let pods = match setup.plan.replicas {
+        1 => "1 pod".to_owned(),
+        several => format!("{several} pods"),
+    };
     format!(
-        "{}: {} requests/s on {} pods; stable fails {} and answers half within {:#}; {which}",
-        style.bold(&manifest.name),
+        "{} requests/s on {pods}; stable: errors={}, latency={:#}; canary: {scenario}",
         setup.rps,
-        manifest.plan.replicas,
-        percent(baseline.errors * 100.0),
-        baseline.latency,
+        percent(setup.baseline.errors * 100.0),
+        setup.baseline.latency,
     )
 }
 
@@ -188,7 +183,8 @@ fn timeline(manifest: &Manifest, timeline: &Timeline, style: Style) -> String {
             seconds_text(transition.seconds()),
             format!("{}%", transition.weight),
             style.bold(&transition.reason),
-            transition.message.clone(),
+            // The attempt begins at the epoch: what is left tells the time since then.
+            transition.message.replace("1970-01-01T", ""),
         ];
         rows.push((transition.seconds(), row));
     }

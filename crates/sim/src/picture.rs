@@ -42,6 +42,7 @@ pub fn draw(service: &str, plan: &Plan, timeline: &Timeline) -> String {
     let mut svg = Svg {
         body: String::new(),
         time: Axis::of_time(end_of(timeline)),
+        begin: begin_of(timeline),
         top: TOP,
     };
     svg.weight(timeline);
@@ -74,10 +75,17 @@ fn end_of(timeline: &Timeline) -> f64 {
     blocks.chain(transitions).fold(0.0, f64::max)
 }
 
+fn begin_of(timeline: &Timeline) -> f64 {
+    let raised = timeline.transitions.iter().find(|t| t.weight > 0);
+    raised.map_or(0.0, |t| t.seconds())
+}
+
 /// A picture in the making: panels below each other on one axis of time.
 struct Svg {
     body: String,
     time: Axis,
+    /// When the canary got its first weight, in seconds.
+    begin: f64,
     /// Where the next panel begins.
     top: f64,
 }
@@ -102,7 +110,8 @@ impl Svg {
     fn evidence(&mut self, slo: &str, blocks: &[&BlockEntry], harm_needed: f64, safe_needed: f64) {
         let values = blocks.iter().flat_map(|b| [b.evidence.harm, b.evidence.safe]);
         let axis = Axis::of_evidence(values.chain([harm_needed, safe_needed]));
-        let panel = self.panel(&format!("{slo}: evidence"), &axis, EVIDENCE_HEIGHT);
+        let title = format!("{slo}: evidence, as a factor");
+        let panel = self.panel(&title, &axis, EVIDENCE_HEIGHT);
         let sides: [(&str, &str, f64, fn(&BlockEntry) -> f64); 2] = [
             ("warm", "harm", harm_needed, |b| b.evidence.harm),
             ("cool", "safe", safe_needed, |b| b.evidence.safe),
@@ -116,7 +125,10 @@ impl Svg {
             );
             let legend = format!("{name}, needs {:.0}", needed.exp());
             self.legend(&panel, index, class, &legend);
-            let points: Vec<_> = blocks.iter().map(|b| (b.t, value(b))).collect();
+            // Before the first block the evidence says nothing.
+            let points: Vec<_> = std::iter::once((self.begin, 0.0))
+                .chain(blocks.iter().map(|b| (b.t, value(b))))
+                .collect();
             self.line(&panel, &axis, class, &points);
         }
     }
@@ -132,18 +144,21 @@ impl Svg {
             .fold(0.0, f64::max);
         let axis = Axis::of_percent(most);
         let panel = self.panel(&format!("{slo}: bad requests in each block"), &axis, RATES_HEIGHT);
-        let points = |side: &dyn Fn(&BlockEntry) -> Option<f64>| -> Vec<(f64, f64)> {
-            blocks.iter().filter_map(|b| Some((b.t, side(b)?))).collect()
-        };
-        for (index, (class, name, side)) in [
-            ("warm", "canary", points(&canary)),
-            ("cool", "stable", points(&stable)),
-        ]
-        .into_iter()
-        .enumerate()
-        {
+        let sides: [(&str, &str, &dyn Fn(&BlockEntry) -> Option<f64>); 2] =
+            [("warm", "canary", &canary), ("cool", "stable", &stable)];
+        for (index, (class, name, side)) in sides.into_iter().enumerate() {
             self.legend(&panel, index, class, name);
-            self.line(&panel, &axis, class, &side);
+            // One step for each block, and a gap where there was no request.
+            let mut steps = Vec::new();
+            let mut start = self.begin;
+            for block in blocks {
+                match side(block) {
+                    Some(rate) => steps.extend([(start, rate), (block.t, rate)]),
+                    None => self.line(&panel, &axis, class, &std::mem::take(&mut steps)),
+                }
+                start = block.t;
+            }
+            self.line(&panel, &axis, class, &steps);
         }
     }
 
@@ -193,6 +208,9 @@ impl Svg {
 
     /// A line through the points that have a place; one outside the axis is drawn at its end.
     fn line(&mut self, panel: &Panel, axis: &Axis, class: &str, points: &[(f64, f64)]) {
+        if points.is_empty() {
+            return;
+        }
         let _ = write!(self.body, "<polyline class=\"line {class}\" points=\"");
         for (seconds, value) in points.iter().filter(|(_, value)| !value.is_nan()) {
             let (x, y) = (self.x(*seconds), panel.y(axis, *value));

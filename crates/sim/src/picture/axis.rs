@@ -82,8 +82,8 @@ fn seconds_label(seconds: f64) -> String {
 
 fn factor_label(power: i32) -> String {
     match power {
-        0..=3 => format!("{}", 10i32.pow(power.unsigned_abs())),
-        4..=5 => format!("{},000", 10i32.pow(power.unsigned_abs() - 3)),
+        0..=2 => format!("{}", 10i32.pow(power.unsigned_abs())),
+        3..=5 => format!("{},000", 10i32.pow(power.unsigned_abs() - 3)),
         6 => "1,000,000".to_owned(),
         _ => format!("{}", 10f64.powi(power)),
     }
