@@ -161,7 +161,7 @@ mod tests {
         assert_eq!((setup.rps, setup.baseline.errors), (0.5, 0.01));
         assert_eq!(setup.scenario.crash_after, Some(SignedDuration::from_secs(30)));
         assert_eq!(setup.budget_remaining, Some(0.4));
-        assert_eq!(setup.environment.memory_limit, 256.0 * 1024.0 * 1024.0);
+        assert_eq!(setup.environment.memory_limit as u64, 256 << 20);
         assert_eq!(setup.environment.scrape_interval, SignedDuration::from_secs(15));
     }
 

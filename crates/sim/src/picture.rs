@@ -6,7 +6,7 @@ use std::fmt::Write;
 
 use molt_core::plan::Plan;
 
-use crate::timeline::{BlockEntry, Timeline};
+use crate::timeline::{BlockEntry, Timeline, TransitionEntry};
 
 mod axis;
 
@@ -55,7 +55,7 @@ pub fn draw(service: &str, plan: &Plan, timeline: &Timeline) -> String {
     let height = svg.top - GAP + BOTTOM;
     let service = escaped(service);
     svg.text(
-        (LEFT + RIGHT) / 2.0,
+        f64::midpoint(LEFT, RIGHT),
         height - 14.0,
         "middle",
         "time since the attempt began",
@@ -71,13 +71,13 @@ pub fn draw(service: &str, plan: &Plan, timeline: &Timeline) -> String {
 
 fn end_of(timeline: &Timeline) -> f64 {
     let blocks = timeline.blocks.iter().map(|b| b.t);
-    let transitions = timeline.transitions.iter().map(|t| t.seconds());
+    let transitions = timeline.transitions.iter().map(TransitionEntry::seconds);
     blocks.chain(transitions).fold(0.0, f64::max)
 }
 
 fn begin_of(timeline: &Timeline) -> f64 {
     let raised = timeline.transitions.iter().find(|t| t.weight > 0);
-    raised.map_or(0.0, |t| t.seconds())
+    raised.map_or(0.0, TransitionEntry::seconds)
 }
 
 /// A picture in the making: panels below each other on one axis of time.
@@ -112,11 +112,13 @@ impl Svg {
         let axis = Axis::of_evidence(values.chain([harm_needed, safe_needed]));
         let title = format!("{slo}: evidence, as a factor");
         let panel = self.panel(&title, &axis, EVIDENCE_HEIGHT);
-        let sides: [(&str, &str, f64, fn(&BlockEntry) -> f64); 2] = [
-            ("warm", "harm", harm_needed, |b| b.evidence.harm),
-            ("cool", "safe", safe_needed, |b| b.evidence.safe),
+        let harm: Vec<f64> = blocks.iter().map(|b| b.evidence.harm).collect();
+        let safe: Vec<f64> = blocks.iter().map(|b| b.evidence.safe).collect();
+        let sides = [
+            ("warm", "harm", harm_needed, harm),
+            ("cool", "safe", safe_needed, safe),
         ];
-        for (index, (class, name, needed, value)) in sides.into_iter().enumerate() {
+        for (index, (class, name, needed, values)) in sides.into_iter().enumerate() {
             let y = panel.y(&axis, needed);
             // Writing to a String does not fail.
             let _ = write!(
@@ -127,7 +129,7 @@ impl Svg {
             self.legend(&panel, index, class, &legend);
             // Before the first block the evidence says nothing.
             let points: Vec<_> = std::iter::once((self.begin, 0.0))
-                .chain(blocks.iter().map(|b| (b.t, value(b))))
+                .chain(blocks.iter().map(|b| b.t).zip(values))
                 .collect();
             self.line(&panel, &axis, class, &points);
         }
@@ -135,24 +137,30 @@ impl Svg {
 
     fn rates(&mut self, slo: &str, blocks: &[&BlockEntry]) {
         let ratio = |total: f64, bad: f64| (total > 0.0).then(|| bad / total * 100.0);
-        let canary = |b: &BlockEntry| ratio(b.canary.total, b.canary.bad);
-        let stable = |b: &BlockEntry| ratio(b.stable.total, b.stable.bad);
-        let most = blocks
+        let canary: Vec<_> = blocks
             .iter()
-            .flat_map(|b| [canary(b), stable(b)])
+            .map(|b| ratio(b.canary.total, b.canary.bad))
+            .collect();
+        let stable: Vec<_> = blocks
+            .iter()
+            .map(|b| ratio(b.stable.total, b.stable.bad))
+            .collect();
+        let most = canary
+            .iter()
+            .chain(&stable)
             .flatten()
+            .copied()
             .fold(0.0, f64::max);
         let axis = Axis::of_percent(most);
         let panel = self.panel(&format!("{slo}: bad requests in each block"), &axis, RATES_HEIGHT);
-        let sides: [(&str, &str, &dyn Fn(&BlockEntry) -> Option<f64>); 2] =
-            [("warm", "canary", &canary), ("cool", "stable", &stable)];
-        for (index, (class, name, side)) in sides.into_iter().enumerate() {
+        let sides = [("warm", "canary", canary), ("cool", "stable", stable)];
+        for (index, (class, name, rates)) in sides.into_iter().enumerate() {
             self.legend(&panel, index, class, name);
             // One step for each block, and a gap where there was no request.
             let mut steps = Vec::new();
             let mut start = self.begin;
-            for block in blocks {
-                match side(block) {
+            for (block, rate) in blocks.iter().zip(rates) {
+                match rate {
                     Some(rate) => steps.extend([(start, rate), (block.t, rate)]),
                     None => self.line(&panel, &axis, class, &std::mem::take(&mut steps)),
                 }

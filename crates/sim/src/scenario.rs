@@ -210,4 +210,5 @@ fn positive(part: &str, time: SignedDuration) -> Result<SignedDuration, BadScena
 }
 
 #[cfg(test)]
+#[expect(clippy::float_cmp, reason = "what is written is read, to the last bit")]
 mod tests;

@@ -139,7 +139,7 @@ proptest! {
         prop_assert!(judged.windows(2).all(|pair| pair[0].t < pair[1].t));
         prop_assert_eq!(judged.len() + replay.unused_blocks, blocks.len());
         for (entry, counts) in judged.iter().zip(&blocks) {
-            prop_assert_eq!(entry.canary.total, f64::from(counts.0));
+            prop_assert_eq!(entry.canary.total as u32, counts.0);
             prop_assert!(!entry.evidence.harm.is_nan() && !entry.evidence.safe.is_nan());
         }
     }

@@ -3,6 +3,7 @@
 mod support;
 
 use molt_core::plan::RouteMode;
+use molt_sim::scenario::{Baseline, Scenario};
 use molt_sim::{Measure, Outcome, Setup, Study, run, study, summaries};
 use proptest::prelude::*;
 
@@ -133,7 +134,7 @@ fn what_cannot_be_simulated_is_said() {
         let mut plan = plan(&[("availability", "99.9")]);
         change(&mut plan);
         let measures = vec![Measure::Errors];
-        Setup::new(plan, measures, Default::default(), Default::default(), rps)
+        Setup::new(plan, measures, Baseline::default(), Scenario::default(), rps)
             .unwrap_err()
             .to_string()
     };
@@ -171,10 +172,10 @@ proptest! {
     ) {
         let mut scenario = format!("errors={errors:.3}%,hang={hang:.3}%,incident={factor}x@40s+90s");
         if let Some(seconds) = crash {
-            scenario += &format!(",crash@{seconds}s");
+            scenario = format!("{scenario},crash@{seconds}s");
         }
         if let Some(megabytes) = leak {
-            scenario += &format!(",leak={megabytes}MB/min");
+            scenario = format!("{scenario},leak={megabytes}MB/min");
         }
         let mut setup = setup("errors=1%", &scenario, rps);
         setup.plan.replicas = replicas;

@@ -31,10 +31,8 @@ impl Axis {
         ];
         let step = steps.into_iter().find(|step| end / step <= 12.0);
         let step = step.unwrap_or(2_592_000.0);
-        let ticks: Vec<f64> = (0..)
-            .map(|n| f64::from(n) * step)
-            .take_while(|t| *t <= end)
-            .collect();
+        let count = (end / step).floor().min(100.0) as u32;
+        let ticks: Vec<f64> = (0..=count).map(|n| f64::from(n) * step).collect();
         Self::linear(0.0, end, &ticks, seconds_label)
     }
 

@@ -47,7 +47,7 @@ fn every_line_is_named_and_nothing_lies_outside() {
     let points = svg
         .split("points=\"")
         .skip(1)
-        .flat_map(|rest| rest.split('"').next());
+        .filter_map(|rest| rest.split('"').next());
     for pair in points.flat_map(str::split_whitespace) {
         let (x, y) = pair.split_once(',').unwrap();
         let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
