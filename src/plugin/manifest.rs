@@ -12,15 +12,21 @@ use serde_json::{Value, json};
 use super::Failure;
 use crate::controller::object::ServiceObject;
 use crate::controller::validate::{Defaults, Known, Validated, validate};
-use crate::metric_sources::SliQuery;
+use crate::metric_sources::{PrometheusSource, SliQuery, SloQuery};
 
 /// A PythonService that can be rolled out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Manifest {
     /// Its name.
     pub name: String,
+    /// Its namespace, if it names one.
+    pub namespace: Option<String>,
     /// The plan.
     pub plan: Plan,
+    /// How each objective is measured, in the plan's order.
+    pub queries: Vec<SloQuery>,
+    /// Where.
+    pub source: Option<PrometheusSource>,
     /// What each objective counts as bad, in the plan's order.
     pub measures: Vec<Measure>,
     /// The memory limit of the first container, in bytes.
@@ -43,10 +49,10 @@ pub(super) fn read_file(path: &Path) -> Result<String, Failure> {
 
 impl Manifest {
     /// Reads the one PythonService of a file, which may hold other objects beside it; if there are several,
-    /// `service` names which.
-    pub fn read(path: &Path, service: Option<&str>) -> Result<Self, Failure> {
+    /// `service` names which. `prometheus` takes the place of the address that it names.
+    pub fn read(path: &Path, service: Option<&str>, prometheus: Option<&str>) -> Result<Self, Failure> {
         let file = path.display();
-        let manifest = Self::parse(&read_file(path)?, service)
+        let manifest = Self::parse(&read_file(path)?, service, prometheus)
             .map_err(|why| Failure::BadInput(format!("{file}: {why}")))?;
         for field in &manifest.ignored {
             eprintln!(
@@ -56,9 +62,18 @@ impl Manifest {
         Ok(manifest)
     }
 
-    pub(super) fn parse(text: &str, service: Option<&str>) -> Result<Self, String> {
-        let object = pick(documents(text)?, service)?;
+    pub(super) fn parse(text: &str, service: Option<&str>, prometheus: Option<&str>) -> Result<Self, String> {
+        let mut object = pick(documents(text)?, service)?;
         let written = object["spec"].clone();
+        if let (Some(address), Some(spec)) = (prometheus, object["spec"].as_object_mut()) {
+            let metrics = spec.entry("metrics").or_insert_with(|| json!({}));
+            if let Some(metrics) = metrics.as_object_mut() {
+                let prometheus = metrics.entry("prometheus").or_insert_with(|| json!({}));
+                if prometheus.is_object() {
+                    prometheus["address"] = json!(address);
+                }
+            }
+        }
         let object = ServiceObject::deserialize(object)
             .map_err(|error| format!("metadata: can't be read: {error}"))?;
         let defaults = Defaults {
@@ -72,7 +87,10 @@ impl Manifest {
         Ok(Self {
             name: object.metadata.name.clone().unwrap_or_default(),
             memory_limit: memory_limit(&object),
+            namespace: object.metadata.namespace.clone(),
             measures: validated.queries.iter().map(|q| measure(&q.sli)).collect(),
+            queries: validated.queries,
+            source: validated.source,
             plan: validated.plan,
             ignored: ignored(&object, &written),
         })
@@ -190,13 +208,13 @@ mod tests {
     const SMALLEST: &str = include_str!("fixtures/checkout.yaml");
 
     fn error(text: &str, service: Option<&str>) -> String {
-        Manifest::parse(text, service).unwrap_err()
+        Manifest::parse(text, service, None).unwrap_err()
     }
 
     #[test]
     fn the_plan_is_the_operators_without_any_cluster() {
         let text = format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: other}}\n---\n{SMALLEST}");
-        let manifest = Manifest::parse(&text, None).unwrap();
+        let manifest = Manifest::parse(&text, None, None).unwrap();
         assert_eq!(manifest.name, "checkout");
         assert_eq!(manifest.plan.steps.len(), 8);
         assert!(manifest.plan.revision.is_some());
@@ -219,7 +237,7 @@ mod tests {
         );
         let text = text.replace("name: app,", "name: app, newField: 1,");
         assert_eq!(
-            Manifest::parse(&text, None).unwrap().ignored,
+            Manifest::parse(&text, None, None).unwrap().ignored,
             [
                 "spec.replica",
                 "spec.strategy.canary.backe",

@@ -99,7 +99,7 @@ enum Command {
     /// Try a release in virtual time: the operator's own decisions, against traffic and failures that you state.
     /// Needs no cluster.
     Simulate(simulate::SimulateArgs),
-    /// Decide by recorded counts as the operator would have. Needs no cluster.
+    /// Decide by recorded counts as the operator would have: from a file, or from a Prometheus. Needs no cluster.
     Replay(replay::ReplayArgs),
 }
 
@@ -159,7 +159,8 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         context,
         kubeconfig,
     } = cli.target;
-    let cluster = || connect::Cluster::connect(kubeconfig, context, namespace);
+    let wanted = namespace.clone();
+    let cluster = || connect::Cluster::connect(kubeconfig, context, wanted);
     match cli.command {
         Command::Get {
             name,
@@ -181,7 +182,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             act::run(&cluster().await?, ActionKind::Promote, &args.name, &args.reason).await
         }
         Command::Simulate(args) => simulate::run(&args),
-        Command::Replay(args) => replay::run(&args),
+        Command::Replay(args) => replay::run(&args, namespace).await,
     }
 }
 

@@ -10,6 +10,10 @@ use super::manifest::{Manifest, read_file};
 use super::text::{self, Style};
 use super::{Failure, Output, timeline};
 
+mod prometheus;
+
+use prometheus::RangeArgs;
+
 #[derive(Debug, Args)]
 pub(super) struct ReplayArgs {
     /// A manifest with a PythonService; - is the standard input.
@@ -20,8 +24,15 @@ pub(super) struct ReplayArgs {
     /// Recorded counts, one JSON object a line:
     /// {"t":15,"slo":"availability","stable":{"total":270,"bad":3},"canary":{"total":30,"bad":0}};
     /// t is the end of the block in seconds since the attempt's start. - is the standard input.
-    #[arg(long, value_name = "FILE.jsonl")]
-    blocks: PathBuf,
+    #[arg(
+        long,
+        value_name = "FILE.jsonl",
+        required_unless_present = "from",
+        conflicts_with = "from"
+    )]
+    blocks: Option<PathBuf>,
+    #[command(flatten)]
+    range: RangeArgs,
     /// Requests per second that history knows, for what is spent of the error budget. Default: as recorded.
     #[arg(long, allow_negative_numbers = true)]
     rps: Option<f64>,
@@ -33,11 +44,18 @@ pub(super) struct ReplayArgs {
     picture: Option<PathBuf>,
 }
 
-pub(super) fn run(args: &ReplayArgs) -> Result<ExitCode, Failure> {
-    let manifest = Manifest::read(&args.file, args.service.as_deref())?;
-    let slos: Vec<&str> = manifest.plan.slos.iter().map(|slo| slo.name.as_str()).collect();
-    let recording = Recording::parse(&read_file(&args.blocks)?, &slos)
-        .map_err(|wrong| Failure::BadInput(format!("{}: {wrong}", args.blocks.display())))?;
+/// `namespace` is that of the command line.
+pub(super) async fn run(args: &ReplayArgs, namespace: Option<String>) -> Result<ExitCode, Failure> {
+    let address = args.range.prometheus.as_deref();
+    let manifest = Manifest::read(&args.file, args.service.as_deref(), address)?;
+    let recording = match &args.blocks {
+        Some(path) => {
+            let slos: Vec<&str> = manifest.plan.slos.iter().map(|slo| slo.name.as_str()).collect();
+            Recording::parse(&read_file(path)?, &slos)
+                .map_err(|wrong| Failure::BadInput(format!("{}: {wrong}", path.display())))?
+        }
+        None => args.range.read(&manifest, namespace).await?,
+    };
     let replayed = replay(&manifest.plan, &recording, args.rps).map_err(|invalid| match invalid.field {
         "rps" => Failure::BadInput(format!("--rps: {}", invalid.reason)),
         _ => Failure::BadInput(format!("{}: {invalid}", args.file.display())),

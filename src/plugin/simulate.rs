@@ -46,7 +46,7 @@ pub(super) struct SimulateArgs {
 }
 
 pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
-    let manifest = Manifest::read(&args.file, args.service.as_deref())?;
+    let manifest = Manifest::read(&args.file, args.service.as_deref(), None)?;
     let setup = setup(args, &manifest)?;
     let conditions = timeline::conditions(&setup, &args.scenario);
     let first = molt_sim::run(&setup, args.seed);
@@ -128,7 +128,7 @@ mod tests {
     }
 
     fn manifest() -> Manifest {
-        Manifest::parse(include_str!("fixtures/checkout.yaml"), None).unwrap()
+        Manifest::parse(include_str!("fixtures/checkout.yaml"), None, None).unwrap()
     }
 
     fn setup_of(flags: &[&str]) -> Result<Setup, String> {

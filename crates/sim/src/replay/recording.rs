@@ -1,11 +1,12 @@
 //! Recorded counts, one JSON object a line.
 
+use jiff::Timestamp;
 use molt_core::analysis::Counts;
-use molt_core::observed::BlockCounts;
+use molt_core::observed::{BlockCounts, MeasuredBlock};
 use serde::Deserialize;
 use thiserror::Error;
 
-use crate::pods::Millis;
+use crate::pods::{Millis, millis};
 
 /// The latest time of a block, in seconds: 90 days after the attempt began.
 const LATEST: f64 = 90.0 * 86_400.0;
@@ -72,21 +73,36 @@ impl Recording {
                 })?;
             }
         }
-        let Some(first) = blocks.first() else {
-            return Err(BadLine {
-                line: 1,
-                reason: "nothing is recorded".to_owned(),
-                fix: FORM.to_owned(),
-            });
-        };
+        Self::new(blocks).ok_or_else(|| BadLine {
+            line: 1,
+            reason: "nothing is recorded".to_owned(),
+            fix: FORM.to_owned(),
+        })
+    }
+
+    /// What was measured in blocks in order of time, since an attempt's start; `None` when there is none, or
+    /// one that ends before it.
+    pub fn measured(start: Timestamp, blocks: &[MeasuredBlock]) -> Option<Self> {
+        let blocks = blocks.iter().map(|block| RecordedBlock {
+            start: 0,
+            end: millis(block.end.duration_since(start)),
+            slos: block.slos.clone(),
+        });
+        Self::new(blocks.collect()).filter(|recording| {
+            recording.blocks[0].end > 0 && recording.blocks.windows(2).all(|pair| pair[0].end < pair[1].end)
+        })
+    }
+
+    fn new(mut blocks: Vec<RecordedBlock>) -> Option<Self> {
+        let first = blocks.first()?.end;
         let gaps = blocks.windows(2).map(|pair| pair[1].end - pair[0].end);
-        let step = gaps.min().unwrap_or(first.end).min(first.end);
-        let mut edge = first.end - step;
+        let step = gaps.min().unwrap_or(first).min(first);
+        let mut edge = first - step;
         for block in &mut blocks {
             block.start = edge;
             edge = block.end;
         }
-        Ok(Self { blocks, step })
+        Some(Self { blocks, step })
     }
 
     /// The blocks, in order of time.
