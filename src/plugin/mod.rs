@@ -205,6 +205,43 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn bad_input_is_told_without_any_cluster() {
+        for words in [
+            &["simulate", "/nowhere/checkout.yaml"][..],
+            &[
+                "simulate",
+                "src/plugin/fixtures/checkout.yaml",
+                "--scenario",
+                "perhaps",
+            ],
+            &[
+                "simulate",
+                "src/plugin/fixtures/checkout.yaml",
+                "--picture",
+                "/nowhere/picture.svg",
+            ],
+            &[
+                "replay",
+                "src/plugin/fixtures/checkout.yaml",
+                "--blocks",
+                "/nowhere/blocks.jsonl",
+            ],
+            &[
+                "replay",
+                "src/plugin/fixtures/checkout.yaml",
+                "--blocks",
+                "Cargo.toml",
+            ],
+        ] {
+            let words = ["kubectl-molt", "--kubeconfig", "/nowhere/config"]
+                .iter()
+                .chain(words);
+            let code = run(words.map(OsString::from)).await;
+            assert_eq!(code, ExitCode::from(2));
+        }
+    }
+
+    #[tokio::test]
     async fn a_wrong_command_line_is_not_taken_for_a_moving_rollout() {
         let code = run(["kubectl-molt", "status"].map(OsString::from)).await;
         assert_eq!(code, ExitCode::from(USAGE));

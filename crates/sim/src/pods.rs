@@ -145,8 +145,9 @@ impl Pod {
                 Life::Serving(lives.map(|time| now + time))
             }
             Life::Serving(_) => {
-                self.out_of_memory = fate.crash_after.is_none() || fate.killed_after < fate.crash_after;
-                self.out_of_memory &= fate.killed_after.is_some();
+                self.out_of_memory = fate
+                    .killed_after
+                    .is_some_and(|killed| fate.crash_after.is_none_or(|crash| killed < crash));
                 self.ends += 1;
                 // What the process counted since its last scrape is lost with it.
                 let width = self.counters.len();
@@ -263,3 +264,6 @@ fn start_up(rng: &mut impl Rng, environment: &Environment) -> Millis {
 pub fn millis(time: SignedDuration) -> Millis {
     Millis::try_from(time.as_millis()).unwrap_or(Millis::MAX / 4)
 }
+
+#[cfg(test)]
+mod tests;
