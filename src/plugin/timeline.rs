@@ -208,7 +208,7 @@ fn block_row(manifest: &Manifest, block: &BlockEntry, style: Style) -> Vec<Strin
         block.slo,
         counts(block.canary),
         counts(block.stable),
-        evidence(block.evidence.harm),
+        evidence(block.evidence.deciding_harm),
         evidence(limits.ln_harm_needed(manifest.plan.slos.len())),
         evidence(block.evidence.safe),
         evidence(limits.ln_safe_needed()),

@@ -108,11 +108,13 @@ impl Svg {
     }
 
     fn evidence(&mut self, slo: &str, blocks: &[&BlockEntry], harm_needed: f64, safe_needed: f64) {
-        let values = blocks.iter().flat_map(|b| [b.evidence.harm, b.evidence.safe]);
+        let values = blocks
+            .iter()
+            .flat_map(|b| [b.evidence.deciding_harm, b.evidence.safe]);
         let axis = Axis::of_evidence(values.chain([harm_needed, safe_needed]));
         let title = format!("{slo}: evidence, as a factor");
         let panel = self.panel(&title, &axis, EVIDENCE_HEIGHT);
-        let harm: Vec<f64> = blocks.iter().map(|b| b.evidence.harm).collect();
+        let harm: Vec<f64> = blocks.iter().map(|b| b.evidence.deciding_harm).collect();
         let safe: Vec<f64> = blocks.iter().map(|b| b.evidence.safe).collect();
         let sides = [
             ("warm", "harm", harm_needed, harm),

@@ -12,7 +12,7 @@ use molt_core::observed::{
     Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, RevisionView, RouteView, Selection,
     Slot, Weights,
 };
-use molt_core::plan::{Plan, Revision, RouteMode};
+use molt_core::plan::{OnShareMismatch, Plan, Revision, RouteMode};
 use molt_core::rollout::{Due, decide, measurement_due};
 use serde::Serialize;
 
@@ -58,8 +58,10 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
         let reason = format!("{rps} is no rate of requests: write a number above 0");
         return Err(Invalid::new("rps", reason));
     }
-    // Evidence lies on the grid of the recording, not on the plan's.
+    // Evidence lies on the grid of the recording, not on the plan's, and what was recorded does not follow the
+    // weights that are asked for here.
     let mut plan = plan.clone();
+    plan.on_share_mismatch = OnShareMismatch::Ignore;
     plan.block = SignedDuration::from_millis(recording.step());
     let mut player = Player {
         stage: Stage::new(&plan, recording.begin()),
@@ -70,6 +72,7 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
         history: rps.map(|rate| History {
             rate,
             budget_remaining: None,
+            correlation: None,
         }),
         plan: &plan,
     };

@@ -93,12 +93,15 @@ pub struct Setup {
     pub rps: f64,
     /// Share of each objective's error budget that is left at the start; `None`: unknown.
     pub budget_remaining: Option<f64>,
+    /// How requests correlate within a block, as history tells it, 0 to 1; `None`: unknown.
+    pub correlation: Option<f64>,
     /// The cluster.
     pub environment: Environment,
 }
 
 impl Setup {
-    /// A rollout in the usual environment, with the whole error budget left.
+    /// A rollout in the usual environment, with the whole error budget left and a history that knows nothing of
+    /// correlation.
     pub fn new(
         plan: Plan,
         measures: Vec<Measure>,
@@ -114,6 +117,7 @@ impl Setup {
             scenario,
             rps,
             budget_remaining: Some(1.0),
+            correlation: None,
             environment,
         };
         setup.check()?;

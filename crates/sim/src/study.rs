@@ -120,7 +120,7 @@ pub(crate) mod tests {
     use crate::setup::Measure;
     use jiff::SignedDuration;
     use molt_core::analysis::{Limits, Objective};
-    use molt_core::plan::{OnInconclusive, Plan, RouteMode, SloPlan, Step};
+    use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
 
     /// A short rollout.
     pub fn plan(slo: &str) -> Plan {
@@ -143,6 +143,8 @@ pub(crate) mod tests {
             }],
             limits: Limits::default(),
             on_inconclusive: OnInconclusive::Pause,
+            budget_exhausted: BudgetExhausted::Slow,
+            on_share_mismatch: OnShareMismatch::Hold,
             block: seconds(10),
         }
     }

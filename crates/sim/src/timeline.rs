@@ -60,9 +60,13 @@ impl From<Counts> for CountsEntry {
 
 /// Evidence as natural logarithms: 0 says nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct EvidenceEntry {
-    /// That the canary is worse than stable.
+    /// That the canary has been worse than stable since the first block, as if requests were independent.
     pub harm: f64,
+    /// The evidence of harm that decides: since the first or any later block, less what clusters of requests
+    /// take from it.
+    pub deciding_harm: f64,
     /// That it is not worse by more than the margin that the next move asks for; negative infinity, `null` in
     /// JSON, where that margin is too small to be shown.
     pub safe: f64,
@@ -110,7 +114,8 @@ fn block(verdict: &Verdict) -> BlockEntry {
         stable: verdict.stable.into(),
         canary: verdict.canary.into(),
         evidence: EvidenceEntry {
-            harm: verdict.ln_harm,
+            harm: verdict.ln_harm_from_start,
+            deciding_harm: verdict.ln_harm,
             safe: verdict.ln_safe,
         },
         verdict: format!("{:?}", verdict.verdict),

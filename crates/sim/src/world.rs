@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use molt_core::analysis::Counts;
+use molt_core::analysis::{Counts, PodCounts};
 use molt_core::decision::Effect;
 use molt_core::observed::{
     Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, RevisionView, RouteView, Selection,
@@ -327,9 +327,13 @@ impl<'a> World<'a> {
         let blocks = due.edges.windows(2).map(|edge| {
             let (start, end) = (edge[0].as_millisecond(), edge[1].as_millisecond());
             let slos = (0..self.setup.measures.len()).map(|slo| {
+                let (canary, canary_pods) = self.canary.counts(slo, start, end)?;
+                let (stable, stable_pods) = self.stable.counts(slo, start, end)?;
                 Some(BlockCounts {
-                    canary: self.canary.counts(slo, start, end)?,
-                    stable: self.stable.counts(slo, start, end)?,
+                    canary,
+                    stable,
+                    canary_pods,
+                    stable_pods,
                 })
             });
             MeasuredBlock {
@@ -341,6 +345,7 @@ impl<'a> World<'a> {
         let history = History {
             rate: self.setup.rps,
             budget_remaining: self.setup.budget_remaining,
+            correlation: self.setup.correlation,
         };
         Measurement {
             blocks: blocks.collect(),
@@ -421,7 +426,7 @@ impl Set {
             .pods
             .iter()
             .enumerate()
-            .filter_map(|(index, pod)| pod.trouble(&format!("pod {}-{index}", self.revision)));
+            .filter_map(|(index, pod)| pod.trouble(&format!("pod {}", self.pod_name(index))));
         RevisionView {
             wanted: self.wanted,
             pods: self.pods.len() as u32,
@@ -434,14 +439,24 @@ impl Set {
         }
     }
 
-    /// What scrapes say of one objective; `None` when no pod was scraped. A revision without pods serves
-    /// nothing.
-    fn counts(&self, slo: usize, start: Millis, end: Millis) -> Option<Counts> {
+    /// What scrapes say of one objective, in all and by pod; `None` when no pod was scraped. A revision without
+    /// pods serves nothing.
+    fn counts(&self, slo: usize, start: Millis, end: Millis) -> Option<(Counts, PodCounts)> {
         let scraped = self.pods.iter().any(|p| p.was_scraped(start, end));
         if !scraped && !self.pods.is_empty() {
             return None;
         }
-        let sum = |counter: usize| -> u64 { self.pods.iter().map(|p| p.growth(counter, start, end)).sum() };
-        Counts::new(sum(0) as f64, sum(slo + 1) as f64)
+        let (mut all, mut by_pod) = (Counts::default(), PodCounts::default());
+        for (index, pod) in self.pods.iter().enumerate() {
+            let growth = |counter| pod.growth(counter, start, end) as f64;
+            let counts = Counts::new(growth(0), growth(slo + 1))?;
+            all = all.plus(counts);
+            by_pod.add(&self.pod_name(index), counts);
+        }
+        Some((all, by_pod))
+    }
+
+    fn pod_name(&self, index: usize) -> String {
+        format!("{}-{index}", self.revision)
     }
 }

@@ -14,6 +14,7 @@ fn every_line_is_named_and_nothing_lies_outside() {
         canary: CountsEntry { total: 0.0, bad: 0.0 },
         evidence: EvidenceEntry {
             harm,
+            deciding_harm: harm,
             safe: f64::NEG_INFINITY,
         },
         verdict: "Continue".to_owned(),

@@ -145,6 +145,7 @@ fn add(blocks: &mut Vec<RecordedBlock>, line: &str, slos: &[&str]) -> Result<(),
     let counts = BlockCounts {
         canary: counts("canary", line.canary)?,
         stable: counts("stable", line.stable)?,
+        ..BlockCounts::default()
     };
     if let Some(last) = blocks.last()
         && end < last.end

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 use molt_core::analysis::{Limits, Objective};
-use molt_core::plan::{OnInconclusive, Plan, RouteMode, SloPlan, Step};
+use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
 use molt_sim::{Measure, Setup};
 
 /// The plan of a spec that says no more than it must.
@@ -33,6 +33,8 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
             .collect(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
+        budget_exhausted: BudgetExhausted::Slow,
+        on_share_mismatch: OnShareMismatch::Hold,
         block: SignedDuration::from_secs(30),
     }
 }
