@@ -23,6 +23,6 @@ mod timeline;
 mod world;
 
 pub use run::{Arm, Outcome, Run, Summary, run};
-pub use setup::{Environment, Invalid, Measure, Setup};
+pub use setup::{Clusters, Environment, Invalid, Measure, Setup, Tenant};
 pub use study::{Percentiles, Study, study, summaries};
 pub use timeline::{BlockEntry, CountsEntry, EvidenceEntry, Timeline, TransitionEntry};

@@ -58,6 +58,30 @@ impl Environment {
     }
 }
 
+/// How bad requests come in clusters, in both revisions alike: what a comparison must not take for harm. The
+/// default is that each fails by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Clusters {
+    /// Correlation `ρ` of requests to the same revision within a stretch as long as a block, from 0 and below
+    /// 1: its share `p` of errors is drawn anew for each stretch, from the beta distribution with the mean `p`
+    /// and the variance `ρ·p·(1 − p)`.
+    pub correlation: f64,
+    /// A caller who sticks to one pod of one revision.
+    pub tenant: Option<Tenant>,
+    /// One pod, of either revision by chance, has so many times as many errors and slow answers.
+    pub sick_pod: Option<f64>,
+}
+
+/// A caller whose requests fail wherever they go, and all go to the same pod: by chance one of the canary's, once
+/// its share of the traffic has come so far, else one of stable's.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tenant {
+    /// Share of all requests, 0 to 1.
+    pub share: f64,
+    /// Share of them that fail, 0 to 1.
+    pub errors: f64,
+}
+
 /// Why a setup can't be simulated.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{field}: {reason}")]
@@ -94,7 +118,9 @@ pub struct Setup {
     /// Share of each objective's error budget that is left at the start; `None`: unknown.
     pub budget_remaining: Option<f64>,
     /// How requests correlate within a block, as history tells it, 0 to 1; `None`: unknown.
-    pub correlation: Option<f64>,
+    pub known_correlation: Option<f64>,
+    /// How they do correlate.
+    pub clusters: Clusters,
     /// The cluster.
     pub environment: Environment,
 }
@@ -117,14 +143,16 @@ impl Setup {
             scenario,
             rps,
             budget_remaining: Some(1.0),
-            correlation: None,
+            known_correlation: None,
+            clusters: Clusters::default(),
             environment,
         };
         setup.check()?;
         Ok(setup)
     }
 
-    fn check(&self) -> Result<(), Invalid> {
+    /// Whether it can be simulated, after fields were changed.
+    pub fn check(&self) -> Result<(), Invalid> {
         check_plan(&self.plan)?;
         if self.measures.len() != self.plan.slos.len() {
             let (measures, slos) = (self.measures.len(), self.plan.slos.len());
@@ -141,6 +169,19 @@ impl Setup {
         if !(self.rps >= 0.0 && self.rps <= MOST_RPS) {
             let reason = format!("{} is no rate of requests: write 0 to {MOST_RPS}", self.rps);
             return Err(Invalid::new("rps", reason));
+        }
+        let share = |value: f64| (0.0..=1.0).contains(&value);
+        let tenant = self.clusters.tenant.unwrap_or(Tenant {
+            share: 0.0,
+            errors: 0.0,
+        });
+        let clusters = (0.0..1.0).contains(&self.clusters.correlation)
+            && share(tenant.share)
+            && share(tenant.errors)
+            && self.clusters.sick_pod.is_none_or(|times| times >= 0.0);
+        if !clusters {
+            let reason = "has a share outside 0 to 1: write none for what there is not";
+            return Err(Invalid::new("clusters", reason));
         }
         if self.environment.scrape_interval < SignedDuration::from_millis(1) {
             return Err(Invalid::new("scrape interval", "is shorter than a millisecond"));

@@ -17,10 +17,13 @@ use molt_core::rollout::Due;
 use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
-use crate::arrivals::{arrivals, share_slower};
-use crate::pods::{Conduct, Fate, Millis, Pod, millis, with_spread};
-use crate::scenario::{LATENCY_SIGMA, Latency};
-use crate::setup::{Measure, Setup};
+use crate::pods::{Fate, Millis, Pod, millis, with_spread};
+use crate::setup::Setup;
+
+mod users;
+
+use users::Chance;
+pub use users::Users;
 
 /// The revision that serves when the attempt begins.
 pub const STABLE: &str = "stable";
@@ -33,15 +36,6 @@ struct Set {
     attempt: u32,
     created_at: Millis,
     pods: Vec<Pod>,
-}
-
-/// What users had of one revision.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Users {
-    /// Requests that were sent to it.
-    pub requests: u64,
-    /// Those that failed: answered with an error, never, or by nobody.
-    pub failed: u64,
 }
 
 /// See the module.
@@ -58,6 +52,7 @@ pub struct World<'a> {
     /// The canary's share of the traffic, 0 to 1, as the router has it.
     share: f64,
     selected: BTreeMap<Slot, Revision>,
+    chance: Chance,
     /// What users had of stable.
     pub users_of_stable: Users,
     /// What users had of the canary.
@@ -92,6 +87,7 @@ impl<'a> World<'a> {
             setup.plan.revision.clone().unwrap_or_else(|| "canary".into()),
             Vec::new(),
         );
+        let chance = Chance::draw(&mut rng);
         let home = stable.revision.clone();
         let (weights, slots) = match setup.plan.route {
             RouteMode::Owned => (
@@ -116,6 +112,7 @@ impl<'a> World<'a> {
             acknowledged_at: None,
             share: 0.0,
             selected: slots.into_iter().map(|slot| (slot, home.clone())).collect(),
+            chance,
             users_of_stable: Users::default(),
             users_of_canary: Users::default(),
             first_request: None,
@@ -144,6 +141,7 @@ impl<'a> World<'a> {
         pods.filter_map(Pod::next_change)
             .chain(self.acknowledged_at)
             .chain(incident.into_iter().flatten())
+            .chain(self.next_draw())
             .filter(|at| *at > self.now)
             .min()
     }
@@ -163,105 +161,6 @@ impl<'a> World<'a> {
         }
         if self.acknowledged_at.is_none() {
             self.share = self.canary_share();
-        }
-    }
-
-    /// Users send requests until `to`.
-    fn send(&mut self, to: Millis) {
-        let from = self.now;
-        if to <= from {
-            return;
-        }
-        let conducts = [self.conduct(false), self.conduct(true)];
-        let interval = millis(self.setup.environment.scrape_interval).max(1);
-        let rate = if self.setup.scenario.no_traffic {
-            0.0
-        } else {
-            self.setup.rps / 1000.0
-        };
-        if self.share > 0.0 {
-            self.exposed += to - from;
-        }
-        let sides = [
-            (&mut self.stable, &mut self.users_of_stable, 1.0 - self.share),
-            (&mut self.canary, &mut self.users_of_canary, self.share),
-        ];
-        let mut bad = vec![0.0; self.attributable.len()];
-        let mut canary_requests = 0;
-        for (index, (set, users, share)) in sides.into_iter().enumerate() {
-            bad.fill(0.0);
-            let before = users.requests;
-            let endpoints = set.pods.iter().filter(|p| p.is_endpoint()).count();
-            let mut first = None;
-            if endpoints == 0 {
-                // The route leads to nobody: the proxy answers that.
-                let refused = arrivals(&mut self.rng, rate * share * (to - from) as f64);
-                users.requests += refused;
-                users.failed += refused;
-                bad.fill(refused as f64);
-                first = (refused > 0).then_some(from);
-            }
-            for pod in &mut set.pods {
-                let part = if pod.is_endpoint() {
-                    rate * share / endpoints as f64
-                } else {
-                    0.0
-                };
-                let served = pod.serve(
-                    &mut self.rng,
-                    interval,
-                    (from, to),
-                    part,
-                    &conducts[index],
-                    &mut bad,
-                );
-                users.requests += served.requests;
-                users.failed += served.failed;
-                first = [first, served.first].into_iter().flatten().min();
-            }
-            if index == 1 {
-                self.first_request = self.first_request.or(first);
-                canary_requests = users.requests - before;
-            }
-        }
-        if canary_requests > 0 {
-            for (index, bad) in bad.iter().enumerate() {
-                let usual = conducts[0].slow[index].unwrap_or(conducts[0].errors);
-                self.attributable[index] += bad - canary_requests as f64 * usual;
-            }
-        }
-    }
-
-    /// How a revision treats its requests now.
-    fn conduct(&self, canary: bool) -> Conduct {
-        let (scenario, baseline) = (&self.setup.scenario, &self.setup.baseline);
-        let usual = baseline.latency.as_secs_f64();
-        let (mut errors, mut hang, mut median) = (baseline.errors, 0.0, usual);
-        if canary {
-            errors = scenario.errors.unwrap_or(errors);
-            hang = scenario.hang;
-            median = match scenario.latency {
-                None => usual,
-                Some(Latency::Factor(factor)) => usual * factor,
-                Some(Latency::Median(median)) => median.as_secs_f64(),
-            };
-        }
-        if let Some(incident) = scenario.incident {
-            let begin = millis(incident.at);
-            if (begin..begin.saturating_add(millis(incident.lasts))).contains(&self.now) {
-                errors = (errors * incident.factor).min(1.0);
-            }
-        }
-        let slow = |measure: &Measure| match measure {
-            Measure::Errors => None,
-            Measure::SlowerThan(threshold) => {
-                Some(share_slower(threshold.as_secs_f64(), median, LATENCY_SIGMA))
-            }
-        };
-        Conduct {
-            errors,
-            hang,
-            slow: self.setup.measures.iter().map(slow).collect(),
         }
     }
 
@@ -345,7 +244,7 @@ impl<'a> World<'a> {
         let history = History {
             rate: self.setup.rps,
             budget_remaining: self.setup.budget_remaining,
-            correlation: self.setup.correlation,
+            correlation: self.setup.known_correlation,
         };
         Measurement {
             blocks: blocks.collect(),

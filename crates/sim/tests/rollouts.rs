@@ -4,7 +4,7 @@ mod support;
 
 use molt_core::plan::RouteMode;
 use molt_sim::scenario::{Baseline, Scenario};
-use molt_sim::{Measure, Outcome, Setup, Study, run, study, summaries};
+use molt_sim::{Clusters, Measure, Outcome, Setup, Study, Tenant, run, study, summaries};
 use proptest::prelude::*;
 
 use support::{plan, setup};
@@ -128,6 +128,55 @@ fn a_users_own_route_is_brought_home() {
     assert!(count(&study, Outcome::Promoted) >= 18, "{study:?}");
 }
 
+/// How often requests fail in all, and by how much more than by chance the shares of stable's blocks vary.
+fn failures_with(clusters: Clusters) -> (f64, f64) {
+    let mut setup = setup("errors=2%", "good", 100.0);
+    setup.clusters = clusters;
+    setup.check().unwrap();
+    let (mut requests, mut failed, mut excess, mut blocks) = (0, 0, 0.0, 0);
+    for seed in 0..40 {
+        let run = run(&setup, seed);
+        for arm in [run.summary.canary, run.summary.stable] {
+            requests += arm.requests;
+            failed += arm.failed;
+        }
+        for block in run.timeline.blocks.iter().filter(|b| b.stable.total > 0.0) {
+            let expected = block.stable.total * 0.02;
+            excess += (block.stable.bad - expected).powi(2) / expected;
+            blocks += 1;
+        }
+    }
+    (failed as f64 / requests as f64, excess / f64::from(blocks))
+}
+
+#[test]
+fn clusters_change_how_failures_come_and_not_how_many() {
+    let none = Clusters::default();
+    let (rate, spread) = failures_with(none);
+    assert!((rate - 0.02).abs() < 0.001, "{rate}");
+    assert!(spread < 1.3, "{spread}");
+    let (rate, spread) = failures_with(Clusters {
+        correlation: 0.01,
+        ..none
+    });
+    assert!((rate - 0.02).abs() < 0.004, "{rate}");
+    assert!(spread > 5.0, "{spread}");
+    let tenant = Tenant {
+        share: 0.1,
+        errors: 1.0,
+    };
+    let (rate, _) = failures_with(Clusters {
+        tenant: Some(tenant),
+        ..none
+    });
+    assert!((rate - 0.118).abs() < 0.004, "{rate}");
+    let (rate, _) = failures_with(Clusters {
+        sick_pod: Some(10.0),
+        ..none
+    });
+    assert!(rate > 0.025, "{rate}");
+}
+
 #[test]
 fn what_cannot_be_simulated_is_said() {
     let make = |change: fn(&mut molt_core::plan::Plan), rps: f64| {
@@ -150,6 +199,10 @@ fn what_cannot_be_simulated_is_said() {
         make(|_| (), -1.0),
         "rps: -1 is no rate of requests: write 0 to 1000000"
     );
+    let mut odd = setup("errors=1%", "good", 20.0);
+    odd.clusters.correlation = 1.0;
+    let why = odd.check().unwrap_err().to_string();
+    assert!(why.starts_with("clusters: has a share outside 0 to 1"), "{why}");
     assert!(make(|p| p.slos.clear(), 20.0).starts_with("spec.slos: is empty"));
     assert!(make(|p| p.revision = None, 20.0).starts_with("spec: asks for no revision"));
 }
