@@ -14,6 +14,9 @@ pub enum Failure {
     /// There was nothing to change.
     #[error("{0}")]
     NothingChanged(String),
+    /// What was given to a command can't be used: where, why, and what to do about it.
+    #[error("{0}")]
+    BadInput(String),
     /// The kubeconfig can't be used.
     #[error("no cluster to talk to: {0}")]
     Config(String),
@@ -26,6 +29,7 @@ impl Failure {
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self {
+            Self::BadInput(_) => 2,
             Self::Unacknowledged(_) => 3,
             Self::NotFound(_) => 4,
             Self::NothingChanged(_) => 5,

@@ -3,16 +3,21 @@
 //! - [`connect`]: to which cluster, as kubectl decides it.
 //! - [`render`]: a PythonService as text; pure.
 //! - `get`, `status`, `act`: the commands.
+//! - `simulate`, `replay`: what would happen to a release; they need no cluster.
 //! - [`route`]: the patch that takes the traffic away without the operator.
 
 mod act;
 pub mod connect;
 mod failure;
 mod get;
+mod manifest;
 pub mod render;
+mod replay;
 pub mod route;
+mod simulate;
 mod status;
 mod text;
+mod timeline;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -42,7 +47,7 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done; status: Healthy
   1   status: RolledBack or Degraded
-  2   status: still moving, or waiting for a person
+  2   status: still moving, or waiting for a person; simulate, replay: bad input
   3   nobody acknowledged the action within 10 seconds
   4   not found
   5   nothing was changed: no attempt is under way, or the action had expired
@@ -91,6 +96,11 @@ enum Command {
     Abort(ActionArgs),
     /// Go past the current pause or wait for evidence.
     Promote(ActionArgs),
+    /// Try a release in virtual time: the operator's own decisions, against traffic and failures that you state.
+    /// Needs no cluster.
+    Simulate(simulate::SimulateArgs),
+    /// Decide by recorded counts as the operator would have: from a file, or from a Prometheus. Needs no cluster.
+    Replay(replay::ReplayArgs),
 }
 
 #[derive(Debug, Args)]
@@ -149,23 +159,30 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         context,
         kubeconfig,
     } = cli.target;
-    let cluster = connect::Cluster::connect(kubeconfig, context, namespace).await?;
+    let wanted = namespace.clone();
+    let cluster = || connect::Cluster::connect(kubeconfig, context, wanted);
     match cli.command {
         Command::Get {
             name,
             all_namespaces,
             output,
-        } => get::run(&cluster, name, all_namespaces, output).await,
+        } => get::run(&cluster().await?, name, all_namespaces, output).await,
         Command::Status {
             name, watch: true, ..
-        } => status::watch(&cluster, &name).await,
+        } => status::watch(&cluster().await?, &name).await,
         Command::Status {
             name,
             watch: false,
             output,
-        } => status::once(&cluster, &name, output).await,
-        Command::Abort(args) => act::run(&cluster, ActionKind::Abort, &args.name, &args.reason).await,
-        Command::Promote(args) => act::run(&cluster, ActionKind::Promote, &args.name, &args.reason).await,
+        } => status::once(&cluster().await?, &name, output).await,
+        Command::Abort(args) => {
+            act::run(&cluster().await?, ActionKind::Abort, &args.name, &args.reason).await
+        }
+        Command::Promote(args) => {
+            act::run(&cluster().await?, ActionKind::Promote, &args.name, &args.reason).await
+        }
+        Command::Simulate(args) => simulate::run(&args),
+        Command::Replay(args) => replay::run(&args, namespace).await,
     }
 }
 
@@ -185,6 +202,43 @@ mod tests {
             Cli::try_parse_from(["kubectl-molt", "status", "checkout", "-n", "shop", "--watch"]).unwrap();
         assert_eq!(cli.target.namespace.as_deref(), Some("shop"));
         assert!(matches!(cli.command, Command::Status { watch: true, .. }));
+    }
+
+    #[tokio::test]
+    async fn bad_input_is_told_without_any_cluster() {
+        for words in [
+            &["simulate", "/nowhere/checkout.yaml"][..],
+            &[
+                "simulate",
+                "src/plugin/fixtures/checkout.yaml",
+                "--scenario",
+                "perhaps",
+            ],
+            &[
+                "simulate",
+                "src/plugin/fixtures/checkout.yaml",
+                "--picture",
+                "/nowhere/picture.svg",
+            ],
+            &[
+                "replay",
+                "src/plugin/fixtures/checkout.yaml",
+                "--blocks",
+                "/nowhere/blocks.jsonl",
+            ],
+            &[
+                "replay",
+                "src/plugin/fixtures/checkout.yaml",
+                "--blocks",
+                "Cargo.toml",
+            ],
+        ] {
+            let words = ["kubectl-molt", "--kubeconfig", "/nowhere/config"]
+                .iter()
+                .chain(words);
+            let code = run(words.map(OsString::from)).await;
+            assert_eq!(code, ExitCode::from(2));
+        }
     }
 
     #[tokio::test]

@@ -1,0 +1,70 @@
+use super::*;
+use crate::timeline::{CountsEntry, EvidenceEntry, TransitionEntry};
+
+#[test]
+fn every_line_is_named_and_nothing_lies_outside() {
+    let block = |t: f64, harm: f64| BlockEntry {
+        t,
+        slo: "a<b".to_owned(),
+        weight: 5,
+        stable: CountsEntry {
+            total: 100.0,
+            bad: 1.0,
+        },
+        canary: CountsEntry { total: 0.0, bad: 0.0 },
+        evidence: EvidenceEntry {
+            harm,
+            deciding_harm: harm,
+            safe: f64::NEG_INFINITY,
+        },
+        verdict: "Continue".to_owned(),
+        budget_spent_percent: None,
+    };
+    let timeline = Timeline {
+        blocks: vec![block(30.0, 0.0), block(60.0, 1e300), block(90.0, f64::NAN)],
+        transitions: vec![TransitionEntry {
+            millis: 10_000,
+            reason: String::new(),
+            message: String::new(),
+            weight: 5,
+        }],
+    };
+    let svg = draw("check&out", &crate::study::tests::plan("a<b"), &timeline);
+    for text in [
+        "Rollout of check&amp;out",
+        "a&lt;b: evidence",
+        "harm, needs 100",
+        "safe, needs 20",
+        "a&lt;b: bad requests in each block",
+        "canary",
+        "stable",
+        "weight",
+        "prefers-color-scheme:dark",
+        "time since the attempt began",
+    ] {
+        assert!(svg.contains(text), "{text}");
+    }
+    assert!(!svg.contains("NaN") && !svg.contains("inf"));
+    let points = svg
+        .split("points=\"")
+        .skip(1)
+        .filter_map(|rest| rest.split('"').next());
+    for pair in points.flat_map(str::split_whitespace) {
+        let (x, y) = pair.split_once(',').unwrap();
+        let (x, y): (f64, f64) = (x.parse().unwrap(), y.parse().unwrap());
+        assert!(
+            (LEFT..=RIGHT).contains(&x) && (TOP..=600.0).contains(&y),
+            "{pair}"
+        );
+    }
+}
+
+#[test]
+fn a_rollout_without_a_block_is_drawn_too() {
+    let svg = draw(
+        "checkout",
+        &crate::study::tests::plan("availability"),
+        &Timeline::default(),
+    );
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+}

@@ -1,0 +1,124 @@
+use super::*;
+
+fn scenario(text: &str) -> Scenario {
+    text.parse().unwrap()
+}
+
+#[test]
+fn every_form_of_the_contract_is_read() {
+    let baseline: Baseline = "errors=1%,latency=40ms".parse().unwrap();
+    assert_eq!(
+        (baseline.errors, baseline.latency),
+        (0.01, SignedDuration::from_millis(40))
+    );
+    assert_eq!("errors=0.2%".parse::<Baseline>().unwrap().errors, 0.002);
+    assert_eq!(scenario("good"), Scenario::default());
+    assert_eq!(scenario("errors=5%").errors, Some(0.05));
+    assert_eq!(scenario("latency=2x").latency, Some(Latency::Factor(2.0)));
+    assert_eq!(
+        scenario("latency=90ms").latency,
+        Some(Latency::Median(SignedDuration::from_millis(90)))
+    );
+    assert_eq!(
+        scenario("crash@30s").crash_after,
+        Some(SignedDuration::from_secs(30))
+    );
+    assert_eq!(scenario("hang=100%").hang, 1.0);
+    assert!((scenario("leak=10MB/min").leak.unwrap() - 1e7 / 60.0).abs() < 1e-6);
+    assert_eq!(
+        scenario("incident=10x@120s+300s").incident,
+        Some(Incident {
+            factor: 10.0,
+            at: SignedDuration::from_secs(120),
+            lasts: SignedDuration::from_secs(300),
+        })
+    );
+    assert!(scenario("no-traffic").no_traffic);
+}
+
+#[test]
+fn several_are_joined_by_commas() {
+    let both = scenario("errors=2%, hang=10%,incident=3x@1m+2m");
+    assert_eq!((both.errors, both.hang), (Some(0.02), 0.1));
+    assert_eq!(both.incident.unwrap().at, SignedDuration::from_mins(1));
+    assert!(scenario("good,incident=3x@1m+2m").incident.is_some());
+}
+
+#[test]
+fn what_is_wrong_is_named_with_its_fix() {
+    for (text, message) in [
+        (
+            "",
+            r#""" is empty: write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s or no-traffic; join several by commas"#,
+        ),
+        (
+            "errors=5",
+            r#""errors=5" is no share: write 0% to 100%, such as 5% or 0.2%"#,
+        ),
+        (
+            "errors=101%",
+            r#""errors=101%" is no share: write 0% to 100%, such as 5% or 0.2%"#,
+        ),
+        (
+            "errors=NaN%",
+            r#""errors=NaN%" is no share: write 0% to 100%, such as 5% or 0.2%"#,
+        ),
+        (
+            "latency=0x",
+            r#""latency=0x" has no factor: write a number above 0 with an x behind it, such as 2x"#,
+        ),
+        (
+            "latency=fast",
+            r#""latency=fast" is neither a factor nor a duration: write a factor or a median, such as latency=2x or latency=80ms"#,
+        ),
+        (
+            "crash@soon",
+            r#""crash@soon" has no duration in "soon": write hours, minutes, seconds or milliseconds of at most 30 days, such as 40ms, 30s or 1h30m"#,
+        ),
+        (
+            "leak=10MB",
+            r#""leak=10MB" is no growth of memory: write bytes in a time, such as 10MB/min, 64Mi/h or 500kB/s"#,
+        ),
+        (
+            "incident=10x@120s",
+            r#""incident=10x@120s" does not say what happens when: write incident=FACTOR@START+LENGTH, START since the attempt began, such as incident=10x@120s+300s"#,
+        ),
+        (
+            "errors=1%,errors=2%",
+            r#""errors=2%" says errors a second time: write errors once"#,
+        ),
+        (
+            "good,errors=5%",
+            r#""good,errors=5%" is good and not good: leave good out, or join it with nothing but an incident, which hits stable too"#,
+        ),
+    ] {
+        assert_eq!(text.parse::<Scenario>().unwrap_err().to_string(), message);
+    }
+    for text in [
+        "bad",
+        "good=1",
+        "crash=30s",
+        "crash@0s",
+        "crash@99999999999999999999h",
+        "errors=-1%",
+        "errors=1e400%",
+        "leak=0MB/min",
+        "leak=1.2.3MB/min",
+        "leak=5MB/year",
+        "incident=x@1s+1s",
+        "incident=2x@1s+0s",
+        "ünïcode@€",
+        ",",
+    ] {
+        assert!(text.parse::<Scenario>().is_err(), "{text}");
+    }
+    for text in [
+        "errors=1%,latency=0ms",
+        "latency=2x",
+        "errors",
+        "rps=5",
+        "errors=1%,,",
+    ] {
+        assert!(text.parse::<Baseline>().is_err(), "{text}");
+    }
+}

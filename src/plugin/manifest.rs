@@ -1,0 +1,281 @@
+//! A PythonService in a file, made into a plan by the operator's own validation, without a cluster.
+
+use std::fmt::Write;
+use std::io::Read;
+use std::path::Path;
+
+use molt_core::plan::Plan;
+use molt_sim::Measure;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Failure;
+use crate::controller::object::ServiceObject;
+use crate::controller::validate::{Defaults, Known, Validated, validate};
+use crate::metric_sources::{PrometheusSource, SliQuery, SloQuery};
+
+/// A PythonService that can be rolled out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// Its namespace, if it names one.
+    pub namespace: Option<String>,
+    /// The plan.
+    pub plan: Plan,
+    /// How each objective is measured, in the plan's order.
+    pub queries: Vec<SloQuery>,
+    /// Where.
+    pub source: Option<PrometheusSource>,
+    /// What each objective counts as bad, in the plan's order.
+    pub measures: Vec<Measure>,
+    /// The memory limit of the first container, in bytes.
+    pub memory_limit: Option<f64>,
+    /// Fields of the spec that mean nothing here.
+    pub ignored: Vec<String>,
+}
+
+/// Reads a file; `-` is the standard input.
+pub(super) fn read_file(path: &Path) -> Result<String, Failure> {
+    let name = path.display();
+    let read = if path.as_os_str() == "-" {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(path)
+    };
+    read.map_err(|error| Failure::BadInput(format!("{name}: can't be read: {error}")))
+}
+
+impl Manifest {
+    /// Reads the one PythonService of a file, which may hold other objects beside it; if there are several,
+    /// `service` names which. `prometheus` takes the place of the address that it names.
+    pub fn read(path: &Path, service: Option<&str>, prometheus: Option<&str>) -> Result<Self, Failure> {
+        let file = path.display();
+        let manifest = Self::parse(&read_file(path)?, service, prometheus)
+            .map_err(|why| Failure::BadInput(format!("{file}: {why}")))?;
+        for field in &manifest.ignored {
+            eprintln!(
+                "warning: {file}: {field}: is no field of this version and is ignored: check its spelling"
+            );
+        }
+        Ok(manifest)
+    }
+
+    pub(super) fn parse(text: &str, service: Option<&str>, prometheus: Option<&str>) -> Result<Self, String> {
+        let mut object = pick(documents(text)?, service)?;
+        let written = object["spec"].clone();
+        if let (Some(address), Some(spec)) = (prometheus, object["spec"].as_object_mut()) {
+            let metrics = spec.entry("metrics").or_insert_with(|| json!({}));
+            if let Some(metrics) = metrics.as_object_mut() {
+                let prometheus = metrics.entry("prometheus").or_insert_with(|| json!({}));
+                if prometheus.is_object() {
+                    prometheus["address"] = json!(address);
+                }
+            }
+        }
+        let object = ServiceObject::deserialize(object)
+            .map_err(|error| format!("metadata: can't be read: {error}"))?;
+        let defaults = Defaults {
+            // Nothing is asked of it.
+            prometheus_address: Some("http://prometheus".to_owned()),
+        };
+        let validated = validate(&object, &defaults, Known::default());
+        if !validated.errors.is_empty() {
+            return Err(list(&validated));
+        }
+        Ok(Self {
+            name: object.metadata.name.clone().unwrap_or_default(),
+            memory_limit: memory_limit(&object),
+            namespace: object.metadata.namespace.clone(),
+            measures: validated.queries.iter().map(|q| measure(&q.sli)).collect(),
+            queries: validated.queries,
+            source: validated.source,
+            plan: validated.plan,
+            ignored: ignored(&object, &written),
+        })
+    }
+}
+
+/// Fields that were written and not read. The pod template is Kubernetes' own, of whatever version.
+fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
+    let read = object
+        .spec
+        .as_ref()
+        .ok()
+        .and_then(|spec| serde_json::to_value(spec).ok());
+    let mut fields = Vec::new();
+    if let Some(mut read) = read {
+        read["template"] = written["template"].clone();
+        compare("spec", written, &read, &mut fields);
+    }
+    fields
+}
+
+fn compare(path: &str, written: &Value, read: &Value, ignored: &mut Vec<String>) {
+    match (written, read) {
+        (Value::Object(written), Value::Object(read)) => {
+            for (name, value) in written {
+                let path = format!("{path}.{name}");
+                match read.get(name) {
+                    Some(read) => compare(&path, value, read, ignored),
+                    // Nothing is written there.
+                    None if value.is_null() || *value == json!([]) || *value == json!({}) => {}
+                    None => ignored.push(path),
+                }
+            }
+        }
+        (Value::Array(written), Value::Array(read)) => {
+            for (index, (written, read)) in written.iter().zip(read).enumerate() {
+                compare(&format!("{path}[{index}]"), written, read, ignored);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn documents(text: &str) -> Result<Vec<Value>, String> {
+    serde_saphyr::from_multiple(text).map_err(|error| format!("is no YAML: {error}"))
+}
+
+fn pick(documents: Vec<Value>, service: Option<&str>) -> Result<Value, String> {
+    let name = |object: &Value| object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    let mut services: Vec<Value> = documents
+        .into_iter()
+        .filter(|object| object["kind"] == "PythonService")
+        .collect();
+    let names: Vec<String> = services.iter().map(name).collect();
+    if let Some(wanted) = service {
+        services.retain(|object| name(object) == wanted);
+    }
+    match (services.pop(), service) {
+        (Some(found), _) if services.is_empty() => {
+            let version = found["apiVersion"].as_str().unwrap_or_default();
+            if version == "molt.dev/v1alpha1" {
+                Ok(found)
+            } else {
+                Err(format!(
+                    "apiVersion: {version:?} is unknown here: write molt.dev/v1alpha1"
+                ))
+            }
+        }
+        (None, None) => Err("has no PythonService: name a manifest of kind PythonService".to_owned()),
+        (None, Some(wanted)) => Err(format!(
+            "has no PythonService {wanted:?}: it has {}",
+            if names.is_empty() {
+                "none".to_owned()
+            } else {
+                names.join(", ")
+            }
+        )),
+        (Some(_), _) => Err(format!(
+            "has several PythonServices: choose one by --service, of {}",
+            names.join(", ")
+        )),
+    }
+}
+
+/// Every field that is wrong, one a line if there are several.
+fn list(validated: &Validated) -> String {
+    match validated.errors.as_slice() {
+        [one] => one.to_string(),
+        several => several.iter().fold("is invalid:".to_owned(), |mut text, error| {
+            // Writing to a String does not fail.
+            let _ = write!(text, "\n  {error}");
+            text
+        }),
+    }
+}
+
+fn measure(sli: &SliQuery) -> Measure {
+    match sli {
+        SliQuery::Availability(_) | SliQuery::Counters { .. } => Measure::Errors,
+        SliQuery::Latency(_, threshold) => Measure::SlowerThan(*threshold),
+    }
+}
+
+fn memory_limit(object: &ServiceObject) -> Option<f64> {
+    let template = object.spec.as_ref().ok()?.template.spec.as_ref()?;
+    let limits = template.containers.first()?.resources.as_ref()?.limits.as_ref()?;
+    molt_sim::scenario::bytes(&limits.get("memory")?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+
+    const SMALLEST: &str = include_str!("fixtures/checkout.yaml");
+
+    fn error(text: &str, service: Option<&str>) -> String {
+        Manifest::parse(text, service, None).unwrap_err()
+    }
+
+    #[test]
+    fn the_plan_is_the_operators_without_any_cluster() {
+        let text = format!("kind: ConfigMap\napiVersion: v1\nmetadata: {{name: other}}\n---\n{SMALLEST}");
+        let manifest = Manifest::parse(&text, None, None).unwrap();
+        assert_eq!(manifest.name, "checkout");
+        assert_eq!(manifest.plan.steps.len(), 8);
+        assert!(manifest.plan.revision.is_some());
+        assert_eq!(
+            manifest.measures,
+            [
+                Measure::Errors,
+                Measure::SlowerThan(SignedDuration::from_millis(250))
+            ]
+        );
+        assert_eq!(manifest.memory_limit, Some(256.0 * 1024.0 * 1024.0));
+        assert_eq!(manifest.ignored, [""; 0]);
+    }
+
+    #[test]
+    fn a_misspelt_field_is_told_and_one_without_meaning_is_not() {
+        let text = SMALLEST.replace(
+            "port: 8000",
+            "port: 8000\n  replica: 3\n  strategy: {canary: {backe: 1s, steps: [{setWeight: 5, wait: 1}]}}\n  drain: null",
+        );
+        let text = text.replace("name: app,", "name: app, newField: 1,");
+        assert_eq!(
+            Manifest::parse(&text, None, None).unwrap().ignored,
+            [
+                "spec.replica",
+                "spec.strategy.canary.backe",
+                "spec.strategy.canary.steps[0].wait"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_field() {
+        assert_eq!(
+            error(&SMALLEST.replace("port: 8000", "port: 0"), None),
+            "spec.port: 0 is out of range: write 1 to 65535"
+        );
+        let two = SMALLEST
+            .replace("port: 8000", "port: 0")
+            .replace("\"99\"", "\"100\"");
+        let two = error(&two, None);
+        assert!(
+            two.starts_with("is invalid:\n  spec.port: ") && two.contains("\n  spec.slos[1]."),
+            "{two}"
+        );
+        assert_eq!(
+            error("kind: ConfigMap", None),
+            "has no PythonService: name a manifest of kind PythonService"
+        );
+        assert_eq!(
+            error(&format!("{SMALLEST}---\n{SMALLEST}"), None),
+            "has several PythonServices: choose one by --service, of checkout, checkout"
+        );
+        assert_eq!(
+            error(SMALLEST, Some("cart")),
+            "has no PythonService \"cart\": it has checkout"
+        );
+        assert_eq!(
+            error(&SMALLEST.replace("v1alpha1", "v9"), None),
+            "apiVersion: \"molt.dev/v9\" is unknown here: write molt.dev/v1alpha1"
+        );
+        assert!(error("a: [", None).starts_with("is no YAML: "));
+    }
+}

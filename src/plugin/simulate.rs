@@ -1,0 +1,246 @@
+//! `kubectl molt simulate`: what would happen to a release, decided by the state machine in virtual time.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use molt_sim::{Setup, Study, summaries};
+
+use super::manifest::Manifest;
+use super::text::{self, Style};
+use super::{Failure, Output, timeline};
+use crate::api::v1alpha1::Percent;
+
+#[derive(Debug, Args)]
+pub(super) struct SimulateArgs {
+    /// A manifest with a PythonService; - is the standard input.
+    file: PathBuf,
+    /// Which PythonService of the file, if it has several.
+    #[arg(long)]
+    service: Option<String>,
+    /// What stable does: share of errors, and median latency (log-normal, sigma 0.5).
+    #[arg(long, default_value = "errors=0.1%,latency=40ms", value_name = "WHAT")]
+    baseline: String,
+    /// What the canary does: good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min,
+    /// incident=10x@120s+300s (both revisions), no-traffic; several joined by commas.
+    #[arg(long, default_value = "good", value_name = "WHAT")]
+    scenario: String,
+    /// Requests per second to the service.
+    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
+    rps: f64,
+    /// How often. One run shows its timeline, many show how often which end comes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    runs: u32,
+    /// The seed of the first run; run i has the seed SEED + i.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Share of each objective's error budget that is left when the rollout begins.
+    #[arg(long, default_value = "100%", value_name = "SHARE")]
+    budget_remaining: String,
+    /// The form of the output. Default: text.
+    #[arg(short, long)]
+    output: Option<Output>,
+    /// Draw the first run's evidence, weight and error rates into this SVG file.
+    #[arg(long, value_name = "FILE.svg")]
+    picture: Option<PathBuf>,
+}
+
+pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
+    let manifest = Manifest::read(&args.file, args.service.as_deref(), None)?;
+    let setup = setup(args, &manifest)?;
+    let conditions = timeline::conditions(&setup, &args.scenario);
+    let first = molt_sim::run(&setup, args.seed);
+    if let Some(path) = &args.picture {
+        timeline::draw(path, &manifest, &first.timeline)?;
+    }
+    if args.runs == 1 {
+        let all = [first.summary.clone()];
+        match args.output {
+            Some(output) => output.print(&timeline::StudyOfOne {
+                study: Study::of(&all),
+                run: &first,
+            })?,
+            None => text::print(&timeline::one_run(
+                &manifest,
+                &conditions,
+                &first,
+                Style::of_stdout(),
+            )),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let all = summaries(&setup, args.runs, args.seed);
+    match args.output {
+        Some(output) => output.print(&Study::of(&all))?,
+        None => text::print(&timeline::many_runs(
+            &manifest,
+            &conditions,
+            &all,
+            Style::of_stdout(),
+        )),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
+    let wrong = |flag: &str, why: String| Failure::BadInput(format!("{flag}: {why}"));
+    let baseline = args
+        .baseline
+        .parse()
+        .map_err(|e: molt_sim::scenario::BadScenario| wrong("--baseline", e.to_string()))?;
+    let scenario = args
+        .scenario
+        .parse()
+        .map_err(|e: molt_sim::scenario::BadScenario| wrong("--scenario", e.to_string()))?;
+    let budget = Percent(args.budget_remaining.clone())
+        .parse()
+        .map_err(|why| wrong("--budget-remaining", why))?;
+    let mut setup = Setup::new(
+        manifest.plan.clone(),
+        manifest.measures.clone(),
+        baseline,
+        scenario,
+        args.rps,
+    )
+    .map_err(|invalid| match invalid.field {
+        "rps" => wrong("--rps", invalid.reason),
+        _ => Failure::BadInput(format!("{}: {invalid}", args.file.display())),
+    })?;
+    setup.budget_remaining = Some(budget);
+    if let Some(limit) = manifest.memory_limit {
+        setup.environment.memory_limit = limit;
+        // A service that is given little memory needs less of it.
+        setup.environment.memory_at_start = setup.environment.memory_at_start.min(limit / 2.0);
+    }
+    Ok(setup)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+    use jiff::SignedDuration;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: SimulateArgs,
+    }
+
+    fn manifest() -> Manifest {
+        Manifest::parse(include_str!("fixtures/checkout.yaml"), None, None).unwrap()
+    }
+
+    fn setup_of(flags: &[&str]) -> Result<Setup, String> {
+        let words = ["simulate", "checkout.yaml"].iter().chain(flags);
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        setup(&line.args, &manifest()).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn every_flag_of_the_contract_is_read() {
+        let setup = setup_of(&[
+            "--baseline",
+            "errors=1%,latency=30ms",
+            "--scenario",
+            "crash@30s,incident=2x@1m+1m",
+            "--rps",
+            "0.5",
+            "--runs",
+            "2000",
+            "--seed",
+            "1",
+            "-o",
+            "json",
+            "--picture",
+            "out.svg",
+            "--budget-remaining",
+            "40%",
+        ])
+        .unwrap();
+        assert_eq!((setup.rps, setup.baseline.errors), (0.5, 0.01));
+        assert_eq!(setup.scenario.crash_after, Some(SignedDuration::from_secs(30)));
+        assert_eq!(setup.budget_remaining, Some(0.4));
+        assert_eq!(setup.environment.memory_limit as u64, 256 << 20);
+        assert_eq!(setup.environment.scrape_interval, SignedDuration::from_secs(15));
+    }
+
+    #[test]
+    fn a_bad_value_is_named_by_its_flag() {
+        let wrong = |flags: &[&str]| setup_of(flags).unwrap_err();
+        assert_eq!(
+            wrong(&["--scenario", "errors=5"]),
+            "--scenario: \"errors=5\" is no share: write 0% to 100%, such as 5% or 0.2%"
+        );
+        assert_eq!(
+            wrong(&["--rps", "-1"]),
+            "--rps: -1 is no rate of requests: write 0 to 1000000"
+        );
+        assert!(wrong(&["--rps", "NaN"]).starts_with("--rps: NaN is no rate"));
+        assert!(wrong(&["--baseline", "p99=3"]).starts_with("--baseline: \"p99=3\" is no part"));
+        assert!(wrong(&["--budget-remaining", "all"]).starts_with("--budget-remaining: "));
+        assert!(wrong(&["--runs", "0"]).contains("--runs"));
+    }
+
+    #[test]
+    fn one_run_is_told_as_a_story_and_many_as_a_table() {
+        let setup = setup_of(&["--baseline", "errors=1%", "--scenario", "errors=30%"]).unwrap();
+        let conditions = timeline::conditions(&setup, "errors=30%");
+        assert_eq!(
+            conditions,
+            "20 requests/s on 4 pods; stable: errors=1%, latency=40ms; canary: errors=30%"
+        );
+        let run = molt_sim::run(&setup, 1);
+        let text = timeline::one_run(&manifest(), &conditions, &run, Style::PLAIN);
+        for part in [
+            "checkout: 20 req",
+            "seed 1\n",
+            "WeightRaised",
+            "RollBack",
+            "RolledBack (",
+            "Decided",
+            "Budget",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+        let all = summaries(&setup, 30, 1);
+        let text = timeline::many_runs(&manifest(), &conditions, &all, Style::PLAIN);
+        for part in [
+            "30 runs\n",
+            "RolledBack  30",
+            "100.00%",
+            "DECIDED p50",
+            "such as --runs 1 --seed 1",
+        ] {
+            assert!(text.contains(part), "{part} is not in\n{text}");
+        }
+    }
+
+    #[test]
+    fn the_object_of_one_run_has_the_fields_of_many_and_its_timeline() {
+        let setup = setup_of(&["--scenario", "errors=30%"]).unwrap();
+        let run = molt_sim::run(&setup, 1);
+        let study = Study::of(std::slice::from_ref(&run.summary));
+        let json = serde_json::to_value(timeline::StudyOfOne { study, run: &run }).unwrap();
+        assert_eq!(
+            (&json["runs"], &json["outcomes"]["RolledBack"]),
+            (&1.into(), &1.into())
+        );
+        for field in [
+            "decideSeconds",
+            "canaryExposureSeconds",
+            "failedRequests",
+            "budgetSpentPercent",
+        ] {
+            assert!(
+                json[field]["p50"].is_f64() && json[field]["p95"].is_f64(),
+                "{field}"
+            );
+        }
+        assert!(
+            json["run"]["timeline"]
+                .as_array()
+                .is_some_and(|blocks| !blocks.is_empty())
+        );
+    }
+}
