@@ -242,6 +242,7 @@ impl Stage {
                 exists: true,
                 weights,
                 acknowledged: true,
+                ..RouteView::default()
             },
             selected: self.selected.iter().map(|(s, r)| (*s, selection(r))).collect(),
             ..Observed::default()

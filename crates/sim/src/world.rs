@@ -210,6 +210,7 @@ impl<'a> World<'a> {
                 exists: true,
                 weights: self.written.clone(),
                 acknowledged: self.acknowledged_at.is_none(),
+                ..RouteView::default()
             },
             selected: self
                 .selected
