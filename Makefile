@@ -24,11 +24,11 @@ fmt: ## Formats the code.
 	$(CARGO) fmt --all
 
 .PHONY: lint
-lint: ## Format, clippy, licenses and sources.
+lint: ## Format, clippy, and the dependencies' licenses, sources and versions.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; \
-	else echo "lint: cargo-deny is not installed: licenses and sources are not checked"; fi
+	e2e/cluster/build.sh cargo-deny
+	"$(CACHE)/bin/cargo-deny" --locked check bans licenses sources
 
 .PHONY: generate
 generate: ## Writes the CRDs from the types: crds/ and the chart's copy.
