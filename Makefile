@@ -46,6 +46,7 @@ chart: generate ## Checks the chart and renders deploy/molt.yaml.
 test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --workspace --exclude molt-e2e $(TEST_ARGS)
+	python3 -B -m unittest discover --start-directory e2e/demo
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
