@@ -13,6 +13,8 @@ CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/molt/$(shell . e2e/cluster/versions.env 2>/dev/null && echo "$$MOLT_CACHE_VERSION" || true)
 HELM ?= $(or $(wildcard $(CACHE)/bin/helm),helm)
 TEST_ARGS ?=
+# Scenarios of `make e2e` that run side by side.
+E2E_THREADS ?= 3
 
 .PHONY: help
 help: ## Lists what there is.
@@ -50,7 +52,7 @@ test: lint ## Lint, unit tests, and the tests against a real API server.
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
-	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test -p molt-e2e -- --test-threads=1 --nocapture $(TEST_ARGS)
+	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test -p molt-e2e -- --test-threads=$(E2E_THREADS) --nocapture $(TEST_ARGS)
 
 .PHONY: cluster
 cluster: ## Makes the cluster CLUSTER: Kubernetes, gateway, Prometheus.
