@@ -65,7 +65,7 @@ pub async fn delete(client: &Client) {
     pods(client).delete(&name, &now).await.expect("it can be deleted");
 }
 
-/// Resident memory in kilobytes, as the kernel accounts it to the process.
+/// Resident memory in KiB, which the kernel calls kB, as it accounts it to the process.
 pub fn resident(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
     let resident = status

@@ -221,10 +221,10 @@ async fn the_operator_is_small_and_soon_ready() {
     let resident = operator::resident(process);
     let ready = operator::ready_after(&stage.client, &pod, process).await;
     println!(
-        "operator with 10 services: {:.1} MB resident; ready {:.2} s after its process began",
-        resident as f64 / 1000.0,
+        "operator with 10 services: {:.1} MiB resident; ready {:.2} s after its process began",
+        resident as f64 / 1024.0,
         ready.as_secs_f64()
     );
-    assert!(resident < 40 * 1024, "{resident} kB resident");
+    assert!(resident < 40 * 1024, "{resident} KiB resident");
     stage.end().await;
 }
