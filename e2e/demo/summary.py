@@ -90,7 +90,7 @@ def wrong_requests(load: list[dict]) -> list[str]:
         for r in others[:5]
     )
     more = f"\n    and {len(others) - 5} more" if len(others) > 5 else ""
-    return [f"{len(others)} failed requests were not {BAD}'s own:{shown}{more}"]
+    return [f"failed requests that are not {BAD}'s own: {len(others)}{shown}{more}"]
 
 
 def wrong_weights(named: dict[str, dict], load: list[dict], route: dict) -> list[str]:
@@ -106,7 +106,7 @@ def wrong_weights(named: dict[str, dict], load: list[dict], route: dict) -> list
     # The record ends once the router has acknowledged the weight; answers may come a moment later.
     late = [r for r in load if r["version"] == BAD and r["t"] > ended(named[BAD]) + 1]
     if late:
-        wrong.append(f"{len(late)} requests went to {BAD} after it had been taken back")
+        wrong.append(f"requests to {BAD} after it had been taken back: {len(late)}")
     return wrong
 
 

@@ -69,15 +69,15 @@ class Demo(unittest.TestCase):
 
     def test_a_failed_request_of_another_version_fails_the_demo(self) -> None:
         self.load.append(request(101, "v2", 503))
-        self.fails("1 failed requests were not v3's own")
+        self.fails("failed requests that are not v3's own: 1")
 
     def test_a_request_without_an_answer_fails_the_demo(self) -> None:
         self.load.append(request(101, "", 0))
-        self.fails("1 failed requests were not v3's own")
+        self.fails("failed requests that are not v3's own: 1")
 
     def test_a_gateway_that_has_lost_the_route_fails_the_demo(self) -> None:
         self.load.append(request(101, "", 404))
-        self.fails("1 failed requests were not v3's own")
+        self.fails("failed requests that are not v3's own: 1")
 
     def test_a_weight_that_stays_fails_the_demo(self) -> None:
         self.backends[1]["weight"] = 10
@@ -85,7 +85,7 @@ class Demo(unittest.TestCase):
 
     def test_users_who_still_meet_the_bad_release_fail_the_demo(self) -> None:
         self.load.append(request(95, "v3"))
-        self.fails("1 requests went to v3 after it had been taken back")
+        self.fails("requests to v3 after it had been taken back: 1")
 
     def test_a_bad_release_that_is_promoted_fails_the_demo(self) -> None:
         self.records[2]["status"]["outcome"] = "Promoted"
