@@ -13,6 +13,8 @@ CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/molt/$(shell . e2e/cluster/versions.env 2>/dev/null && echo "$$MOLT_CACHE_VERSION" || true)
 HELM ?= $(or $(wildcard $(CACHE)/bin/helm),helm)
 TEST_ARGS ?=
+# Scenarios of `make e2e` that run side by side.
+E2E_THREADS ?= 3
 
 .PHONY: help
 help: ## Lists what there is.
@@ -24,11 +26,11 @@ fmt: ## Formats the code.
 	$(CARGO) fmt --all
 
 .PHONY: lint
-lint: ## Format, clippy, licenses and sources.
+lint: ## Format, clippy, and the dependencies' licenses, sources and versions.
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
-	@if command -v cargo-deny >/dev/null; then $(CARGO) deny check bans licenses sources; \
-	else echo "lint: cargo-deny is not installed: licenses and sources are not checked"; fi
+	e2e/cluster/build.sh cargo-deny
+	"$(CACHE)/bin/cargo-deny" --locked check bans licenses sources
 
 .PHONY: generate
 generate: ## Writes the CRDs from the types: crds/ and the chart's copy.
@@ -46,10 +48,11 @@ chart: generate ## Checks the chart and renders deploy/molt.yaml.
 test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --workspace --exclude molt-e2e $(TEST_ARGS)
+	python3 -B -m unittest discover --start-directory e2e/demo
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
-	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test -p molt-e2e -- --test-threads=1 --nocapture $(TEST_ARGS)
+	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test -p molt-e2e -- --test-threads=$(E2E_THREADS) --nocapture $(TEST_ARGS)
 
 .PHONY: cluster
 cluster: ## Makes the cluster CLUSTER: Kubernetes, gateway, Prometheus.

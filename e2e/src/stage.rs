@@ -1,20 +1,35 @@
 //! Given a cluster with the operator in it, and a namespace of one's own.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
+use std::process::Output;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Namespace, Pod};
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::events::v1::Event;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind};
 use kube::{Api, Client, Config, ResourceExt};
 use molt::api::v1alpha1::{Phase, PythonService, RolloutRecord};
 use serde_json::{Value, json};
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::load::Load;
 
 /// How long anything may take before a scenario fails; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(4);
+
+/// Scenarios share the operator, or have it for themselves.
+static OPERATOR: LazyLock<Arc<RwLock<()>>> = LazyLock::new(Arc::default);
+
+/// A scenario's part in the operator, until it ends.
+enum Share {
+    With(#[expect(dead_code, reason = "held, never read")] OwnedRwLockReadGuard<()>),
+    Alone(#[expect(dead_code, reason = "held, never read")] OwnedRwLockWriteGuard<()>),
+}
 
 /// A namespace of the cluster.
 pub struct Stage {
@@ -24,6 +39,7 @@ pub struct Stage {
     pub namespace: String,
     /// The gateway's URL.
     pub gateway: String,
+    _operator: Share,
 }
 
 /// A value of the file that the cluster's scripts leave for others.
@@ -46,8 +62,19 @@ fn cluster_value(key: &str) -> String {
 }
 
 impl Stage {
-    /// Given an empty namespace.
+    /// Given an empty namespace, while other scenarios may run.
     pub async fn given(namespace: &str) -> Self {
+        let share = Share::With(OPERATOR.clone().read_owned().await);
+        Self::make(namespace, share).await
+    }
+
+    /// Given an empty namespace, and nobody else whom the operator serves.
+    pub async fn given_alone(namespace: &str) -> Self {
+        let share = Share::Alone(OPERATOR.clone().write_owned().await);
+        Self::make(namespace, share).await
+    }
+
+    async fn make(namespace: &str, share: Share) -> Self {
         let kubeconfig =
             Kubeconfig::read_from(cluster_value("KUBECONFIG")).expect("the kubeconfig is readable");
         let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
@@ -58,47 +85,62 @@ impl Stage {
             client,
             namespace: namespace.to_owned(),
             gateway: cluster_value("GATEWAY_URL"),
+            _operator: share,
         };
         stage.clear().await;
         let object =
             serde_json::from_value(json!({"metadata": {"name": namespace}})).expect("it is a namespace");
-        Api::<Namespace>::all(stage.client.clone())
+        stage
+            .namespaces()
             .create(&PostParams::default(), &object)
             .await
             .expect("it is new");
         stage
     }
 
-    /// Removes the namespace with all that is in it.
-    pub async fn clear(&self) {
-        let namespaces = Api::<Namespace>::all(self.client.clone());
-        if namespaces
-            .get_opt(&self.namespace)
-            .await
-            .expect("namespaces can be read")
-            .is_none()
-        {
+    /// Removes what an earlier run left in the namespace.
+    async fn clear(&self) {
+        let namespaces = self.namespaces();
+        let there = namespaces.get_opt(&self.namespace).await;
+        if there.expect("namespaces can be read").is_none() {
             return;
         }
-        for service in self
-            .services()
-            .list(&ListParams::default())
-            .await
-            .expect("they can be listed")
-        {
-            self.services()
-                .delete(&service.name_any(), &DeleteParams::default())
-                .await
-                .expect("it can be deleted");
-        }
-        drop(namespaces.delete(&self.namespace, &DeleteParams::default()).await);
+        self.leave().await;
         until("the namespace is gone", async || {
-            namespaces
-                .get_opt(&self.namespace)
-                .await
-                .is_ok_and(|n| n.is_none())
+            let there = namespaces.get_opt(&self.namespace).await;
+            there.is_ok_and(|n| n.is_none())
         })
         .await;
+    }
+
+    /// Ends the scenario: its services go, as they should, and then the namespace, for which nobody waits.
+    pub async fn end(self) {
+        self.leave().await;
+    }
+
+    async fn leave(&self) {
+        let services = self.services();
+        let all = services.list(&ListParams::default()).await;
+        for service in all.expect("they can be listed") {
+            let gone = services
+                .delete(&service.name_any(), &DeleteParams::default())
+                .await;
+            gone.expect("it can be deleted");
+        }
+        until("the services are gone", async || {
+            let left = services.list(&ListParams::default()).await;
+            left.is_ok_and(|l| l.items.is_empty())
+        })
+        .await;
+        drop(
+            self.namespaces()
+                .delete(&self.namespace, &DeleteParams::default())
+                .await,
+        );
+    }
+
+    fn namespaces(&self) -> Api<Namespace> {
+        Api::all(self.client.clone())
     }
 
     /// PythonServices here.
@@ -114,6 +156,41 @@ impl Stage {
     /// Pods here.
     pub fn pods(&self) -> Api<Pod> {
         Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// ReplicaSets here.
+    pub fn sets(&self) -> Api<ReplicaSet> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Core Services here.
+    pub fn core_services(&self) -> Api<Service> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// The gateway's address.
+    pub fn gateway_address(&self) -> IpAddr {
+        let host = self.gateway.trim_start_matches("http://");
+        host.parse().expect("the gateway's URL has an address")
+    }
+
+    /// When somebody runs `kubectl molt`, as `make image` has built it.
+    pub async fn kubectl_molt(&self, arguments: &[&str]) -> Output {
+        let dir = std::env::var("MOLT_BIN_DIR").map_or_else(
+            // …/target/debug/deps/TEST
+            |_| {
+                let test = std::env::current_exe().expect("it has a path");
+                test.ancestors().nth(3).expect("cargo built it").join("release")
+            },
+            PathBuf::from,
+        );
+        tokio::process::Command::new(dir.join("kubectl-molt"))
+            .args(["--namespace", &self.namespace])
+            .args(arguments)
+            .env("KUBECONFIG", cluster_value("KUBECONFIG"))
+            .output()
+            .await
+            .unwrap_or_else(|e| panic!("{}/kubectl-molt: {e}: run `make image`", dir.display()))
     }
 
     /// HTTPRoutes here.
@@ -162,6 +239,29 @@ impl Stage {
                 serde_json::to_string_pretty(&last).unwrap_or_default()
             )
         })
+    }
+
+    /// Then a condition has this status and reason, and an event tells of it; returns the condition's message.
+    pub async fn until_told(&self, name: &str, kind: &str, status: &str, reason: &str) -> String {
+        let mut message = String::new();
+        until(&format!("{kind} of {name} is {status}, {reason}"), async || {
+            let service = self.services().get(name).await.expect("the service exists");
+            let conditions = service.status.and_then(|s| s.conditions).unwrap_or_default();
+            let found = conditions.into_iter().find(|c| c.type_ == kind);
+            let found = found.filter(|c| c.status == status && c.reason == reason);
+            found.is_some_and(|c| {
+                message = c.message;
+                true
+            })
+        })
+        .await;
+        let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
+        until(&format!("an event tells of {reason}"), async || {
+            let events = events.list(&ListParams::default()).await;
+            events.is_ok_and(|l| l.items.iter().any(|e| e.reason.as_deref() == Some(reason)))
+        })
+        .await;
+        message
     }
 
     /// The record of the latest attempt, once it has ended.

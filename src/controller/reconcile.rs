@@ -192,25 +192,32 @@ async fn see(
         let kept = kept.filter(|k| k.at.elapsed() < HISTORY_LASTS && k.basis == *basis);
         let ask = request.want_history && kept.is_none();
         let wanted = std::mem::replace(&mut request.want_history, ask);
-        let mut measured = context.source.measure(&request).await;
-        match kept {
-            Some(kept) if wanted => measured.measurement.history = kept.history,
-            None if wanted => {
-                let history = KeptHistory {
-                    at: Instant::now(),
-                    basis: basis.clone(),
-                    history: measured.measurement.history.clone(),
-                };
-                context.memories.update(key, |m| m.history = Some(history));
+        // A Prometheus that hangs does so for seconds; what is asked for meanwhile does not wait for it. The
+        // reading is given up and made anew.
+        let measured = tokio::select! {
+            measured = context.source.measure(&request) => Some(measured),
+            () = context.caches.actions.any(key) => None,
+        };
+        if let Some(mut measured) = measured {
+            match kept {
+                Some(kept) if wanted => measured.measurement.history = kept.history,
+                None if wanted => {
+                    let history = KeptHistory {
+                        at: Instant::now(),
+                        basis: basis.clone(),
+                        history: measured.measurement.history.clone(),
+                    };
+                    context.memories.update(key, |m| m.history = Some(history));
+                }
+                _ => {}
             }
-            _ => {}
+            context
+                .memories
+                .update(key, |m| m.metric_problems.clone_from(&measured.problems));
+            let mut seen = observe(object, validated, target, &context.caches, &context.routers);
+            seen.measurement = Some(measured.measurement);
+            return with_problems(seen, context, key, before);
         }
-        context
-            .memories
-            .update(key, |m| m.metric_problems.clone_from(&measured.problems));
-        let mut seen = observe(object, validated, target, &context.caches, &context.routers);
-        seen.measurement = Some(measured.measurement);
-        return with_problems(seen, context, key, before);
     }
     let seen = observe(object, validated, target, &context.caches, &context.routers);
     with_problems(seen, context, key, before)

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube::Resource;
 use molt_core::decision::{Decision, Verdict};
 use molt_core::plan::Revision;
-use molt_core::state::{Ended, SloEvidence, State, Transition};
+use molt_core::state::{Ended, Outcome, SloEvidence, State, Transition};
 use serde_json::{Value, json};
 
 use super::caches::Caches;
@@ -84,6 +85,17 @@ pub async fn write(
             .await?;
         }
     }
+    let current = [
+        decision.state.last.as_ref().map(|l| (&l.revision, l.number)),
+        decision.state.attempt.as_ref().map(|a| (&a.revision, a.number)),
+    ];
+    for record in known.values() {
+        let told = current.contains(&Some((&record.revision, record.attempt)));
+        if record.ended_at.is_none() && !told {
+            let spec = spec(service, &record.revision, record.attempt, None, Timestamp::now());
+            add_to(writer, service, spec, end_unknown).await?;
+        }
+    }
     let mut ended: Vec<_> = known
         .iter()
         .filter_map(|(name, r)| Some((r.ended_at?, name, &r.uid)))
@@ -103,7 +115,7 @@ fn spec(
     revision: &Revision,
     attempt: u32,
     stable: Option<&Revision>,
-    started_at: jiff::Timestamp,
+    started_at: Timestamp,
 ) -> RolloutRecordSpec {
     RolloutRecordSpec {
         service: service.name.clone(),
@@ -184,6 +196,17 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
             slo
         })
         .collect();
+}
+
+/// The end of an attempt that the state knows nothing of: a record may not stay without one for ever.
+fn end_unknown(status: &mut RolloutRecordStatus) {
+    status.outcome = Some(Outcome::Superseded);
+    status.reason = Some("StateLost".to_owned());
+    status.message = Some(
+        "how it ended is not known: the status of the PythonService was removed while it ran; what was done since is another attempt's"
+            .to_owned(),
+    );
+    status.ended_at = Some(Timestamp::now());
 }
 
 fn slos(entries: &[SloEvidence], decision: &Decision) -> Vec<RecordedSlo> {
@@ -283,7 +306,7 @@ mod tests {
 
     fn verdict(second: i64, step: i32) -> RecordedVerdict {
         RecordedVerdict {
-            at: jiff::Timestamp::from_second(second).unwrap(),
+            at: Timestamp::from_second(second).unwrap(),
             step,
             weight: 10,
             slo: "availability".into(),
@@ -329,7 +352,7 @@ mod tests {
     #[test]
     fn the_same_transition_is_added_once() {
         let transition = Transition {
-            at: jiff::Timestamp::UNIX_EPOCH,
+            at: Timestamp::UNIX_EPOCH,
             reason: "WeightRaised".into(),
             message: "m".into(),
             weight: 10,

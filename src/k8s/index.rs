@@ -95,6 +95,13 @@ impl<V: Facts> Index<V> {
         let _ = presence.wait_for(|p| *p != Presence::Pending).await;
     }
 
+    /// Completes once a group has a member.
+    pub async fn any(&self, group: &Key) {
+        let mut version = self.version.subscribe();
+        // The sender lives as long as `self`.
+        let _ = version.wait_for(|_| !self.of(group).is_empty()).await;
+    }
+
     /// Tells of each change.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.version.subscribe()
@@ -316,6 +323,21 @@ mod tests {
             ["x"]
         );
         assert_eq!(*index.get(&Key::new("shop", "x"), "a").unwrap(), Size(2));
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_member_hears_of_the_first() {
+        let index = Arc::new(Index::<Size>::default());
+        let waiting = tokio::spawn({
+            let index = index.clone();
+            async move { index.any(&Key::new("shop", "x")).await }
+        });
+        index.take_in(&Event::Apply(object("b", Some("y"), &[])));
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        index.take_in(&Event::Apply(object("a", Some("x"), &[])));
+        waiting.await.unwrap();
+        index.any(&Key::new("shop", "x")).await;
     }
 
     #[test]

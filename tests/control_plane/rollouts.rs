@@ -1,7 +1,7 @@
 //! The life of a rollout on a real API server.
 
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use molt::api::v1alpha1::{ActionState, Phase, PythonService, RolloutAction};
 use molt_core::state::Outcome;
 use serde_json::json;
@@ -142,6 +142,30 @@ async fn a_restart_of_the_operator_mid_rollout_changes_nothing_about_its_end() {
         2,
         "one record an attempt"
     );
+}
+
+#[tokio::test]
+async fn a_status_that_is_wiped_mid_rollout_leaves_no_record_without_an_end() {
+    let (stage, first) = given_stable("wiped").await;
+    stage.apply(service("shop", "shop:better")).await.unwrap();
+    let second = until_exposed(&stage, 10).await;
+    stage
+        .services()
+        .patch_status(
+            "shop",
+            &PatchParams::default(),
+            &Patch::Merge(json!({"status": null})),
+        )
+        .await
+        .unwrap();
+    let lost = stage.ended_record("shop", &second, 1).await.status.unwrap();
+    assert_eq!(
+        (lost.outcome, lost.reason.as_deref()),
+        (Some(Outcome::Superseded), Some("StateLost"))
+    );
+    let next = stage.ended_record("shop", &second, 2).await;
+    assert_eq!(next.spec.stable_revision, Some(first));
+    assert_eq!(next.status.unwrap().outcome, Some(Outcome::Promoted));
 }
 
 #[tokio::test]

@@ -140,12 +140,14 @@ pub(crate) mod tests {
             slos: vec![SloPlan {
                 name: slo.to_owned(),
                 objective: Objective::parse("99", SignedDuration::from_hours(720)).unwrap(),
+                question: String::new(),
             }],
             limits: Limits::default(),
             on_inconclusive: OnInconclusive::Pause,
             budget_exhausted: BudgetExhausted::Slow,
             on_share_mismatch: OnShareMismatch::Hold,
             block: seconds(10),
+            basis: String::new(),
         }
     }
 

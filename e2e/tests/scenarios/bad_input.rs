@@ -60,5 +60,5 @@ async fn a_threshold_that_is_no_edge_of_the_histogram_keeps_users_on_stable_unti
         .filter(molt_e2e::Request::failed)
         .count();
     assert_eq!(failed, 0);
-    stage.clear().await;
+    stage.end().await;
 }

@@ -1,64 +1,19 @@
 //! Rollouts of a real service, under real load.
 
-use std::process::Command;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt};
-use molt::api::v1alpha1::{Phase, PythonService};
+use kube::api::{Patch, PatchParams};
+use molt::api::v1alpha1::Phase;
 use molt_core::state::Outcome;
-use molt_e2e::{Load, Request, Stage, sample, until};
-use serde_json::{Value, json};
+use molt_e2e::rollout::{load, not_its_own, pods_of, stable, stable_under_load, until_weight};
+use molt_e2e::{Load, Request, Stage, operator, sample, until};
+use serde_json::json;
 
 /// Given version v1 as stable, and load on it.
 async fn given_stable_under_load(namespace: &str, rate: u32) -> (Stage, Load) {
     let stage = Stage::given(namespace).await;
-    stage.apply(sample(namespace, "shop", "v1", &[])).await;
-    stage.until_phase("shop", Phase::Healthy).await;
-    let load = stage.load("shop", rate);
-    until("requests are answered", async || {
-        load.requests().iter().filter(|r| !r.failed()).count() > 100
-    })
-    .await;
+    let load = stable_under_load(&stage, rate).await;
     (stage, load)
-}
-
-/// Failed requests that are not the bad version's own answers. The very first ones may come before the proxy
-/// knows the new route: what counts begins with the first that was answered.
-fn not_its_own<'a>(requests: &'a [Request], bad: &str) -> Vec<&'a Request> {
-    let served = requests.iter().skip_while(|r| r.failed());
-    served.filter(|r| r.failed() && r.version != bad).collect()
-}
-
-fn canary_weight(route: &Value, stable: &str) -> u64 {
-    let backends = route["spec"]["rules"][0]["backendRefs"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    backends
-        .iter()
-        .filter(|b| b["name"].as_str().is_some_and(|name| !name.ends_with(stable)))
-        .filter_map(|b| b["weight"].as_u64())
-        .sum()
-}
-
-fn stable(service: &PythonService) -> String {
-    service
-        .status
-        .as_ref()
-        .and_then(|s| s.stable.as_ref())
-        .expect("there is a stable revision")
-        .revision
-        .clone()
-}
-
-async fn until_weight(stage: &Stage, stable: &str, check: impl Fn(u64) -> bool) {
-    until("the canary's weight is as awaited", async || {
-        let route = stage.routes().get("shop").await.expect("the route exists");
-        check(canary_weight(&route.data, stable))
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -74,12 +29,7 @@ async fn a_good_version_is_promoted_and_no_request_is_lost() {
     let record = stage.last_record(&done).await.status.unwrap();
     assert_eq!(record.outcome, Some(Outcome::Promoted));
     until("the old pods are gone", async || {
-        let old = ListParams::default().labels(&format!("molt.dev/revision={first}"));
-        stage
-            .pods()
-            .list(&old)
-            .await
-            .is_ok_and(|pods| pods.items.is_empty())
+        pods_of(&stage, &first).await.is_empty()
     })
     .await;
     let requests = load.end();
@@ -90,7 +40,7 @@ async fn a_good_version_is_promoted_and_no_request_is_lost() {
         requests.len(),
         record.duration_seconds.unwrap_or(0)
     );
-    stage.clear().await;
+    stage.end().await;
 }
 
 #[tokio::test]
@@ -126,12 +76,7 @@ async fn a_version_that_fails_a_tenth_of_its_requests_is_rolled_back_in_seconds(
             .unwrap()
             .revision
             .clone();
-        let bad = ListParams::default().labels(&format!("molt.dev/revision={last}"));
-        stage
-            .pods()
-            .list(&bad)
-            .await
-            .is_ok_and(|pods| pods.items.is_empty())
+        pods_of(&stage, &last.0).await.is_empty()
     })
     .await;
     let requests = load.end();
@@ -143,7 +88,7 @@ async fn a_version_that_fails_a_tenth_of_its_requests_is_rolled_back_in_seconds(
         back_at - first_failed,
         failed.len()
     );
-    stage.clear().await;
+    stage.end().await;
 }
 
 #[tokio::test]
@@ -173,7 +118,7 @@ async fn a_version_that_crashes_never_harms_stable() {
         .unwrap();
     assert_eq!((last.reason.as_str(), last.max_weight), ("CanaryCrashLooping", 0));
     assert_eq!(not_its_own(&load.end(), "none"), Vec::<&Request>::new());
-    stage.clear().await;
+    stage.end().await;
 }
 
 #[tokio::test]
@@ -195,27 +140,21 @@ async fn an_image_that_cannot_be_pulled_is_said_and_taken_back() {
     .await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);
-    stage.clear().await;
+    stage.end().await;
 }
 
 #[tokio::test]
 async fn the_operator_may_end_in_the_middle_and_nothing_is_lost() {
-    let (stage, load) = given_stable_under_load("e2e-operator", 40).await;
+    let stage = Stage::given_alone("e2e-operator").await;
+    let load = stable_under_load(&stage, 40).await;
     let first = stable(&stage.services().get("shop").await.unwrap());
     stage.apply(sample("e2e-operator", "shop", "v2", &[])).await;
     until_weight(&stage, &first, |w| w > 0).await;
-    let operators: Api<Pod> = Api::namespaced(stage.client.clone(), "molt-system");
-    for pod in operators.list(&ListParams::default()).await.unwrap() {
-        let now = DeleteParams {
-            grace_period_seconds: Some(0),
-            ..DeleteParams::default()
-        };
-        operators.delete(&pod.name_any(), &now).await.unwrap();
-    }
+    operator::delete(&stage.client).await;
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert_ne!(stable(&done), first);
     assert_eq!(not_its_own(&load.end(), "none"), Vec::<&Request>::new());
-    stage.clear().await;
+    stage.end().await;
 }
 
 #[tokio::test]
@@ -243,11 +182,7 @@ async fn a_users_own_route_is_served_without_a_gap() {
         .unwrap();
     stage.apply(own("v1")).await;
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
-    let load = stage.load("shop", 40);
-    until("requests are answered", async || {
-        load.requests().iter().filter(|r| !r.failed()).count() > 100
-    })
-    .await;
+    let load = load(&stage, 40).await;
     let from = load
         .requests()
         .iter()
@@ -267,12 +202,12 @@ async fn a_users_own_route_is_served_without_a_gap() {
     let lost: Vec<&Request> = requests.iter().filter(|r| r.t >= from && r.failed()).collect();
     assert_eq!(lost, Vec::<&Request>::new());
     assert_eq!(requests.last().map(|r| r.version.as_str()), Some("v2"));
-    stage.clear().await;
+    stage.end().await;
 }
 
 #[tokio::test]
 async fn the_operator_is_small_and_soon_ready() {
-    let stage = Stage::given("e2e-size").await;
+    let stage = Stage::given_alone("e2e-size").await;
     for n in 0..10 {
         let mut manifest = sample("e2e-size", &format!("shop-{n}"), "v1", &[]);
         manifest["spec"]["replicas"] = json!(1);
@@ -281,56 +216,15 @@ async fn the_operator_is_small_and_soon_ready() {
     for n in 0..10 {
         stage.until_phase(&format!("shop-{n}"), Phase::Healthy).await;
     }
-    let operators: Api<Pod> = Api::namespaced(stage.client.clone(), "molt-system");
-    let pods = operators.list(&ListParams::default()).await.unwrap().items;
-    let running = pods
-        .iter()
-        .find(|p| p.metadata.deletion_timestamp.is_none())
-        .expect("the operator runs");
-    let started = running
-        .status
-        .as_ref()
-        .and_then(|s| s.container_statuses.as_ref())
-        .and_then(|c| c[0].state.clone());
-    let started = started
-        .and_then(|s| s.running)
-        .and_then(|r| r.started_at)
-        .expect("its container runs")
-        .0;
-    let ready = running
-        .status
-        .as_ref()
-        .and_then(|s| s.conditions.as_ref())
-        .expect("it has conditions");
-    let ready = ready
-        .iter()
-        .find(|c| c.type_ == "Ready")
-        .and_then(|c| c.last_transition_time.clone())
-        .expect("it is ready")
-        .0;
-    // Resident memory, as the kernel accounts it to the operator's process.
-    let resident = Command::new("pgrep")
-        .args(["-xf", "/usr/local/bin/molt controller.*"])
-        .output()
-        .expect("pgrep runs");
-    let pid = String::from_utf8_lossy(&resident.stdout)
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .to_owned();
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
-        .expect("the operator's process is seen from here");
-    let kilobytes = status
-        .lines()
-        .find_map(|l| l.strip_prefix("VmRSS:"))
-        .expect("it has memory")
-        .trim()
-        .to_owned();
+    let pod = operator::pod(&stage.client).await;
+    let process = operator::process(&pod).expect("the operator's process is seen from here");
+    let resident = operator::resident(process);
+    let ready = operator::ready_after(&stage.client, &pod, process).await;
     println!(
-        "operator with 10 services: resident {kilobytes}; ready {} s after its container started",
-        ready.duration_since(started).as_secs()
+        "operator with 10 services: {:.1} MiB resident; ready {:.2} s after its process began",
+        resident as f64 / 1024.0,
+        ready.as_secs_f64()
     );
-    let number: u64 = kilobytes.trim_end_matches(" kB").parse().expect("it is a number");
-    assert!(number < 40 * 1024, "{kilobytes} resident");
-    stage.clear().await;
+    assert!(resident < 40 * 1024, "{resident} KiB resident");
+    stage.end().await;
 }

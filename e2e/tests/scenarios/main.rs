@@ -1,0 +1,5 @@
+//! Scenarios on a real cluster, in one program so that they run side by side.
+
+mod bad_input;
+mod faults;
+mod rollouts;
