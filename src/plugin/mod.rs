@@ -4,6 +4,7 @@
 //! - [`render`]: a PythonService as text; pure.
 //! - `get`, `status`, `act`: the commands.
 //! - [`route`]: the patch that takes the traffic away without the operator.
+//! - `rules`: alerts and a dashboard from a manifest; needs no cluster.
 
 mod act;
 pub mod connect;
@@ -11,6 +12,7 @@ mod failure;
 mod get;
 pub mod render;
 pub mod route;
+mod rules;
 mod status;
 mod text;
 
@@ -47,7 +49,8 @@ Exit codes:
   4   not found
   5   nothing was changed: no attempt is under way, or the action had expired
   6   the cluster can't be reached, or refused the request
-  64  the command line can't be understood";
+  64  the command line can't be understood
+  65  rules: the manifest can't be used";
 
 /// Which cluster and namespace, as kubectl has it.
 #[derive(Debug, Args)]
@@ -91,6 +94,8 @@ enum Command {
     Abort(ActionArgs),
     /// Go past the current pause or wait for evidence.
     Promote(ActionArgs),
+    /// Print the recording rules and alerts of a manifest's objectives, without a cluster.
+    Rules(rules::RulesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -149,23 +154,27 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         context,
         kubeconfig,
     } = cli.target;
-    let cluster = connect::Cluster::connect(kubeconfig, context, namespace).await?;
+    // Only what awaits it connects.
+    let cluster = connect::Cluster::connect(kubeconfig, context, namespace.clone());
     match cli.command {
         Command::Get {
             name,
             all_namespaces,
             output,
-        } => get::run(&cluster, name, all_namespaces, output).await,
+        } => get::run(&cluster.await?, name, all_namespaces, output).await,
         Command::Status {
             name, watch: true, ..
-        } => status::watch(&cluster, &name).await,
+        } => status::watch(&cluster.await?, &name).await,
         Command::Status {
             name,
             watch: false,
             output,
-        } => status::once(&cluster, &name, output).await,
-        Command::Abort(args) => act::run(&cluster, ActionKind::Abort, &args.name, &args.reason).await,
-        Command::Promote(args) => act::run(&cluster, ActionKind::Promote, &args.name, &args.reason).await,
+        } => status::once(&cluster.await?, &name, output).await,
+        Command::Abort(args) => act::run(&cluster.await?, ActionKind::Abort, &args.name, &args.reason).await,
+        Command::Promote(args) => {
+            act::run(&cluster.await?, ActionKind::Promote, &args.name, &args.reason).await
+        }
+        Command::Rules(args) => rules::run(&args, namespace.as_deref()),
     }
 }
 
