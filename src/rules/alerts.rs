@@ -85,11 +85,14 @@ fn burn(target: &Target<'_>, rate: &BurnRate) -> Rule {
     Rule::Alert {
         alert: BURN,
         expr,
-        labels: BTreeMap::from([
-            ("severity".to_owned(), severity(rate.severity).to_owned()),
-            ("long_window".to_owned(), long),
-            ("short_window".to_owned(), short),
-        ]),
+        labels: labels(
+            target,
+            &[
+                ("severity", severity(rate.severity)),
+                ("long_window", &long),
+                ("short_window", &short),
+            ],
+        ),
         annotations: annotations(
             format!(
                 "{namespace}/{service} burns the error budget of {slo} {{{{ $value | humanize }}}} times as fast as it lasts"
@@ -139,7 +142,7 @@ fn missing(target: &Target<'_>) -> Rule {
     Rule::Alert {
         alert: MISSING,
         expr: format!("last_over_time({events}[1d]) unless last_over_time({events}[1h])"),
-        labels: BTreeMap::from([("severity".to_owned(), "ticket".to_owned())]),
+        labels: labels(target, &[("severity", severity(Severity::Ticket))]),
         annotations: annotations(
             format!("{slo} of {namespace}/{service} is no longer measured"),
             format!(
@@ -149,6 +152,16 @@ fn missing(target: &Target<'_>) -> Rule {
             target,
         ),
     }
+}
+
+/// The objective's labels, which tell it from others before the expression has been looked at, and more.
+fn labels(target: &Target<'_>, more: &[(&str, &str)]) -> BTreeMap<String, String> {
+    let mut labels = target.labels();
+    labels.extend(
+        more.iter()
+            .map(|(label, value)| ((*label).to_owned(), (*value).to_owned())),
+    );
+    labels
 }
 
 fn annotations(summary: String, description: String, target: &Target<'_>) -> BTreeMap<&'static str, String> {

@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use molt_core::analysis::BURN_RATES;
 
 use super::{Rule, Subject, Target, decimal, time};
-use crate::metric_sources::prometheus::promql::{self, Scope};
+use crate::metric_sources::prometheus::promql::Rates;
 
 /// Events per second.
 pub const EVENTS: &str = "molt:slo_events:rate5m";
@@ -47,19 +47,33 @@ pub(super) fn records(target: &Target<'_>) -> (Vec<Rule>, Vec<Rule>) {
         expr,
         labels: labels.clone(),
     };
-    let scope = Scope::of_service(subject.source, subject.namespace, subject.service);
-    let all = promql::rates(&scope, &target.slo.sli, BASE);
-    let each = promql::rates_by_revision(&scope, &target.slo.sli, BASE, subject.source, subject.service);
+    let Subject {
+        namespace,
+        service,
+        source,
+        ..
+    } = subject;
+    let all = Rates::of_service(source, namespace, service, &target.slo.sli, BASE);
+    let each =
+        Rates::of_service(source, namespace, service, &target.slo.sli, BASE).by_revision(source, service);
+    let (events, events_of_each) = (target.series(EVENTS), target.series(EVENTS_BY_REVISION));
 
     let budget = target.slo.objective.bad_fraction;
     let mut fast = vec![
         record(OBJECTIVE, format!("vector({})", decimal(1.0 - budget))),
         record(BUDGET, format!("vector({})", decimal(budget))),
         record(WINDOW, format!("vector({})", target.window().as_secs())),
-        record(EVENTS, all.events),
-        record(BAD_EVENTS, all.bad),
-        record(EVENTS_BY_REVISION, each.events.clone()),
-        record(BAD_BY_REVISION, format!("({}) / ({} > 0)", each.bad, each.events)),
+        record(EVENTS, all.events()),
+        record(BAD_EVENTS, all.bad(&events)),
+        record(EVENTS_BY_REVISION, each.events()),
+        record(
+            BAD_BY_REVISION,
+            format!(
+                "({}) / ({} > 0)",
+                each.bad(&events_of_each),
+                each.recorded(&events_of_each)
+            ),
+        ),
     ];
     let mut slow = Vec::new();
     for window in windows() {

@@ -145,14 +145,18 @@ fn total(sli: &SliQuery) -> Selector {
 }
 
 /// Bad events, of what `sum` makes of a counter.
-fn bad(sli: &SliQuery, sum: impl Fn(Selector) -> String) -> String {
+fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
     match sli {
-        SliQuery::Availability(preset) => sum(presets::failed_requests(*preset)),
+        SliQuery::Availability(preset) => sum(&presets::failed_requests(*preset)),
         SliQuery::Latency(preset, edge) => {
             let histogram = presets::durations(*preset);
-            format!("{} - {}", sum(count(&histogram)), sum(bucket(&histogram, *edge)))
+            format!(
+                "{} - {}",
+                sum(&count(&histogram)),
+                sum(&bucket(&histogram, *edge))
+            )
         }
-        SliQuery::Counters { bad, .. } => sum(bad.clone()),
+        SliQuery::Counters { bad, .. } => sum(bad),
     }
 }
 
@@ -176,57 +180,85 @@ pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> Stri
     bad(sli, |selector| {
         once(&format!(
             "increase({}[{}s])",
-            scope.pin(&selector),
+            scope.pin(selector),
             window.as_secs()
         ))
     })
 }
 
-/// Events per second, all and bad, as the recording rules have them.
-pub struct Rates {
-    /// All events.
-    pub events: String,
-    /// Bad ones: 0 where there are events and no series of bad ones, but nothing for a histogram that lacks
-    /// the edge.
-    pub bad: String,
-}
-
-/// Rates of a service over a time, all revisions together.
-pub fn rates(scope: &Scope, sli: &SliQuery, over: SignedDuration) -> Rates {
-    rates_by(sli, |selector| {
-        once(&format!("rate({}[{}s])", scope.pin(&selector), over.as_secs()))
-    })
-}
-
-/// The same for each revision, which the label `revision` names. A pod's name tells it: its ReplicaSet is
-/// `<service>-<revision>`.
-pub fn rates_by_revision(
-    scope: &Scope,
-    sli: &SliQuery,
+/// Events per second of a service, for rules that record them.
+pub struct Rates<'a> {
+    scope: Scope,
+    sli: &'a SliQuery,
     over: SignedDuration,
-    source: &PrometheusSource,
-    service: &str,
-) -> Rates {
-    let pod = &source.pod_label;
-    let pattern = format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service));
-    rates_by(sli, |selector| {
-        let rate = format!("rate({}[{}s])", scope.pin(&selector), over.as_secs());
-        format!(
-            "sum by (revision) (label_replace({},\"revision\",\"$1\",\"{pod}\",\"{pattern}\"))",
-            once_each(&rate)
-        )
-    })
+    /// The labels of a pod's name and of a revision within it; `None` for all revisions together.
+    revision: Option<(String, String)>,
 }
 
-fn rates_by(sli: &SliQuery, sum: impl Fn(Selector) -> String) -> Rates {
-    let events = sum(total(sli));
-    let bad = bad(sli, sum);
-    let bad = match sli {
-        // What is left of a difference of equal floats may be below zero.
-        SliQuery::Latency(..) => format!("clamp_min({bad},0)"),
-        SliQuery::Availability(_) | SliQuery::Counters { .. } => format!("{bad} or {events} * 0"),
-    };
-    Rates { events, bad }
+impl<'a> Rates<'a> {
+    /// Of all revisions together, over a time.
+    pub fn of_service(
+        source: &PrometheusSource,
+        namespace: &str,
+        service: &str,
+        sli: &'a SliQuery,
+        over: SignedDuration,
+    ) -> Self {
+        Self {
+            scope: Scope::of_service(source, namespace, service),
+            sli,
+            over,
+            revision: None,
+        }
+    }
+
+    /// Of each revision, which the label `revision` names. A pod's name tells it: its ReplicaSet is
+    /// `<service>-<revision>`.
+    #[must_use]
+    pub fn by_revision(self, source: &PrometheusSource, service: &str) -> Self {
+        let pattern = format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service));
+        Self {
+            revision: Some((source.pod_label.clone(), pattern)),
+            ..self
+        }
+    }
+
+    /// All events.
+    pub fn events(&self) -> String {
+        self.sum(&total(self.sli))
+    }
+
+    /// Bad ones: 0 where there are events, which were recorded as `events`, and no series of bad ones; but
+    /// nothing for a histogram that lacks the edge.
+    pub fn bad(&self, events: &str) -> String {
+        let bad = bad(self.sli, |selector| self.sum(selector));
+        match self.sli {
+            // What is left of a difference of equal floats may be below zero.
+            SliQuery::Latency(..) => format!("clamp_min({bad}, 0)"),
+            SliQuery::Availability(_) | SliQuery::Counters { .. } => {
+                format!("{bad} or {} * 0", self.recorded(events))
+            }
+        }
+    }
+
+    /// A recorded series with no other labels than the sums have.
+    pub fn recorded(&self, series: &str) -> String {
+        match self.revision {
+            Some(_) => format!("sum by (revision) ({series})"),
+            None => format!("sum({series})"),
+        }
+    }
+
+    fn sum(&self, selector: &Selector) -> String {
+        let rate = format!("rate({}[{}s])", self.scope.pin(selector), self.over.as_secs());
+        match &self.revision {
+            Some((pod, pattern)) => format!(
+                "sum by (revision) (label_replace({},\"revision\",\"$1\",\"{pod}\",\"{pattern}\"))",
+                once_each(&rate)
+            ),
+            None => once(&rate),
+        }
+    }
 }
 
 /// Names of ReplicaSets may have dots, which a pattern would take for any character.
