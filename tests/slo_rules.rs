@@ -64,8 +64,7 @@ fn what_was_left_out_is_said() {
     let notes = molt(&["checkout.yaml"]).stderr;
     let notes = String::from_utf8_lossy(&notes);
     assert!(
-        notes.contains("shop/checkout: payments: no page alert over 1h and 5m")
-            || notes.contains("payments: no ticket alert over 3d and 6h"),
+        notes.contains("shop/checkout: payments: no ticket alert over 3d and 6h"),
         "{notes}"
     );
 }

@@ -11,6 +11,8 @@
 pub mod alerts;
 pub mod dashboard;
 pub mod recording;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
