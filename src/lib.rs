@@ -9,6 +9,7 @@ pub mod k8s;
 pub mod metric_sources;
 pub mod metrics;
 pub mod plugin;
+pub mod rules;
 pub mod server;
 pub mod telemetry;
 pub mod traffic;

@@ -48,9 +48,18 @@ struct ControllerArgs {
     /// Services that are reconciled at the same time, at most.
     #[arg(long, env = "MOLT_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     concurrency: u16,
+    /// Labels of every PrometheusRule that objectives ask for, `key=value,…`: those that your Prometheus selects
+    /// rules by.
+    #[arg(long, env = "MOLT_RULE_LABELS", value_delimiter = ',', value_parser = label)]
+    rule_labels: Vec<(String, String)>,
     /// How logs are written; what is logged is chosen by the filter in `MOLT_LOG`.
     #[arg(long, env = "MOLT_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
+}
+
+fn label(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write key=value")?;
+    Ok((key.to_owned(), value.to_owned()))
 }
 
 fn main() -> ExitCode {
@@ -95,6 +104,7 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
         prometheus_address: args.prometheus_address,
         namespace: args.namespace,
         concurrency: args.concurrency,
+        rule_labels: args.rule_labels.into_iter().collect(),
     };
     tracing::info!(version = VERSION, "molt controller");
     let mut controller = std::pin::pin!(controller::run(

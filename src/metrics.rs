@@ -25,6 +25,13 @@ const EDGES: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
 ];
 
+/// 1 for the phase that a PythonService (`namespace`, `name`) is in, as it is scraped.
+pub const ROLLOUT_PHASE: &str = "molt_rollout_phase";
+/// The share of the traffic that a PythonService's revision under test has, as it is scraped.
+pub const CANARY_WEIGHT: &str = "molt_canary_weight_ratio";
+/// What the registry puts before every name.
+const PREFIX: &str = "molt";
+
 const PHASES: [Phase; 7] = [
     Phase::Initializing,
     Phase::Healthy,
@@ -101,7 +108,7 @@ impl Metrics {
         let query_errors = Family::default();
 
         // Names follow the conventions of Prometheus; the encoder itself appends `_seconds`, `_total`, `_info`.
-        let mut registry = Registry::with_prefix("molt");
+        let mut registry = Registry::with_prefix(PREFIX);
         registry.register_with_unit(
             "reconcile_duration",
             "Time that one reconcile of a PythonService took",
@@ -115,12 +122,12 @@ impl Metrics {
         );
         registry.register("rollouts", "Attempts that ended, by outcome", rollouts.clone());
         registry.register(
-            "rollout_phase",
+            unprefixed(ROLLOUT_PHASE),
             "1 for the phase that a PythonService is in",
             rollout_phase.clone(),
         );
         registry.register(
-            "canary_weight_ratio",
+            unprefixed(CANARY_WEIGHT),
             "Share of the traffic that the revision under test has, 0 to 1",
             canary_weight.clone(),
         );
@@ -228,6 +235,13 @@ impl Metrics {
         let _ = text::encode(&mut buffer, &self.0.registry);
         buffer
     }
+}
+
+/// The name that the registry is given of a metric.
+fn unprefixed(name: &str) -> &str {
+    name.strip_prefix(PREFIX)
+        .and_then(|rest| rest.strip_prefix('_'))
+        .unwrap_or(name)
 }
 
 fn object_labels(namespace: &str, name: &str) -> ObjectLabels {

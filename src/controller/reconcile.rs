@@ -18,11 +18,12 @@ use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
 use super::render::revision_name;
 use super::validate::{Validated, validate};
-use super::{Context, Failure, events, record, requeue, status};
+use super::{Context, Failure, events, record, requeue, rules, status};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
 use crate::metric_sources::MeasureRequest;
+use crate::rules::object_name;
 use crate::traffic::RouteTarget;
 
 /// What a conflict waits for the watch to catch up.
@@ -103,11 +104,20 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     }
     let seen = see(object, context, key, &validated, &target, &before).await;
     let now = Timestamp::now();
-    let decision = decide(&validated.plan, &before, &seen, now);
+    let mut decision = decide(&validated.plan, &before, &seen, now);
+    let rules = rules::plan(
+        object,
+        &validated,
+        context.caches.rules.presence(),
+        context.caches.rules.get(key, &object_name(&key.name)).as_deref(),
+        &context.rule_labels,
+        memory.rules.as_ref(),
+    );
+    decision.report.conditions.extend(rules.condition.clone());
     persist(object, context, key, &validated, &seen, &decision, now).await?;
     tell_metrics(context, key, &before, &decision, &seen, &validated);
 
-    let mut verdicts = memory.verdicts;
+    let mut verdicts = memory.verdicts.clone();
     verdicts.extend(decision.report.verdicts.iter().cloned());
     let goes = decision.effects.contains(&Effect::RemoveFinalizer);
     let mut recorded = Ok(());
@@ -149,13 +159,12 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     if !object.is_deleting() {
         applier.heal().await?;
     }
+    let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
     let wake = decision
         .wake_at
         .map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
-    Ok(requeue(match recorded {
-        Ok(()) => wake,
-        Err(()) => Some(wake.map_or(RECORD_RETRY, |w| w.min(RECORD_RETRY))),
-    }))
+    let retry = recorded.err().map(|()| RECORD_RETRY);
+    Ok(requeue(wake.into_iter().chain(retry).chain(again).min()))
 }
 
 /// The cache is older than what this operator has written: versions of one object can be compared.

@@ -1,5 +1,7 @@
 //! The objects that a service consists of, as they are written. Pure.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -8,6 +10,7 @@ use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
 use crate::k8s::{Key, labels};
+use crate::rules::{self, Group};
 
 /// The ReplicaSet of a revision, and its service.
 pub fn revision_name(service: &str, revision: &Revision) -> String {
@@ -115,6 +118,18 @@ impl Owner {
                 "selector": self.selector(revision),
             },
         })
+    }
+
+    /// The PrometheusRule of the service's objectives, with labels that a Prometheus may select it by.
+    pub fn prometheus_rule(&self, groups: &[Group], more: &BTreeMap<String, String>) -> Value {
+        let mut metadata = self.metadata(&rules::object_name(&self.service.name), None);
+        for (label, value) in more {
+            let set = &mut metadata["labels"];
+            if set.get(label).is_none() {
+                set[label] = json!(value);
+            }
+        }
+        rules::object(&metadata, groups)
     }
 
     /// How many pods a ReplicaSet is asked for, and by which attempt: all that the field manager for scaling

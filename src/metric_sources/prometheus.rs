@@ -6,7 +6,7 @@
 mod answer;
 mod ask;
 mod history;
-mod promql;
+pub mod promql;
 mod reading;
 mod series;
 #[cfg(test)]

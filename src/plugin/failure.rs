@@ -20,6 +20,9 @@ pub enum Failure {
     /// The kubeconfig can't be used.
     #[error("no cluster to talk to: {0}")]
     Config(String),
+    /// A manifest can't be used, or a file not written.
+    #[error("{0}")]
+    Input(String),
     /// The API server can't be reached, or refused.
     #[error("{0}")]
     Other(String),
@@ -34,6 +37,7 @@ impl Failure {
             Self::NotFound(_) => 4,
             Self::NothingChanged(_) => 5,
             Self::Config(_) | Self::Other(_) => 6,
+            Self::Input(_) => 65,
         }
     }
 }

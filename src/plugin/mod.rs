@@ -5,6 +5,7 @@
 //! - `get`, `status`, `act`: the commands.
 //! - `simulate`, `replay`: what would happen to a release; they need no cluster.
 //! - [`route`]: the patch that takes the traffic away without the operator.
+//! - `rules`: alerts and a dashboard from a manifest; needs no cluster.
 
 mod act;
 pub mod connect;
@@ -14,6 +15,7 @@ mod manifest;
 pub mod render;
 mod replay;
 pub mod route;
+mod rules;
 mod simulate;
 mod status;
 mod text;
@@ -52,7 +54,8 @@ Exit codes:
   4   not found
   5   nothing was changed: no attempt is under way, or the action had expired
   6   the cluster can't be reached, or refused the request
-  64  the command line can't be understood";
+  64  the command line can't be understood
+  65  rules: the manifest can't be used";
 
 /// Which cluster and namespace, as kubectl has it.
 #[derive(Debug, Args)]
@@ -101,6 +104,8 @@ enum Command {
     Simulate(simulate::SimulateArgs),
     /// Decide by recorded counts as the operator would have: from a file, or from a Prometheus. Needs no cluster.
     Replay(replay::ReplayArgs),
+    /// Print the recording rules and alerts of a manifest's objectives, without a cluster.
+    Rules(rules::RulesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -183,6 +188,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => replay::run(&args, namespace).await,
+        Command::Rules(args) => rules::run(&args, namespace.as_deref()),
     }
 }
 

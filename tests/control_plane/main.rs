@@ -7,5 +7,6 @@
 mod admission;
 mod bad_input;
 mod rollouts;
+mod rules;
 mod support;
 mod users_route;

@@ -270,6 +270,9 @@ pub struct Slo {
     pub window: Option<Window>,
     /// How good and bad are counted.
     pub sli: Sli,
+    /// Keep recording rules and burn-rate alerts for it in the PrometheusRule `<service>-slos`. Default false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<bool>,
 }
 
 /// How good and bad are counted: by a preset, or by own counters.

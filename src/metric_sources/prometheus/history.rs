@@ -25,7 +25,7 @@ pub async fn read(
     slo: &SloQuery,
     limit: Duration,
 ) -> Option<History> {
-    let scope = Scope::of_service(request);
+    let scope = Scope::of_service(&request.source, &request.namespace, &request.service);
     let address = &request.source.address;
     let rates: Vec<RawPoint> = asker
         .ask(

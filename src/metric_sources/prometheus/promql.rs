@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::super::presets;
 use super::super::selector::{MatchOp, Matcher, Selector};
-use super::super::{MeasureRequest, SliQuery};
+use super::super::{MeasureRequest, PrometheusSource, SliQuery};
 
 /// The last part of a pod's name, which its ReplicaSet adds.
 const POD_SUFFIX: &str = "-[a-z0-9]+";
@@ -24,21 +24,22 @@ impl Scope {
             .flatten()
             .map(|rs| escape_regex(rs))
             .collect();
-        (!sets.is_empty()).then(|| Self::new(request, &format!("({}){POD_SUFFIX}", sets.join("|"))))
+        let pods = format!("({}){POD_SUFFIX}", sets.join("|"));
+        (!sets.is_empty()).then(|| Self::new(&request.source, &request.namespace, &pods))
     }
 
     /// The pods of all revisions of the service.
-    pub fn of_service(request: &MeasureRequest) -> Self {
+    pub fn of_service(source: &PrometheusSource, namespace: &str, service: &str) -> Self {
         Self::new(
-            request,
-            &format!("{}{REVISION_AND_POD}", escape_regex(&request.service)),
+            source,
+            namespace,
+            &format!("{}{REVISION_AND_POD}", escape_regex(service)),
         )
     }
 
-    fn new(request: &MeasureRequest, pods: &str) -> Self {
-        let source = &request.source;
+    fn new(source: &PrometheusSource, namespace: &str, pods: &str) -> Self {
         let mut matchers = vec![
-            Matcher::new(&source.namespace_label, MatchOp::Equal, &request.namespace),
+            Matcher::new(&source.namespace_label, MatchOp::Equal, namespace),
             Matcher::new(&source.pod_label, MatchOp::Regex, pods),
         ];
         matchers.extend(
@@ -125,20 +126,48 @@ pub fn edges(scope: &Scope, histogram: &Selector) -> String {
 }
 
 /// A pod that is read by way of two Services, or by two scrapers, counts once. These are the labels that
-/// differ then; the sums of a history can't look as closely as the reading of samples does.
+/// differ then; sums can't look as closely as the reading of samples does.
+fn once_each(series: &str) -> String {
+    format!("max without (job,service,prometheus,prometheus_replica) ({series})")
+}
+
 fn once(series: &str) -> String {
-    format!("sum(max without (job,service,prometheus,prometheus_replica) ({series}))")
+    format!("sum({})", once_each(series))
+}
+
+/// The counter of all events.
+fn total(sli: &SliQuery) -> Selector {
+    match sli {
+        SliQuery::Availability(preset) => presets::requests(*preset),
+        SliQuery::Latency(preset, _) => count(&presets::durations(*preset)),
+        SliQuery::Counters { total, .. } => total.clone(),
+    }
+}
+
+/// Bad events, of what `sum` makes of a counter.
+fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
+    match sli {
+        SliQuery::Availability(preset) => sum(&presets::failed_requests(*preset)),
+        SliQuery::Latency(preset, edge) => {
+            let histogram = presets::durations(*preset);
+            format!(
+                "{} - {}",
+                sum(&count(&histogram)),
+                sum(&bucket(&histogram, *edge))
+            )
+        }
+        SliQuery::Counters { bad, .. } => sum(bad),
+    }
 }
 
 /// Mean requests per second of the last day, and of how many points it is the mean: two series that differ
 /// in their label `what`.
 pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> String {
-    let total = events(sli);
     // `rate` needs at least two samples, also when one is late.
     let window = (interval.as_secs() * 4).max(120);
     let points = format!(
         "({})[1d:2m]",
-        once(&format!("rate({}[{window}s])", scope.pin(&total)))
+        once(&format!("rate({}[{window}s])", scope.pin(&total(sli))))
     );
     format!(
         "label_replace(avg_over_time({points}),\"what\",\"rate\",\"\",\"\") \
@@ -148,24 +177,87 @@ pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> 
 
 /// Bad events of the window; nothing when there is no series of any.
 pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> String {
-    let increase = |selector: Selector| {
+    bad(sli, |selector| {
         once(&format!(
             "increase({}[{}s])",
-            scope.pin(&selector),
+            scope.pin(selector),
             window.as_secs()
         ))
-    };
-    match sli {
-        SliQuery::Availability(preset) => increase(presets::failed_requests(*preset)),
-        SliQuery::Latency(preset, edge) => {
-            let histogram = presets::durations(*preset);
-            format!(
-                "{} - {}",
-                increase(count(&histogram)),
-                increase(bucket(&histogram, *edge))
-            )
+    })
+}
+
+/// Events per second of a service, for rules that record them.
+pub struct Rates<'a> {
+    scope: Scope,
+    sli: &'a SliQuery,
+    over: SignedDuration,
+    /// The labels of a pod's name and of a revision within it; `None` for all revisions together.
+    revision: Option<(String, String)>,
+}
+
+impl<'a> Rates<'a> {
+    /// Of all revisions together, over a time.
+    pub fn of_service(
+        source: &PrometheusSource,
+        namespace: &str,
+        service: &str,
+        sli: &'a SliQuery,
+        over: SignedDuration,
+    ) -> Self {
+        Self {
+            scope: Scope::of_service(source, namespace, service),
+            sli,
+            over,
+            revision: None,
         }
-        SliQuery::Counters { bad, .. } => increase(bad.clone()),
+    }
+
+    /// Of each revision, which the label `revision` names. A pod's name tells it: its ReplicaSet is
+    /// `<service>-<revision>`.
+    #[must_use]
+    pub fn by_revision(self, source: &PrometheusSource, service: &str) -> Self {
+        let pattern = format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service));
+        Self {
+            revision: Some((source.pod_label.clone(), pattern)),
+            ..self
+        }
+    }
+
+    /// All events.
+    pub fn events(&self) -> String {
+        self.sum(&total(self.sli))
+    }
+
+    /// Bad ones: 0 where there are events, which were recorded as `events`, and no series of bad ones; but
+    /// nothing for a histogram that lacks the edge.
+    pub fn bad(&self, events: &str) -> String {
+        let bad = bad(self.sli, |selector| self.sum(selector));
+        match self.sli {
+            // What is left of a difference of equal floats may be below zero.
+            SliQuery::Latency(..) => format!("clamp_min({bad}, 0)"),
+            SliQuery::Availability(_) | SliQuery::Counters { .. } => {
+                format!("{bad} or {} * 0", self.recorded(events))
+            }
+        }
+    }
+
+    /// A recorded series with no other labels than the sums have.
+    pub fn recorded(&self, series: &str) -> String {
+        match self.revision {
+            Some(_) => format!("sum by (revision) ({series})"),
+            None => format!("sum({series})"),
+        }
+    }
+
+    fn sum(&self, selector: &Selector) -> String {
+        let rate = format!("rate({}[{}s])", self.scope.pin(selector), self.over.as_secs());
+        match &self.revision {
+            Some((pod, pattern)) => format!(
+                "sum by (revision) (label_replace({},\"revision\",\"$1\",\"{pod}\",\"{pattern}\"))",
+                once_each(&rate)
+            ),
+            None => once(&rate),
+        }
     }
 }
 
@@ -178,7 +270,7 @@ pub fn strata_of_events(
 ) -> String {
     let events = once(&format!(
         "increase({}[{}s])",
-        scope.pin(&events(sli)),
+        scope.pin(&total(sli)),
         width.as_secs()
     ));
     strata(&events, width, span)
@@ -196,15 +288,6 @@ pub fn strata_of_bad_events(
 
 fn strata(expression: &str, width: SignedDuration, span: SignedDuration) -> String {
     format!("({expression})[{}s:{}s]", span.as_secs(), width.as_secs())
-}
-
-/// Counts all events of an SLI.
-fn events(sli: &SliQuery) -> Selector {
-    match sli {
-        SliQuery::Availability(preset) => presets::requests(*preset),
-        SliQuery::Latency(preset, _) => count(&presets::durations(*preset)),
-        SliQuery::Counters { total, .. } => total.clone(),
-    }
 }
 
 /// Names of ReplicaSets may have dots, which a pattern would take for any character.

@@ -156,6 +156,7 @@ impl Stage {
                 prometheus_address: self.prometheus.address.clone(),
                 namespace: Some(self.namespace.clone()),
                 concurrency: 4,
+                rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),
             },
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),

@@ -29,6 +29,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
             .map(|(name, objective)| SloPlan {
                 name: (*name).to_owned(),
                 objective: Objective::parse(objective, window).unwrap(),
+                question: String::new(),
             })
             .collect(),
         limits: Limits::default(),
@@ -36,6 +37,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         budget_exhausted: BudgetExhausted::Slow,
         on_share_mismatch: OnShareMismatch::Hold,
         block: SignedDuration::from_secs(30),
+        basis: String::new(),
     }
 }
 

@@ -1,0 +1,118 @@
+//! What is recorded of each objective.
+//!
+//! The raw counters are read once, as rates over 5 minutes, all events and bad ones. Every longer window is a
+//! ratio of sums of these two: weighted by requests, as a budget is, and cheap however many pods come and go.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::SignedDuration;
+use molt_core::analysis::BURN_RATES;
+
+use super::{Rule, Subject, Target, decimal, time};
+use crate::metric_sources::prometheus::promql::Rates;
+
+/// Events per second.
+pub const EVENTS: &str = "molt:slo_events:rate5m";
+/// Bad events per second; absent where what is bad can't be told.
+pub const BAD_EVENTS: &str = "molt:slo_bad_events:rate5m";
+/// Events per second of each revision, which the label `revision` names.
+pub const EVENTS_BY_REVISION: &str = "molt:slo_events_by_revision:rate5m";
+/// The share of bad events of each revision.
+pub const BAD_BY_REVISION: &str = "molt:slo_bad_by_revision:ratio_rate5m";
+/// The objective, 0 to 1.
+pub const OBJECTIVE: &str = "molt:slo_objective:ratio";
+/// The error budget, 0 to 1: the share of events that may be bad.
+pub const BUDGET: &str = "molt:slo_error_budget:ratio";
+/// The window of the objective in seconds.
+pub const WINDOW: &str = "molt:slo_window:seconds";
+/// The share of the window's budget that is left; below 0 it is overspent.
+pub const REMAINING: &str = "molt:slo_error_budget_remaining:ratio";
+
+/// What the rates are taken over: the shortest window.
+const BASE: SignedDuration = SignedDuration::from_mins(5);
+/// From here on a window is long enough to be looked at less often.
+const SLOW: SignedDuration = SignedDuration::from_hours(24);
+
+/// The share of bad events over a window.
+pub fn ratio(window: SignedDuration) -> String {
+    format!("molt:slo_bad:ratio_rate{}", time(window))
+}
+
+/// The rules that are evaluated often, and those that need not be.
+pub(super) fn records(target: &Target<'_>) -> (Vec<Rule>, Vec<Rule>) {
+    let subject = target.subject;
+    let labels = target.labels();
+    let record = |name: &str, expr: String| Rule::Record {
+        record: name.to_owned(),
+        expr,
+        labels: labels.clone(),
+    };
+    let Subject {
+        namespace,
+        service,
+        source,
+        ..
+    } = subject;
+    let all = Rates::of_service(source, namespace, service, &target.slo.sli, BASE);
+    let each =
+        Rates::of_service(source, namespace, service, &target.slo.sli, BASE).by_revision(source, service);
+    let (events, events_of_each) = (target.series(EVENTS), target.series(EVENTS_BY_REVISION));
+
+    let budget = target.slo.objective.bad_fraction;
+    let mut fast = vec![
+        record(OBJECTIVE, format!("vector({})", decimal(1.0 - budget))),
+        record(BUDGET, format!("vector({})", decimal(budget))),
+        record(WINDOW, format!("vector({})", target.window().as_secs())),
+        record(EVENTS, all.events()),
+        record(BAD_EVENTS, all.bad(&events)),
+        record(EVENTS_BY_REVISION, each.events()),
+        record(
+            BAD_BY_REVISION,
+            format!(
+                "({}) / ({} > 0)",
+                each.bad(&events_of_each),
+                each.recorded(&events_of_each)
+            ),
+        ),
+    ];
+    let mut slow = Vec::new();
+    for window in windows() {
+        let rule = record(&ratio(window), bad_ratio(target, window));
+        if window < SLOW {
+            fast.push(rule);
+        } else {
+            slow.push(rule);
+        }
+    }
+    let spent = bad_ratio(target, target.window());
+    slow.push(record(REMAINING, format!("1 - {spent} / {}", decimal(budget))));
+    (fast, slow)
+}
+
+/// Every window that an alert looks at, shortest first.
+fn windows() -> BTreeSet<SignedDuration> {
+    BURN_RATES
+        .iter()
+        .flat_map(|rate| [rate.short(), rate.long])
+        .chain([BASE])
+        .collect()
+}
+
+/// Bad events by all events over a window; nothing while there are none.
+fn bad_ratio(target: &Target<'_>, window: SignedDuration) -> String {
+    let (bad, events) = (target.series(BAD_EVENTS), target.series(EVENTS));
+    if window <= BASE {
+        return format!("{bad} / ({events} > 0)");
+    }
+    let window = time(window);
+    format!("sum_over_time({bad}[{window}]) / (sum_over_time({events}[{window}]) > 0)")
+}
+
+/// The labels that are the same on every series recorded of a service.
+pub(super) fn service_labels(subject: Subject<'_>) -> BTreeMap<String, String> {
+    let mut labels = subject.source.matchers.clone();
+    for (label, value) in [("namespace", subject.namespace), ("service", subject.service)] {
+        labels.insert(label.to_owned(), value.to_owned());
+    }
+    labels
+}
