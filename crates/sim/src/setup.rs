@@ -117,7 +117,8 @@ pub struct Setup {
     pub rps: f64,
     /// Share of each objective's error budget that is left at the start; `None`: unknown.
     pub budget_remaining: Option<f64>,
-    /// How requests correlate within a block, as history tells it, 0 to 1; `None`: unknown.
+    /// How requests correlate within a block, as history tells it, 0 to 1; `None`: unknown. What is true is said
+    /// by the [`clusters`](Self::clusters).
     pub known_correlation: Option<f64>,
     /// How they do correlate.
     pub clusters: Clusters,
@@ -126,8 +127,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A rollout in the usual environment, with the whole error budget left and a history that knows nothing of
-    /// correlation.
+    /// A rollout in the usual environment, with the whole error budget left, independent requests, and a history
+    /// that knows so.
     pub fn new(
         plan: Plan,
         measures: Vec<Measure>,
@@ -143,7 +144,7 @@ impl Setup {
             scenario,
             rps,
             budget_remaining: Some(1.0),
-            known_correlation: None,
+            known_correlation: Some(0.0),
             clusters: Clusters::default(),
             environment,
         };
