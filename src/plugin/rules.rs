@@ -78,7 +78,7 @@ pub(super) fn run(args: &RulesArgs, namespace: Option<&str>) -> Result<ExitCode,
     match (args.output, objects.as_slice()) {
         (output, [object]) => output.print(object)?,
         (Output::Json, _) => {
-            Output::Json.print(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?
+            Output::Json.print(&json!({"apiVersion": "v1", "kind": "List", "items": objects}))?;
         }
         (Output::Yaml, _) => {
             for object in &objects {
