@@ -30,8 +30,9 @@ async fn a_threshold_that_is_no_edge_of_the_histogram_keeps_users_on_stable_unti
         .unwrap()
         .revision;
     let load = stage.load("shop", 40);
+    // Ten seconds of it, two scrapes: a histogram that nobody has filled yet has no edges to be wrong.
     until("requests are answered", async || {
-        load.requests().iter().filter(|r| !r.failed()).count() > 100
+        load.requests().iter().filter(|r| !r.failed()).count() > 400
     })
     .await;
 

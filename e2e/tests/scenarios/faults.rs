@@ -210,14 +210,7 @@ async fn a_users_route_may_be_changed_and_deleted_mid_rollout_and_it_goes_on_onc
         manifest["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "shop"}}});
         manifest
     };
-    stage.apply(own("v1")).await;
-    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
-    let load = load(&stage, RATE).await;
-    let pods = identity(&pods_of(&stage, &first).await);
-    stage.apply(own("v2")).await;
-    until_weight(&stage, "-stable", |w| w > 0).await;
-
-    // Somebody sends the traffic elsewhere, to a Service of their own.
+    // A Service of the user's own, long enough there for the gateway to know its endpoints.
     let theirs: Service = serde_json::from_value(json!({
         "metadata": {"name": "front"},
         "spec": {"selector": {"molt.dev/service": "shop"}, "ports": [{"port": 8000}]}
@@ -228,6 +221,14 @@ async fn a_users_route_may_be_changed_and_deleted_mid_rollout_and_it_goes_on_onc
         .create(&PostParams::default(), &theirs)
         .await
         .unwrap();
+    stage.apply(own("v1")).await;
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    let load = load(&stage, RATE).await;
+    let pods = identity(&pods_of(&stage, &first).await);
+    stage.apply(own("v2")).await;
+    until_weight(&stage, "-stable", |w| w > 0).await;
+
+    // Somebody sends the traffic elsewhere.
     write_route(&stage, &json!([{"name": "front", "port": 8000, "weight": 1}])).await;
     let message = stage
         .until_told("shop", "RouteReady", "False", "RouteBackendsMismatch")
