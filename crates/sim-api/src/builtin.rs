@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kind::{Ending, Kind};
+use crate::kind::{Ending, Kind, is_empty};
 use crate::shape::Shape;
 
 /// All of them.
@@ -37,6 +37,11 @@ fn config_map() -> Kind {
     let shape = Shape::fields([("data", Shape::strings()), ("binaryData", Shape::strings())]);
     Kind {
         status: false,
+        defaults: |map| {
+            if let Some(fields) = map.as_object_mut() {
+                fields.retain(|name, value| name == "metadata" || !is_empty(value));
+            }
+        },
         ..Kind::built_in("", "v1", "ConfigMap", "configmaps", shape)
     }
 }

@@ -114,7 +114,21 @@ impl Kind {
     pub fn finish(&self, object: &mut Value) {
         self.shape.apply_defaults(object);
         (self.defaults)(object);
+        if let Some(metadata) = object["metadata"].as_object_mut() {
+            // The server's own type has no empty ones.
+            metadata.retain(|_, value| !is_empty(value));
+        }
         object["apiVersion"] = json!(self.api_version());
         object["kind"] = json!(self.kind);
+    }
+}
+
+/// Lists and maps that the types of Kubernetes leave out.
+pub(crate) fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(items) => items.is_empty(),
+        Value::Object(fields) => fields.is_empty(),
+        _ => false,
     }
 }
