@@ -1,0 +1,316 @@
+//! Creations, replacements and patches.
+
+use serde_json::{Map, Value, json};
+
+use super::{ApiServer, Place};
+use crate::apply::owners::{Operation, Owners, Writer};
+use crate::apply::{self, Outcome};
+use crate::call::Call;
+use crate::status::Refusal;
+
+/// Metadata that no write changes.
+const FIXED: [&str; 8] = [
+    "uid",
+    "name",
+    "namespace",
+    "generateName",
+    "creationTimestamp",
+    "generation",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+];
+
+fn text<'v>(object: &'v Value, field: &str) -> &'v str {
+    object["metadata"][field].as_str().unwrap_or_default()
+}
+
+fn set_or_remove(object: &mut Value, field: &str, value: Option<&Value>) {
+    let Some(fields) = object.as_object_mut() else {
+        return;
+    };
+    match value {
+        Some(value) => fields.insert(field.to_owned(), value.clone()),
+        None => fields.remove(field),
+    };
+}
+
+fn without_owners(object: &Value) -> Value {
+    let mut object = object.clone();
+    if let Some(metadata) = object["metadata"].as_object_mut() {
+        metadata.remove("managedFields");
+    }
+    object
+}
+
+impl Place {
+    fn writer(&self, operation: Operation, manager: &str) -> Writer {
+        Writer {
+            operation,
+            manager: manager.to_owned(),
+            api_version: self.kind.api_version(),
+            subresource: self.subresource.clone(),
+        }
+    }
+
+    /// Gives a written object the fields that a write here leaves alone.
+    fn restore(&self, live: &Value, object: &mut Value) {
+        if !object["metadata"].is_object() {
+            object["metadata"] = json!({});
+        }
+        if self.is_status() {
+            let mut restored = live.clone();
+            set_or_remove(&mut restored, "status", object.get("status"));
+            if !self.kind.custom {
+                restored["metadata"] = object["metadata"].take();
+            }
+            *object = restored;
+        } else if self.kind.status {
+            set_or_remove(object, "status", live.get("status"));
+        }
+        for field in FIXED {
+            set_or_remove(&mut object["metadata"], field, live["metadata"].get(field));
+        }
+    }
+
+    /// The version and the identity that a write names are those that there are.
+    fn check(&self, live: &Value, written: &Value) -> Result<(), Refusal> {
+        let (uid, version) = (text(written, "uid"), text(written, "resourceVersion"));
+        if !uid.is_empty() && uid != text(live, "uid") {
+            let why = format!(
+                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+                text(live, "uid")
+            );
+            return Err(Refusal::conflict(&self.kind, &self.name, &why));
+        }
+        if !version.is_empty() && version != text(live, "resourceVersion") {
+            return Err(Refusal::stale(&self.kind, &self.name));
+        }
+        Ok(())
+    }
+}
+
+impl ApiServer {
+    pub(super) fn create(&mut self, mut place: Place, call: &Call) -> Result<(u16, Value), Refusal> {
+        let mut object = call.body.clone();
+        if !object["metadata"].is_object() {
+            return Err(Refusal::bad_request("the object has no metadata"));
+        }
+        if !text(&object, "resourceVersion").is_empty() {
+            let why = "resourceVersion should not be set on objects to be created";
+            return Err(Refusal::new(500, "InternalError", why));
+        }
+        if text(&object, "name").is_empty() {
+            let prefix = text(&object, "generateName").to_owned();
+            if prefix.is_empty() {
+                let why = "metadata.name: Required value: name or generateName is required";
+                return Err(Refusal::invalid(&place.kind, "", why));
+            }
+            let name = format!("{prefix}{:05x}", self.store.identity());
+            object["metadata"]["name"] = json!(name);
+        }
+        text(&object, "name").clone_into(&mut place.name);
+        if self.store.get(&place.key()).is_some() {
+            return Err(Refusal::already_exists(&place.kind, &place.name));
+        }
+        self.initialize(&place, &mut object);
+        let writer = place.writer(Operation::Update, call.manager());
+        let outcome = apply::update(
+            &json!({"metadata": {}}),
+            object,
+            &place.kind.shape,
+            Owners::default(),
+            &writer,
+            place.reset(),
+        );
+        Ok((201, self.insert(&place, outcome)))
+    }
+
+    /// Makes a new object of what was written.
+    fn initialize(&mut self, place: &Place, object: &mut Value) {
+        if place.kind.status {
+            set_or_remove(object, "status", None);
+        }
+        let metadata = &mut object["metadata"];
+        for field in ["managedFields", "deletionTimestamp", "generation"] {
+            set_or_remove(metadata, field, None);
+        }
+        metadata["name"] = json!(place.name);
+        if place.kind.namespaced {
+            metadata["namespace"] = json!(place.namespace);
+        }
+        metadata["uid"] = self.uid();
+        metadata["creationTimestamp"] = json!(self.timestamp());
+        if place.kind.generation {
+            metadata["generation"] = json!(1);
+        }
+        place.kind.finish(object);
+    }
+
+    fn insert(&mut self, place: &Place, outcome: Outcome) -> Value {
+        let mut object = outcome.object;
+        object["metadata"]["managedFields"] = outcome.owners.write(&Owners::default(), &self.timestamp());
+        self.store.put(&place.key(), object)
+    }
+
+    pub(super) fn replace(&mut self, place: &Place, call: &Call) -> Result<Value, Refusal> {
+        let live = self.live(place)?;
+        if text(&call.body, "name") != place.name {
+            return Err(Refusal::bad_request(
+                "the name of the object does not match the name on the URL",
+            ));
+        }
+        if place.kind.custom && text(&call.body, "resourceVersion").is_empty() {
+            let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+            return Err(Refusal::invalid(&place.kind, &place.name, why));
+        }
+        self.update(place, &live, call.body.clone(), call.manager())
+    }
+
+    pub(super) fn patch(&mut self, place: &Place, call: &Call) -> Result<(u16, Value), Refusal> {
+        if call.content_type.contains("apply-patch") {
+            return self.apply(place, call);
+        }
+        let live = self.live(place)?;
+        let mut object = live.clone();
+        if call.content_type.contains("json-patch") {
+            let patch: json_patch::Patch = serde_json::from_value(call.body.clone())
+                .map_err(|e| Refusal::bad_request(format!("error decoding patch: {e}")))?;
+            json_patch::patch(&mut object, &patch).map_err(|e| {
+                let why = "the server rejected our request due to an error in our request";
+                let mut refusal = Refusal::new(422, "Invalid", why);
+                if matches!(e.kind, json_patch::PatchErrorKind::TestFailed) {
+                    refusal.message = format!("{why}: {e}");
+                }
+                refusal
+            })?;
+        } else if call.content_type.contains("merge-patch") {
+            json_patch::merge(&mut object, &call.body);
+        } else {
+            let why = "the body of the request was in an unknown format";
+            return Err(Refusal::new(415, "UnsupportedMediaType", why));
+        }
+        self.update(place, &live, object, call.manager()).map(|object| (200, object))
+    }
+
+    fn update(
+        &mut self,
+        place: &Place,
+        live: &Value,
+        mut object: Value,
+        manager: &str,
+    ) -> Result<Value, Refusal> {
+        place.check(live, &object)?;
+        let fields = object["metadata"]["managedFields"].as_array();
+        // One empty entry asks for all of them to be forgotten; none are taken for an oversight.
+        let reset = fields.is_some_and(|f| f.len() == 1 && f[0].as_object().is_some_and(Map::is_empty));
+        let mut owners = Owners::read(&object["metadata"]["managedFields"]);
+        if place.is_status() || owners.is_empty() && !reset {
+            owners = Owners::read(&live["metadata"]["managedFields"]);
+        }
+        place.restore(live, &mut object);
+        place.kind.finish(&mut object);
+        let before = without_owners(live);
+        let writer = place.writer(Operation::Update, manager);
+        let outcome = apply::update(
+            &before,
+            without_owners(&object),
+            &place.kind.shape,
+            owners,
+            &writer,
+            place.reset(),
+        );
+        self.store_update(place, live, outcome)
+    }
+
+    fn apply(&mut self, place: &Place, call: &Call) -> Result<(u16, Value), Refusal> {
+        let manager = call.parameter("fieldManager");
+        if manager.is_empty() {
+            return Err(Refusal::bad_request(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value: is required for apply patch",
+            ));
+        }
+        if call.body["metadata"]["managedFields"].is_array() {
+            return Err(Refusal::bad_request("metadata.managedFields must be nil"));
+        }
+        let force = call.parameter("force") == "true";
+        let writer = place.writer(Operation::Apply, manager);
+        let mut config = call.body.clone();
+        for field in place.reset() {
+            set_or_remove(&mut config, field, None);
+        }
+        for field in ["uid", "resourceVersion", "creationTimestamp", "generation"] {
+            set_or_remove(&mut config["metadata"], field, None);
+        }
+        let shape = &place.kind.shape;
+        let Some(live) = self.store.get(&place.key()).cloned() else {
+            let (uid, version) = (text(&call.body, "uid"), text(&call.body, "resourceVersion"));
+            if place.is_status() {
+                return Err(place.not_found());
+            }
+            if !uid.is_empty() {
+                let why = format!(
+                    "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
+                );
+                return Err(Refusal::conflict(&place.kind, &place.name, &why));
+            }
+            if !version.is_empty() {
+                return Err(Refusal::stale(&place.kind, &place.name));
+            }
+            let empty = json!({"metadata": {}});
+            let mut outcome = apply::apply(
+                &empty,
+                &config,
+                shape,
+                Owners::default(),
+                &writer,
+                place.reset(),
+                force,
+            )
+            .map_err(|c| Refusal::owned_by_others(&c))?;
+            self.initialize(place, &mut outcome.object);
+            return Ok((201, self.insert(place, outcome)));
+        };
+        place.check(&live, &call.body)?;
+        let owners = Owners::read(&live["metadata"]["managedFields"]);
+        let before = without_owners(&live);
+        let mut outcome = apply::apply(&before, &config, shape, owners, &writer, place.reset(), force)
+            .map_err(|c| Refusal::owned_by_others(&c))?;
+        place.restore(&live, &mut outcome.object);
+        outcome.object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        place.kind.finish(&mut outcome.object);
+        self.store_update(place, &live, outcome).map(|object| (200, object))
+    }
+
+    /// Stores what a write has made of an object, if it made anything of it.
+    fn store_update(&mut self, place: &Place, live: &Value, outcome: Outcome) -> Result<Value, Refusal> {
+        let (owners, mut object) = (outcome.owners, outcome.object);
+        let (before, old) = (without_owners(live), Owners::read(&live["metadata"]["managedFields"]));
+        object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        if object == before && owners.same_fields(&old) {
+            return Ok(live.clone());
+        }
+        let finalizers = |o: &Value| o["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+        let deleting = live["metadata"]["deletionTimestamp"].is_string();
+        if deleting && finalizers(&object).iter().any(|f| !finalizers(live).contains(f)) {
+            let why = "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted";
+            return Err(Refusal::invalid(&place.kind, &place.name, why));
+        }
+        let content = |o: &Value| {
+            let mut o = o.clone();
+            for field in ["metadata", "status"] {
+                set_or_remove(&mut o, field, None);
+            }
+            o
+        };
+        if place.kind.generation && content(&object) != content(&before) {
+            let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
+            object["metadata"]["generation"] = json!(generation + 1);
+        }
+        object["metadata"]["managedFields"] = owners.write(&old, &self.timestamp());
+        let stored = self.store.put(&place.key(), object);
+        if deleting && finalizers(&stored).is_empty() {
+            self.store.remove(&place.key());
+        }
+        Ok(stored)
+    }
+}

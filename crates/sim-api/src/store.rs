@@ -1,0 +1,106 @@
+//! Objects, their versions, and the history of what changed.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::{Value, json};
+
+/// Which object: its resource, namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// The plural with its group.
+    pub resource: String,
+    /// The namespace; empty for what is in none.
+    pub namespace: String,
+    /// The name.
+    pub name: String,
+}
+
+/// One change of one object.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// The version of the store that it made.
+    pub version: u64,
+    /// The object.
+    pub key: ObjectKey,
+    /// What it was.
+    pub before: Option<Value>,
+    /// What it is; if it is gone, what it was last, with the version of its end.
+    pub after: Value,
+    /// It is gone.
+    pub deleted: bool,
+}
+
+/// Every object.
+#[derive(Debug, Default)]
+pub struct Store {
+    objects: BTreeMap<ObjectKey, Value>,
+    version: u64,
+    history: VecDeque<Change>,
+    /// Changes up to this version are forgotten.
+    compacted: u64,
+    identities: u64,
+}
+
+impl Store {
+    /// The version of the last change.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// An object.
+    pub fn get(&self, key: &ObjectKey) -> Option<&Value> {
+        self.objects.get(key)
+    }
+
+    /// Every object, in the order of resources, namespaces and names.
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Value)> {
+        self.objects.iter()
+    }
+
+    /// Stores an object under the next version, and returns it.
+    pub fn put(&mut self, key: &ObjectKey, mut object: Value) -> Value {
+        self.version += 1;
+        object["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        let before = self.objects.insert(key.clone(), object.clone());
+        self.remember(key, before, object.clone(), false);
+        object
+    }
+
+    /// Takes an object away, and returns it as it was last.
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Value> {
+        let before = self.objects.remove(key)?;
+        self.version += 1;
+        let mut last = before.clone();
+        last["metadata"]["resourceVersion"] = json!(self.version.to_string());
+        self.remember(key, Some(before), last.clone(), true);
+        Some(last)
+    }
+
+    fn remember(&mut self, key: &ObjectKey, before: Option<Value>, after: Value, deleted: bool) {
+        self.history.push_back(Change {
+            version: self.version,
+            key: key.clone(),
+            before,
+            after,
+            deleted,
+        });
+    }
+
+    /// What changed after a version; `None` if that is forgotten.
+    pub fn since(&self, version: u64) -> Option<impl Iterator<Item = &Change>> {
+        let known = version >= self.compacted;
+        known.then(|| self.history.iter().filter(move |c| c.version > version))
+    }
+
+    /// Forgets the history: whoever has not seen all of it has to list again.
+    pub fn compact(&mut self) {
+        self.compacted = self.version;
+        self.history.clear();
+    }
+
+    /// The next number for what has to be unique.
+    pub fn identity(&mut self) -> u64 {
+        self.identities += 1;
+        self.identities
+    }
+}

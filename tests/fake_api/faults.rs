@@ -1,0 +1,156 @@
+//! What the operator makes of an API server that refuses, is slow, or breaks off.
+
+use http::Method;
+use molt_sim_api::{Call, Fault, Sim};
+use serde_json::Value;
+
+use super::stage::{apply_service, empty, idle, is_healthy, live, seen};
+
+fn prepared() -> Sim {
+    let sim = empty();
+    apply_service(&sim, "checkout:1");
+    sim
+}
+
+fn is_status_write(call: &Call) -> bool {
+    call.is_write() && call.path.ends_with("pythonservices/checkout/status")
+}
+
+fn condition(sim: &Sim, message: &str) -> bool {
+    let service = seen(sim);
+    let conditions = service["status"]["conditions"].as_array();
+    conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c["message"].as_str().is_some_and(|m| m.contains(message)))
+}
+
+#[test]
+fn a_conflict_on_the_status_ends_the_reconcile_with_no_effect_applied() {
+    let sim = prepared();
+    sim.plan(|call, _| is_status_write(call).then(Fault::conflict));
+    idle(&sim, 1500);
+    sim.with_log(|log| {
+        assert!(log.iter().any(|l| is_status_write(&l.call)), "the status was never written");
+        let effects: Vec<&Call> = log
+            .iter()
+            .map(|l| &l.call)
+            .filter(|c| c.is_write() && !c.path.contains("/pythonservices/"))
+            .collect();
+        assert!(effects.is_empty(), "{effects:#?}");
+    });
+    sim.no_faults();
+    live(&sim, is_healthy);
+}
+
+#[test]
+fn a_missing_right_is_named_in_a_condition() {
+    let sim = prepared();
+    sim.plan(|call, _| {
+        let set = call.is_write() && call.path.contains("/replicasets/");
+        set.then(|| Fault::forbidden("patch", "replicasets", "apps", "checkout"))
+    });
+    live(&sim, |sim| {
+        condition(sim, "add the verb patch on replicasets.apps to the operator's role")
+    });
+    sim.no_faults();
+    live(&sim, is_healthy);
+}
+
+#[test]
+fn what_took_effect_without_an_answer_is_not_done_twice() {
+    let sim = prepared();
+    sim.plan(|call, ordinal| {
+        // Every second write is carried out and its answer lost.
+        (call.is_write() && ordinal.write % 2 == 1).then_some(Fault::Lost { took_effect: true })
+    });
+    live(&sim, is_healthy);
+    sim.with_log(|log| {
+        let mut created: Vec<&str> = log
+            .iter()
+            .filter(|l| l.code == Some(201) && !l.call.path.contains("/events"))
+            .map(|l| l.call.path.as_str())
+            .collect();
+        let all = created.len();
+        created.sort_unstable();
+        created.dedup();
+        assert_eq!(created.len(), all, "{created:#?}");
+    });
+}
+
+#[test]
+fn faults_that_pass_delay_and_change_nothing() {
+    let sim = prepared();
+    sim.plan(|call, ordinal| {
+        // Watches are asked for again with a pause of a second and more: one fault each is enough.
+        if !call.is_write() {
+            return None;
+        }
+        match ordinal.write {
+            1 => Some(Fault::internal_error()),
+            3 => Some(Fault::Unreachable),
+            5 => Some(Fault::Lost { took_effect: false }),
+            7 => Some(Fault::conflict()),
+            _ => None,
+        }
+    });
+    live(&sim, is_healthy);
+}
+
+#[test]
+fn watches_that_close_or_expire_are_made_good() {
+    let sim = prepared();
+    sim.hold_watches(true);
+    sim.with(|server| server.expire());
+    sim.hold_watches(false);
+    live(&sim, is_healthy);
+    apply_service(&sim, "checkout:2");
+    let closed = std::cell::Cell::new(false);
+    live(&sim, |sim| {
+        if !closed.replace(true) {
+            sim.with(|server| server.expire());
+            sim.close_watches();
+        }
+        super::stage::has_stepped(sim)
+    });
+}
+
+#[test]
+fn a_service_that_does_not_move_causes_no_writes() {
+    let sim = prepared();
+    live(&sim, is_healthy);
+    idle(&sim, 1500);
+    sim.take_log();
+    idle(&sim, 1500);
+    sim.with_log(|log| {
+        let writes: Vec<String> = log
+            .iter()
+            .filter(|l| l.call.is_write())
+            .map(|l| format!("{} {}", l.call.method, l.call.path))
+            .collect();
+        assert!(writes.is_empty(), "{writes:#?}");
+    });
+}
+
+#[test]
+fn a_field_that_somebody_else_applies_is_put_right() {
+    let sim = prepared();
+    live(&sim, is_healthy);
+    let foreign = serde_json::json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "checkout"},
+        "spec": {"ports": [{"name": "http", "port": 8000, "protocol": "TCP", "targetPort": 9}]},
+    });
+    let path = "/api/v1/namespaces/shop/services/checkout?fieldManager=other&force=true";
+    let answer = sim.ask(&Call::new(
+        Method::PATCH,
+        path,
+        "application/apply-patch+yaml",
+        foreign,
+    ));
+    assert_eq!(answer.code, 200, "{}", answer.body);
+    let port = |sim: &Sim| -> Value {
+        sim.with(|s| s.object("services", "shop", "checkout").unwrap()["spec"]["ports"][0]["targetPort"].clone())
+    };
+    assert_eq!(port(&sim), 9);
+    live(&sim, |sim| port(sim) == 8000);
+}

@@ -1,0 +1,127 @@
+//! Plays the controllers beside the operator: ReplicaSets, kubelets, endpoints, the gateway.
+
+use http::Method;
+use molt_sim_api::{ApiServer, Call};
+use serde_json::{Value, json};
+
+fn ask(server: &mut ApiServer, method: Method, path: &str, body: Value) -> Value {
+    let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+    let answer = server.handle(&Call::new(
+        method,
+        &format!("{path}?fieldManager=players"),
+        kind,
+        body,
+    ));
+    assert!(answer.code < 300, "{path}: {}", answer.body);
+    answer.body
+}
+
+fn all(server: &ApiServer, resource: &str) -> Vec<Value> {
+    server.objects(resource).into_iter().cloned().collect()
+}
+
+fn name(object: &Value) -> &str {
+    object["metadata"]["name"].as_str().unwrap()
+}
+
+/// Does what is to be done; what is done already is left alone.
+pub fn play(server: &mut ApiServer) {
+    server.collect_garbage();
+    for set in all(server, "replicasets.apps") {
+        scale(server, &set);
+    }
+    for service in all(server, "services") {
+        publish(server, &service);
+    }
+    for route in all(server, "httproutes.gateway.networking.k8s.io") {
+        acknowledge(server, &route);
+    }
+}
+
+fn scale(server: &mut ApiServer, set: &Value) {
+    let owned = |pod: &Value| pod["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"];
+    let pods: Vec<Value> = all(server, "pods").into_iter().filter(owned).collect();
+    let wanted = usize::try_from(set["spec"]["replicas"].as_u64().unwrap()).unwrap();
+    for pod in pods.iter().skip(wanted) {
+        let path = format!("/api/v1/namespaces/shop/pods/{}", name(pod));
+        ask(server, Method::DELETE, &path, json!({"gracePeriodSeconds": 0}));
+    }
+    for _ in pods.len()..wanted {
+        let pod = json!({
+            "metadata": {
+                "generateName": format!("{}-", name(set)),
+                "labels": set["spec"]["template"]["metadata"]["labels"],
+                "ownerReferences": [{
+                    "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": name(set),
+                    "uid": set["metadata"]["uid"], "controller": true,
+                }],
+            },
+            "spec": {"containers": set["spec"]["template"]["spec"]["containers"], "nodeName": "node-1"},
+        });
+        let pod = ask(server, Method::POST, "/api/v1/namespaces/shop/pods", pod);
+        let path = format!("/api/v1/namespaces/shop/pods/{}/status", name(&pod));
+        let ready = json!({"type": "Ready", "status": "True"});
+        let status = json!({"phase": "Running", "conditions": [ready]});
+        ask(server, Method::PATCH, &path, json!({ "status": status }));
+    }
+}
+
+fn publish(server: &mut ApiServer, service: &Value) {
+    let selector = service["spec"]["selector"].as_object().unwrap().clone();
+    let selected = |pod: &Value| selector.iter().all(|(k, v)| pod["metadata"]["labels"][k] == *v);
+    let endpoints: Vec<Value> = all(server, "pods")
+        .iter()
+        .filter(|pod| selected(pod))
+        .map(|pod| {
+            json!({
+                "addresses": ["10.1.0.1"],
+                "conditions": {"ready": true},
+                "targetRef": {"kind": "Pod", "name": name(pod)},
+            })
+        })
+        .collect();
+    let mut labels = service["metadata"]["labels"].clone();
+    labels["kubernetes.io/service-name"] = json!(name(service));
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": name(service),
+            "labels": labels,
+            "ownerReferences": [{
+                "apiVersion": "v1", "kind": "Service", "name": name(service), "uid": service["metadata"]["uid"],
+            }],
+        },
+        "addressType": "IPv4",
+        "endpoints": endpoints,
+    });
+    let path = format!(
+        "/apis/discovery.k8s.io/v1/namespaces/shop/endpointslices/{}?fieldManager=players&force=true",
+        name(service)
+    );
+    let call = Call::new(Method::PATCH, &path, "application/apply-patch+yaml", slice);
+    let answer = server.handle(&call);
+    assert!(answer.code < 300, "{}", answer.body);
+}
+
+fn acknowledge(server: &mut ApiServer, route: &Value) {
+    let generation = &route["metadata"]["generation"];
+    if route["status"]["parents"][0]["conditions"][0]["observedGeneration"] == *generation {
+        return;
+    }
+    let condition = |kind: &str| {
+        json!({
+            "type": kind, "status": "True", "reason": kind, "message": "", "observedGeneration": generation,
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        })
+    };
+    let parent = json!({
+        "parentRef": route["spec"]["parentRefs"][0], "controllerName": "example.com/gateway",
+        "conditions": [condition("Accepted"), condition("ResolvedRefs")],
+    });
+    let path = format!(
+        "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/{}/status",
+        name(route)
+    );
+    ask(server, Method::PATCH, &path, json!({"status": {"parents": [parent]}}));
+}

@@ -1,0 +1,181 @@
+//! A simulated API server with Molt's kinds, and lives of an operator on it.
+
+use std::time::Duration;
+
+use http::Method;
+use jiff::Timestamp;
+use molt_sim_api::{ApiServer, Call, Kind, Sim, builtin};
+use serde_json::{Value, json};
+
+use super::players;
+
+/// How long anything may take before a test fails; generous, because the machine may be slow.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A server that knows Molt's kinds and holds nothing.
+pub fn empty() -> Sim {
+    let ours = molt::api::crds::all()
+        .into_iter()
+        .map(|crd| Kind::from_crd(&serde_json::to_value(crd).unwrap()));
+    let now = Timestamp::now();
+    Sim::new(ApiServer::new(builtin::kinds().into_iter().chain(ours), now))
+}
+
+/// Applies the service as a person would.
+pub fn apply_service(sim: &Sim, image: &str) {
+    let path = "/apis/molt.dev/v1alpha1/namespaces/shop/pythonservices/checkout?fieldManager=person";
+    let call = Call::new(Method::PATCH, path, "application/apply-patch+yaml", service(image));
+    let answer = sim.ask(&call);
+    assert!(answer.code < 300, "{}", answer.body);
+}
+
+fn service(image: &str) -> Value {
+    json!({
+        "apiVersion": "molt.dev/v1alpha1",
+        "kind": "PythonService",
+        "metadata": {"name": "checkout"},
+        "spec": {
+            "replicas": 2,
+            "port": 8000,
+            "drain": {"timeout": "0s"},
+            "runtime": {"server": "uvicorn"},
+            "template": {"spec": {"containers": [{"name": "app", "image": image}]}},
+            "traffic": {"gatewayAPI": {"parentRefs": [{"name": "public"}]}},
+            "strategy": {"canary": {"steps": [{"setWeight": 50}, {"pause": {"duration": "1h"}}]}},
+            "slos": [{
+                "name": "availability", "objective": "99",
+                "sli": {"preset": "fastapi-instrumentator", "type": "availability"}
+            }]
+        }
+    })
+}
+
+/// The service as it is.
+pub fn seen(sim: &Sim) -> Value {
+    sim.with(|s| s.object("pythonservices.molt.dev", "shop", "checkout").cloned().unwrap())
+}
+
+/// The first revision serves, and nothing is left to do.
+pub fn is_healthy(sim: &Sim) -> bool {
+    let service = seen(sim);
+    service["status"]["phase"] == "Healthy"
+        && service["status"]["observedGeneration"] == service["metadata"]["generation"]
+}
+
+/// The canary has the weight of its first step, and the gateway has acknowledged it.
+pub fn has_stepped(sim: &Sim) -> bool {
+    let status = seen(sim)["status"].clone();
+    status["canary"]["weight"] == 50 && status["step"]["index"] == 1
+}
+
+/// Lets an operator live until something is so, or until it crashes, with all that belongs to it.
+pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let operator = molt::controller::run(
+            sim.client(),
+            molt::controller::Options {
+                prometheus_address: "http://127.0.0.1:9".to_owned(),
+                namespace: Some("shop".to_owned()),
+                concurrency: 1,
+                rule_labels: std::collections::BTreeMap::new(),
+            },
+            molt::metrics::Metrics::new("test"),
+            molt::server::Readiness::default(),
+            std::future::pending(),
+        );
+        let watched = async {
+            loop {
+                sim.with(|server| {
+                    server.set_time(Timestamp::now());
+                    players::play(server);
+                });
+                if sim.has_crashed() || until(sim) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            _ = operator => panic!("the operator has ended"),
+            ended = tokio::time::timeout(PATIENCE, watched) => if ended.is_err() {
+                let asked = sim.with_log(|log| log.iter().rev().take(20).map(|l| format!("{} {} {:?}", l.call.method, l.call.path, l.code)).collect::<Vec<_>>());
+                panic!("waited in vain; {}; last asked: {asked:#?}", seen(sim)["status"]);
+            },
+        }
+    });
+    // Watches and everything else that the operator had spawned ends with it.
+    runtime.shutdown_background();
+}
+
+/// Lets an operator live for a while that is longer than it needs.
+pub fn idle(sim: &Sim, millis: u64) {
+    let began = std::time::Instant::now();
+    live(sim, |_| began.elapsed() > Duration::from_millis(millis));
+}
+
+/// What there is at the end, without what differs from run to run: identities, versions and times.
+pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
+    let kept = [
+        "pythonservices.molt.dev",
+        "rolloutrecords.molt.dev",
+        "replicasets.apps",
+        "services",
+        "httproutes.gateway.networking.k8s.io",
+    ];
+    let mut state = Vec::new();
+    sim.with(|server| {
+        for resource in kept {
+            for object in server.objects(resource) {
+                let metadata = &object["metadata"];
+                let owners = metadata["managedFields"].as_array().into_iter().flatten();
+                let mut owners: Vec<Value> = owners
+                    .filter(|e| e["manager"] != "players")
+                    .map(|e| json!([e["manager"], e["operation"], e["subresource"], e["fieldsV1"]]))
+                    .collect();
+                if resource == "pythonservices.molt.dev" || resource == "rolloutrecords.molt.dev" {
+                    // Which field of the status was written when is of no concern.
+                    owners.clear();
+                }
+                owners.sort_by_key(Value::to_string);
+                let status = &object["status"];
+                let told = json!({
+                    "spec": object["spec"],
+                    "labels": metadata["labels"],
+                    "annotations": metadata["annotations"],
+                    "finalizers": metadata["finalizers"],
+                    "owners": owners,
+                    "phase": status["phase"],
+                    "stable": status["stable"],
+                    "canary": status["canary"],
+                    "outcome": status["outcome"],
+                });
+                let name = format!("{resource}/{}", metadata["name"].as_str().unwrap());
+                state.push((name, without_times(told)));
+            }
+        }
+        let pods = server.objects("pods").len();
+        state.push(("pods".to_owned(), json!(pods)));
+    });
+    state
+}
+
+fn without_times(mut value: Value) -> Value {
+    fn walk(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("startedAt");
+                // Owners are known by their UIDs, which differ.
+                let named: Vec<String> = fields.keys().filter(|k| k.starts_with("k:{\"uid\"")).cloned().collect();
+                for key in named {
+                    fields.remove(&key);
+                }
+                fields.values_mut().for_each(walk);
+            }
+            Value::Array(items) => items.iter_mut().for_each(walk),
+            _ => {}
+        }
+    }
+    walk(&mut value);
+    value
+}
