@@ -115,6 +115,7 @@ mod tests {
             transitions: vec![],
             verdicts: vec![],
             slos: vec![],
+            guards: Vec::new(),
         }
     }
 

@@ -249,6 +249,11 @@ fn request(
         canary: before.attempt.as_ref().map(|a| name(&a.revision)),
         stable: before.stable.as_ref().map(name),
         births,
+        conditions: if due.want_conditions {
+            validated.conditions.clone()
+        } else {
+            Vec::new()
+        },
         edges: due.edges,
         want_history: due.want_history,
         now,

@@ -12,10 +12,11 @@ use molt_core::plan::{OnInconclusive, Plan, RouteMode, SloPlan, Step};
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{self as api, InconclusivePolicy, PythonServiceSpec};
-use crate::metric_sources::{self, PrometheusSource, SloQuery};
+use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
 mod fields;
+mod guards;
 
 use fields::{check_name, check_template, duration, in_range, probability};
 
@@ -82,6 +83,8 @@ pub struct Validated {
     pub plan: Plan,
     /// How the objectives are measured, in the plan's order.
     pub queries: Vec<SloQuery>,
+    /// How the thresholds are read, in the plan's order.
+    pub conditions: Vec<ConditionQuery>,
     /// Where; absent only in the plan of an invalid spec.
     pub source: Option<PrometheusSource>,
     /// The route.
@@ -150,6 +153,7 @@ fn unreadable(object: &ServiceObject, known: Known) -> Validated {
     Validated {
         plan: default_plan(replicas, route.mode()),
         queries: Vec::new(),
+        conditions: Vec::new(),
         source: None,
         route,
         record_limit: DEFAULT_RECORDS,
@@ -175,6 +179,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         revision_history_limit: DEFAULT_HISTORY,
         route,
         slos: Vec::new(),
+        conditions: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         block: SignedDuration::from_secs(30),
@@ -257,6 +262,7 @@ fn resolve(
     let (limits, on_inconclusive) = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
+    let conditions = guards::resolve(spec.guards.as_ref(), errors);
     let plan = Plan {
         steps,
         bake,
@@ -272,6 +278,7 @@ fn resolve(
                 objective: q.objective.clone(),
             })
             .collect(),
+        conditions: conditions.iter().map(|(plan, _)| plan.clone()).collect(),
         limits,
         on_inconclusive,
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
@@ -281,6 +288,7 @@ fn resolve(
     Validated {
         plan,
         queries,
+        conditions: conditions.into_iter().map(|(_, query)| query).collect(),
         source,
         route,
         record_limit,

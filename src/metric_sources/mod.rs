@@ -6,6 +6,7 @@
 //! - [`query`]: what is asked for, from the spec.
 //! - [`selector`]: selectors of own counters.
 //! - [`presets`]: the metrics of well-known instrumentations.
+//! - [`conditions`]: the queries of thresholds.
 //! - [`prometheus`]: the Prometheus HTTP API.
 
 use std::collections::BTreeMap;
@@ -14,11 +15,13 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use molt_core::observed::{Measurement, Problem};
 
+pub mod conditions;
 pub mod presets;
 pub mod prometheus;
 pub mod query;
 pub mod selector;
 
+pub use conditions::ConditionQuery;
 pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};
 
 /// Something that measurements can be read from.
@@ -49,6 +52,8 @@ pub struct MeasureRequest {
     /// The edges of the blocks in order of time, one more than there are blocks; fewer than two ask for no
     /// block.
     pub edges: Vec<Timestamp>,
+    /// The thresholds to evaluate at the last edge, in the plan's order; none while nobody is on the canary.
+    pub conditions: Vec<ConditionQuery>,
     /// Read the history too.
     pub want_history: bool,
     /// The time of the request.

@@ -5,6 +5,7 @@
 
 mod answer;
 mod ask;
+mod conditions;
 mod history;
 mod promql;
 mod reading;
@@ -74,10 +75,13 @@ impl Prometheus {
             )
             .await
         };
-        let (columns, history) = future::join(columns, history).await;
+        let conditions = conditions::read(&self.asker, request, self.limits.samples);
+        let (columns, history, conditions) = future::join3(columns, history, conditions).await;
+        let (conditions, refusals) = conditions;
 
         let mut problems: Vec<Problem> = Vec::new();
-        for failure in columns.iter().filter_map(|column| column.failure.as_ref()) {
+        let unread = columns.iter().filter_map(|column| column.failure.as_ref());
+        for failure in unread.chain(&refusals) {
             let problem = Problem {
                 kind: ProblemKind::Metrics,
                 reason: failure.reason.to_owned(),
@@ -99,7 +103,11 @@ impl Prometheus {
             })
             .collect();
         Measured {
-            measurement: Measurement { blocks, history },
+            measurement: Measurement {
+                blocks,
+                history,
+                conditions,
+            },
             problems,
         }
     }

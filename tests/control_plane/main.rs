@@ -6,6 +6,7 @@
 
 mod admission;
 mod bad_input;
+mod conditions;
 mod rollouts;
 mod support;
 mod users_route;

@@ -227,15 +227,20 @@ impl Endpoint {
         let head = head.map_err(|_| self.no_prometheus(shape(body)))?;
         match (head.status.as_str(), head.data) {
             ("error", _) => Err(self.refused(&quote(head.error.as_deref().unwrap_or("it gives no cause")))),
-            ("success", Some(data)) if data.result_type == T::TYPE => serde_json::from_slice::<Body<T>>(body)
-                .map(|body| body.data.result)
-                .map_err(|error| {
-                    self.no_prometheus(&quote(&format!("its {} can't be read: {error}", T::TYPE)))
-                }),
+            ("success", Some(data)) if T::TYPES.contains(&data.result_type.as_str()) => {
+                serde_json::from_slice::<Body<T>>(body)
+                    .map(|body| body.data.result)
+                    .map_err(|error| {
+                        self.no_prometheus(&quote(&format!(
+                            "its {} can't be read: {error}",
+                            T::TYPES.join(" or ")
+                        )))
+                    })
+            }
             ("success", Some(data)) => Err(self.no_prometheus(&format!(
                 "a {} instead of a {}",
                 quote(&format!("{:?}", data.result_type)),
-                T::TYPE
+                T::TYPES.join(" or ")
             ))),
             _ => Err(self.no_prometheus("JSON without a result")),
         }

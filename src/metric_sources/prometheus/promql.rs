@@ -27,6 +27,18 @@ impl Scope {
         (!sets.is_empty()).then(|| Self::new(request, &format!("({}){POD_SUFFIX}", sets.join("|"))))
     }
 
+    /// The pods of the revision under test; `None` when there is none.
+    pub fn of_canary(request: &MeasureRequest) -> Option<Self> {
+        let canary = escape_regex(request.canary.as_deref()?);
+        Some(Self::new(request, &format!("{canary}{POD_SUFFIX}")))
+    }
+
+    /// The matchers as they stand between braces.
+    pub fn matchers(&self) -> String {
+        let all: Vec<String> = self.matchers.iter().map(ToString::to_string).collect();
+        all.join(",")
+    }
+
     /// The pods of all revisions of the service.
     pub fn of_service(request: &MeasureRequest) -> Self {
         Self::new(

@@ -1,5 +1,6 @@
 //! Against a server that answers as a Prometheus does, or as something else.
 
+mod conditions;
 mod counting;
 mod failing;
 
@@ -190,6 +191,7 @@ fn request(slos: Vec<SloQuery>) -> MeasureRequest {
         canary: Some(CANARY.to_owned()),
         stable: Some(STABLE.to_owned()),
         births: [canary_pod(), stable_pod()].map(|pod| (pod, at(-3600))).into(),
+        conditions: Vec::new(),
         edges: vec![at(0), at(30)],
         want_history: false,
         now: at(35),

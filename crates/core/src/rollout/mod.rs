@@ -14,6 +14,7 @@
 //! that and what was observed, so a crash between any two writes changes nothing.
 
 mod attempt;
+mod conditions;
 mod due;
 mod effects;
 mod evidence;
@@ -53,6 +54,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
         ended_actions: Vec::new(),
     };
     turn.follow_evidence();
+    turn.follow_conditions();
     turn.heed_actions();
     turn.follow_spec();
     turn.advance();
@@ -144,6 +146,7 @@ fn ended(
         stable,
         max_weight: attempt.max_weight,
         evidence: attempt.evidence,
+        conditions: attempt.conditions,
         transitions: attempt.transitions,
     }
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use crate::analysis::{Counts, Limits, Objective};
 use crate::decision::{Decision, Effect, Phase};
 use crate::observed::{
-    Action, ActionView, Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Problem,
-    ProblemKind, RevisionView, RouteView, Selection, Slot, Trouble,
+    Action, ActionView, Backend, BlockCounts, ConditionReading, History, MeasuredBlock, Measurement,
+    Observed, Problem, ProblemKind, RevisionView, RouteView, Selection, Slot, Trouble,
 };
 use crate::plan::{OnInconclusive, Plan, Revision, RouteMode, SloPlan, Step};
 use crate::rollout::{decide, measurement_due};
@@ -37,6 +37,7 @@ pub fn plan(revision: &str) -> Plan {
             name: "availability".into(),
             objective: Objective::parse("99.9", window).unwrap(),
         }],
+        conditions: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         block: SignedDuration::from_secs(10),
@@ -77,6 +78,8 @@ pub struct World {
     pub blind: bool,
     /// The objective with this index can't be read.
     pub unread: Option<usize>,
+    /// What each threshold's query gives.
+    pub conditions: Vec<Result<f64, String>>,
     /// The router acknowledges nothing.
     pub deaf: bool,
     /// Every fractional request that was not yet counted, by revision: (total, bad).
@@ -103,6 +106,7 @@ impl World {
             bad: BTreeMap::new(),
             blind: false,
             unread: None,
+            conditions: Vec::new(),
             deaf: false,
             rest: BTreeMap::new(),
             last: None,
@@ -253,7 +257,19 @@ impl World {
         } else {
             Vec::new()
         };
-        Some(Measurement { blocks, history })
+        let at = *due.edges.last()?;
+        let conditions = self.conditions.iter().filter(|_| due.want_conditions);
+        let conditions = conditions
+            .map(|value| ConditionReading {
+                at,
+                value: value.clone(),
+            })
+            .collect();
+        Some(Measurement {
+            blocks,
+            history,
+            conditions,
+        })
     }
 
     /// Whole requests; the rest waits for the next block.
