@@ -105,6 +105,14 @@ fn finish(schema: &mut Value) {
     if let Some(template) = schema.pointer_mut("/properties/spec/properties/template") {
         finish_template(template);
     }
+    if let Some(state) = schema.pointer_mut("/properties/status/properties/state") {
+        // Not for reading: what it says of itself would only make the CRD larger.
+        let description = state["description"].clone();
+        each_schema(state, &mut |node| {
+            node.remove("description");
+        });
+        state["description"] = description;
+    }
 }
 
 /// What every schema needs: only formats that the API server knows, and no `null`, which the API server then

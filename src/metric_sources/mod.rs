@@ -7,6 +7,7 @@
 //! - [`selector`]: selectors of own counters.
 //! - [`presets`]: the metrics of well-known instrumentations.
 //! - [`conditions`]: the queries of thresholds.
+//! - [`headers`]: what a source asks for beside the query.
 //! - [`prometheus`]: the Prometheus HTTP API.
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use molt_core::observed::{Measurement, Problem};
 
 pub mod conditions;
+pub mod headers;
 pub mod presets;
 pub mod prometheus;
 pub mod query;

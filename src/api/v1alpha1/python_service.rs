@@ -241,6 +241,10 @@ pub struct Prometheus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^https?://[^ ]+$"))]
     pub address: Option<String>,
+    /// A Secret in the service's namespace whose keys are the names of headers that the Prometheus asks for,
+    /// such as `Authorization` or `X-Scope-OrgID`. The operator must have been given the right to read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_from: Option<SecretRef>,
     /// How often it scrapes the service. Evidence is read in blocks of two intervals. Default 15s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
@@ -255,6 +259,15 @@ pub struct Prometheus {
     /// Further label matchers for every query, `{cluster: eu1}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matchers: Option<BTreeMap<String, String>>,
+}
+
+/// A Secret in the service's namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// One objective.

@@ -8,7 +8,7 @@ use molt_core::observed::ConditionReading;
 
 use super::super::MeasureRequest;
 use super::answer::{Instant, RawPoint};
-use super::ask::{self, Asker, Failure};
+use super::ask::{self, Asker, Failure, Target};
 use super::promql::Scope;
 
 /// What each threshold's query gave, in order, and the failures that are not about a value.
@@ -20,12 +20,10 @@ pub async fn read(
     let (Some(scope), Some(at)) = (Scope::of_canary(request), request.edges.last()) else {
         return (Vec::new(), Vec::new());
     };
-    let matchers = scope.matchers();
+    let (matchers, target) = (scope.matchers(), Target::of(request));
     let answers = future::join_all(request.conditions.iter().map(|condition| async {
         let query = condition.for_matchers(&matchers);
-        let answer = asker
-            .ask::<Instant>(&request.source.address, &query, *at, limit)
-            .await;
+        let answer = asker.ask::<Instant>(&target, &query, *at, limit).await;
         answer.map_err(|failure| match failure.reason {
             // The query is this condition's; everything else is the same for all of them.
             ask::REFUSED => Failure {

@@ -9,7 +9,7 @@ use molt_core::observed::History;
 
 use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::RawPoint;
-use super::ask::Asker;
+use super::ask::{Asker, Target};
 use super::promql::{self, Scope};
 
 /// Fewer points than these, at two minutes each, say nothing of a day.
@@ -23,10 +23,10 @@ pub async fn read(
     limit: Duration,
 ) -> Option<History> {
     let scope = Scope::of_service(request);
-    let address = &request.source.address;
+    let target = Target::of(request);
     let rates: Vec<RawPoint> = asker
         .ask(
-            address,
+            &target,
             &promql::request_rate(&scope, &slo.sli, request.source.interval),
             request.now,
             limit,
@@ -40,7 +40,7 @@ pub async fn read(
     }
     let bad: Option<Vec<RawPoint>> = asker
         .ask(
-            address,
+            &target,
             &promql::bad_events(&scope, &slo.sli, slo.objective.window),
             request.now,
             limit,

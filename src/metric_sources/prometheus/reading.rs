@@ -11,7 +11,7 @@ use super::super::presets;
 use super::super::selector::Selector;
 use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
-use super::ask::{self, Asker, Failure};
+use super::ask::{self, Asker, Failure, Target};
 use super::promql::{self, Scope};
 use super::series::{self, Arm, Frame, Role};
 
@@ -152,7 +152,7 @@ impl Reading<'_> {
     async fn ask<T: Answer>(&self, query: &str) -> Result<T, Failure> {
         let answer = self
             .asker
-            .ask(&self.request.source.address, query, self.at, self.limit)
+            .ask(&Target::of(self.request), query, self.at, self.limit)
             .await;
         answer.map_err(|failure| match failure.reason {
             // The query is this objective's; everything else is the same for all of them.

@@ -3,6 +3,7 @@
 mod conditions;
 mod counting;
 mod failing;
+mod secured;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -16,6 +17,7 @@ use molt_core::analysis::{Counts, Objective};
 use molt_core::observed::BlockCounts;
 use prometheus_http_query::reqwest::Url;
 
+use super::super::headers::Headers;
 use super::super::selector::Selector;
 use super::super::{MeasureRequest, Measured, MetricSource, PrometheusSource, SliQuery, SloQuery};
 use super::{Prometheus, TimeLimits};
@@ -87,7 +89,7 @@ impl Fake {
 }
 
 fn source(limits: TimeLimits) -> Prometheus {
-    Prometheus::new(Metrics::new("test"), limits).unwrap()
+    Prometheus::new(Metrics::new("test"), limits, Headers::new(None, None), None).unwrap()
 }
 
 fn matrix(series: &[serde_json::Value]) -> Reply {
