@@ -249,6 +249,10 @@ fn request(
         canary: before.attempt.as_ref().map(|a| name(&a.revision)),
         stable: before.stable.as_ref().map(name),
         births,
+        starts: pods
+            .iter()
+            .map(|(name, pod)| (name.clone(), pod.starts.clone()))
+            .collect(),
         conditions: if due.want_conditions {
             validated.conditions.clone()
         } else {

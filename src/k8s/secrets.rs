@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, Error};
 
-use crate::metric_sources::headers::SecretReader;
+use crate::metric_sources::headers::{SecretData, SecretReader};
 
 /// How long the API server may take.
 const LIMIT: Duration = Duration::from_secs(4);
@@ -23,7 +23,7 @@ impl Secrets {
         Self { client }
     }
 
-    async fn get(&self, namespace: &str, name: &str) -> Result<Vec<(String, Vec<u8>)>, String> {
+    async fn get(&self, namespace: &str, name: &str) -> Result<SecretData, String> {
         let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
         let secret = match tokio::time::timeout(LIMIT, api.get_opt(name)).await {
             Ok(Ok(Some(secret))) => secret,
@@ -50,11 +50,7 @@ impl Secrets {
 }
 
 impl SecretReader for Secrets {
-    fn read<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(String, Vec<u8>)>, String>> {
+    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<SecretData, String>> {
         Box::pin(self.get(namespace, name))
     }
 }

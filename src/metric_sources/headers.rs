@@ -35,14 +35,13 @@ pub enum HeadersFrom {
     },
 }
 
+/// Keys and values of a Secret.
+pub type SecretData = Vec<(String, Vec<u8>)>;
+
 /// Reads the data of Secrets.
 pub trait SecretReader: Send + Sync {
     /// The keys and values of a Secret. The error says what is wrong and how to fix it.
-    fn read<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(String, Vec<u8>)>, String>>;
+    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<SecretData, String>>;
 }
 
 /// Headers by where they come from, kept for a short time.
@@ -185,7 +184,7 @@ const RESERVED: [&str; 8] = [
     "trailer",
 ];
 
-fn from_entries(source: &str, entries: Vec<(String, Vec<u8>)>) -> Result<HeaderMap, String> {
+fn from_entries(source: &str, entries: SecretData) -> Result<HeaderMap, String> {
     if entries.is_empty() {
         return Err(format!(
             "{source} has no headers: write each header's name as a key, with its value"
@@ -275,11 +274,7 @@ mod tests {
     struct Reads(AtomicUsize);
 
     impl SecretReader for Reads {
-        fn read<'a>(
-            &'a self,
-            _: &'a str,
-            _: &'a str,
-        ) -> BoxFuture<'a, Result<Vec<(String, Vec<u8>)>, String>> {
+        fn read<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<SecretData, String>> {
             let n = self.0.fetch_add(1, Ordering::Relaxed);
             Box::pin(async move { Ok(vec![("X-N".to_owned(), n.to_string().into_bytes())]) })
         }

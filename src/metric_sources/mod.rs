@@ -51,6 +51,8 @@ pub struct MeasureRequest {
     pub stable: Option<String>,
     /// When each pod of both was created.
     pub births: BTreeMap<String, Timestamp>,
+    /// When containers of each pod of both began; a pod that is not there is not known any more.
+    pub starts: BTreeMap<String, Starts>,
     /// The edges of the blocks in order of time, one more than there are blocks; fewer than two ask for no
     /// block.
     pub edges: Vec<Timestamp>,
@@ -60,6 +62,15 @@ pub struct MeasureRequest {
     pub want_history: bool,
     /// The time of the request.
     pub now: Timestamp,
+}
+
+/// When the containers of a pod began, as far as the kubelet tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Starts {
+    /// The runs that are known: of each container the present one and the one before.
+    pub at: Vec<Timestamp>,
+    /// Some container was restarted before these.
+    pub older: bool,
 }
 
 /// What was measured.

@@ -6,6 +6,7 @@
 mod answer;
 mod ask;
 mod conditions;
+mod falls;
 mod history;
 mod promql;
 mod reading;

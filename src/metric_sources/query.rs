@@ -70,6 +70,12 @@ impl PrometheusSource {
                 format!("{address:?} is not an address: write http:// or https://, a host and a port, such as http://prometheus.monitoring:9090"),
             ));
         }
+        if address.ends_with("/api/v1") {
+            errors.push(FieldError::new(
+                "address",
+                format!("{address:?} ends with /api/v1, which is added to it: leave that out"),
+            ));
+        }
         let interval = match spec.interval.as_ref().map(api::Duration::parse) {
             None => SignedDuration::from_secs(15),
             Some(Ok(interval)) => {

@@ -75,15 +75,17 @@ impl Scope {
 pub const UP: &str = "up";
 /// See [`UP`].
 pub const TARGET: &str = "target_info";
+/// When the process that answers a scrape began, as clients for Python tell it outside of multiprocess mode.
+pub const START: &str = "process_start_time_seconds";
 
 /// The series that tell whether pods are read.
 pub fn scrapes() -> Selector {
-    named_as(&[UP, TARGET])
+    named_as(&[UP, TARGET, START])
 }
 
 /// A preset's counter, together with [`scrapes`], which none of its matchers leaves out.
 pub fn with_scrapes(counter: &Selector) -> Selector {
-    let mut selector = named_as(&[&counter.name, UP, TARGET]);
+    let mut selector = named_as(&[&counter.name, UP, TARGET, START]);
     selector.matchers.extend(counter.matchers.iter().cloned());
     selector
 }
@@ -92,7 +94,7 @@ pub fn with_scrapes(counter: &Selector) -> Selector {
 /// [`scrapes`]. These and the count have no `le`, which matches the empty alternative.
 pub fn count_and_bucket(histogram: &Selector, edge: SignedDuration) -> Selector {
     let [count, bucket] = [count(histogram), buckets(histogram)];
-    let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET]).with(Matcher::new(
+    let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET, START]).with(Matcher::new(
         "le",
         MatchOp::Regex,
         format!("({})?", presets::edge_pattern(edge)),

@@ -12,6 +12,7 @@ use super::super::selector::Selector;
 use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
 use super::ask::{self, Asker, Failure, Target};
+use super::falls::Falls;
 use super::promql::{self, Scope};
 use super::series::{self, Arm, Frame, Role};
 
@@ -21,6 +22,8 @@ const NOT_SCRAPED: &str = "PodsNotScraped";
 const SERIES_MISSING: &str = "SeriesMissing";
 /// The histogram has no bucket that ends at the threshold.
 const EDGE_MISSING: &str = "HistogramEdgeMissing";
+/// Counters fall although nothing was restarted.
+const UNUSABLE: &str = "MetricsUnusable";
 /// Edges that a message lists at most.
 const MAX_EDGES_SHOWN: usize = 20;
 
@@ -182,6 +185,12 @@ impl Reading<'_> {
         {
             return Column::unknown(request, Some(self.series_missing()));
         }
+        // Worse than what is not there is what can't be believed.
+        let newest = request.edges.windows(2).last();
+        let dirty = named.iter().flatten().find_map(|(_, arm)| {
+            let edge = newest?;
+            arm.spoilt(edge[0], edge[1])
+        });
         let unread = with_pods().find(|(name, arm)| of_age(name) && !arm.was_read(recently, self.at));
         let frame = Frame {
             births: &request.births,
@@ -201,7 +210,9 @@ impl Reading<'_> {
             .collect();
         Column {
             counts,
-            failure: unread.map(|(name, _)| self.not_scraped(name)),
+            failure: dirty
+                .map(|falls| self.unusable(falls))
+                .or_else(|| unread.map(|(name, _)| self.not_scraped(name))),
         }
     }
 
@@ -216,6 +227,9 @@ impl Reading<'_> {
         let Some((name, arm)) = arm else {
             return Some(Counts::default());
         };
+        if arm.spoilt(start, end).is_some() {
+            return None;
+        }
         arm.counts(frame, start, end)
             .or_else(|| (!self.has_pods(name)).then(Counts::default))
     }
@@ -229,6 +243,21 @@ impl Reading<'_> {
 
     fn of_slo(&self, message: &str) -> String {
         format!("SLO {:?}: {message}", self.slo.name)
+    }
+
+    fn unusable(&self, falls: &Falls) -> Failure {
+        let times = match falls.count() {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
+        Failure {
+            reason: UNUSABLE,
+            message: self.of_slo(&format!(
+                "the counters of pod {} fell {times} in the last {} s although nothing was restarted, so they count neither for nor against a revision: several worker processes answer scrapes in turn, each with counters of its own. Set PROMETHEUS_MULTIPROC_DIR and collect by prometheus_client's multiprocess mode, or run one worker in each pod",
+                falls.pod,
+                self.range.as_secs()
+            )),
+        }
     }
 
     fn not_scraped(&self, replica_set: &str) -> Failure {
@@ -307,6 +336,7 @@ fn tagged(answer: Vec<RawSeries>, role: impl Fn(&Labels) -> Role) -> Vec<(Role, 
             let role = match series.metric.get("__name__").map(String::as_str) {
                 Some(promql::UP) => Role::Up,
                 Some(promql::TARGET) => Role::Target,
+                Some(promql::START) => Role::Start,
                 _ => role(&series.metric),
             };
             (role, series)

@@ -2,6 +2,7 @@
 
 mod conditions;
 mod counting;
+mod dirty;
 mod failing;
 mod secured;
 
@@ -19,7 +20,7 @@ use prometheus_http_query::reqwest::Url;
 
 use super::super::headers::Headers;
 use super::super::selector::Selector;
-use super::super::{MeasureRequest, Measured, MetricSource, PrometheusSource, SliQuery, SloQuery};
+use super::super::{MeasureRequest, Measured, MetricSource, PrometheusSource, SliQuery, SloQuery, Starts};
 use super::{Prometheus, TimeLimits};
 use crate::api::v1alpha1::Preset;
 use crate::metrics::Metrics;
@@ -192,6 +193,12 @@ fn request(slos: Vec<SloQuery>) -> MeasureRequest {
         slos,
         canary: Some(CANARY.to_owned()),
         stable: Some(STABLE.to_owned()),
+        starts: [canary_pod(), stable_pod()]
+            .map(|pod| {
+                let at = vec![at(-3600)];
+                (pod, Starts { at, older: false })
+            })
+            .into(),
         births: [canary_pod(), stable_pod()].map(|pod| (pod, at(-3600))).into(),
         conditions: Vec::new(),
         edges: vec![at(0), at(30)],

@@ -43,7 +43,7 @@ async fn both_revisions_are_one_query() {
     assert_eq!(asked[0]["time"], "1700000030.000");
     let query = &asked[0]["query"];
     assert!(
-        query.contains(r#"__name__=~"http_requests_total|up|target_info""#),
+        query.contains(r#"__name__=~"http_requests_total|up|target_info|process_start_time_seconds""#),
         "{query}"
     );
     assert!(query.contains(r#"namespace="shop",pod=~"(checkout-bbbbbbbbbb|checkout-aaaaaaaaaa)-[a-z0-9]+""#));

@@ -13,7 +13,7 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::server::TlsStream;
 
-use super::super::super::headers::SecretReader;
+use super::super::super::headers::{SecretData, SecretReader};
 use super::*;
 
 struct Tls {
@@ -82,11 +82,7 @@ struct OneSecret {
 }
 
 impl SecretReader for OneSecret {
-    fn read<'a>(
-        &'a self,
-        namespace: &'a str,
-        name: &'a str,
-    ) -> BoxFuture<'a, Result<Vec<(String, Vec<u8>)>, String>> {
+    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<SecretData, String>> {
         assert_eq!((namespace, name), ("shop", "prom-token"));
         self.reads.fetch_add(1, Ordering::Relaxed);
         let value = self.token.lock().unwrap().clone().into_bytes();
