@@ -57,12 +57,12 @@ impl Facts for PodFacts {
     }
 }
 
-/// The runs of the containers that serve; init containers count no requests.
+/// The runs of the containers; proxies may be init containers that stay.
 fn starts(pod: &Pod) -> Starts {
-    let containers = pod
-        .status
-        .iter()
-        .flat_map(|s| s.container_statuses.iter().flatten());
+    let containers = pod.status.iter().flat_map(|s| {
+        let init = s.init_container_statuses.iter().flatten();
+        init.chain(s.container_statuses.iter().flatten())
+    });
     let mut starts = Starts::default();
     for container in containers {
         let mut known = 0;

@@ -323,6 +323,12 @@ pub enum Preset {
     /// OpenTelemetry's stable HTTP semantic conventions.
     #[serde(rename = "otel")]
     Otel,
+    /// Istio's proxy beside each pod: `istio_requests_total` with `reporter="destination"`.
+    #[serde(rename = "istio")]
+    Istio,
+    /// Linkerd's proxy beside each pod: `response_total` with `direction="inbound"`.
+    #[serde(rename = "linkerd")]
+    Linkerd,
 }
 
 /// What a preset measures.

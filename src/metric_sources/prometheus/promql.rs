@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::super::presets;
 use super::super::selector::{MatchOp, Matcher, Selector};
 use super::super::{MeasureRequest, SliQuery};
+use crate::api::v1alpha1::Preset;
 
 /// The last part of a pod's name, which its ReplicaSet adds.
 const POD_SUFFIX: &str = "-[a-z0-9]+";
@@ -92,12 +93,13 @@ pub fn with_scrapes(counter: &Selector) -> Selector {
 
 /// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, together with
 /// [`scrapes`]. These and the count have no `le`, which matches the empty alternative.
-pub fn count_and_bucket(histogram: &Selector, edge: SignedDuration) -> Selector {
+pub fn count_and_bucket(preset: Preset, edge: SignedDuration) -> Selector {
+    let histogram = &presets::durations(preset);
     let [count, bucket] = [count(histogram), buckets(histogram)];
     let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET, START]).with(Matcher::new(
         "le",
         MatchOp::Regex,
-        format!("({})?", presets::edge_pattern(edge)),
+        format!("({})?", presets::edge_pattern(preset, edge)),
     ));
     selector.matchers.extend(histogram.matchers.iter().cloned());
     selector
@@ -124,8 +126,12 @@ pub fn buckets(histogram: &Selector) -> Selector {
 }
 
 /// A histogram's bucket at an edge.
-fn bucket(histogram: &Selector, edge: SignedDuration) -> Selector {
-    buckets(histogram).with(Matcher::new("le", MatchOp::Regex, presets::edge_pattern(edge)))
+fn bucket(preset: Preset, edge: SignedDuration) -> Selector {
+    buckets(&presets::durations(preset)).with(Matcher::new(
+        "le",
+        MatchOp::Regex,
+        presets::edge_pattern(preset, edge),
+    ))
 }
 
 /// The raw samples of the last so many seconds.
@@ -180,7 +186,7 @@ pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> Stri
             format!(
                 "{} - {}",
                 increase(count(&histogram)),
-                increase(bucket(&histogram, *edge))
+                increase(bucket(*preset, *edge))
             )
         }
         SliQuery::Counters { bad, .. } => increase(bad.clone()),

@@ -15,6 +15,7 @@ use super::ask::{self, Asker, Failure, Target};
 use super::falls::Falls;
 use super::promql::{self, Scope};
 use super::series::{self, Arm, Frame, Role};
+use crate::api::v1alpha1::Preset;
 
 /// Pods of a revision have been there for a while, but nothing was read from them lately.
 const NOT_SCRAPED: &str = "PodsNotScraped";
@@ -112,8 +113,7 @@ impl Reading<'_> {
                 answer
             }
             SliQuery::Latency(preset, edge) => {
-                let histogram = presets::durations(*preset);
-                let all = self.samples(&promql::count_and_bucket(&histogram, *edge)).await?;
+                let all = self.samples(&promql::count_and_bucket(*preset, *edge)).await?;
                 tagged(all, |labels| {
                     if labels.contains_key("le") {
                         Role::Within
@@ -142,7 +142,7 @@ impl Reading<'_> {
                 .flatten()
                 .any(Arm::lacks_bucket)
         {
-            return Err(self.edge_missing(&presets::durations(*preset), *edge).await?);
+            return Err(self.edge_missing(*preset, *edge).await?);
         }
         Ok(arms)
     }
@@ -294,11 +294,12 @@ impl Reading<'_> {
         }
     }
 
-    async fn edge_missing(&self, histogram: &Selector, edge: SignedDuration) -> Result<Failure, Failure> {
-        let buckets: Vec<RawPoint> = self.ask(&promql::edges(&self.scope, histogram)).await?;
+    async fn edge_missing(&self, preset: Preset, edge: SignedDuration) -> Result<Failure, Failure> {
+        let histogram = presets::durations(preset);
+        let buckets: Vec<RawPoint> = self.ask(&promql::edges(&self.scope, &histogram)).await?;
         let mut edges: Vec<_> = buckets
             .iter()
-            .filter_map(|b| presets::edge_name(b.metric.get("le")?))
+            .filter_map(|b| presets::edge_name(preset, b.metric.get("le")?))
             .collect();
         edges.sort();
         edges.dedup();

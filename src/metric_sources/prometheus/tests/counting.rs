@@ -376,3 +376,63 @@ async fn history_is_known_or_none() {
     assert_eq!(read(vector(&[]), vector(&[])).await, None);
     assert_eq!(read(broken.clone(), broken).await, None);
 }
+
+#[tokio::test]
+async fn the_proxies_beside_the_pods_are_read_as_the_applications_are() {
+    for (preset, name, good, bad) in [
+        (
+            Preset::Istio,
+            "istio_requests_total",
+            "response_code=200",
+            "response_code=503",
+        ),
+        (
+            Preset::Linkerd,
+            "response_total",
+            "classification=success",
+            "classification=failure",
+        ),
+    ] {
+        let fake = Fake::series(vec![
+            up(&canary_pod(), &[(-10, "1"), (20, "1")]),
+            series(name, &canary_pod(), good, &[(-10, "10"), (20, "40")]),
+            series(name, &canary_pod(), bad, &[(20, "2")]),
+            series(name, &stable_pod(), good, &[(-10, "1000"), (20, "1270")]),
+        ])
+        .await;
+        let measured = fake
+            .measure(request(vec![slo(SliQuery::Availability(preset))]))
+            .await;
+        assert_eq!(only(&measured), counts((32.0, 2.0), (270.0, 0.0)), "{preset:?}");
+        assert_eq!(measured.problems, []);
+    }
+    let edge = SignedDuration::from_millis(500);
+    let histogram = "istio_request_duration_milliseconds";
+    let of = |pod: String, all: &str, within: &str| {
+        [
+            series(
+                &format!("{histogram}_count"),
+                &pod,
+                "reporter=destination",
+                &[(-10, "0"), (20, all)],
+            ),
+            series(
+                &format!("{histogram}_bucket"),
+                &pod,
+                "reporter=destination,le=500",
+                &[(-10, "0"), (20, within)],
+            ),
+        ]
+    };
+    let all = [of(canary_pod(), "30", "25"), of(stable_pod(), "270", "269")].concat();
+    let fake = Fake::series(all).await;
+    let measured = fake
+        .measure(request(vec![slo(SliQuery::Latency(Preset::Istio, edge))]))
+        .await;
+    assert_eq!(only(&measured), counts((30.0, 5.0), (270.0, 1.0)));
+    assert!(
+        fake.queries()[0].contains(r#"le=~"(500([.]0*)?)?""#),
+        "{:?}",
+        fake.queries()
+    );
+}
