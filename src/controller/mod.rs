@@ -46,7 +46,7 @@ use crate::k8s::secrets::Secrets;
 use crate::k8s::writer::Writer;
 use crate::metric_sources::MetricSource;
 use crate::metric_sources::headers::{self, Headers};
-use crate::metric_sources::prometheus::{Prometheus, TimeLimits};
+use crate::metric_sources::sources::Sources;
 use crate::metrics::Metrics;
 use crate::server::Readiness;
 use crate::traffic::Routers;
@@ -111,7 +111,7 @@ pub async fn run(
     readiness: Readiness,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), StartError> {
-    let source = prometheus(&client, &options, &metrics).map_err(StartError::Prometheus)?;
+    let source = sources(&client, &options, &metrics).map_err(StartError::Prometheus)?;
     let (wake, woken) = mpsc::unbounded_channel::<Key>();
     let caches = Caches::start(&client, options.namespace.as_deref(), &wake);
     let writer = Writer::new(client.clone());
@@ -168,8 +168,8 @@ pub async fn run(
     Ok(())
 }
 
-/// The source of measurements, with what the operator was given for it.
-fn prometheus(client: &Client, options: &Options, metrics: &Metrics) -> Result<Prometheus, String> {
+/// The sources of measurements, with what the operator was given for it.
+fn sources(client: &Client, options: &Options, metrics: &Metrics) -> Result<Sources, String> {
     let file = options.prometheus_headers_file.clone();
     if let Some(path) = &file {
         // A slip is told at the start, not at the first rollout.
@@ -180,9 +180,8 @@ fn prometheus(client: &Client, options: &Options, metrics: &Metrics) -> Result<P
             .map_err(|error| format!("--prometheus-ca-file {} can't be read: {error}", path.display()))
     });
     let secrets = Arc::new(Secrets::new(client.clone()));
-    Prometheus::new(
+    Sources::new(
         metrics.clone(),
-        TimeLimits::default(),
         Headers::new(Some(secrets), file),
         ca.transpose()?.as_deref(),
     )

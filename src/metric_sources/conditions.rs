@@ -1,24 +1,34 @@
-//! The queries of thresholds: any PromQL that gives one number.
+//! The queries of thresholds: what gives one number, most often PromQL.
 
 use promql_parser::parser::{self, value::ValueType};
 
 use super::FieldError;
+use super::web::WebQuery;
 
 /// What stands for the matchers of the revision under test.
 const SELECTOR: &str = "$selector";
 /// A matcher in its place while a query is checked.
 const EXAMPLE_MATCHER: &str = "molt=\"\"";
 
+/// Where the number of one threshold comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConditionQuery {
+    /// A query of the source.
+    Promql(PromqlQuery),
+    /// A URL.
+    Web(WebQuery),
+}
+
 /// The query of one threshold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConditionQuery {
+pub struct PromqlQuery {
     /// The threshold's name.
     pub name: String,
     /// PromQL, with `$selector` where the matchers go.
     query: String,
 }
 
-impl ConditionQuery {
+impl PromqlQuery {
     /// Reads a query; the error's field is `query`.
     pub fn parse(name: &str, query: &str) -> Result<Self, FieldError> {
         let wrong = |message: String| FieldError::new("query", message);
@@ -55,8 +65,8 @@ impl ConditionQuery {
 mod tests {
     use super::*;
 
-    fn parse(query: &str) -> Result<ConditionQuery, String> {
-        ConditionQuery::parse("a", query).map_err(|error| error.to_string())
+    fn parse(query: &str) -> Result<PromqlQuery, String> {
+        PromqlQuery::parse("a", query).map_err(|error| error.to_string())
     }
 
     #[test]

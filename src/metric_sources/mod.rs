@@ -8,6 +8,9 @@
 //! - [`presets`]: the metrics of well-known instrumentations.
 //! - [`conditions`]: the queries of thresholds.
 //! - [`headers`]: what a source asks for beside the query.
+//! - [`web`]: numbers that a URL answers with.
+//! - [`sources`]: all of them as one.
+//! - [`http`]: their HTTP client.
 //! - [`prometheus`]: the Prometheus HTTP API.
 
 use std::collections::BTreeMap;
@@ -18,10 +21,13 @@ use molt_core::observed::{Measurement, Problem};
 
 pub mod conditions;
 pub mod headers;
+pub mod http;
 pub mod presets;
 pub mod prometheus;
 pub mod query;
 pub mod selector;
+pub mod sources;
+pub mod web;
 
 pub use conditions::ConditionQuery;
 pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};

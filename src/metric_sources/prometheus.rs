@@ -14,12 +14,13 @@ mod series;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{self, BoxFuture};
 use molt_core::observed::{MeasuredBlock, Measurement, Problem, ProblemKind};
 
-use prometheus_http_query::reqwest::Certificate;
+use prometheus_http_query::reqwest::Client;
 
 use self::ask::Asker;
 use super::headers::Headers;
@@ -51,21 +52,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// A source without connections yet; it fails only when the TLS of the process can't be set up.
-    ///
-    /// `headers` are read when a Prometheus wants them; `ca` holds the certificates, in PEM, of authorities
-    /// that are trusted beside the system's.
-    pub fn new(
-        metrics: Metrics,
-        limits: TimeLimits,
-        headers: Headers,
-        ca: Option<&[u8]>,
-    ) -> Result<Self, String> {
-        let ca = ca.map_or_else(|| Ok(Vec::new()), certificates)?;
-        Ok(Self {
-            asker: Asker::new(metrics, headers, ca)?,
+    /// A source without connections yet.
+    /// `headers` are read when a Prometheus wants them.
+    pub fn new(metrics: Metrics, limits: TimeLimits, http: Client, headers: Arc<Headers>) -> Self {
+        Self {
+            asker: Asker::new(metrics, http, headers),
             limits,
-        })
+        }
     }
 
     async fn read(&self, request: &MeasureRequest) -> Measured {
@@ -123,15 +116,6 @@ impl Prometheus {
             },
             problems,
         }
-    }
-}
-
-/// The certificates of a bundle in PEM.
-fn certificates(pem: &[u8]) -> Result<Vec<Certificate>, String> {
-    match Certificate::from_pem_bundle(pem) {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        Ok(_) => Err("the file of --prometheus-ca-file holds no certificate in PEM".to_owned()),
-        Err(error) => Err(format!("the file of --prometheus-ca-file is no PEM: {error}")),
     }
 }
 

@@ -101,3 +101,40 @@ async fn a_query_that_is_no_promql_is_refused_with_its_field() {
     let error = stage.apply(object).await.unwrap_err().to_string();
     assert!(error.contains("successCondition"), "{error}");
 }
+
+#[tokio::test]
+async fn a_number_that_a_url_answers_with_is_judged_too() {
+    let app = axum::Router::new().route(
+        "/{revision}",
+        axum::routing::get(async || axum::Json(json!({"checks": {"failed": 3}}))),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/$revision", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let stage = given("threshold-web").await;
+    let with = |image: &str| {
+        let mut object = guarded(image);
+        object["spec"]["guards"] = json!({"conditions": [{
+            "name": "smoke",
+            "web": {"url": url, "jsonPath": "$.checks.failed"},
+            "successCondition": "value == 0",
+        }]});
+        object
+    };
+    stage.apply(with("shop:good")).await.unwrap();
+    stage.until_phase("shop", Phase::Healthy).await;
+    stage.apply(with("shop:second")).await.unwrap();
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    let last = back.status.unwrap().state.unwrap().last.unwrap();
+    assert_eq!(last.reason, "ConditionFailed");
+    assert!(
+        last.message.contains("condition smoke: the value is 3, not == 0"),
+        "{}",
+        last.message
+    );
+
+    let mut both = with("shop:third");
+    both["spec"]["guards"]["conditions"][0]["query"] = json!("a{$selector}");
+    let error = stage.apply(both).await.unwrap_err().to_string();
+    assert!(error.contains("exactly one of query (PromQL) and web"), "{error}");
+}

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Decimal, Duration, Percent, PythonServiceStatus, Window};
+use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Window};
 
 /// A Python web service whose new revisions are brought to users by evidence.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -381,42 +381,4 @@ pub enum InconclusivePolicy {
     Rollback,
     /// Go on while the budget that is spent is known and within bounds; otherwise pause.
     PromoteIfBudgetSafe,
-}
-
-/// What rolls back beside the objectives.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Guards {
-    /// Plain thresholds, judged while users are on the canary, the bake included. Each must have been met at
-    /// a weight before the canary gets more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 10))]
-    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
-    pub conditions: Option<Vec<GuardCondition>>,
-}
-
-/// A number and the threshold that it must keep.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GuardCondition {
-    /// Its name, unique within the service.
-    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
-    pub name: String,
-    /// PromQL that gives one number: a scalar, or a vector of one element. `$selector` stands for the matchers
-    /// that pin the namespace, the pods of the revision under test and `metrics.prometheus.matchers`:
-    /// `rate(shop_errors_total{$selector}[2m])`. No element, several, or NaN say nothing.
-    #[schemars(length(min = 1, max = 4096))]
-    pub query: String,
-    /// What the number must be: `value < 0.8`; also `<=`, `>`, `>=`, `==` and `!=`.
-    #[schemars(
-        length(max = 64),
-        regex(
-            pattern = "^ *value *(<|<=|>|>=|==|!=) *[-+]?([0-9]+[.]?[0-9]*|[.][0-9]+)([eE][-+]?[0-9]+)? *$"
-        )
-    )]
-    pub success_condition: String,
-    /// Evaluations that may fail in one attempt; one more rolls back. Default 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100))]
-    pub failure_limit: Option<i32>,
 }

@@ -7,6 +7,8 @@ use super::FieldError;
 use super::fields::{check_slo_name, in_range};
 use crate::api::v1alpha1 as api;
 use crate::metric_sources::ConditionQuery;
+use crate::metric_sources::conditions::PromqlQuery;
+use crate::metric_sources::web::WebQuery;
 
 /// Thresholds of one service, at most: each is a query in every block.
 const MOST_CONDITIONS: usize = 10;
@@ -47,8 +49,7 @@ pub(super) fn resolve(
         );
         let bound = Bound::parse(&condition.success_condition)
             .map_err(|message| FieldError::new(format!("{at}.successCondition"), message));
-        let query = ConditionQuery::parse(&condition.name, &condition.query)
-            .map_err(|error| FieldError::under(&at, error));
+        let query = source(&at, condition);
         match (bound, query) {
             (Ok(bound), Ok(query)) => {
                 let plan = ConditionPlan {
@@ -58,8 +59,28 @@ pub(super) fn resolve(
                 };
                 resolved.push((plan, query));
             }
-            (bound, query) => errors.extend(bound.err().into_iter().chain(query.err())),
+            (bound, query) => errors.extend(bound.err().into_iter().chain(query.err().into_iter().flatten())),
         }
     }
     resolved
+}
+
+/// Where the number of a condition comes from.
+fn source(at: &str, condition: &api::GuardCondition) -> Result<ConditionQuery, Vec<FieldError>> {
+    match (&condition.query, &condition.web) {
+        (Some(query), None) => PromqlQuery::parse(&condition.name, query)
+            .map(ConditionQuery::Promql)
+            .map_err(|error| vec![FieldError::under(at, error)]),
+        (None, Some(web)) => WebQuery::parse(web)
+            .map(ConditionQuery::Web)
+            .map_err(|errors| errors.into_iter().map(|e| FieldError::under(at, e)).collect()),
+        (Some(_), Some(_)) => Err(vec![FieldError::new(
+            at,
+            "has both query and web: make two conditions of it",
+        )]),
+        (None, None) => Err(vec![FieldError::new(
+            at,
+            "has neither query nor web: write PromQL, or a URL that answers with JSON",
+        )]),
+    }
 }

@@ -250,6 +250,23 @@ fn guards_are_resolved_and_each_bad_condition_is_named() {
         bad("name", json!("p99 latency")),
         "spec.guards.conditions[0].name: \"p99 latency\" is no name: write lower case letters, digits and '-', at most 63",
     );
+    let web = json!({"url": "https://checks/$revision", "jsonPath": "$.p99"});
+    refused(
+        bad("web", web.clone()),
+        "spec.guards.conditions[0]: has both query and web: make two conditions of it",
+    );
+    refused(
+        with(json!([{"name": "a", "successCondition": "value < 1"}])),
+        "spec.guards.conditions[0]: has neither query nor web: write PromQL, or a URL that answers with JSON",
+    );
+    refused(
+        with(
+            json!([{"name": "a", "successCondition": "value < 1", "web": {"url": "https://a", "jsonPath": "p99"}}]),
+        ),
+        "spec.guards.conditions[0].web.jsonPath: \"p99\" is no JSONPath: write where the number is, such as $.checks.p99",
+    );
+    let of_web = json!({"name": "a", "successCondition": "value < 1", "web": web});
+    assert_eq!(result(with(json!([of_web]))).errors, []);
     refused(
         with(json!([good, good])),
         "spec.guards.conditions[1].name: \"latency\" is the name of spec.guards.conditions[0] already: give each its own",

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 use super::super::MeasureRequest;
 use super::super::headers::{Headers, HeadersFrom};
+use super::super::http::root_cause;
 use super::answer::{Answer, Body, Head, shape};
 use crate::metrics::Metrics;
 
@@ -75,7 +76,7 @@ impl<'a> Target<'a> {
 /// Asks Prometheuses; connections and limits are shared by everybody who asks the same address.
 pub struct Asker {
     http: reqwest::Client,
-    headers: Headers,
+    headers: Arc<Headers>,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
     metrics: Metrics,
 }
@@ -89,28 +90,13 @@ struct Endpoint {
 
 impl Asker {
     /// An asker without connections.
-    pub fn new(metrics: Metrics, headers: Headers, ca: Vec<reqwest::Certificate>) -> Result<Self, String> {
-        let http = reqwest::Client::builder()
-            // Beside the system's.
-            .tls_certs_merge(ca)
-            .user_agent(concat!("molt/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(3))
-            .pool_max_idle_per_host(CONCURRENCY)
-            // A redirect would turn the POST into a GET without its query; it is reported instead.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| {
-                format!(
-                    "the HTTP client for Prometheus can't be set up: {}",
-                    root_cause(&error)
-                )
-            })?;
-        Ok(Self {
+    pub fn new(metrics: Metrics, http: reqwest::Client, headers: Arc<Headers>) -> Self {
+        Self {
             http,
             headers,
             endpoints: Mutex::default(),
             metrics,
-        })
+        }
     }
 
     /// The answer to a query at a time, within a time limit that includes the wait for a free slot.
@@ -357,15 +343,6 @@ impl fmt::Display for Seconds {
         let millis = self.0.as_millisecond();
         write!(f, "{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
     }
-}
-
-/// Errors of HTTP clients name the URL first and the cause last.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// One line of limited length.

@@ -1,4 +1,4 @@
-//! Thresholds, each an instant query at the last edge.
+//! Thresholds in PromQL, each an instant query at the last edge.
 
 use std::time::Duration;
 
@@ -6,12 +6,12 @@ use futures::future;
 use jiff::Timestamp;
 use molt_core::observed::ConditionReading;
 
-use super::super::MeasureRequest;
+use super::super::{ConditionQuery, MeasureRequest};
 use super::answer::{Instant, RawPoint};
 use super::ask::{self, Asker, Failure, Target};
 use super::promql::Scope;
 
-/// What each threshold's query gave, in order, and the failures that are not about a value.
+/// What each PromQL query gave, in order, and the failures that are not about a value.
 pub async fn read(
     asker: &Asker,
     request: &MeasureRequest,
@@ -21,9 +21,14 @@ pub async fn read(
         return (Vec::new(), Vec::new());
     };
     let (matchers, target) = (scope.matchers(), Target::of(request));
-    let answers = future::join_all(request.conditions.iter().map(|condition| async {
-        let query = condition.for_matchers(&matchers);
-        let answer = asker.ask::<Instant>(&target, &query, *at, limit).await;
+    let queries = request.conditions.iter().filter_map(|condition| match condition {
+        ConditionQuery::Promql(query) => Some(query),
+        ConditionQuery::Web(_) => None,
+    });
+    let (matchers, target) = (matchers.as_str(), &target);
+    let answers = future::join_all(queries.map(|condition| async move {
+        let query = condition.for_matchers(matchers);
+        let answer = asker.ask::<Instant>(target, &query, *at, limit).await;
         answer.map_err(|failure| match failure.reason {
             // The query is this condition's; everything else is the same for all of them.
             ask::REFUSED => Failure {

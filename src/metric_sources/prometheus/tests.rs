@@ -19,6 +19,7 @@ use molt_core::observed::BlockCounts;
 use prometheus_http_query::reqwest::Url;
 
 use super::super::headers::Headers;
+use super::super::http;
 use super::super::selector::Selector;
 use super::super::{MeasureRequest, Measured, MetricSource, PrometheusSource, SliQuery, SloQuery, Starts};
 use super::{Prometheus, TimeLimits};
@@ -90,7 +91,8 @@ impl Fake {
 }
 
 fn source(limits: TimeLimits) -> Prometheus {
-    Prometheus::new(Metrics::new("test"), limits, Headers::new(None, None), None).unwrap()
+    let headers = Arc::new(Headers::new(None, None));
+    Prometheus::new(Metrics::new("test"), limits, http::client(None).unwrap(), headers)
 }
 
 fn matrix(series: &[serde_json::Value]) -> Reply {

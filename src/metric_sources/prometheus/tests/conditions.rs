@@ -3,13 +3,14 @@
 use molt_core::observed::ConditionReading;
 
 use super::super::super::ConditionQuery;
+use super::super::super::conditions::PromqlQuery;
 use super::*;
 
 fn asking(queries: &[&str]) -> MeasureRequest {
     let conditions = queries.iter().enumerate();
     MeasureRequest {
         conditions: conditions
-            .map(|(i, query)| ConditionQuery::parse(&format!("c{i}"), query).unwrap())
+            .map(|(i, query)| ConditionQuery::Promql(PromqlQuery::parse(&format!("c{i}"), query).unwrap()))
             .collect(),
         ..request(Vec::new())
     }

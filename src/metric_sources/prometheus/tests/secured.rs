@@ -96,7 +96,8 @@ impl SecretReader for OneSecret {
 }
 
 fn asking(address: &str, secret: Option<&str>) -> MeasureRequest {
-    let condition = super::super::super::ConditionQuery::parse("c", "a{$selector}").unwrap();
+    let condition = super::super::super::conditions::PromqlQuery::parse("c", "a{$selector}").unwrap();
+    let condition = super::super::super::ConditionQuery::Promql(condition);
     let mut request = MeasureRequest {
         conditions: vec![condition],
         ..request(Vec::new())
@@ -120,14 +121,9 @@ fn secret(token: &Arc<Mutex<String>>, failure: Option<&'static str>) -> Arc<OneS
 }
 
 fn prometheus(secrets: Arc<OneSecret>, file: Option<std::path::PathBuf>, ca: Option<&str>) -> Prometheus {
-    let headers = Headers::new(Some(secrets), file);
-    Prometheus::new(
-        Metrics::new("test"),
-        TimeLimits::default(),
-        headers,
-        ca.map(str::as_bytes),
-    )
-    .unwrap()
+    let headers = Arc::new(Headers::new(Some(secrets), file));
+    let http = http::client(ca.map(str::as_bytes)).unwrap();
+    Prometheus::new(Metrics::new("test"), TimeLimits::default(), http, headers)
 }
 
 #[tokio::test]
@@ -181,13 +177,8 @@ async fn an_authority_that_is_not_known_is_not_trusted() {
         let message = &measured.problems[0].message;
         assert!(message.contains("--prometheus-ca-file"), "{message}");
     }
-    let no_pem = Prometheus::new(
-        Metrics::new("test"),
-        TimeLimits::default(),
-        Headers::new(None, None),
-        Some(b"hello"),
-    );
-    assert!(no_pem.err().unwrap().contains("--prometheus-ca-file"));
+    let no_pem = http::client(Some(b"hello"));
+    assert!(no_pem.unwrap_err().contains("--prometheus-ca-file"));
 }
 
 #[tokio::test]
