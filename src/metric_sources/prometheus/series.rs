@@ -14,14 +14,9 @@ use super::super::MeasureRequest;
 use super::answer::{Labels, RawSeries};
 use super::falls::Falls;
 
-/// Labels that scraping adds even where the pod has no `up`: to series that are pushed, for one.
-const SCRAPE_LABELS: [&str; 5] = [
-    "job",
-    "instance",
-    "prometheus",
-    "prometheus_replica",
-    "__replica__",
-];
+/// Labels that reading adds even where the pod has no `up`: to series that are pushed, for one. Of these the
+/// `instance` is a process's own: several workers push from one pod.
+const READER_LABELS: [&str; 4] = ["job", "prometheus", "prometheus_replica", "__replica__"];
 
 /// What a series counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,11 +93,8 @@ impl Arm {
         series: &[(Role, &RawSeries)],
     ) -> Result<(), String> {
         let ups = series.iter().filter(|(role, _)| *role == Role::Up);
-        let mut ignored: BTreeSet<&str> = ups
-            .flat_map(|(_, up)| up.metric.keys())
-            .map(String::as_str)
-            .chain(SCRAPE_LABELS)
-            .collect();
+        let added = ups.flat_map(|(_, up)| up.metric.keys()).map(String::as_str);
+        let mut ignored: BTreeSet<&str> = added.chain(READER_LABELS).collect();
         let scraper = speaker(series, &ignored);
         let speaks = |series: &RawSeries| {
             scraper

@@ -436,3 +436,31 @@ async fn the_proxies_beside_the_pods_are_read_as_the_applications_are() {
         fake.queries()
     );
 }
+
+#[tokio::test]
+async fn workers_that_push_from_one_pod_count_each() {
+    let pushed = |worker: &str, pod: String, first: &str, last: &str| {
+        let labels = format!("instance={worker},http_response_status_code=200");
+        let name = "http_server_request_duration_seconds_count";
+        [
+            series(name, &pod, &labels, &[(-10, first), (20, last)]),
+            series(
+                "target_info",
+                &pod,
+                &format!("instance={worker}"),
+                &[(-10, "1"), (20, "1")],
+            ),
+        ]
+    };
+    let all = [
+        pushed("worker-1", canary_pod(), "10", "40"),
+        pushed("worker-2", canary_pod(), "5", "25"),
+        pushed("worker-1", stable_pod(), "100", "300"),
+    ];
+    let fake = Fake::series(all.concat()).await;
+    let measured = fake
+        .measure(request(vec![slo(SliQuery::Availability(Preset::Otel))]))
+        .await;
+    assert_eq!(only(&measured), counts((50.0, 0.0), (200.0, 0.0)));
+    assert_eq!(measured.problems, []);
+}
