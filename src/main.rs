@@ -1,6 +1,7 @@
 //! The operator.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -39,6 +40,13 @@ struct ControllerArgs {
         default_value = "http://prometheus.monitoring:9090"
     )]
     prometheus_address: String,
+    /// A file with headers for that Prometheus, one `Name: value` a line; sent to no other address.
+    #[arg(long, env = "MOLT_PROMETHEUS_HEADERS_FILE")]
+    prometheus_headers_file: Option<PathBuf>,
+    /// A file with certificates, in PEM, of authorities that are trusted beside the system's when a
+    /// Prometheus is asked over TLS.
+    #[arg(long, env = "MOLT_PROMETHEUS_CA_FILE")]
+    prometheus_ca_file: Option<PathBuf>,
     /// Where probes and metrics are served.
     #[arg(long, env = "MOLT_LISTEN", default_value = "0.0.0.0:8080")]
     listen: SocketAddr,
@@ -102,6 +110,8 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
     let server = tokio::spawn(server::serve(args.listen, state, wait(stopped.clone())));
     let options = Options {
         prometheus_address: args.prometheus_address,
+        prometheus_headers_file: args.prometheus_headers_file,
+        prometheus_ca_file: args.prometheus_ca_file,
         namespace: args.namespace,
         concurrency: args.concurrency,
         rule_labels: args.rule_labels.into_iter().collect(),

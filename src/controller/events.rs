@@ -116,6 +116,7 @@ mod tests {
             transitions: vec![],
             verdicts: vec![],
             slos: vec![],
+            guards: Vec::new(),
         }
     }
 

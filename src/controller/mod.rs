@@ -31,6 +31,7 @@ pub mod status;
 pub mod validate;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,9 +45,11 @@ use tokio::sync::mpsc;
 
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
+use crate::k8s::secrets::Secrets;
 use crate::k8s::writer::Writer;
 use crate::metric_sources::MetricSource;
-use crate::metric_sources::prometheus::{Prometheus, TimeLimits};
+use crate::metric_sources::headers::{self, Headers};
+use crate::metric_sources::sources::Sources;
 use crate::metrics::Metrics;
 use crate::server::Readiness;
 use crate::traffic::Routers;
@@ -60,6 +63,10 @@ use object::ServiceObject;
 pub struct Options {
     /// The Prometheus of services that name none.
     pub prometheus_address: String,
+    /// Headers for that Prometheus, one `Name: value` a line.
+    pub prometheus_headers_file: Option<PathBuf>,
+    /// Certificates of authorities that are trusted beside the system's, for every Prometheus, in PEM.
+    pub prometheus_ca_file: Option<PathBuf>,
     /// The only namespace to watch; all if absent.
     pub namespace: Option<String>,
     /// Services that are reconciled at the same time, at most.
@@ -110,7 +117,7 @@ pub async fn run(
     readiness: Readiness,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), StartError> {
-    let source = Prometheus::new(metrics.clone(), TimeLimits::default()).map_err(StartError::Prometheus)?;
+    let source = sources(&client, &options, &metrics).map_err(StartError::Prometheus)?;
     let (wake, woken) = mpsc::unbounded_channel::<Key>();
     let caches = Caches::start(&client, options.namespace.as_deref(), &wake);
     let writer = Writer::new(client.clone());
@@ -166,6 +173,25 @@ pub async fn run(
     // The wake-ups hold the queue open until here.
     drop(wake);
     Ok(())
+}
+
+/// The sources of measurements, with what the operator was given for it.
+fn sources(client: &Client, options: &Options, metrics: &Metrics) -> Result<Sources, String> {
+    let file = options.prometheus_headers_file.clone();
+    if let Some(path) = &file {
+        // A slip is told at the start, not at the first rollout.
+        headers::read_file(path)?;
+    }
+    let ca = options.prometheus_ca_file.as_ref().map(|path| {
+        std::fs::read(path)
+            .map_err(|error| format!("--prometheus-ca-file {} can't be read: {error}", path.display()))
+    });
+    let secrets = Arc::new(Secrets::new(client.clone()));
+    Sources::new(
+        metrics.clone(),
+        Headers::new(Some(secrets), file),
+        ca.transpose()?.as_deref(),
+    )
 }
 
 /// Keys as requests to reconcile.

@@ -8,6 +8,7 @@ use molt_core::plan::Revision;
 
 use crate::k8s::index::Facts;
 use crate::k8s::labels;
+use crate::metric_sources::Starts;
 
 /// Longest message of the kubelet's that is passed on.
 const MAX_MESSAGE: usize = 300;
@@ -21,6 +22,8 @@ pub struct PodFacts {
     pub created_at: Option<Timestamp>,
     /// It serves, and is not on its way out.
     pub ready: bool,
+    /// When its containers began.
+    pub starts: Starts,
     /// What is wrong with it.
     pub trouble: Option<Trouble>,
 }
@@ -47,10 +50,34 @@ impl Facts for PodFacts {
             revision: Revision(set.get(labels::REVISION)?.clone()),
             created_at: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
             ready: ready && !leaving,
+            starts: starts(pod),
             trouble: if leaving { None } else { trouble(pod) },
         };
         Some((set.get(labels::SERVICE)?.clone(), facts))
     }
+}
+
+/// The runs of the containers; proxies may be init containers that stay.
+fn starts(pod: &Pod) -> Starts {
+    let containers = pod.status.iter().flat_map(|s| {
+        let init = s.init_container_statuses.iter().flatten();
+        init.chain(s.container_statuses.iter().flatten())
+    });
+    let mut starts = Starts::default();
+    for container in containers {
+        let mut known = 0;
+        for state in [&container.state, &container.last_state].into_iter().flatten() {
+            let running = state.running.as_ref().and_then(|s| s.started_at.as_ref());
+            let ended = state.terminated.as_ref().and_then(|s| s.started_at.as_ref());
+            let began = running.or(ended).map(|t| t.0);
+            known += i32::from(began.is_some());
+            starts.at.extend(began);
+        }
+        // The first run is no restart.
+        starts.older |= container.restart_count + 1 > known;
+    }
+    starts.at.sort_unstable();
+    starts
 }
 
 /// The worst of several troubles: of the kind that is least likely to pass, then the most restarts.
@@ -173,6 +200,34 @@ mod tests {
 
     fn waiting(reason: &str) -> Value {
         json!({"waiting": {"reason": reason, "message": "the kubelet's words"}})
+    }
+
+    #[test]
+    fn the_runs_of_containers_are_known_as_far_as_the_kubelet_tells() {
+        let running = json!({"running": {"startedAt": "2026-01-01T00:10:00Z"}});
+        let ended = json!({"terminated": {
+            "exitCode": 1, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:09:00Z",
+        }});
+        let times = |times: &[&str]| {
+            times
+                .iter()
+                .map(|t| t.parse().unwrap())
+                .collect::<Vec<Timestamp>>()
+        };
+        let starts = |last: &Value, restarts| read(&container(&running, last, restarts)).starts;
+        let now = "2026-01-01T00:10:00Z";
+        assert_eq!(
+            starts(&json!({}), 0),
+            Starts {
+                at: times(&[now]),
+                older: false
+            }
+        );
+        let before = "2026-01-01T00:00:00Z";
+        for (restarts, older) in [(1, false), (2, true)] {
+            let at = times(&[before, now]);
+            assert_eq!(starts(&ended, restarts), Starts { at, older });
+        }
     }
 
     #[test]

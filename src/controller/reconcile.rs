@@ -271,6 +271,15 @@ fn request(
         canary: before.attempt.as_ref().map(|a| name(&a.revision)),
         stable: before.stable.as_ref().map(name),
         births,
+        starts: pods
+            .iter()
+            .map(|(name, pod)| (name.clone(), pod.starts.clone()))
+            .collect(),
+        conditions: if due.want_conditions {
+            validated.conditions.clone()
+        } else {
+            Vec::new()
+        },
         edges: due.edges,
         want_history: due.want_history,
         now,

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::caches::Caches;
 use super::render::record_name;
-use super::status::{burn, counts, evidence, spent};
+use super::status::{burn, counts, evidence, guards, spent};
 use crate::api::v1alpha1::{
     RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec, RolloutRecordStatus,
 };
@@ -80,6 +80,7 @@ pub async fn write(
                 status.max_weight = i32::from(attempt.max_weight);
                 add_transitions(status, &attempt.transitions);
                 status.slos = slos(&attempt.evidence, decision);
+                status.guards = guards(&attempt.conditions);
                 add_verdicts(status, verdicts);
             })
             .await?;
@@ -176,6 +177,7 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     status.duration_seconds = Some(last.ended_at.duration_since(last.started_at).as_secs());
     status.max_weight = i32::from(last.max_weight);
     add_transitions(status, &last.transitions);
+    status.guards = guards(&last.conditions);
     // What was spent is known from the verdicts: the plan may have gone on since.
     add_verdicts(status, verdicts);
     let recorded = std::mem::take(&mut status.slos);

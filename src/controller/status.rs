@@ -6,12 +6,12 @@ use molt_core::analysis::{Burn, Counts};
 use molt_core::decision::{ConditionView, Decision, Phase, SloReport};
 use molt_core::observed::{Backend, Observed};
 use molt_core::plan::{Revision, RouteMode};
-use molt_core::state::{Attempt, Stage};
+use molt_core::state::{Attempt, ConditionState, Stage};
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
-    self as api, BurnStatus, CountsStatus, EvidenceStatus, PythonServiceStatus, RevisionStatus, SloStatus,
-    StepStatus,
+    self as api, BurnStatus, CountsStatus, EvidenceStatus, GuardConditionStatus, GuardsStatus,
+    PythonServiceStatus, RevisionStatus, SloStatus, StepStatus,
 };
 use crate::k8s::labels;
 
@@ -47,6 +47,7 @@ pub fn status(
         canary,
         step: attempt.filter(|a| a.stage != Stage::Deploying).map(step),
         slos: (!decision.report.slos.is_empty()).then(|| decision.report.slos.iter().map(slo).collect()),
+        guards: guards(&decision.report.guards),
         conditions: Some(conditions(object, &decision.report.conditions, now)),
         state: Some(state.clone()),
     }
@@ -127,6 +128,30 @@ fn slo(report: &SloReport) -> SloStatus {
         burn: burn(report.burn),
         canary: counts(report.canary),
         stable: counts(report.stable),
+    }
+}
+
+/// The guards, if there are any.
+pub fn guards(states: &[ConditionState]) -> Option<GuardsStatus> {
+    let conditions: Vec<GuardConditionStatus> = states.iter().map(guard_condition).collect();
+    (!conditions.is_empty()).then_some(GuardsStatus { conditions })
+}
+
+fn guard_condition(state: &ConditionState) -> GuardConditionStatus {
+    let verdict = match (&state.not_evaluated, &state.value) {
+        (None, Some(_)) if state.last_met => "Met",
+        (None, Some(_)) => "NotMet",
+        _ => "NotEvaluated",
+    };
+    GuardConditionStatus {
+        name: state.name.clone(),
+        success_condition: state.bound.clone(),
+        verdict: verdict.to_owned(),
+        value: state.value.clone(),
+        message: state.not_evaluated.clone(),
+        evaluated: number(state.evaluated),
+        failed: number(state.failed),
+        failure_limit: number(state.failure_limit),
     }
 }
 

@@ -14,11 +14,12 @@ use super::object::ServiceObject;
 use crate::api::v1alpha1::{
     self as api, ExhaustedPolicy, InconclusivePolicy, MismatchPolicy, PythonServiceSpec,
 };
-use crate::metric_sources::{self, PrometheusSource, SloQuery};
+use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
 mod basis;
 mod fields;
+mod guards;
 
 use fields::{check_name, check_template, duration, in_range, probability};
 
@@ -85,6 +86,8 @@ pub struct Validated {
     pub plan: Plan,
     /// How the objectives are measured, in the plan's order.
     pub queries: Vec<SloQuery>,
+    /// How the thresholds are read, in the plan's order.
+    pub conditions: Vec<ConditionQuery>,
     /// Where; absent only in the plan of an invalid spec.
     pub source: Option<PrometheusSource>,
     /// The route.
@@ -153,6 +156,7 @@ fn unreadable(object: &ServiceObject, known: Known) -> Validated {
     Validated {
         plan: default_plan(replicas, route.mode()),
         queries: Vec::new(),
+        conditions: Vec::new(),
         source: None,
         route,
         record_limit: DEFAULT_RECORDS,
@@ -178,6 +182,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         revision_history_limit: DEFAULT_HISTORY,
         route,
         slos: Vec::new(),
+        conditions: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         budget_exhausted: BudgetExhausted::Slow,
@@ -263,6 +268,7 @@ fn resolve(
     let policies = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
+    let conditions = guards::resolve(spec.guards.as_ref(), errors);
     let plan = Plan {
         steps,
         bake,
@@ -272,6 +278,7 @@ fn resolve(
         progress_deadline,
         revision_history_limit: history,
         slos: slo_plans(spec, &queries),
+        conditions: conditions.iter().map(|(plan, _)| plan.clone()).collect(),
         limits: policies.limits,
         on_inconclusive: policies.on_inconclusive,
         budget_exhausted: policies.budget_exhausted,
@@ -284,6 +291,7 @@ fn resolve(
     Validated {
         plan,
         queries,
+        conditions: conditions.into_iter().map(|(_, query)| query).collect(),
         source,
         route,
         record_limit,

@@ -3,6 +3,7 @@
 pub mod failure;
 pub mod index;
 pub mod labels;
+pub mod secrets;
 pub mod subset;
 pub mod writer;
 

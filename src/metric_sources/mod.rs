@@ -6,6 +6,11 @@
 //! - [`query`]: what is asked for, from the spec.
 //! - [`selector`]: selectors of own counters.
 //! - [`presets`]: the metrics of well-known instrumentations.
+//! - [`conditions`]: the queries of thresholds.
+//! - [`headers`]: what a source asks for beside the query.
+//! - [`web`]: numbers that a URL answers with.
+//! - [`sources`]: all of them as one.
+//! - [`http`]: their HTTP client.
 //! - [`prometheus`]: the Prometheus HTTP API.
 
 use std::collections::BTreeMap;
@@ -14,11 +19,17 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use molt_core::observed::{Measurement, Problem};
 
+pub mod conditions;
+pub mod headers;
+pub mod http;
 pub mod presets;
 pub mod prometheus;
 pub mod query;
 pub mod selector;
+pub mod sources;
+pub mod web;
 
+pub use conditions::ConditionQuery;
 pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};
 
 /// Something that measurements can be read from.
@@ -46,13 +57,26 @@ pub struct MeasureRequest {
     pub stable: Option<String>,
     /// When each pod of both was created.
     pub births: BTreeMap<String, Timestamp>,
+    /// When containers of each pod of both began; a pod that is not there is not known any more.
+    pub starts: BTreeMap<String, Starts>,
     /// The edges of the blocks in order of time, one more than there are blocks; fewer than two ask for no
     /// block.
     pub edges: Vec<Timestamp>,
+    /// The thresholds to evaluate at the last edge, in the plan's order; none while nobody is on the canary.
+    pub conditions: Vec<ConditionQuery>,
     /// Read the history too.
     pub want_history: bool,
     /// The time of the request.
     pub now: Timestamp,
+}
+
+/// When the containers of a pod began, as far as the kubelet tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Starts {
+    /// The runs that are known: of each container the present one and the one before.
+    pub at: Vec<Timestamp>,
+    /// Some container was restarted before these.
+    pub older: bool,
 }
 
 /// What was measured.

@@ -1,7 +1,11 @@
 //! The metrics of well-known instrumentations.
 //!
-//! Both leave out probes and `/metrics`: they tell nothing of users, and a fast probe would hide slow
-//! requests. A series without a handler (a path that matches no route) stays in.
+//! Those of applications leave out probes and `/metrics`: they tell nothing of users, and a fast probe would
+//! hide slow requests. A series without a handler (a path that matches no route) stays in.
+//!
+//! Those of proxies are of the proxy beside each pod, whose series carry the pod's name as the application's do,
+//! so that revisions are told apart by their pods. A gateway's own series do not tell them apart: Envoy Gateway
+//! has one cluster for all backends of a rule.
 
 use jiff::SignedDuration;
 
@@ -13,11 +17,24 @@ use crate::api::v1alpha1::Preset;
 pub const PROBES: &str = "/?((_?(api|internal|management|actuator|probes?|q|health|healthz)|v[0-9]+|-)/)*\
     _{0,2}(metrics|health|healthz|health[_-]?check|ready|readyz|readiness|live|livez|liveness|ping)/?";
 
-/// The label that names the handler.
-fn handler_label(preset: Preset) -> &'static str {
+/// What of a preset's series counts requests of users.
+fn of_users(preset: Preset) -> Matcher {
     match preset {
-        Preset::FastapiInstrumentator => "handler",
-        Preset::Otel => "http_route",
+        Preset::FastapiInstrumentator => Matcher::new("handler", MatchOp::NotRegex, PROBES),
+        Preset::Otel => Matcher::new("http_route", MatchOp::NotRegex, PROBES),
+        // What reaches the pod, as its own proxy sees it. The empty alternative lets series pass that have no
+        // such label: `up` comes with the same query.
+        Preset::Istio => Matcher::new("reporter", MatchOp::Regex, "(destination)?"),
+        Preset::Linkerd => Matcher::new("direction", MatchOp::Regex, "(inbound)?"),
+    }
+}
+
+fn selector(preset: Preset, name: &str) -> Selector {
+    let selector = Selector::named(name).with(of_users(preset));
+    match preset {
+        // Probes pass through the proxy, which knows them.
+        Preset::Linkerd => selector.with(Matcher::new("route_name", MatchOp::NotEqual, "probe")),
+        _ => selector,
     }
 }
 
@@ -27,40 +44,62 @@ pub fn requests(preset: Preset) -> Selector {
         Preset::FastapiInstrumentator => "http_requests_total",
         // The count of the duration histogram: the conventions have no separate counter.
         Preset::Otel => "http_server_request_duration_seconds_count",
+        Preset::Istio => "istio_requests_total",
+        Preset::Linkerd => "response_total",
     };
-    Selector::named(name).with(Matcher::new(handler_label(preset), MatchOp::NotRegex, PROBES))
+    selector(preset, name)
 }
 
 /// Of [`requests`], those that failed: `5xx` or `500`, for statuses may be grouped or not.
 pub fn failed_requests(preset: Preset) -> Selector {
-    requests(preset).with(Matcher::new(status_label(preset), MatchOp::Regex, "5.*"))
+    let (label, value) = failure(preset);
+    requests(preset).with(Matcher::new(label, MatchOp::Regex, format!("{value}.*")))
 }
 
-fn status_label(preset: Preset) -> &'static str {
+/// The label that tells failures, and how its value then begins.
+fn failure(preset: Preset) -> (&'static str, &'static str) {
     match preset {
-        Preset::FastapiInstrumentator => "status",
-        Preset::Otel => "http_response_status_code",
+        Preset::FastapiInstrumentator => ("status", "5"),
+        Preset::Otel => ("http_response_status_code", "5"),
+        Preset::Istio => ("response_code", "5"),
+        // Of gRPC, which answers errors with 200, too.
+        Preset::Linkerd => ("classification", "failure"),
     }
 }
 
 /// Whether a series of [`requests`] counts failures; `label` looks a label up.
 pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-    label(status_label(preset)).is_some_and(|status| status.starts_with('5'))
+    let (name, value) = failure(preset);
+    label(name).is_some_and(|text| text.starts_with(value))
 }
 
-/// The histogram of durations in seconds, without the suffix of its series.
+/// The histogram of durations, without the suffix of its series, in the unit of [`edge_pattern`].
 pub fn durations(preset: Preset) -> Selector {
     let name = match preset {
         // Not the `highr` variant: it has no labels, so probes can't be left out.
         Preset::FastapiInstrumentator => "http_request_duration_seconds",
         Preset::Otel => "http_server_request_duration_seconds",
+        Preset::Istio => "istio_request_duration_milliseconds",
+        // To the first byte of the answer.
+        Preset::Linkerd => "response_latency_ms",
     };
-    Selector::named(name).with(Matcher::new(handler_label(preset), MatchOp::NotRegex, PROBES))
+    selector(preset, name)
+}
+
+/// How many milliseconds an edge of 1 of the histogram of durations is.
+fn unit_millis(preset: Preset) -> f64 {
+    match preset {
+        Preset::FastapiInstrumentator | Preset::Otel => 1000.0,
+        Preset::Istio | Preset::Linkerd => 1.0,
+    }
 }
 
 /// A pattern for the spellings of an edge: libraries and versions of Prometheus write `1`, `1.0` and `0.50`.
-pub fn edge_pattern(edge: SignedDuration) -> String {
+pub fn edge_pattern(preset: Preset, edge: SignedDuration) -> String {
     let millis = edge.as_millis();
+    if unit_millis(preset) < 1000.0 {
+        return format!("{millis}([.]0*)?");
+    }
     let fraction = format!("{:03}", millis % 1000);
     match fraction.trim_end_matches('0') {
         "" => format!("{}([.]0*)?", millis / 1000),
@@ -76,10 +115,10 @@ pub fn edge_pattern(edge: SignedDuration) -> String {
 }
 
 /// An edge in the form of `sli.threshold`; `None` for one that is no whole number of milliseconds.
-pub fn edge_name(le: &str) -> Option<(SignedDuration, String)> {
-    let seconds: f64 = le.parse().ok()?;
-    let millis = (seconds * 1000.0).round();
-    if !(1.0..=1e9).contains(&millis) || (millis - seconds * 1000.0).abs() > 1e-6 {
+pub fn edge_name(preset: Preset, le: &str) -> Option<(SignedDuration, String)> {
+    let written = le.parse::<f64>().ok()? * unit_millis(preset);
+    let millis = written.round();
+    if !(1.0..=1e9).contains(&millis) || (millis - written).abs() > 1e-6 {
         return None;
     }
     let millis = millis as i64;
@@ -115,6 +154,20 @@ mod tests {
     }
 
     #[test]
+    fn proxies_count_what_reaches_the_pod() {
+        let text = failed_requests(Preset::Istio).to_string();
+        assert_eq!(
+            text,
+            r#"istio_requests_total{reporter=~"(destination)?",response_code=~"5.*"}"#
+        );
+        let text = failed_requests(Preset::Linkerd).to_string();
+        assert_eq!(
+            text,
+            r#"response_total{direction=~"(inbound)?",route_name!="probe",classification=~"failure.*"}"#
+        );
+    }
+
+    #[test]
     fn grouped_and_exact_statuses_fail() {
         for (status, failed) in [
             ("5xx", true),
@@ -134,14 +187,20 @@ mod tests {
 
     #[test]
     fn edges_have_patterns_and_names() {
-        let pattern = |millis| edge_pattern(SignedDuration::from_millis(millis));
+        let pattern = |millis| edge_pattern(Preset::Otel, SignedDuration::from_millis(millis));
         assert_eq!(pattern(1000), "1([.]0*)?");
         assert_eq!(pattern(500), "0?[.]50*");
         assert_eq!(pattern(250), "0?[.]250*");
         assert_eq!(pattern(5), "0?[.]0050*");
         assert_eq!(pattern(2500), "2[.]50*");
         assert_eq!(pattern(10_000), "10([.]0*)?");
-        let name = |le| edge_name(le).map(|(_, name)| name);
+        let name = |le| edge_name(Preset::Otel, le).map(|(_, name)| name);
+        assert_eq!(
+            edge_pattern(Preset::Istio, SignedDuration::from_millis(2500)),
+            "2500([.]0*)?"
+        );
+        let millis = edge_name(Preset::Linkerd, "500").map(|(_, name)| name);
+        assert_eq!(millis.as_deref(), Some("500ms"));
         assert_eq!(name("0.005").as_deref(), Some("5ms"));
         assert_eq!(name("0.1").as_deref(), Some("100ms"));
         assert_eq!(name("1.0").as_deref(), Some("1s"));

@@ -5,6 +5,8 @@
 
 mod answer;
 mod ask;
+mod conditions;
+mod falls;
 mod history;
 pub mod promql;
 mod reading;
@@ -12,12 +14,16 @@ mod series;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{self, BoxFuture};
 use molt_core::observed::{MeasuredBlock, Measurement, Problem, ProblemKind};
 
+use prometheus_http_query::reqwest::Client;
+
 use self::ask::Asker;
+use super::headers::Headers;
 use super::{MeasureRequest, Measured, MetricSource};
 use crate::metrics::Metrics;
 
@@ -46,12 +52,13 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// A source without connections yet; it fails only when the TLS of the process can't be set up.
-    pub fn new(metrics: Metrics, limits: TimeLimits) -> Result<Self, String> {
-        Ok(Self {
-            asker: Asker::new(metrics)?,
+    /// A source without connections yet.
+    /// `headers` are read when a Prometheus wants them.
+    pub fn new(metrics: Metrics, limits: TimeLimits, http: Client, headers: Arc<Headers>) -> Self {
+        Self {
+            asker: Asker::new(metrics, http, headers),
             limits,
-        })
+        }
     }
 
     async fn read(&self, request: &MeasureRequest) -> Measured {
@@ -74,10 +81,13 @@ impl Prometheus {
             )
             .await
         };
-        let (columns, history) = future::join(columns, history).await;
+        let conditions = conditions::read(&self.asker, request, self.limits.samples);
+        let (columns, history, conditions) = future::join3(columns, history, conditions).await;
+        let (conditions, refusals) = conditions;
 
         let mut problems: Vec<Problem> = Vec::new();
-        for failure in columns.iter().filter_map(|column| column.failure.as_ref()) {
+        let unread = columns.iter().filter_map(|column| column.failure.as_ref());
+        for failure in unread.chain(&refusals) {
             let problem = Problem {
                 kind: ProblemKind::Metrics,
                 reason: failure.reason.to_owned(),
@@ -99,7 +109,11 @@ impl Prometheus {
             })
             .collect();
         Measured {
-            measurement: Measurement { blocks, history },
+            measurement: Measurement {
+                blocks,
+                history,
+                conditions,
+            },
             problems,
         }
     }

@@ -19,7 +19,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             field: field.into(),
             message: message.into(),
@@ -38,6 +38,10 @@ impl fmt::Display for FieldError {
 pub struct PrometheusSource {
     /// Its address, without `/api/v1`.
     pub address: String,
+    /// The address is the operator's own, not the spec's.
+    pub is_operators: bool,
+    /// The Secret, in the service's namespace, with the headers that it asks for.
+    pub headers_from: Option<String>,
     /// How often it scrapes the service.
     pub interval: SignedDuration,
     /// The label that names the pod.
@@ -64,6 +68,12 @@ impl PrometheusSource {
             errors.push(FieldError::new(
                 "address",
                 format!("{address:?} is not an address: write http:// or https://, a host and a port, such as http://prometheus.monitoring:9090"),
+            ));
+        }
+        if address.ends_with("/api/v1") {
+            errors.push(FieldError::new(
+                "address",
+                format!("{address:?} ends with /api/v1, which is added to it: leave that out"),
             ));
         }
         let interval = match spec.interval.as_ref().map(api::Duration::parse) {
@@ -102,9 +112,21 @@ impl PrometheusSource {
                 ));
             }
         }
+        if spec
+            .headers_from
+            .as_ref()
+            .is_some_and(|from| !is_object_name(&from.name))
+        {
+            errors.push(FieldError::new(
+                "headersFrom.name",
+                "is no name of a Secret: write lower case letters, digits, '-' and '.'",
+            ));
+        }
         if errors.is_empty() {
             Ok(Self {
                 address: address.to_owned(),
+                is_operators: spec.address.is_none(),
+                headers_from: spec.headers_from.as_ref().map(|from| from.name.clone()),
                 interval,
                 pod_label,
                 namespace_label,
@@ -114,6 +136,11 @@ impl PrometheusSource {
             Err(errors)
         }
     }
+}
+
+fn is_object_name(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+    !text.is_empty() && text.len() <= 253 && text.chars().all(allowed)
 }
 
 fn is_http_address(text: &str) -> bool {

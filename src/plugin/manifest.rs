@@ -33,6 +33,8 @@ pub struct Manifest {
     pub memory_limit: Option<f64>,
     /// Fields of the spec that mean nothing here.
     pub ignored: Vec<String>,
+    /// It has thresholds, which are left out.
+    pub without_conditions: bool,
 }
 
 /// Reads a file; `-` is the standard input.
@@ -54,6 +56,11 @@ impl Manifest {
         let file = path.display();
         let manifest = Self::parse(&read_file(path)?, service, prometheus)
             .map_err(|why| Failure::BadInput(format!("{file}: {why}")))?;
+        if manifest.without_conditions {
+            eprintln!(
+                "warning: {file}: spec.guards.conditions: are left out: their queries have no answer here"
+            );
+        }
         for field in &manifest.ignored {
             eprintln!(
                 "warning: {file}: {field}: is no field of this version and is ignored: check its spelling"
@@ -84,6 +91,10 @@ impl Manifest {
         if !validated.errors.is_empty() {
             return Err(list(&validated));
         }
+        let mut plan = validated.plan;
+        // Whatever numbers their queries give, nothing here could compute them.
+        let without_conditions = !plan.conditions.is_empty();
+        plan.conditions.clear();
         Ok(Self {
             name: object.metadata.name.clone().unwrap_or_default(),
             memory_limit: memory_limit(&object),
@@ -91,7 +102,8 @@ impl Manifest {
             measures: validated.queries.iter().map(|q| measure(&q.sli)).collect(),
             queries: validated.queries,
             source: validated.source,
-            plan: validated.plan,
+            plan,
+            without_conditions,
             ignored: ignored(&object, &written),
         })
     }

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+mod guards;
 mod objectives;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,7 @@ pub fn render(service: &PythonService, now: Timestamp, style: Style) -> String {
         revisions(&status, style),
         steps(&state, now, style),
         objectives::table(service, &status, &state, style),
+        guards::table(&status, &state, style),
         faults(&status, now, style),
         story(&state, now, style),
     ] {

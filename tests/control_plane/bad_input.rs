@@ -102,3 +102,33 @@ async fn a_pause_for_want_of_metrics_ends_by_itself_once_they_can_be_read() {
         "{reasons:?}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_come_from_a_secret_that_may_come_late() {
+    let stage = given("headers").await;
+    let mut object = service("shop", "shop:good");
+    object["spec"]["metrics"]["prometheus"]["headersFrom"] = json!({"name": "prom-token"});
+    stage.apply(object.clone()).await.unwrap();
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    object["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop:second");
+    stage.apply(object).await.unwrap();
+    let message = stage
+        .until_condition("shop", "MetricsAvailable", "False", "PrometheusHeadersUnusable")
+        .await;
+    assert!(
+        message.contains("Secret headers/prom-token does not exist"),
+        "{message}"
+    );
+    let secret = json!({"metadata": {"name": "prom-token"}, "stringData": {"Authorization": "Bearer hush"}});
+    let secrets: kube::Api<k8s_openapi::api::core::v1::Secret> =
+        kube::Api::namespaced(stage.client.clone(), &stage.namespace);
+    secrets
+        .create(
+            &kube::api::PostParams::default(),
+            &serde_json::from_value(secret).unwrap(),
+        )
+        .await
+        .unwrap();
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first);
+}

@@ -24,7 +24,12 @@ pub fn empty() -> Sim {
 /// Applies the service as a person would.
 pub fn apply_service(sim: &Sim, image: &str) {
     let path = "/apis/molt.dev/v1alpha1/namespaces/shop/pythonservices/checkout?fieldManager=person";
-    let call = Call::new(Method::PATCH, path, "application/apply-patch+yaml", service(image));
+    let call = Call::new(
+        Method::PATCH,
+        path,
+        "application/apply-patch+yaml",
+        service(image),
+    );
     let answer = sim.ask(&call);
     assert!(answer.code < 300, "{}", answer.body);
 }
@@ -52,7 +57,11 @@ fn service(image: &str) -> Value {
 
 /// The service as it is.
 pub fn seen(sim: &Sim) -> Value {
-    sim.with(|s| s.object("pythonservices.molt.dev", "shop", "checkout").cloned().unwrap())
+    sim.with(|s| {
+        s.object("pythonservices.molt.dev", "shop", "checkout")
+            .cloned()
+            .unwrap()
+    })
 }
 
 /// The first revision serves, and nothing is left to do.
@@ -70,7 +79,10 @@ pub fn has_stepped(sim: &Sim) -> bool {
 
 /// Lets an operator live until something is so, or until it crashes, with all that belongs to it.
 pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let operator = molt::controller::run(
             sim.client(),
@@ -78,6 +90,8 @@ pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
                 prometheus_address: "http://127.0.0.1:9".to_owned(),
                 namespace: Some("shop".to_owned()),
                 concurrency: 1,
+                prometheus_ca_file: None,
+                prometheus_headers_file: None,
                 rule_labels: std::collections::BTreeMap::new(),
             },
             molt::metrics::Metrics::new("test"),
@@ -166,7 +180,11 @@ fn without_times(mut value: Value) -> Value {
             Value::Object(fields) => {
                 fields.remove("startedAt");
                 // Owners are known by their UIDs, which differ.
-                let named: Vec<String> = fields.keys().filter(|k| k.starts_with("k:{\"uid\"")).cloned().collect();
+                let named: Vec<String> = fields
+                    .keys()
+                    .filter(|k| k.starts_with("k:{\"uid\""))
+                    .cloned()
+                    .collect();
                 for key in named {
                     fields.remove(&key);
                 }

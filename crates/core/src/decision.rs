@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::analysis::{Burn, Counts};
 use crate::observed::{Slot, Weights};
 use crate::plan::Revision;
-use crate::state::{State, Transition};
+use crate::state::{ConditionState, State, Transition};
 
 /// The outcome of one [`decide`](crate::rollout::decide).
 #[derive(Clone, Debug, PartialEq)]
@@ -86,6 +86,8 @@ pub struct Report {
     pub verdicts: Vec<Verdict>,
     /// One for each objective of the attempt under way, or of the last.
     pub slos: Vec<SloReport>,
+    /// One for each threshold of the attempt under way.
+    pub guards: Vec<ConditionState>,
 }
 
 /// Where a PythonService is.

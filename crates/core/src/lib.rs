@@ -9,8 +9,10 @@
 //! - [`decision`]: what is to be done, and why.
 //! - [`rollout`]: the state machine that turns the first three into the fourth.
 //! - [`analysis`]: counts into evidence, evidence into verdicts.
+//! - [`condition`]: thresholds that a user sets beside the objectives.
 
 pub mod analysis;
+pub mod condition;
 pub mod decision;
 pub mod observed;
 pub mod plan;

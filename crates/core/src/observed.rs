@@ -157,6 +157,17 @@ pub struct Measurement {
     pub blocks: Vec<MeasuredBlock>,
     /// History of each objective, in the plan's order; empty when it was not asked for.
     pub history: Vec<Option<History>>,
+    /// What each threshold's query gave, in the plan's order; empty when they were not asked for.
+    pub conditions: Vec<ConditionReading>,
+}
+
+/// What one threshold's query gave.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConditionReading {
+    /// The time that it was evaluated for.
+    pub at: Timestamp,
+    /// The number, or why there is none: neither for nor against the canary.
+    pub value: Result<f64, String>,
 }
 
 /// What was counted between two edges of the grid.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 use crate::analysis::{Limits, Objective};
+use crate::condition::Bound;
 
 /// The name of a revision: a versioned hash of what its pods run, ten hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -89,6 +90,17 @@ pub struct SloPlan {
     pub question: String,
 }
 
+/// One threshold of the plan: a number that the edges read while users are on the canary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ConditionPlan {
+    /// Its name, unique within the service.
+    pub name: String,
+    /// What the number must satisfy.
+    pub bound: Bound,
+    /// Evaluations that may fail in one attempt; one more rolls back.
+    pub failure_limit: u32,
+}
+
 /// A validated PythonService. See [`Plan::without_revision`] for one that could not be validated.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
@@ -116,6 +128,8 @@ pub struct Plan {
     pub route: RouteMode,
     /// The objectives that decide.
     pub slos: Vec<SloPlan>,
+    /// The thresholds that decide beside them.
+    pub conditions: Vec<ConditionPlan>,
     /// Error probabilities and the budget that one rollout may spend.
     pub limits: Limits,
     /// What to do at a deadline without a verdict.

@@ -116,6 +116,9 @@ pub struct Attempt {
     /// Evidence, one for each objective.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<SloEvidence>,
+    /// Thresholds, one for each that was evaluated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionState>,
     /// What happened so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
@@ -178,6 +181,39 @@ pub struct NewestBlock {
     pub canary: Counts,
     /// Stable's counts.
     pub stable: Counts,
+}
+
+/// Where one threshold stands in an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ConditionState {
+    /// Its name.
+    pub name: String,
+    /// What the value must satisfy: `value < 0.8`.
+    pub bound: String,
+    /// Evaluations that may fail.
+    pub failure_limit: u32,
+    /// Evaluations that failed.
+    #[serde(default)]
+    pub failed: u32,
+    /// Evaluations that gave a number.
+    #[serde(default)]
+    pub evaluated: u32,
+    /// The last time that it was asked for; none is counted twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_at: Option<Timestamp>,
+    /// The number of the last evaluation that gave one, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// That number satisfied the bound.
+    #[serde(default)]
+    pub last_met: bool,
+    /// Why the last time that it was asked for gave no number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_evaluated: Option<String>,
+    /// The weight, in percent, at which the last number satisfied the bound; absent once one did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub passed_at_weight: Option<u8>,
 }
 
 /// Where an attempt is.
@@ -333,6 +369,9 @@ pub struct Ended {
     /// The evidence at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<SloEvidence>,
+    /// The thresholds at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<ConditionState>,
     /// What happened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,

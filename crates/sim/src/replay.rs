@@ -132,6 +132,7 @@ impl Player<'_> {
                 slos: block.slos.clone(),
             }],
             history: vec![self.history; self.plan.slos.len()],
+            conditions: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
             let mut seen = self.stage.observe(self.plan, now);
@@ -163,6 +164,7 @@ impl Player<'_> {
         });
         let exposed = self.machine.state.attempt.as_ref();
         Measurement {
+            conditions: Vec::new(),
             // Later, only what was recorded counts.
             blocks: if exposed.is_some_and(|a| a.exposed_since.is_none()) {
                 blocks.collect()

@@ -148,6 +148,7 @@ pub(crate) mod tests {
             on_share_mismatch: OnShareMismatch::Hold,
             block: seconds(10),
             basis: String::new(),
+            conditions: Vec::new(),
         }
     }
 

@@ -248,6 +248,7 @@ impl<'a> World<'a> {
             correlation: self.setup.known_correlation,
         };
         Measurement {
+            conditions: Vec::new(),
             blocks: blocks.collect(),
             history: if due.want_history {
                 vec![Some(history).filter(|h| h.rate > 0.0); self.setup.measures.len()]

@@ -6,12 +6,14 @@
 // Each printer column has a type of its own; the lint takes the equal ones for repetitions.
 #![allow(clippy::duplicated_attributes)]
 
+mod guards;
 mod python_service;
 mod rollout_action;
 mod rollout_record;
 mod scalars;
 mod status;
 
+pub use guards::*;
 pub use python_service::*;
 pub use rollout_action::*;
 pub use rollout_record::*;

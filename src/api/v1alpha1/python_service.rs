@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Decimal, Duration, Percent, PythonServiceStatus, Window};
+use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Window};
 
 /// A Python web service whose new revisions are brought to users by evidence.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -77,6 +77,9 @@ pub struct PythonServiceSpec {
     /// Error probabilities, and the budget that one rollout may spend.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub analysis: Option<Analysis>,
+    /// What rolls back beside the objectives.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<Guards>,
 }
 
 /// How connections end after traffic has moved away.
@@ -238,6 +241,10 @@ pub struct Prometheus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^https?://[^ ]+$"))]
     pub address: Option<String>,
+    /// A Secret in the service's namespace whose keys are the names of headers that the Prometheus asks for,
+    /// such as `Authorization` or `X-Scope-OrgID`. The operator must have been given the right to read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headers_from: Option<SecretRef>,
     /// How often it scrapes the service. Evidence is read in blocks of two intervals. Default 15s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval: Option<Duration>,
@@ -252,6 +259,15 @@ pub struct Prometheus {
     /// Further label matchers for every query, `{cluster: eu1}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matchers: Option<BTreeMap<String, String>>,
+}
+
+/// A Secret in the service's namespace.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
 }
 
 /// One objective.
@@ -310,6 +326,12 @@ pub enum Preset {
     /// OpenTelemetry's stable HTTP semantic conventions.
     #[serde(rename = "otel")]
     Otel,
+    /// Istio's proxy beside each pod: `istio_requests_total` with `reporter="destination"`.
+    #[serde(rename = "istio")]
+    Istio,
+    /// Linkerd's proxy beside each pod: `response_total` with `direction="inbound"`.
+    #[serde(rename = "linkerd")]
+    Linkerd,
 }
 
 /// What a preset measures.

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use molt_core::state::{Outcome, Transition};
 use serde::{Deserialize, Serialize};
 
-use super::{BurnStatus, CountsStatus, EvidenceStatus};
+use super::{BurnStatus, CountsStatus, EvidenceStatus, GuardsStatus};
 
 /// The evidence of one attempt. It has no owner, so that deleting the service does not erase it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub struct RolloutRecordStatus {
     #[serde(default)]
     #[schemars(length(max = 10))]
     pub slos: Vec<RecordedSlo>,
+    /// Where the guards stood at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<GuardsStatus>,
     /// Verdicts: the first and last ones of each step in full, the rest thinned.
     #[serde(default)]
     #[schemars(length(max = 400))]

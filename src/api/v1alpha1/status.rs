@@ -38,6 +38,9 @@ pub struct PythonServiceStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub slos: Option<Vec<SloStatus>>,
+    /// Where the guards of the attempt under way stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guards: Option<GuardsStatus>,
     /// Conditions that kstatus understands (`Ready`, `Reconciling`, `Stalled`), and `SpecValid`,
     /// `RouteReady`, `MetricsAvailable`, `CanaryReady`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -153,4 +156,39 @@ pub struct CountsStatus {
     pub total: i64,
     /// Bad ones.
     pub bad: i64,
+}
+
+/// Where the guards stand.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardsStatus {
+    /// One for each of `spec.guards.conditions`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub conditions: Vec<GuardConditionStatus>,
+}
+
+/// Where one threshold stands.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardConditionStatus {
+    /// Its name.
+    pub name: String,
+    /// What the number must be: `value < 0.8`.
+    pub success_condition: String,
+    /// `Met`, `NotMet` or `NotEvaluated`: what the last evaluation said.
+    pub verdict: String,
+    /// The last number there was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+    /// Why there is no newer number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// Evaluations that gave a number.
+    pub evaluated: i32,
+    /// Evaluations that failed.
+    pub failed: i32,
+    /// Evaluations that may fail.
+    pub failure_limit: i32,
 }

@@ -210,3 +210,65 @@ fn many_errors_are_told_in_bounds() {
     });
     assert!(validated.problem().unwrap().message.ends_with("; and 5 more"));
 }
+
+#[test]
+fn guards_are_resolved_and_each_bad_condition_is_named() {
+    let with =
+        |conditions: Value| move |o: &mut Value| o["spec"]["guards"] = json!({"conditions": conditions});
+    let good = json!({"name": "latency", "query": "a{$selector}", "successCondition": "value <= 2", "failureLimit": 3});
+    let validated = result(with(json!([good])));
+    assert_eq!(validated.errors, []);
+    let plan = &validated.plan.conditions[0];
+    assert_eq!(
+        (
+            plan.name.as_str(),
+            plan.bound.to_string().as_str(),
+            plan.failure_limit
+        ),
+        ("latency", "value <= 2", 3)
+    );
+    assert_eq!(validated.conditions.len(), 1);
+
+    let bad = |field: &str, value: Value| {
+        let mut condition = good.clone();
+        condition[field] = value;
+        with(json!([condition]))
+    };
+    refused(
+        bad("successCondition", json!("value ~ 2")),
+        "spec.guards.conditions[0].successCondition: \"value ~ 2\" has no comparison after value: write value, one of < <= > >= == !=, and a number, such as value < 0.8",
+    );
+    refused(
+        bad("query", json!("a{$selector}[5m]")),
+        "spec.guards.conditions[0].query: gives a range of samples, not one number: put a function around it, such as rate() or avg_over_time()",
+    );
+    refused(
+        bad("failureLimit", json!(-1)),
+        "spec.guards.conditions[0].failureLimit: -1 is out of range: write 0 to 100",
+    );
+    refused(
+        bad("name", json!("p99 latency")),
+        "spec.guards.conditions[0].name: \"p99 latency\" is no name: write lower case letters, digits and '-', at most 63",
+    );
+    let web = json!({"url": "https://checks/$revision", "jsonPath": "$.p99"});
+    refused(
+        bad("web", web.clone()),
+        "spec.guards.conditions[0]: has both query and web: make two conditions of it",
+    );
+    refused(
+        with(json!([{"name": "a", "successCondition": "value < 1"}])),
+        "spec.guards.conditions[0]: has neither query nor web: write PromQL, or a URL that answers with JSON",
+    );
+    refused(
+        with(
+            json!([{"name": "a", "successCondition": "value < 1", "web": {"url": "https://a", "jsonPath": "p99"}}]),
+        ),
+        "spec.guards.conditions[0].web.jsonPath: \"p99\" is no JSONPath: write where the number is, such as $.checks.p99",
+    );
+    let of_web = json!({"name": "a", "successCondition": "value < 1", "web": web});
+    assert_eq!(result(with(json!([of_web]))).errors, []);
+    refused(
+        with(json!([good, good])),
+        "spec.guards.conditions[1].name: \"latency\" is the name of spec.guards.conditions[0] already: give each its own",
+    );
+}

@@ -57,18 +57,32 @@ impl<'de> Deserialize<'de> for Number {
     }
 }
 
+/// What an instant query gives.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Instant {
+    /// One number.
+    Scalar(RawSample),
+    /// A number for each series.
+    Vector(Vec<RawPoint>),
+}
+
 /// Types of answers.
 pub trait Answer: DeserializeOwned {
-    /// The name of the type in the API.
-    const TYPE: &'static str;
+    /// The names of the type in the API.
+    const TYPES: &'static [&'static str];
 }
 
 impl Answer for Vec<RawSeries> {
-    const TYPE: &'static str = "matrix";
+    const TYPES: &'static [&'static str] = &["matrix"];
 }
 
 impl Answer for Vec<RawPoint> {
-    const TYPE: &'static str = "vector";
+    const TYPES: &'static [&'static str] = &["vector"];
+}
+
+impl Answer for Instant {
+    const TYPES: &'static [&'static str] = &["vector", "scalar"];
 }
 
 /// What every answer has, beside its result.

@@ -5,10 +5,14 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use http::HeaderMap;
 use jiff::Timestamp;
 use prometheus_http_query::{Client, Error, reqwest};
 use tokio::sync::Semaphore;
 
+use super::super::MeasureRequest;
+use super::super::headers::{Headers, HeadersFrom};
+use super::super::http::root_cause;
 use super::answer::{Answer, Body, Head, shape};
 use crate::metrics::Metrics;
 
@@ -36,12 +40,43 @@ pub const UNREACHABLE: &str = "PrometheusUnreachable";
 pub const BAD_ANSWER: &str = "PrometheusBadAnswer";
 /// It asks for credentials, or refuses those it got.
 pub const FORBIDDEN: &str = "PrometheusForbidden";
+/// The headers that it asks for can't be read.
+pub const HEADERS: &str = "PrometheusHeadersUnusable";
 /// It understood the request, and refuses the query.
 pub const REFUSED: &str = "QueryRefused";
+
+/// Whom to ask.
+#[derive(Clone, Debug)]
+pub struct Target<'a> {
+    /// The address, without `/api/v1`.
+    address: &'a str,
+    /// The headers that it asks for; `None` where none may be sent.
+    headers: Option<HeadersFrom>,
+}
+
+impl<'a> Target<'a> {
+    /// The Prometheus of a request. The operator's own headers go to the operator's own address alone: an
+    /// address in a spec could be anybody's.
+    pub fn of(request: &'a MeasureRequest) -> Self {
+        let source = &request.source;
+        let headers = match &source.headers_from {
+            Some(name) => Some(HeadersFrom::Secret {
+                namespace: request.namespace.clone(),
+                name: name.clone(),
+            }),
+            None => source.is_operators.then_some(HeadersFrom::Operator),
+        };
+        Self {
+            address: &source.address,
+            headers,
+        }
+    }
+}
 
 /// Asks Prometheuses; connections and limits are shared by everybody who asks the same address.
 pub struct Asker {
     http: reqwest::Client,
+    headers: Arc<Headers>,
     endpoints: Mutex<HashMap<String, Arc<Endpoint>>>,
     metrics: Metrics,
 }
@@ -55,37 +90,25 @@ struct Endpoint {
 
 impl Asker {
     /// An asker without connections.
-    pub fn new(metrics: Metrics) -> Result<Self, String> {
-        let http = reqwest::Client::builder()
-            .user_agent(concat!("molt/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(Duration::from_secs(3))
-            .pool_max_idle_per_host(CONCURRENCY)
-            // A redirect would turn the POST into a GET without its query; it is reported instead.
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| {
-                format!(
-                    "the HTTP client for Prometheus can't be set up: {}",
-                    root_cause(&error)
-                )
-            })?;
-        Ok(Self {
+    pub fn new(metrics: Metrics, http: reqwest::Client, headers: Arc<Headers>) -> Self {
+        Self {
             http,
+            headers,
             endpoints: Mutex::default(),
             metrics,
-        })
+        }
     }
 
     /// The answer to a query at a time, within a time limit that includes the wait for a free slot.
     pub async fn ask<T: Answer>(
         &self,
-        address: &str,
+        target: &Target<'_>,
         query: &str,
         at: Timestamp,
         limit: Duration,
     ) -> Result<T, Failure> {
         let started = Instant::now();
-        let answer = self.ask_unmeasured(address, query, at, limit).await;
+        let answer = self.ask_unmeasured(target, query, at, limit).await;
         self.metrics.queried(started.elapsed());
         if let Err(failure) = &answer {
             self.metrics.query_failed(failure.reason);
@@ -96,19 +119,35 @@ impl Asker {
 
     async fn ask_unmeasured<T: Answer>(
         &self,
-        address: &str,
+        target: &Target<'_>,
         query: &str,
         at: Timestamp,
         limit: Duration,
     ) -> Result<T, Failure> {
-        let endpoint = self.endpoint(address)?;
+        let endpoint = self.endpoint(target.address)?;
         let exchange = async {
             let _slot = endpoint
                 .slots
                 .acquire()
                 .await
                 .expect("the semaphore is never closed");
-            endpoint.exchange(query, at, limit).await
+            let Some(from) = &target.headers else {
+                return endpoint.exchange(query, at, limit, HeaderMap::new()).await;
+            };
+            let headers = self
+                .headers
+                .of(from)
+                .await
+                .map_err(|why| endpoint.unusable(&why))?;
+            let answer = endpoint.exchange(query, at, limit, headers.clone()).await?;
+            if !matches!(answer.0, 401 | 403) {
+                return Ok(answer);
+            }
+            // A token that was renewed since it was read.
+            match self.headers.after_refusal(from, &headers).await {
+                Some(others) => endpoint.exchange(query, at, limit, others).await,
+                None => Ok(answer),
+            }
         };
         let (status, body) = tokio::time::timeout(limit, exchange)
             .await
@@ -152,10 +191,18 @@ const CHECK_ADDRESS: &str =
     "check spec.metrics.prometheus.address or, where it is not set, the operator's --prometheus-address";
 
 impl Endpoint {
-    async fn exchange(&self, query: &str, at: Timestamp, limit: Duration) -> Result<(u16, Vec<u8>), Failure> {
-        let mut response = self
-            .client
-            .query(query)
+    async fn exchange(
+        &self,
+        query: &str,
+        at: Timestamp,
+        limit: Duration,
+        headers: HeaderMap,
+    ) -> Result<(u16, Vec<u8>), Failure> {
+        let question = self.client.query(query);
+        let question = headers.iter().fold(question, |question, (name, value)| {
+            question.header(name.clone(), value.clone())
+        });
+        let mut response = question
             .query("time", Seconds(at))
             // So that it gives up when we do.
             .query("timeout", format!("{}ms", limit.as_millis()))
@@ -205,7 +252,7 @@ impl Endpoint {
                 return Err(Failure {
                     reason: FORBIDDEN,
                     message: format!(
-                        "Prometheus at {} refuses access (HTTP {status}): allow the operator to query it, or {CHECK_ADDRESS}",
+                        "Prometheus at {} refuses access (HTTP {status}): give the headers that it asks for by spec.metrics.prometheus.headersFrom or the operator's --prometheus-headers-file, correct their values, or {CHECK_ADDRESS}",
                         self.shown
                     ),
                 });
@@ -227,27 +274,45 @@ impl Endpoint {
         let head = head.map_err(|_| self.no_prometheus(shape(body)))?;
         match (head.status.as_str(), head.data) {
             ("error", _) => Err(self.refused(&quote(head.error.as_deref().unwrap_or("it gives no cause")))),
-            ("success", Some(data)) if data.result_type == T::TYPE => serde_json::from_slice::<Body<T>>(body)
-                .map(|body| body.data.result)
-                .map_err(|error| {
-                    self.no_prometheus(&quote(&format!("its {} can't be read: {error}", T::TYPE)))
-                }),
+            ("success", Some(data)) if T::TYPES.contains(&data.result_type.as_str()) => {
+                serde_json::from_slice::<Body<T>>(body)
+                    .map(|body| body.data.result)
+                    .map_err(|error| {
+                        self.no_prometheus(&quote(&format!(
+                            "its {} can't be read: {error}",
+                            T::TYPES.join(" or ")
+                        )))
+                    })
+            }
             ("success", Some(data)) => Err(self.no_prometheus(&format!(
                 "a {} instead of a {}",
                 quote(&format!("{:?}", data.result_type)),
-                T::TYPE
+                T::TYPES.join(" or ")
             ))),
             _ => Err(self.no_prometheus("JSON without a result")),
         }
     }
 
+    fn unusable(&self, why: &str) -> Failure {
+        Failure {
+            reason: HEADERS,
+            message: format!("Prometheus at {} is not asked: {why}", self.shown),
+        }
+    }
+
     fn unreachable(&self, cause: &str) -> Failure {
+        let cause = quote(cause);
+        // What rustls says of a certificate of a private authority, or of another one of the same name.
+        let ca = if cause.contains("UnknownIssuer") || cause.contains("BadSignature") {
+            " (its certificate is of an authority that the operator does not trust: start the operator with --prometheus-ca-file)"
+        } else {
+            ""
+        };
         Failure {
             reason: UNREACHABLE,
             message: format!(
-                "Prometheus at {} can't be reached: {}; {CHECK_ADDRESS}, that it runs, and that network policies let the operator in",
-                self.shown,
-                quote(cause)
+                "Prometheus at {} can't be reached: {cause}{ca}; {CHECK_ADDRESS}, that it runs, and that network policies let the operator in",
+                self.shown
             ),
         }
     }
@@ -278,15 +343,6 @@ impl fmt::Display for Seconds {
         let millis = self.0.as_millisecond();
         write!(f, "{}.{:03}", millis.div_euclid(1000), millis.rem_euclid(1000))
     }
-}
-
-/// Errors of HTTP clients name the URL first and the cause last.
-fn root_cause(error: &reqwest::Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// One line of limited length.

@@ -12,7 +12,7 @@ use molt_core::observed::History;
 
 use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::{RawPoint, RawSeries};
-use super::ask::Asker;
+use super::ask::{Asker, Target};
 use super::promql::{self, Scope};
 
 /// Fewer points than these, at two minutes each, say nothing of a day.
@@ -26,10 +26,10 @@ pub async fn read(
     limit: Duration,
 ) -> Option<History> {
     let scope = Scope::of_service(&request.source, &request.namespace, &request.service);
-    let address = &request.source.address;
+    let target = Target::of(request);
     let rates: Vec<RawPoint> = asker
         .ask(
-            address,
+            &target,
             &promql::request_rate(&scope, &slo.sli, request.source.interval),
             request.now,
             limit,
@@ -43,7 +43,7 @@ pub async fn read(
     }
     let bad: Option<Vec<RawPoint>> = asker
         .ask(
-            address,
+            &target,
             &promql::bad_events(&scope, &slo.sli, slo.objective.window),
             request.now,
             limit,
@@ -58,7 +58,7 @@ pub async fn read(
     Some(History {
         rate,
         budget_remaining: bad.and_then(|bad| remaining(bad, rate, slo)),
-        correlation: correlation(asker, request, slo, &scope, limit).await,
+        correlation: correlation(asker, request, &target, slo, &scope, limit).await,
     })
 }
 
@@ -67,6 +67,7 @@ pub async fn read(
 async fn correlation(
     asker: &Asker,
     request: &MeasureRequest,
+    target: &Target<'_>,
     slo: &SloQuery,
     scope: &Scope,
     limit: Duration,
@@ -81,9 +82,7 @@ async fn correlation(
     ];
     for (width, span) in choices {
         let ask = |query: String| async move {
-            let answer: Result<Vec<RawSeries>, _> = asker
-                .ask(&request.source.address, &query, request.now, limit)
-                .await;
+            let answer: Result<Vec<RawSeries>, _> = asker.ask(target, &query, request.now, limit).await;
             answer.ok()
         };
         let all = ask(promql::strata_of_events(scope, &slo.sli, width, span)).await?;

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::super::presets;
 use super::super::selector::{MatchOp, Matcher, Selector};
 use super::super::{MeasureRequest, PrometheusSource, SliQuery};
+use crate::api::v1alpha1::Preset;
 
 /// The last part of a pod's name, which its ReplicaSet adds.
 const POD_SUFFIX: &str = "-[a-z0-9]+";
@@ -26,6 +27,22 @@ impl Scope {
             .collect();
         let pods = format!("({}){POD_SUFFIX}", sets.join("|"));
         (!sets.is_empty()).then(|| Self::new(&request.source, &request.namespace, &pods))
+    }
+
+    /// The pods of the revision under test; `None` when there is none.
+    pub fn of_canary(request: &MeasureRequest) -> Option<Self> {
+        let canary = escape_regex(request.canary.as_deref()?);
+        Some(Self::new(
+            &request.source,
+            &request.namespace,
+            &format!("{canary}{POD_SUFFIX}"),
+        ))
+    }
+
+    /// The matchers as they stand between braces.
+    pub fn matchers(&self) -> String {
+        let all: Vec<String> = self.matchers.iter().map(ToString::to_string).collect();
+        all.join(",")
     }
 
     /// The pods of all revisions of the service.
@@ -64,27 +81,30 @@ impl Scope {
 pub const UP: &str = "up";
 /// See [`UP`].
 pub const TARGET: &str = "target_info";
+/// When the process that answers a scrape began, as clients for Python tell it outside of multiprocess mode.
+pub const START: &str = "process_start_time_seconds";
 
 /// The series that tell whether pods are read.
 pub fn scrapes() -> Selector {
-    named_as(&[UP, TARGET])
+    named_as(&[UP, TARGET, START])
 }
 
 /// A preset's counter, together with [`scrapes`], which none of its matchers leaves out.
 pub fn with_scrapes(counter: &Selector) -> Selector {
-    let mut selector = named_as(&[&counter.name, UP, TARGET]);
+    let mut selector = named_as(&[&counter.name, UP, TARGET, START]);
     selector.matchers.extend(counter.matchers.iter().cloned());
     selector
 }
 
 /// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, together with
 /// [`scrapes`]. These and the count have no `le`, which matches the empty alternative.
-pub fn count_and_bucket(histogram: &Selector, edge: SignedDuration) -> Selector {
+pub fn count_and_bucket(preset: Preset, edge: SignedDuration) -> Selector {
+    let histogram = &presets::durations(preset);
     let [count, bucket] = [count(histogram), buckets(histogram)];
-    let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET]).with(Matcher::new(
+    let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET, START]).with(Matcher::new(
         "le",
         MatchOp::Regex,
-        format!("({})?", presets::edge_pattern(edge)),
+        format!("({})?", presets::edge_pattern(preset, edge)),
     ));
     selector.matchers.extend(histogram.matchers.iter().cloned());
     selector
@@ -111,8 +131,12 @@ pub fn buckets(histogram: &Selector) -> Selector {
 }
 
 /// A histogram's bucket at an edge.
-fn bucket(histogram: &Selector, edge: SignedDuration) -> Selector {
-    buckets(histogram).with(Matcher::new("le", MatchOp::Regex, presets::edge_pattern(edge)))
+fn bucket(preset: Preset, edge: SignedDuration) -> Selector {
+    buckets(&presets::durations(preset)).with(Matcher::new(
+        "le",
+        MatchOp::Regex,
+        presets::edge_pattern(preset, edge),
+    ))
 }
 
 /// The raw samples of the last so many seconds.
@@ -150,11 +174,7 @@ fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
         SliQuery::Availability(preset) => sum(&presets::failed_requests(*preset)),
         SliQuery::Latency(preset, edge) => {
             let histogram = presets::durations(*preset);
-            format!(
-                "{} - {}",
-                sum(&count(&histogram)),
-                sum(&bucket(&histogram, *edge))
-            )
+            format!("{} - {}", sum(&count(&histogram)), sum(&bucket(*preset, *edge)))
         }
         SliQuery::Counters { bad, .. } => sum(bad),
     }

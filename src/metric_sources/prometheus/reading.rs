@@ -11,9 +11,11 @@ use super::super::presets;
 use super::super::selector::Selector;
 use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
-use super::ask::{self, Asker, Failure};
+use super::ask::{self, Asker, Failure, Target};
+use super::falls::Falls;
 use super::promql::{self, Scope};
 use super::series::{self, Arm, Frame, Role};
+use crate::api::v1alpha1::Preset;
 
 /// Pods of a revision have been there for a while, but nothing was read from them lately.
 const NOT_SCRAPED: &str = "PodsNotScraped";
@@ -21,6 +23,8 @@ const NOT_SCRAPED: &str = "PodsNotScraped";
 const SERIES_MISSING: &str = "SeriesMissing";
 /// The histogram has no bucket that ends at the threshold.
 const EDGE_MISSING: &str = "HistogramEdgeMissing";
+/// Counters fall although nothing was restarted.
+const UNUSABLE: &str = "MetricsUnusable";
 /// Edges that a message lists at most.
 const MAX_EDGES_SHOWN: usize = 20;
 
@@ -109,8 +113,7 @@ impl Reading<'_> {
                 answer
             }
             SliQuery::Latency(preset, edge) => {
-                let histogram = presets::durations(*preset);
-                let all = self.samples(&promql::count_and_bucket(&histogram, *edge)).await?;
+                let all = self.samples(&promql::count_and_bucket(*preset, *edge)).await?;
                 tagged(all, |labels| {
                     if labels.contains_key("le") {
                         Role::Within
@@ -139,7 +142,7 @@ impl Reading<'_> {
                 .flatten()
                 .any(Arm::lacks_bucket)
         {
-            return Err(self.edge_missing(&presets::durations(*preset), *edge).await?);
+            return Err(self.edge_missing(*preset, *edge).await?);
         }
         Ok(arms)
     }
@@ -152,7 +155,7 @@ impl Reading<'_> {
     async fn ask<T: Answer>(&self, query: &str) -> Result<T, Failure> {
         let answer = self
             .asker
-            .ask(&self.request.source.address, query, self.at, self.limit)
+            .ask(&Target::of(self.request), query, self.at, self.limit)
             .await;
         answer.map_err(|failure| match failure.reason {
             // The query is this objective's; everything else is the same for all of them.
@@ -182,6 +185,12 @@ impl Reading<'_> {
         {
             return Column::unknown(request, Some(self.series_missing()));
         }
+        // Worse than what is not there is what can't be believed.
+        let newest = request.edges.windows(2).last();
+        let dirty = named.iter().flatten().find_map(|(_, arm)| {
+            let edge = newest?;
+            arm.spoilt(edge[0], edge[1])
+        });
         let unread = with_pods().find(|(name, arm)| of_age(name) && !arm.was_read(recently, self.at));
         let frame = Frame {
             births: &request.births,
@@ -208,7 +217,9 @@ impl Reading<'_> {
             .collect();
         Column {
             counts,
-            failure: unread.map(|(name, _)| self.not_scraped(name)),
+            failure: dirty
+                .map(|falls| self.unusable(falls))
+                .or_else(|| unread.map(|(name, _)| self.not_scraped(name))),
         }
     }
 
@@ -223,6 +234,9 @@ impl Reading<'_> {
         let Some((name, arm)) = arm else {
             return Some(Counts::default());
         };
+        if arm.spoilt(start, end).is_some() {
+            return None;
+        }
         arm.counts(frame, start, end)
             .or_else(|| (!self.has_pods(name)).then(Counts::default))
     }
@@ -236,6 +250,21 @@ impl Reading<'_> {
 
     fn of_slo(&self, message: &str) -> String {
         format!("SLO {:?}: {message}", self.slo.name)
+    }
+
+    fn unusable(&self, falls: &Falls) -> Failure {
+        let times = match falls.count() {
+            1 => "once".to_owned(),
+            n => format!("{n} times"),
+        };
+        Failure {
+            reason: UNUSABLE,
+            message: self.of_slo(&format!(
+                "the counters of pod {} fell {times} in the last {} s although nothing was restarted, so they count neither for nor against a revision: several worker processes answer scrapes in turn, each with counters of its own. Set PROMETHEUS_MULTIPROC_DIR and collect by prometheus_client's multiprocess mode, or run one worker in each pod",
+                falls.pod,
+                self.range.as_secs()
+            )),
+        }
     }
 
     fn not_scraped(&self, replica_set: &str) -> Failure {
@@ -272,11 +301,12 @@ impl Reading<'_> {
         }
     }
 
-    async fn edge_missing(&self, histogram: &Selector, edge: SignedDuration) -> Result<Failure, Failure> {
-        let buckets: Vec<RawPoint> = self.ask(&promql::edges(&self.scope, histogram)).await?;
+    async fn edge_missing(&self, preset: Preset, edge: SignedDuration) -> Result<Failure, Failure> {
+        let histogram = presets::durations(preset);
+        let buckets: Vec<RawPoint> = self.ask(&promql::edges(&self.scope, &histogram)).await?;
         let mut edges: Vec<_> = buckets
             .iter()
-            .filter_map(|b| presets::edge_name(b.metric.get("le")?))
+            .filter_map(|b| presets::edge_name(preset, b.metric.get("le")?))
             .collect();
         edges.sort();
         edges.dedup();
@@ -314,6 +344,7 @@ fn tagged(answer: Vec<RawSeries>, role: impl Fn(&Labels) -> Role) -> Vec<(Role, 
             let role = match series.metric.get("__name__").map(String::as_str) {
                 Some(promql::UP) => Role::Up,
                 Some(promql::TARGET) => Role::Target,
+                Some(promql::START) => Role::Start,
                 _ => role(&series.metric),
             };
             (role, series)

@@ -12,15 +12,11 @@ use molt_core::analysis::{Counts, PodCounts, Sample, Series, fresh, increase};
 
 use super::super::MeasureRequest;
 use super::answer::{Labels, RawSeries};
+use super::falls::Falls;
 
-/// Labels that scraping adds even where the pod has no `up`: to series that are pushed, for one.
-const SCRAPE_LABELS: [&str; 5] = [
-    "job",
-    "instance",
-    "prometheus",
-    "prometheus_replica",
-    "__replica__",
-];
+/// Labels that reading adds even where the pod has no `up`: to series that are pushed, for one. Of these the
+/// `instance` is a process's own: several workers push from one pod.
+const READER_LABELS: [&str; 4] = ["job", "prometheus", "prometheus_replica", "__replica__"];
 
 /// What a series counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +33,8 @@ pub enum Role {
     Up,
     /// Nothing; it comes with every push or scrape.
     Target,
+    /// Nothing; it tells when the process began.
+    Start,
 }
 
 /// The series of one revision.
@@ -51,6 +49,8 @@ pub struct Arm {
     /// series is new on a pod that was scraped before, also when it is the first series of all. The times of
     /// another scraper would make a counter new that is only read a moment later.
     scrapes: Vec<Series>,
+    /// For each pod whose counters fell without a restart.
+    falls: Vec<Falls>,
 }
 
 /// The times that the samples cover and the pods that they come from.
@@ -93,11 +93,8 @@ impl Arm {
         series: &[(Role, &RawSeries)],
     ) -> Result<(), String> {
         let ups = series.iter().filter(|(role, _)| *role == Role::Up);
-        let mut ignored: BTreeSet<&str> = ups
-            .flat_map(|(_, up)| up.metric.keys())
-            .map(String::as_str)
-            .chain(SCRAPE_LABELS)
-            .collect();
+        let added = ups.flat_map(|(_, up)| up.metric.keys()).map(String::as_str);
+        let mut ignored: BTreeSet<&str> = added.chain(READER_LABELS).collect();
         let scraper = speaker(series, &ignored);
         let speaks = |series: &RawSeries| {
             scraper
@@ -106,6 +103,7 @@ impl Arm {
         };
         let mut read_at: Vec<Sample> = Vec::new();
         let mut scraped_at: Vec<Sample> = Vec::new();
+        let mut processes: Vec<f64> = Vec::new();
         let mut counters: Vec<(Role, &RawSeries, Vec<Sample>)> = Vec::new();
         for (role, raw) in series {
             // Its own times, and often its own labels, come with `target_info`.
@@ -126,8 +124,18 @@ impl Arm {
             if *role != Role::Target {
                 scraped_at.extend(times);
             }
-            if !matches!(role, Role::Up | Role::Target) {
+            if *role == Role::Start {
+                processes.extend(samples.iter().map(|s| s.value).filter(|v| v.is_finite()));
+            } else if !matches!(role, Role::Up | Role::Target) {
                 counters.push((*role, raw, samples));
+            }
+        }
+        // What began in a pod that is gone nobody knows.
+        if let Some(starts) = request.starts.get(pod) {
+            let all = counters.iter().map(|(_, _, samples)| samples.as_slice());
+            let falls = Falls::find(pod, all, &processes, starts);
+            if falls.count() > 0 {
+                self.falls.push(falls);
             }
         }
         let constant = |samples| Series {
@@ -162,6 +170,11 @@ impl Arm {
     /// Some series counts events.
     pub fn has_total(&self) -> bool {
         !self.total.is_empty()
+    }
+
+    /// A pod whose counters can't be used in `(start, end]`.
+    pub fn spoilt(&self, start: Timestamp, end: Timestamp) -> Option<&Falls> {
+        self.falls.iter().find(|falls| falls.spoil(start, end))
     }
 
     /// Events are counted by a histogram that has no bucket at the threshold.
@@ -236,6 +249,8 @@ impl Arm {
             within: of_pod(&self.within),
             reads: of_pod(&self.reads),
             scrapes: of_pod(&self.scrapes),
+            // Falls spoil the whole revision, not a pod.
+            falls: Vec::new(),
         }
     }
 
@@ -260,7 +275,7 @@ pub fn is_pod_of(replica_set: &str, pod: &str) -> bool {
 fn speaker(series: &[(Role, &RawSeries)], ignored: &BTreeSet<&str>) -> Option<String> {
     let mut samples: BTreeMap<String, usize> = BTreeMap::new();
     for (role, series) in series {
-        if !matches!(role, Role::Up | Role::Target) {
+        if !matches!(role, Role::Up | Role::Target | Role::Start) {
             *samples
                 .entry(labels(&series.metric, |label| ignored.contains(label)))
                 .or_default() += series.values.len();

@@ -1,7 +1,10 @@
 //! Against a server that answers as a Prometheus does, or as something else.
 
+mod conditions;
 mod counting;
+mod dirty;
 mod failing;
+mod secured;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,8 +18,10 @@ use molt_core::analysis::{Counts, Objective, PodCounts};
 use molt_core::observed::BlockCounts;
 use prometheus_http_query::reqwest::Url;
 
+use super::super::headers::Headers;
+use super::super::http;
 use super::super::selector::Selector;
-use super::super::{MeasureRequest, Measured, MetricSource, PrometheusSource, SliQuery, SloQuery};
+use super::super::{MeasureRequest, Measured, MetricSource, PrometheusSource, SliQuery, SloQuery, Starts};
 use super::{Prometheus, TimeLimits};
 use crate::api::v1alpha1::Preset;
 use crate::metrics::Metrics;
@@ -86,7 +91,8 @@ impl Fake {
 }
 
 fn source(limits: TimeLimits) -> Prometheus {
-    Prometheus::new(Metrics::new("test"), limits).unwrap()
+    let headers = Arc::new(Headers::new(None, None));
+    Prometheus::new(Metrics::new("test"), limits, http::client(None).unwrap(), headers)
 }
 
 fn matrix(series: &[serde_json::Value]) -> Reply {
@@ -189,7 +195,14 @@ fn request(slos: Vec<SloQuery>) -> MeasureRequest {
         slos,
         canary: Some(CANARY.to_owned()),
         stable: Some(STABLE.to_owned()),
+        starts: [canary_pod(), stable_pod()]
+            .map(|pod| {
+                let at = vec![at(-3600)];
+                (pod, Starts { at, older: false })
+            })
+            .into(),
         births: [canary_pod(), stable_pod()].map(|pod| (pod, at(-3600))).into(),
+        conditions: Vec::new(),
         edges: vec![at(0), at(30)],
         want_history: false,
         now: at(35),

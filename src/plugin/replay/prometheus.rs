@@ -1,6 +1,7 @@
 //! A recording from what Prometheus kept, by the operator's own reading of it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
@@ -9,6 +10,8 @@ use molt_sim::replay::Recording;
 
 use super::super::Failure;
 use super::super::manifest::Manifest;
+use crate::metric_sources::headers::Headers;
+use crate::metric_sources::http::client;
 use crate::metric_sources::prometheus::{Prometheus, TimeLimits};
 use crate::metric_sources::{MeasureRequest, MetricSource, PrometheusSource};
 use crate::metrics::Metrics;
@@ -51,8 +54,10 @@ impl RangeArgs {
             .source
             .clone()
             .ok_or_else(|| Failure::BadInput("no Prometheus is named: set --prometheus".to_owned()))?;
-        let reader = Prometheus::new(Metrics::new(env!("CARGO_PKG_VERSION")), TimeLimits::default())
-            .map_err(Failure::Other)?;
+        let http = client(None).map_err(Failure::Other)?;
+        let headers = Arc::new(Headers::new(None, None));
+        let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
+        let reader = Prometheus::new(metrics, TimeLimits::default(), http, headers);
         let mut blocks: Vec<MeasuredBlock> = Vec::new();
         // Neighbouring parts share an edge.
         let mut begin = 0;
@@ -87,6 +92,9 @@ impl RangeArgs {
             stable: self.stable.clone(),
             // Nothing is left that tells it: a pod that began in between counts from its first sample on.
             births: BTreeMap::new(),
+            starts: BTreeMap::new(),
+            // Thresholds are read at the moment, not afterwards.
+            conditions: Vec::new(),
             edges: edges.to_vec(),
             want_history: false,
             now: edges.last().copied().unwrap_or_default(),

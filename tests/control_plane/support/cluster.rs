@@ -154,6 +154,8 @@ impl Stage {
             self.client.clone(),
             molt::controller::Options {
                 prometheus_address: self.prometheus.address.clone(),
+                prometheus_headers_file: None,
+                prometheus_ca_file: None,
                 namespace: Some(self.namespace.clone()),
                 concurrency: 4,
                 rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),

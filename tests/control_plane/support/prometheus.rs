@@ -27,6 +27,10 @@ struct Counted {
     /// By pod and status class.
     series: BTreeMap<(String, &'static str), Samples>,
     behaviour: Behaviour,
+    /// What instant queries give.
+    instant: Value,
+    /// Instant queries with the matchers of pods that were asked.
+    asked: Vec<String>,
 }
 
 /// How the fake answers.
@@ -63,6 +67,20 @@ impl Fake {
 
     pub fn behave(&self, behaviour: Behaviour) {
         self.counted.lock().unwrap().behaviour = behaviour;
+    }
+
+    /// What the queries of thresholds give: a vector with these values.
+    pub fn instant(&self, values: &[&str]) {
+        let points = values
+            .iter()
+            .map(|v| json!({"metric": {}, "value": [now(), v]}))
+            .collect();
+        self.counted.lock().unwrap().instant = Value::Array(points);
+    }
+
+    /// The queries of thresholds so far.
+    pub fn asked(&self) -> Vec<String> {
+        self.counted.lock().unwrap().asked.clone()
     }
 }
 
@@ -136,7 +154,7 @@ async fn query(
     State(counted): State<Arc<Mutex<Counted>>>,
     Form(form): Form<BTreeMap<String, String>>,
 ) -> Result<Json<Value>, &'static str> {
-    let counted = counted.lock().unwrap();
+    let mut counted = counted.lock().unwrap();
     if counted.behaviour == Behaviour::Nonsense {
         return Err("<html><body>It works!</body></html>");
     }
@@ -144,6 +162,13 @@ async fn query(
     let end = form.get("time").and_then(|t| t.parse().ok()).unwrap_or_else(now);
     // Only raw samples: this Prometheus has no history to tell of.
     let raw = query.ends_with(']') && counted.behaviour != Behaviour::Empty;
+    if query.starts_with("threshold") {
+        counted.asked.push(query);
+        let result = counted.instant.clone();
+        return Ok(Json(
+            json!({"status": "success", "data": {"resultType": "vector", "result": result}}),
+        ));
+    }
     let mut result = Vec::new();
     for ((pod, class), samples) in counted.series.iter().filter(|_| raw) {
         let revision = pod.rsplit('-').nth(1).unwrap_or("?");

@@ -133,6 +133,7 @@ impl Turn<'_> {
             cleared_step: None,
             measured_to: self.now,
             evidence: Vec::new(),
+            conditions: Vec::new(),
             transitions: Vec::new(),
         };
         self.state.attempt = Some(attempt);

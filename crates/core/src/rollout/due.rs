@@ -21,6 +21,8 @@ pub struct Due {
     pub edges: Vec<Timestamp>,
     /// History has not been read yet.
     pub want_history: bool,
+    /// Users are on the canary: the thresholds are to be evaluated, at the last edge.
+    pub want_conditions: bool,
 }
 
 /// What is to be read before the next [`decide`](super::decide); `None` while nothing moves, so that a
@@ -35,10 +37,15 @@ pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due
         return Some(Due {
             edges: vec![after(end, -plan.block), end],
             want_history,
+            want_conditions: false,
         });
     }
     let edges = edges(plan, attempt, now);
-    (edges.len() > 1).then_some(Due { edges, want_history })
+    (edges.len() > 1).then_some(Due {
+        edges,
+        want_history,
+        want_conditions: attempt.exposed_since.is_some() && attempt.weight > 0,
+    })
 }
 
 /// Some objective has never been read.

@@ -16,6 +16,7 @@
 //! that and what was observed, so a crash between any two writes changes nothing.
 
 mod attempt;
+mod conditions;
 mod due;
 mod effects;
 mod evidence;
@@ -58,6 +59,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     };
     turn.watch_route();
     turn.follow_evidence();
+    turn.follow_conditions();
     turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
@@ -152,6 +154,7 @@ fn ended(
         stable,
         max_weight: attempt.max_weight,
         evidence: attempt.evidence,
+        conditions: attempt.conditions,
         transitions: attempt.transitions,
     }
 }

@@ -16,6 +16,7 @@ impl Turn<'_> {
             transitions: self.transitions.clone(),
             verdicts: self.verdicts.clone(),
             slos: self.slo_reports(),
+            guards: self.condition_reports(),
         }
     }
 

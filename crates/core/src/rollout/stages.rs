@@ -172,7 +172,7 @@ impl Turn<'_> {
                 if cleared {
                     None
                 } else {
-                    self.evidence_wait(attempt, Some(weight))
+                    self.verdict_wait(attempt, Some(weight))
                 }
             };
             let world = || {
@@ -198,7 +198,7 @@ impl Turn<'_> {
     fn clear_step(&mut self, attempt: &Attempt, weight: u8) -> bool {
         let cleared = attempt.cleared_step == Some(attempt.step)
             || attempt.weight >= weight
-            || self.evidence_wait(attempt, Some(weight)).is_some();
+            || self.verdict_wait(attempt, Some(weight)).is_some();
         if cleared {
             return false;
         }
@@ -214,7 +214,7 @@ impl Turn<'_> {
         if let Some(wait) = self.promotion_wait(attempt) {
             let cleared = attempt.cleared_step == Some(attempt.step)
                 || attempt.weight == 100
-                || self.evidence_wait(attempt, None).is_some();
+                || self.verdict_wait(attempt, None).is_some();
             if !cleared {
                 let deadline = after(self.now, self.plan.progress_deadline);
                 self.update(|a| {
@@ -250,7 +250,7 @@ impl Turn<'_> {
             return (!self.acknowledged(attempt, 100)).then(|| Wait::World(self.route_wait()));
         }
         if attempt.cleared_step != Some(attempt.step)
-            && let Some(wait) = self.evidence_wait(attempt, None)
+            && let Some(wait) = self.verdict_wait(attempt, None)
         {
             return Some(wait);
         }
@@ -277,6 +277,14 @@ impl Turn<'_> {
             }
             let wait = Wait::Evidence("the metrics of the bake could not be read to its end".to_owned());
             return self.check_deadline(attempt, &wait);
+        }
+        if let Some(why) = self.bake_conditions_wait(attempt) {
+            if attempt.deadline.is_none() {
+                let deadline = after(until, self.plan.progress_deadline);
+                self.update(|a| a.deadline = Some(deadline));
+                return true;
+            }
+            return self.check_deadline(attempt, &Wait::Evidence(why));
         }
         if self.plan.route == RouteMode::Adopted {
             self.enter(Stage::Settling, Some(self.plan.progress_deadline));
@@ -361,7 +369,8 @@ impl Turn<'_> {
             )
         });
         let message = format!("neither harm nor safety could be shown before the deadline: {what}{rival}");
-        let budget_safe = self.spend_is_known_and_within_bounds(attempt);
+        let budget_safe =
+            self.spend_is_known_and_within_bounds(attempt) && self.conditions_wait(attempt, None).is_none();
         match self.plan.on_inconclusive {
             OnInconclusive::Rollback => {
                 self.withdraw(End::new(Outcome::Inconclusive, "Inconclusive", message));

@@ -38,6 +38,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         on_share_mismatch: OnShareMismatch::Hold,
         block: SignedDuration::from_secs(30),
         basis: String::new(),
+        conditions: Vec::new(),
     }
 }
 

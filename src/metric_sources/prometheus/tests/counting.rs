@@ -43,7 +43,7 @@ async fn both_revisions_are_one_query() {
     assert_eq!(asked[0]["time"], "1700000030.000");
     let query = &asked[0]["query"];
     assert!(
-        query.contains(r#"__name__=~"http_requests_total|up|target_info""#),
+        query.contains(r#"__name__=~"http_requests_total|up|target_info|process_start_time_seconds""#),
         "{query}"
     );
     assert!(query.contains(r#"namespace="shop",pod=~"(checkout-bbbbbbbbbb|checkout-aaaaaaaaaa)-[a-z0-9]+""#));
@@ -377,4 +377,92 @@ async fn history_is_known_or_none() {
     assert_eq!(read(rates("other", "700"), vector(&[])).await, None);
     assert_eq!(read(vector(&[]), vector(&[])).await, None);
     assert_eq!(read(broken.clone(), broken).await, None);
+}
+
+#[tokio::test]
+async fn the_proxies_beside_the_pods_are_read_as_the_applications_are() {
+    for (preset, name, good, bad) in [
+        (
+            Preset::Istio,
+            "istio_requests_total",
+            "response_code=200",
+            "response_code=503",
+        ),
+        (
+            Preset::Linkerd,
+            "response_total",
+            "classification=success",
+            "classification=failure",
+        ),
+    ] {
+        let fake = Fake::series(vec![
+            up(&canary_pod(), &[(-10, "1"), (20, "1")]),
+            series(name, &canary_pod(), good, &[(-10, "10"), (20, "40")]),
+            series(name, &canary_pod(), bad, &[(20, "2")]),
+            series(name, &stable_pod(), good, &[(-10, "1000"), (20, "1270")]),
+        ])
+        .await;
+        let measured = fake
+            .measure(request(vec![slo(SliQuery::Availability(preset))]))
+            .await;
+        assert_eq!(only(&measured), counts((32.0, 2.0), (270.0, 0.0)), "{preset:?}");
+        assert_eq!(measured.problems, []);
+    }
+    let edge = SignedDuration::from_millis(500);
+    let histogram = "istio_request_duration_milliseconds";
+    let of = |pod: String, all: &str, within: &str| {
+        [
+            series(
+                &format!("{histogram}_count"),
+                &pod,
+                "reporter=destination",
+                &[(-10, "0"), (20, all)],
+            ),
+            series(
+                &format!("{histogram}_bucket"),
+                &pod,
+                "reporter=destination,le=500",
+                &[(-10, "0"), (20, within)],
+            ),
+        ]
+    };
+    let all = [of(canary_pod(), "30", "25"), of(stable_pod(), "270", "269")].concat();
+    let fake = Fake::series(all).await;
+    let measured = fake
+        .measure(request(vec![slo(SliQuery::Latency(Preset::Istio, edge))]))
+        .await;
+    assert_eq!(only(&measured), counts((30.0, 5.0), (270.0, 1.0)));
+    assert!(
+        fake.queries()[0].contains(r#"le=~"(500([.]0*)?)?""#),
+        "{:?}",
+        fake.queries()
+    );
+}
+
+#[tokio::test]
+async fn workers_that_push_from_one_pod_count_each() {
+    let pushed = |worker: &str, pod: String, first: &str, last: &str| {
+        let labels = format!("instance={worker},http_response_status_code=200");
+        let name = "http_server_request_duration_seconds_count";
+        [
+            series(name, &pod, &labels, &[(-10, first), (20, last)]),
+            series(
+                "target_info",
+                &pod,
+                &format!("instance={worker}"),
+                &[(-10, "1"), (20, "1")],
+            ),
+        ]
+    };
+    let all = [
+        pushed("worker-1", canary_pod(), "10", "40"),
+        pushed("worker-2", canary_pod(), "5", "25"),
+        pushed("worker-1", stable_pod(), "100", "300"),
+    ];
+    let fake = Fake::series(all.concat()).await;
+    let measured = fake
+        .measure(request(vec![slo(SliQuery::Availability(Preset::Otel))]))
+        .await;
+    assert_eq!(only(&measured), counts((50.0, 0.0), (200.0, 0.0)));
+    assert_eq!(measured.problems, []);
 }

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use crate::analysis::{Counts, Limits, Objective};
 use crate::decision::{Decision, Effect, Phase};
 use crate::observed::{
-    Action, ActionView, Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Problem,
-    ProblemKind, RevisionView, RouteView, RulesOwners, Selection, Slot, Trouble,
+    Action, ActionView, Backend, BlockCounts, ConditionReading, History, MeasuredBlock, Measurement,
+    Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners, Selection, Slot, Trouble,
 };
 use crate::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
@@ -41,6 +41,7 @@ pub fn plan(revision: &str) -> Plan {
             question: "q1".into(),
         }],
         basis: "b1".into(),
+        conditions: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         budget_exhausted: BudgetExhausted::Slow,
@@ -88,6 +89,8 @@ pub struct World {
     pub blind: bool,
     /// The objective with this index can't be read.
     pub unread: Option<usize>,
+    /// What each threshold's query gives.
+    pub conditions: Vec<Result<f64, String>>,
     /// The router acknowledges nothing.
     pub deaf: bool,
     /// Every fractional request that was not yet counted, by revision: (total, bad).
@@ -117,6 +120,7 @@ impl World {
             bad: BTreeMap::new(),
             blind: false,
             unread: None,
+            conditions: Vec::new(),
             deaf: false,
             rest: BTreeMap::new(),
             last: None,
@@ -288,7 +292,19 @@ impl World {
         } else {
             Vec::new()
         };
-        Some(Measurement { blocks, history })
+        let at = *due.edges.last()?;
+        let conditions = self.conditions.iter().filter(|_| due.want_conditions);
+        let conditions = conditions
+            .map(|value| ConditionReading {
+                at,
+                value: value.clone(),
+            })
+            .collect();
+        Some(Measurement {
+            blocks,
+            history,
+            conditions,
+        })
     }
 
     /// Whole requests; the rest waits for the next block.

@@ -1,0 +1,56 @@
+//! Reading a Secret, for which the operator has no right unless somebody has given it for this one.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client, Error};
+
+use crate::metric_sources::headers::{SecretData, SecretReader};
+
+/// How long the API server may take.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// Reads Secrets one at a time, by `get`: no list, no watch.
+#[derive(Clone)]
+pub struct Secrets {
+    client: Client,
+}
+
+impl Secrets {
+    /// With the operator's own rights.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    async fn get(&self, namespace: &str, name: &str) -> Result<SecretData, String> {
+        let api = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        let secret = match tokio::time::timeout(LIMIT, api.get_opt(name)).await {
+            Ok(Ok(Some(secret))) => secret,
+            Ok(Ok(None)) => {
+                return Err(format!(
+                    "Secret {namespace}/{name} does not exist: create it, with header names as keys, or correct headersFrom.name"
+                ));
+            }
+            Ok(Err(Error::Api(status))) if status.code == 403 => {
+                return Err(format!(
+                    "the operator may not read Secret {namespace}/{name}: list it in the chart's value prometheus.headerSecrets, or bind a Role with the verb get on this Secret to the operator's service account"
+                ));
+            }
+            Ok(Err(error)) => return Err(format!("Secret {namespace}/{name} can't be read: {error}")),
+            Err(_) => {
+                return Err(format!(
+                    "Secret {namespace}/{name} can't be read: no answer within {LIMIT:?}"
+                ));
+            }
+        };
+        let data = secret.data.unwrap_or_default();
+        Ok(data.into_iter().map(|(key, value)| (key, value.0)).collect())
+    }
+}
+
+impl SecretReader for Secrets {
+    fn read<'a>(&'a self, namespace: &'a str, name: &'a str) -> BoxFuture<'a, Result<SecretData, String>> {
+        Box::pin(self.get(namespace, name))
+    }
+}

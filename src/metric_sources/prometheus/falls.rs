@@ -1,0 +1,141 @@
+//! Counters that fall although nothing has begun again.
+//!
+//! Several workers behind one endpoint, each with counters of its own, answer scrapes in turn: their counters
+//! are a saw-tooth, whose falls would pass for restarts and count the same requests again and again. A fall is
+//! a restart only if a process or a container of the pod began between the two samples.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+use molt_core::analysis::Sample;
+
+use super::super::Starts;
+
+/// How far the clocks of a node and of a Prometheus may be apart.
+const CLOCKS: SignedDuration = SignedDuration::from_secs(5);
+/// From so many falls on, no value of the pod can be told from another worker's: also those that rise.
+const SAW_TOOTH: usize = 2;
+
+/// What one pod's counters did in the time that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Falls {
+    /// The pod.
+    pub pod: String,
+    /// Between which samples a counter fell without a restart, in order of time.
+    between: BTreeSet<(Timestamp, Timestamp)>,
+}
+
+impl Falls {
+    /// Looks for falls in the samples, in order of time, of each counter of a pod. `processes` are the values
+    /// of `process_start_time_seconds` of the same scrapes.
+    pub fn find<'a>(
+        pod: &str,
+        counters: impl Iterator<Item = &'a [Sample]>,
+        processes: &[f64],
+        containers: &Starts,
+    ) -> Self {
+        let processes = processes
+            .iter()
+            .filter_map(|seconds| Timestamp::from_millisecond((seconds * 1000.0) as i64).ok());
+        let starts: BTreeSet<Timestamp> = processes.chain(containers.at.iter().copied()).collect();
+        let restarted = |(from, to): &(Timestamp, Timestamp)| {
+            let unknown = containers.older && starts.first().is_none_or(|first| *to <= *first);
+            unknown || starts.range(*from - CLOCKS..=*to + CLOCKS).next().is_some()
+        };
+        let mut between = BTreeSet::new();
+        for samples in counters {
+            let counts: Vec<&Sample> = samples.iter().filter(|s| s.value >= 0.0).collect();
+            between.extend(
+                counts
+                    .windows(2)
+                    .filter(|pair| pair[1].value < pair[0].value)
+                    .map(|pair| (pair[0].at, pair[1].at)),
+            );
+        }
+        between.retain(|fall| !restarted(fall));
+        Self {
+            pod: pod.to_owned(),
+            between,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.between.len()
+    }
+
+    /// Whether what the pod counted in `(start, end]` can't be used.
+    pub fn spoil(&self, start: Timestamp, end: Timestamp) -> bool {
+        let touches = |(_, to): &(Timestamp, Timestamp)| *to > start && *to <= end;
+        self.count() >= SAW_TOOTH || self.between.iter().any(touches)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    fn falls(counters: &[&[(i64, f64)]], processes: &[i64], containers: &Starts) -> Falls {
+        let counters: Vec<Vec<Sample>> = counters
+            .iter()
+            .map(|samples| {
+                let sample = |(second, value): &(i64, f64)| Sample {
+                    at: at(*second),
+                    value: *value,
+                };
+                samples.iter().map(sample).collect()
+            })
+            .collect();
+        let processes: Vec<f64> = processes.iter().map(|s| 1_000_000.0 + *s as f64).collect();
+        Falls::find("p", counters.iter().map(Vec::as_slice), &processes, containers)
+    }
+
+    fn started(at: &[Timestamp], older: bool) -> Starts {
+        Starts {
+            at: at.to_vec(),
+            older,
+        }
+    }
+
+    #[test]
+    fn a_saw_tooth_spoils_everything_and_one_fall_its_own_block() {
+        let long_ago = started(&[at(-600)], false);
+        let saw: &[(i64, f64)] = &[(0, 100.0), (15, 40.0), (30, 120.0), (45, 60.0), (60, 140.0)];
+        let found = falls(&[saw], &[-600, -599], &long_ago);
+        assert_eq!(found.count(), 2);
+        assert!(found.spoil(at(50), at(60)), "also where it rises");
+        let once: &[(i64, f64)] = &[(0, 100.0), (15, 110.0), (30, 5.0), (45, 9.0)];
+        let found = falls(&[once], &[], &long_ago);
+        assert_eq!(found.count(), 1);
+        assert!(found.spoil(at(15), at(30)) && !found.spoil(at(30), at(60)) && !found.spoil(at(0), at(15)));
+        // Two counters that fall at once are one event.
+        assert_eq!(falls(&[once, once], &[], &long_ago).count(), 1);
+    }
+
+    #[test]
+    fn a_start_between_the_samples_explains_a_fall_and_another_does_not() {
+        let fall: &[(i64, f64)] = &[(0, 100.0), (30, 5.0)];
+        let none = started(&[], false);
+        assert_eq!(falls(&[fall], &[], &none).count(), 1);
+        assert_eq!(falls(&[fall], &[20], &none).count(), 0);
+        assert_eq!(falls(&[fall], &[-60, -50], &none).count(), 1);
+        assert_eq!(
+            falls(&[fall], &[], &started(&[at(-600), at(33)], false)).count(),
+            0
+        );
+        assert_eq!(falls(&[fall], &[], &started(&[at(40)], false)).count(), 1);
+        // Of the restarts before the oldest that is known nothing is known.
+        assert_eq!(falls(&[fall], &[], &started(&[at(40)], true)).count(), 0);
+        assert_eq!(falls(&[fall], &[], &started(&[at(-20)], true)).count(), 1);
+    }
+
+    #[test]
+    fn staleness_markers_and_gaps_are_no_falls() {
+        let samples: &[(i64, f64)] = &[(0, 5.0), (15, f64::NAN), (300, 5.0), (315, 6.0)];
+        assert_eq!(falls(&[samples], &[], &started(&[], false)).count(), 0);
+    }
+}
