@@ -162,13 +162,31 @@ fn step(dice: &mut Dice) -> (usize, Step) {
     let (method, path, content_type, body) = match dice.roll(12) {
         0..=4 => {
             let force = dice.chance();
-            (Method::PATCH, format!("{one}?fieldManager={manager}&force={force}"), apply, object)
+            (
+                Method::PATCH,
+                format!("{one}?fieldManager={manager}&force={force}"),
+                apply,
+                object,
+            )
         }
-        5 | 6 => (Method::PATCH, format!("{one}?fieldManager={manager}"), merge, object),
+        5 | 6 => (
+            Method::PATCH,
+            format!("{one}?fieldManager={manager}"),
+            merge,
+            object,
+        ),
         7 => {
-            object["metadata"].as_object_mut().unwrap().remove("resourceVersion");
+            object["metadata"]
+                .as_object_mut()
+                .unwrap()
+                .remove("resourceVersion");
             object["metadata"].as_object_mut().unwrap().remove("uid");
-            (Method::POST, format!("{}?fieldManager={manager}", subject.list), "application/json", object)
+            (
+                Method::POST,
+                format!("{}?fieldManager={manager}", subject.list),
+                "application/json",
+                object,
+            )
         }
         8 => {
             let version = dice.pick(&["CURRENT", "CURRENT", "1"]);
@@ -176,7 +194,12 @@ fn step(dice: &mut Dice) -> (usize, Step) {
                 {"op": "test", "path": "/metadata/resourceVersion", "value": version},
                 {"op": "add", "path": "/metadata/annotations", "value": {"p": dice.pick(&["1", "2"])}},
             ]);
-            (Method::PATCH, format!("{one}?fieldManager={manager}"), "application/json-patch+json", patch)
+            (
+                Method::PATCH,
+                format!("{one}?fieldManager={manager}"),
+                "application/json-patch+json",
+                patch,
+            )
         }
         9 => {
             let mut body = json!({"kind": "DeleteOptions", "apiVersion": "v1"});
@@ -187,12 +210,22 @@ fn step(dice: &mut Dice) -> (usize, Step) {
             }
             (Method::DELETE, one, "application/json", body)
         }
-        10 => (Method::PATCH, format!("{one}?fieldManager={manager}"), merge, json!({"metadata": {"finalizers": null}})),
+        10 => (
+            Method::PATCH,
+            format!("{one}?fieldManager={manager}"),
+            merge,
+            json!({"metadata": {"finalizers": null}}),
+        ),
         _ => match subject.status {
             Some(status) => {
                 let body = json!({"apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": {"name": subject.name}, "status": status(dice)});
                 let content_type = if dice.chance() { apply } else { merge };
-                (Method::PATCH, format!("{one}/status?fieldManager={manager}"), content_type, body)
+                (
+                    Method::PATCH,
+                    format!("{one}/status?fieldManager={manager}"),
+                    content_type,
+                    body,
+                )
             }
             None => (Method::GET, one, "", Value::Null),
         },
@@ -207,7 +240,11 @@ fn step(dice: &mut Dice) -> (usize, Step) {
 }
 
 async fn send(client: &Client, namespace: &str, step: &Step) -> (u16, Value) {
-    let body = if step.body.is_null() { vec![] } else { step.body.to_string().into_bytes() };
+    let body = if step.body.is_null() {
+        vec![]
+    } else {
+        step.body.to_string().into_bytes()
+    };
     let request = Request::builder()
         .method(step.method.clone())
         .uri(step.path.replace("NS", namespace))
@@ -240,7 +277,10 @@ async fn perform(client: &Client, namespace: &str, subject: &Subject, step: &Ste
     let (code, answer) = send(client, namespace, &filled).await;
     let (_, after) = send(client, namespace, &read).await;
     let refused = (code >= 400).then(|| {
-        let causes = answer["details"]["causes"].as_array().cloned().unwrap_or_default();
+        let causes = answer["details"]["causes"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
         let causes: Vec<Value> = causes
             .iter()
             .filter(|c| c["reason"] == "FieldManagerConflict")
@@ -265,11 +305,22 @@ fn comparable(mut object: Value) -> Value {
         return Value::Null;
     }
     let metadata = object["metadata"].as_object_mut().unwrap();
-    for field in ["uid", "resourceVersion", "creationTimestamp", "deletionTimestamp", "namespace"] {
+    for field in [
+        "uid",
+        "resourceVersion",
+        "creationTimestamp",
+        "deletionTimestamp",
+        "namespace",
+    ] {
         metadata.remove(field);
     }
     let owners = metadata.remove("managedFields");
-    let mut owners: Vec<Value> = owners.iter().filter_map(Value::as_array).flatten().cloned().collect();
+    let mut owners: Vec<Value> = owners
+        .iter()
+        .filter_map(Value::as_array)
+        .flatten()
+        .cloned()
+        .collect();
     for owner in &mut owners {
         owner.as_object_mut().unwrap().remove("time");
         forget_parents(&mut owner["fieldsV1"]);

@@ -1,9 +1,9 @@
 //! The writer on its own.
 
+use k8s_openapi::api::core::v1::Service;
 use molt::k8s::failure::WriteError;
 use molt::k8s::writer::Writer;
 use molt_sim_api::{Fault, Sim};
-use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 
 use super::stage::empty;
@@ -31,11 +31,20 @@ fn run<T>(sim: &Sim, work: impl AsyncFnOnce(Writer) -> T) -> T {
 fn without_force_the_owner_of_a_field_is_named() {
     let sim = empty();
     run(&sim, async |writer| {
-        writer.apply::<Service>("shop", "other", false, &body(1)).await.unwrap();
-        let error = writer.apply::<Service>("shop", "molt", false, &body(2)).await.unwrap_err();
+        writer
+            .apply::<Service>("shop", "other", false, &body(1))
+            .await
+            .unwrap();
+        let error = writer
+            .apply::<Service>("shop", "molt", false, &body(2))
+            .await
+            .unwrap_err();
         assert!(error.to_string().contains("conflict with \"other\""), "{error}");
         assert!(error.problem().is_some(), "waiting does not help");
-        let taken = writer.apply::<Service>("shop", "molt", true, &body(2)).await.unwrap();
+        let taken = writer
+            .apply::<Service>("shop", "molt", true, &body(2))
+            .await
+            .unwrap();
         let ports = taken.spec.unwrap().ports.unwrap();
         assert_eq!(ports.len(), 1);
     });
@@ -89,7 +98,10 @@ fn a_status_is_put_on_the_version_that_was_decided_on_or_not_at_all() {
 fn deleting_another_object_of_the_same_name_is_refused() {
     let sim = empty();
     run(&sim, async |writer| {
-        let made = writer.apply::<Service>("shop", "molt", false, &body(1)).await.unwrap();
+        let made = writer
+            .apply::<Service>("shop", "molt", false, &body(1))
+            .await
+            .unwrap();
         let uid = made.metadata.uid.unwrap();
         let other = writer.delete::<Service>("shop", "a", "another", None).await;
         assert!(matches!(other, Err(WriteError::Stale(_))), "{other:?}");

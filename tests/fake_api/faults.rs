@@ -31,7 +31,10 @@ fn a_conflict_on_the_status_ends_the_reconcile_with_no_effect_applied() {
     sim.plan(|call, _| is_status_write(call).then(Fault::conflict));
     idle(&sim, 1500);
     sim.with_log(|log| {
-        assert!(log.iter().any(|l| is_status_write(&l.call)), "the status was never written");
+        assert!(
+            log.iter().any(|l| is_status_write(&l.call)),
+            "the status was never written"
+        );
         let effects: Vec<&Call> = log
             .iter()
             .map(|l| &l.call)
@@ -51,7 +54,10 @@ fn a_missing_right_is_named_in_a_condition() {
         set.then(|| Fault::forbidden("patch", "replicasets", "apps", "checkout"))
     });
     live(&sim, |sim| {
-        condition(sim, "add the verb patch on replicasets.apps to the operator's role")
+        condition(
+            sim,
+            "add the verb patch on replicasets.apps to the operator's role",
+        )
     });
     sim.no_faults();
     live(&sim, is_healthy);
@@ -149,7 +155,9 @@ fn a_field_that_somebody_else_applies_is_put_right() {
     ));
     assert_eq!(answer.code, 200, "{}", answer.body);
     let port = |sim: &Sim| -> Value {
-        sim.with(|s| s.object("services", "shop", "checkout").unwrap()["spec"]["ports"][0]["targetPort"].clone())
+        sim.with(|s| {
+            s.object("services", "shop", "checkout").unwrap()["spec"]["ports"][0]["targetPort"].clone()
+        })
     };
     assert_eq!(port(&sim), 9);
     live(&sim, |sim| port(sim) == 8000);

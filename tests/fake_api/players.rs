@@ -5,7 +5,11 @@ use molt_sim_api::{ApiServer, Call};
 use serde_json::{Value, json};
 
 fn ask(server: &mut ApiServer, method: Method, path: &str, body: Value) -> Value {
-    let kind = if method == Method::PATCH { "application/merge-patch+json" } else { "application/json" };
+    let kind = if method == Method::PATCH {
+        "application/merge-patch+json"
+    } else {
+        "application/json"
+    };
     let answer = server.handle(&Call::new(
         method,
         &format!("{path}?fieldManager=players"),
@@ -123,5 +127,10 @@ fn acknowledge(server: &mut ApiServer, route: &Value) {
         "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/{}/status",
         name(route)
     );
-    ask(server, Method::PATCH, &path, json!({"status": {"parents": [parent]}}));
+    ask(
+        server,
+        Method::PATCH,
+        &path,
+        json!({"status": {"parents": [parent]}}),
+    );
 }

@@ -1,6 +1,6 @@
 //! A simulated API server with Molt's kinds, and lives of an operator on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
@@ -24,7 +24,12 @@ pub fn empty() -> Sim {
 /// Applies the service as a person would.
 pub fn apply_service(sim: &Sim, image: &str) {
     let path = "/apis/molt.dev/v1alpha1/namespaces/shop/pythonservices/checkout?fieldManager=person";
-    let call = Call::new(Method::PATCH, path, "application/apply-patch+yaml", service(image));
+    let call = Call::new(
+        Method::PATCH,
+        path,
+        "application/apply-patch+yaml",
+        service(image),
+    );
     let answer = sim.ask(&call);
     assert!(answer.code < 300, "{}", answer.body);
 }
@@ -52,7 +57,11 @@ fn service(image: &str) -> Value {
 
 /// The service as it is.
 pub fn seen(sim: &Sim) -> Value {
-    sim.with(|s| s.object("pythonservices.molt.dev", "shop", "checkout").cloned().unwrap())
+    sim.with(|s| {
+        s.object("pythonservices.molt.dev", "shop", "checkout")
+            .cloned()
+            .unwrap()
+    })
 }
 
 /// The first revision serves, and nothing is left to do.
@@ -64,13 +73,28 @@ pub fn is_healthy(sim: &Sim) -> bool {
 
 /// The canary has the weight of its first step, and the gateway has acknowledged it.
 pub fn has_stepped(sim: &Sim) -> bool {
-    let status = seen(sim)["status"].clone();
-    status["canary"]["weight"] == 50 && status["step"]["index"] == 1
+    seen(sim)["status"]["canary"]["weight"] == 50
+}
+
+/// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
+pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
+    let writes = || sim.with_log(|log| log.iter().filter(|l| l.call.is_write()).count());
+    let last = std::cell::Cell::new((writes(), Instant::now()));
+    live(sim, |sim| {
+        let now = writes();
+        if now != last.get().0 {
+            last.set((now, Instant::now()));
+        }
+        until(sim) && last.get().1.elapsed() > Duration::from_millis(400)
+    });
 }
 
 /// Lets an operator live until something is so, or until it crashes, with all that belongs to it.
 pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let operator = molt::controller::run(
             sim.client(),
@@ -109,7 +133,7 @@ pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
 
 /// Lets an operator live for a while that is longer than it needs.
 pub fn idle(sim: &Sim, millis: u64) {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     live(sim, |_| began.elapsed() > Duration::from_millis(millis));
 }
 
@@ -165,7 +189,11 @@ fn without_times(mut value: Value) -> Value {
             Value::Object(fields) => {
                 fields.remove("startedAt");
                 // Owners are known by their UIDs, which differ.
-                let named: Vec<String> = fields.keys().filter(|k| k.starts_with("k:{\"uid\"")).cloned().collect();
+                let named: Vec<String> = fields
+                    .keys()
+                    .filter(|k| k.starts_with("k:{\"uid\""))
+                    .cloned()
+                    .collect();
                 for key in named {
                     fields.remove(&key);
                 }

@@ -53,7 +53,10 @@ fn conditions() -> Shape {
 fn container() -> Shape {
     let resources = Shape::fields([("limits", Shape::strings()), ("requests", Shape::strings())]);
     Shape::fields([
-        ("ports", Shape::list_map(["containerPort", "protocol"], Shape::Deduced)),
+        (
+            "ports",
+            Shape::list_map(["containerPort", "protocol"], Shape::Deduced),
+        ),
         ("env", Shape::list_map(["name"], Shape::Deduced)),
         ("volumeMounts", Shape::list_map(["mountPath"], Shape::Deduced)),
         ("volumeDevices", Shape::list_map(["devicePath"], Shape::Deduced)),
@@ -95,13 +98,21 @@ fn pod_defaults(spec: &mut Value) {
     let containers = spec.get_mut("containers").and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
         let image = container["image"].as_str().unwrap_or_default();
-        let latest = image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
-        or(container, "imagePullPolicy", json!(if latest { "Always" } else { "IfNotPresent" }));
+        let latest =
+            image.ends_with(":latest") || !image.rsplit('/').next().unwrap_or_default().contains([':', '@']);
+        or(
+            container,
+            "imagePullPolicy",
+            json!(if latest { "Always" } else { "IfNotPresent" }),
+        );
         or(container, "terminationMessagePath", json!("/dev/termination-log"));
         or(container, "terminationMessagePolicy", json!("File"));
         or(container, "resources", json!({}));
         let ports = container.get_mut("ports").and_then(Value::as_array_mut);
-        ports.into_iter().flatten().for_each(|port| or(port, "protocol", json!("TCP")));
+        ports
+            .into_iter()
+            .flatten()
+            .for_each(|port| or(port, "protocol", json!("TCP")));
     }
 }
 
@@ -114,7 +125,10 @@ fn or(object: &mut Value, field: &str, default: Value) {
 fn replica_set() -> Kind {
     let template = Shape::fields([("metadata", crate::shape::metadata()), ("spec", pod_spec())]);
     let shape = Shape::fields([
-        ("spec", Shape::fields([("selector", Shape::Atomic), ("template", template)])),
+        (
+            "spec",
+            Shape::fields([("selector", Shape::Atomic), ("template", template)]),
+        ),
         ("status", Shape::fields([("conditions", conditions())])),
     ]);
     Kind {
@@ -134,7 +148,10 @@ fn service() -> Kind {
         ("selector", Shape::Atomic),
         ("clusterIPs", Shape::Atomic),
     ]);
-    let shape = Shape::fields([("spec", spec), ("status", Shape::fields([("conditions", conditions())]))]);
+    let shape = Shape::fields([
+        ("spec", spec),
+        ("status", Shape::fields([("conditions", conditions())])),
+    ]);
     Kind {
         ending: Ending::AtOnceWithObject,
         defaults: |service| {
@@ -164,7 +181,13 @@ fn endpoint_slice() -> Kind {
     Kind {
         status: false,
         generation: true,
-        ..Kind::built_in("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", Shape::fields([]))
+        ..Kind::built_in(
+            "discovery.k8s.io",
+            "v1",
+            "EndpointSlice",
+            "endpointslices",
+            Shape::fields([]),
+        )
     }
 }
 

@@ -27,7 +27,11 @@ impl ApiServer {
 
     fn collect_one(&mut self) -> Option<ObjectKey> {
         let all: Vec<(ObjectKey, Value)> = self.store().iter().map(|(k, o)| (k.clone(), o.clone())).collect();
-        let find = |uid: &str| all.iter().find(|(_, o)| text(o, "/metadata/uid") == uid).map(|(_, o)| o);
+        let find = |uid: &str| {
+            all.iter()
+                .find(|(_, o)| text(o, "/metadata/uid") == uid)
+                .map(|(_, o)| o)
+        };
         let has = |object: &Value, finalizer: &str| {
             let finalizers = object["metadata"]["finalizers"].as_array();
             finalizers.into_iter().flatten().any(|f| f == finalizer)

@@ -105,8 +105,16 @@ impl Kind {
     /// The path of its list, or of an object.
     pub fn path(&self, namespace: &str, name: &str) -> String {
         let root = if self.group.is_empty() { "/api/" } else { "/apis/" };
-        let namespace = if namespace.is_empty() { String::new() } else { format!("/namespaces/{namespace}") };
-        let name = if name.is_empty() { String::new() } else { format!("/{name}") };
+        let namespace = if namespace.is_empty() {
+            String::new()
+        } else {
+            format!("/namespaces/{namespace}")
+        };
+        let name = if name.is_empty() {
+            String::new()
+        } else {
+            format!("/{name}")
+        };
         format!("{root}{}{namespace}/{}{name}", self.api_version(), self.plural)
     }
 

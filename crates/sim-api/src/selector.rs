@@ -58,7 +58,10 @@ impl Selector {
         labels
             && self.fields.iter().all(|(path, wanted, equal)| {
                 let pointer = format!("/{}", path.replace('.', "/"));
-                let value = object.pointer(&pointer).and_then(Value::as_str).unwrap_or_default();
+                let value = object
+                    .pointer(&pointer)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default();
                 (value == wanted) == *equal
             })
     }
@@ -92,7 +95,10 @@ fn requirement(text: &str) -> Requirement {
     } else if let Some((key, value)) = text.split_once("!=") {
         (key, Rule::NotIn(vec![value.trim().to_owned()]))
     } else if let Some((key, value)) = text.split_once('=') {
-        (key, Rule::In(vec![value.trim_start_matches('=').trim().to_owned()]))
+        (
+            key,
+            Rule::In(vec![value.trim_start_matches('=').trim().to_owned()]),
+        )
     } else if let Some(key) = text.strip_prefix('!') {
         (key, Rule::Missing)
     } else {

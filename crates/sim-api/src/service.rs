@@ -222,7 +222,8 @@ fn respond(code: u16, body: &Value, retry_after: Option<u32>) -> Response<SimBod
 
 fn respond_with(code: u16, retry_after: Option<u32>, body: SimBody) -> Response<SimBody> {
     let mut response = Response::new(body);
-    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(
         http::header::CONTENT_TYPE,

@@ -84,7 +84,12 @@ impl Shape {
                         (key.to_owned(), default)
                     };
                     Self::ListMap {
-                        keys: keys.into_iter().flatten().filter_map(Value::as_str).map(key).collect(),
+                        keys: keys
+                            .into_iter()
+                            .flatten()
+                            .filter_map(Value::as_str)
+                            .map(key)
+                            .collect(),
                         item,
                     }
                 }

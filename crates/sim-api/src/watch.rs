@@ -81,7 +81,8 @@ impl Watch {
                 "apiVersion": self.api_version,
                 "metadata": {"resourceVersion": self.seen.to_string(), "creationTimestamp": null},
             });
-            self.waiting.push_back(json!({"type": "BOOKMARK", "object": bookmark}));
+            self.waiting
+                .push_back(json!({"type": "BOOKMARK", "object": bookmark}));
         }
     }
 }

@@ -42,11 +42,20 @@ fn a_name_is_taken_once_and_a_version_is_written_once() {
     let made = create(&mut server, "a");
     assert_eq!(made.code, 201);
     let again = create(&mut server, "a");
-    assert_eq!((again.code, &again.body["reason"]), (409, &json!("AlreadyExists")));
+    assert_eq!(
+        (again.code, &again.body["reason"]),
+        (409, &json!("AlreadyExists"))
+    );
     let mut object = made.body;
     object["data"]["k"] = json!("w");
     let path = format!("{MAPS}/a");
-    let replaced = ask(&mut server, Method::PUT, &path, "application/json", object.clone());
+    let replaced = ask(
+        &mut server,
+        Method::PUT,
+        &path,
+        "application/json",
+        object.clone(),
+    );
     assert_eq!(replaced.code, 200);
     let stale = ask(&mut server, Method::PUT, &path, "application/json", object);
     assert_eq!((stale.code, &stale.body["reason"]), (409, &json!("Conflict")));
@@ -64,7 +73,12 @@ fn a_write_that_changes_nothing_makes_no_version() {
 #[test]
 fn the_owner_of_a_field_is_named_and_loses_it_by_force_alone() {
     let mut server = server();
-    apply(&mut server, SERVICE, "fieldManager=one", ports(json!([{"port": 80, "targetPort": 1}])));
+    apply(
+        &mut server,
+        SERVICE,
+        "fieldManager=one",
+        ports(json!([{"port": 80, "targetPort": 1}])),
+    );
     let other = || ports(json!([{"port": 80, "targetPort": 2}]));
     let refused = apply(&mut server, SERVICE, "fieldManager=two", other());
     assert_eq!(refused.code, 409);
@@ -72,8 +86,16 @@ fn the_owner_of_a_field_is_named_and_loses_it_by_force_alone() {
     assert_eq!(cause["reason"], "FieldManagerConflict");
     assert_eq!(cause["message"], "conflict with \"one\"");
     assert_eq!(cause["field"], ".spec.ports[port=80,protocol=\"TCP\"].targetPort");
-    assert_eq!(apply(&mut server, SERVICE, "fieldManager=two&force=true", other()).code, 200);
-    let now = apply(&mut server, SERVICE, "fieldManager=one", ports(json!([{"port": 80, "targetPort": 1}])));
+    assert_eq!(
+        apply(&mut server, SERVICE, "fieldManager=two&force=true", other()).code,
+        200
+    );
+    let now = apply(
+        &mut server,
+        SERVICE,
+        "fieldManager=one",
+        ports(json!([{"port": 80, "targetPort": 1}])),
+    );
     assert_eq!(now.code, 409, "it is the other's now");
 }
 
@@ -85,7 +107,12 @@ fn what_is_no_longer_applied_goes_unless_somebody_else_owns_it() {
     let kept = || ports(json!([{"name": "y", "port": 81}]));
     apply(&mut server, SERVICE, "fieldManager=two", kept());
     let left = apply(&mut server, SERVICE, "fieldManager=one", ports(json!([])));
-    let names: Vec<&Value> = left.body["spec"]["ports"].as_array().unwrap().iter().map(|p| &p["name"]).collect();
+    let names: Vec<&Value> = left.body["spec"]["ports"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|p| &p["name"])
+        .collect();
     assert_eq!(names, ["y"]);
 }
 
@@ -101,13 +128,22 @@ fn the_rules_of_a_route_are_one_value() {
 #[test]
 fn spec_and_status_are_written_apart_and_the_spec_alone_has_generations() {
     let mut server = server();
-    apply(&mut server, ROUTE, "fieldManager=one", json!({"metadata": {"name": "r"}, "spec": {"hostnames": ["a"]}}));
+    apply(
+        &mut server,
+        ROUTE,
+        "fieldManager=one",
+        json!({"metadata": {"name": "r"}, "spec": {"hostnames": ["a"]}}),
+    );
     let status = json!({"spec": {"hostnames": ["b"]}, "status": {"parents": []}});
     let written = merge(&mut server, &format!("{ROUTE}/status"), status);
     assert_eq!(written.body["spec"]["hostnames"], json!(["a"]));
     assert_eq!(written.body["status"], json!({"parents": []}));
     assert_eq!(written.body["metadata"]["generation"], 1);
-    let written = merge(&mut server, ROUTE, json!({"spec": {"hostnames": ["b"]}, "status": null}));
+    let written = merge(
+        &mut server,
+        ROUTE,
+        json!({"spec": {"hostnames": ["b"]}, "status": null}),
+    );
     assert_eq!(written.body["status"], json!({"parents": []}));
     assert_eq!(written.body["metadata"]["generation"], 2);
 }
@@ -117,7 +153,13 @@ fn a_failed_test_is_unprocessable() {
     let mut server = server();
     create(&mut server, "a");
     let patch = json!([{"op": "test", "path": "/data/k", "value": "other"}]);
-    let answer = ask(&mut server, Method::PATCH, &format!("{MAPS}/a"), "application/json-patch+json", patch);
+    let answer = ask(
+        &mut server,
+        Method::PATCH,
+        &format!("{MAPS}/a"),
+        "application/json-patch+json",
+        patch,
+    );
     assert_eq!(answer.code, 422);
 }
 
@@ -126,7 +168,11 @@ fn a_finalizer_holds_an_object_back() {
     let mut server = server();
     create(&mut server, "a");
     let path = format!("{MAPS}/a");
-    merge(&mut server, &path, json!({"metadata": {"finalizers": ["example.com/x"]}}));
+    merge(
+        &mut server,
+        &path,
+        json!({"metadata": {"finalizers": ["example.com/x"]}}),
+    );
     let wrong = json!({"preconditions": {"uid": "another"}});
     assert_eq!(ask(&mut server, Method::DELETE, &path, "", wrong).code, 409);
     let held = ask(&mut server, Method::DELETE, &path, "", json!({}));
@@ -139,7 +185,8 @@ fn a_finalizer_holds_an_object_back() {
 fn what_is_owned_goes_with_its_last_owner_when_it_is_collected() {
     let mut server = server();
     let owner = create(&mut server, "a").body;
-    let reference = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": owner["metadata"]["uid"]});
+    let reference =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": owner["metadata"]["uid"]});
     let owned = json!({"metadata": {"name": "b", "ownerReferences": [reference]}});
     ask(&mut server, Method::POST, MAPS, "", owned);
     assert!(server.collect_garbage().is_empty());
@@ -152,14 +199,23 @@ fn what_is_owned_goes_with_its_last_owner_when_it_is_collected() {
 fn a_watch_tells_what_comes_to_be_selected_and_what_no_longer_is() {
     let mut server = server();
     create(&mut server, "a");
-    let path = format!("{MAPS}?watch=true&labelSelector=app%20in%20(a,c)&resourceVersion={}", server.store().version());
+    let path = format!(
+        "{MAPS}?watch=true&labelSelector=app%20in%20(a,c)&resourceVersion={}",
+        server.store().version()
+    );
     let call = Call::new(Method::GET, &path, "", Value::Null);
     let mut watch = server.watch(&call).unwrap();
     create(&mut server, "b");
     for label in ["c", "d"] {
-        merge(&mut server, &format!("{MAPS}/b"), json!({"metadata": {"labels": {"app": label}}}));
+        merge(
+            &mut server,
+            &format!("{MAPS}/b"),
+            json!({"metadata": {"labels": {"app": label}}}),
+        );
     }
-    let words: Vec<Value> = std::iter::from_fn(|| watch.next(server.store())).map(|e| e["type"].clone()).collect();
+    let words: Vec<Value> = std::iter::from_fn(|| watch.next(server.store()))
+        .map(|e| e["type"].clone())
+        .collect();
     assert_eq!(words, ["ADDED", "DELETED"]);
     create(&mut server, "e");
     server.expire();
@@ -170,7 +226,10 @@ fn a_watch_tells_what_comes_to_be_selected_and_what_no_longer_is() {
 #[test]
 fn an_unknown_kind_is_not_found_until_it_is_registered() {
     let mut server = server();
-    let kind = builtin::kinds().into_iter().find(|k| k.kind == "HTTPRoute").unwrap();
+    let kind = builtin::kinds()
+        .into_iter()
+        .find(|k| k.kind == "HTTPRoute")
+        .unwrap();
     let list = kind.path("shop", "");
     server.forget(&kind.resource());
     assert_eq!(ask(&mut server, Method::GET, &list, "", Value::Null).code, 404);

@@ -137,14 +137,16 @@ impl FieldSet {
     /// From the notation of `managedFields`.
     pub fn from_fields_v1(fields: &Value) -> Self {
         let nodes = fields.as_object().into_iter().flatten();
-        let nodes = nodes.filter(|(element, _)| *element != ".").map(|(element, below)| {
-            let set = Self::from_fields_v1(below);
-            let node = Node {
-                member: set.is_empty() || below.get(".").is_some(),
-                below: set,
-            };
-            (element.clone(), node)
-        });
+        let nodes = nodes
+            .filter(|(element, _)| *element != ".")
+            .map(|(element, below)| {
+                let set = Self::from_fields_v1(below);
+                let node = Node {
+                    member: set.is_empty() || below.get(".").is_some(),
+                    below: set,
+                };
+                (element.clone(), node)
+            });
         Self(nodes.collect())
     }
 
@@ -204,10 +206,9 @@ fn collect(value: &Value, shape: &Shape, path: &mut Vec<String>, set: &mut Field
 /// The members of a value that merges, in its order.
 pub fn members<'v, 's>(value: &'v Value, shape: &'s Shape) -> Vec<(String, &'v Value, &'s Shape)> {
     match (value, shape) {
-        (Value::Array(items), Shape::ListMap { keys, item }) => items
-            .iter()
-            .map(|i| (key_element(i, keys), i, &**item))
-            .collect(),
+        (Value::Array(items), Shape::ListMap { keys, item }) => {
+            items.iter().map(|i| (key_element(i, keys), i, &**item)).collect()
+        }
         (Value::Array(items), _) => items
             .iter()
             .map(|i| (format!("v:{i}"), i, shape.member("")))

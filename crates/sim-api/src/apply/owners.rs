@@ -110,8 +110,8 @@ impl Owners {
             // Whoever loses a field has not written.
             let same = before.0.iter().find(|b| b.writer == entry.writer);
             let gained = same.is_none_or(|b| !entry.fields.difference(&b.fields).is_empty());
-            let applied = entry.writer.operation == Operation::Apply
-                && same.is_some_and(|b| b.fields != entry.fields);
+            let applied =
+                entry.writer.operation == Operation::Apply && same.is_some_and(|b| b.fields != entry.fields);
             if entry.time.is_empty() || gained || applied {
                 now.clone_into(&mut entry.time);
             }

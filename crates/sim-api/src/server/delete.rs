@@ -35,14 +35,19 @@ impl ApiServer {
             _ => None,
         };
         if let Some(finalizer) = finalizer {
-            let mut finalizers = object["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+            let mut finalizers = object["metadata"]["finalizers"]
+                .as_array()
+                .cloned()
+                .unwrap_or_default();
             if !finalizers.contains(&json!(finalizer)) {
                 finalizers.push(json!(finalizer));
             }
             object["metadata"]["finalizers"] = json!(finalizers);
         }
         let grace = options["gracePeriodSeconds"].as_i64();
-        let held = object["metadata"]["finalizers"].as_array().is_some_and(|f| !f.is_empty());
+        let held = object["metadata"]["finalizers"]
+            .as_array()
+            .is_some_and(|f| !f.is_empty());
         let running = place.kind.ending == Ending::ByKubelet
             && object["spec"]["nodeName"].is_string()
             && grace != Some(0);
@@ -55,7 +60,11 @@ impl ApiServer {
                     object["metadata"]["generation"] = json!(generation + 1);
                 }
             }
-            return Ok(if object == live { live } else { self.store.put(&place.key(), object) });
+            return Ok(if object == live {
+                live
+            } else {
+                self.store.put(&place.key(), object)
+            });
         }
         let last = self.store.remove(&place.key()).unwrap_or(live);
         if place.kind.ending != Ending::AtOnce {

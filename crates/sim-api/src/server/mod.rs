@@ -170,7 +170,10 @@ impl ApiServer {
     }
 
     pub(crate) fn live(&self, place: &Place) -> Result<Value, Refusal> {
-        self.store.get(&place.key()).cloned().ok_or_else(|| place.not_found())
+        self.store
+            .get(&place.key())
+            .cloned()
+            .ok_or_else(|| place.not_found())
     }
 
     pub(crate) fn timestamp(&self) -> String {
@@ -185,5 +188,9 @@ impl ApiServer {
 
 /// What an API server says of kinds that it does not know.
 pub fn no_such_path() -> Refusal {
-    Refusal::new(404, "NotFound", "the server could not find the requested resource")
+    Refusal::new(
+        404,
+        "NotFound",
+        "the server could not find the requested resource",
+    )
 }
