@@ -286,7 +286,7 @@ async fn perform(client: &Client, namespace: &str, subject: &Subject, step: &Ste
             .filter(|c| c["reason"] == "FieldManagerConflict")
             .map(|c| {
                 let message = c["message"].as_str().unwrap_or_default();
-                json!([c["field"], message.split(" at ").next()])
+                json!([c["field"], message])
             })
             .collect();
         json!({"reason": answer["reason"], "causes": causes})

@@ -31,8 +31,6 @@ pub struct Writer {
 pub struct Conflict {
     /// The owner.
     pub owner: Writer,
-    /// Since when, as `managedFields` says it.
-    pub time: String,
     /// The field.
     pub path: String,
 }
@@ -196,7 +194,6 @@ impl Owners {
                     .into_iter()
                     .map(|path| Conflict {
                         owner: entry.writer.clone(),
-                        time: entry.time.clone(),
                         path,
                     }),
             );

@@ -75,15 +75,12 @@ impl Place {
     /// The version and the identity that a write names are those that there are.
     fn check(&self, live: &Value, written: &Value) -> Result<(), Refusal> {
         let (uid, version) = (text(written, "uid"), text(written, "resourceVersion"));
-        if !uid.is_empty() && uid != text(live, "uid") {
-            let why = format!(
-                "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
-                text(live, "uid")
-            );
-            return Err(Refusal::conflict(&self.kind, &self.name, &why));
-        }
         if !version.is_empty() && version != text(live, "resourceVersion") {
             return Err(Refusal::stale(&self.kind, &self.name));
+        }
+        if !uid.is_empty() && uid != text(live, "uid") {
+            let why = format!("metadata.uid: Invalid value: \"{uid}\": field is immutable");
+            return Err(Refusal::invalid(&self.kind, &self.name, &why));
         }
         Ok(())
     }
@@ -241,7 +238,7 @@ impl ApiServer {
         }
         let shape = &place.kind.shape;
         let Some(live) = self.store.get(&place.key()).cloned() else {
-            let (uid, version) = (text(&call.body, "uid"), text(&call.body, "resourceVersion"));
+            let uid = text(&call.body, "uid");
             if place.is_status() {
                 return Err(place.not_found());
             }
@@ -250,9 +247,6 @@ impl ApiServer {
                     "uid mismatch: the provided object specified uid {uid}, and no existing object was found"
                 );
                 return Err(Refusal::conflict(&place.kind, &place.name, &why));
-            }
-            if !version.is_empty() {
-                return Err(Refusal::stale(&place.kind, &place.name));
             }
             let empty = json!({"metadata": {}});
             let mut outcome = apply::apply(
