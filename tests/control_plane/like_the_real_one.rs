@@ -365,8 +365,14 @@ async fn the_simulated_server_answers_as_the_real_one() {
             let real = perform(&stage.client, &stage.namespace, subject, &step).await;
             let fake = perform(&client, "like-real", subject, &step).await;
             if real != fake {
+                let mut found = Vec::new();
+                differences("", &real, &fake, &mut found);
                 faults.push(format!(
-                    "seed {seed}, step {number}: {step:?}\nreal {real:#}\nsimulated {fake:#}"
+                    "seed {seed}, step {number}: {} {} {}\n  {}",
+                    step.method,
+                    step.path,
+                    step.body,
+                    found.join("\n  ")
                 ));
                 break;
             }
@@ -374,10 +380,29 @@ async fn the_simulated_server_answers_as_the_real_one() {
     }
     assert!(
         faults.is_empty(),
-        "{} sequences differ; the first: {}",
+        "{} sequences differ:\n{}",
         faults.len(),
-        faults.iter().take(4).cloned().collect::<Vec<_>>().join("\n\n")
+        faults.join("\n")
     );
+}
+
+/// Where two answers differ.
+fn differences(at: &str, real: &Value, fake: &Value, found: &mut Vec<String>) {
+    match (real, fake) {
+        (Value::Object(r), Value::Object(f)) => {
+            let keys: std::collections::BTreeSet<&String> = r.keys().chain(f.keys()).collect();
+            for key in keys {
+                differences(&format!("{at}/{key}"), &real[key], &fake[key], found);
+            }
+        }
+        (Value::Array(r), Value::Array(f)) if r.len() == f.len() => {
+            for (index, (real, fake)) in r.iter().zip(f).enumerate() {
+                differences(&format!("{at}/{index}"), real, fake, found);
+            }
+        }
+        _ if real == fake => {}
+        _ => found.push(format!("{at}: real {real}, simulated {fake}")),
+    }
 }
 
 /// Takes away what an earlier sequence has left.

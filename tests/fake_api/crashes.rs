@@ -3,7 +3,9 @@
 use molt_sim_api::{Fault, Sim};
 use serde_json::Value;
 
-use super::stage::{apply_service, empty, end_state, has_stepped, is_healthy, settle};
+use super::stage::{
+    apply_service, empty, end_state, has_canary, is_healthy, is_promoted, live, promote, settle,
+};
 
 /// Runs as many lives at the same time: they mostly wait.
 const AT_ONCE: usize = 8;
@@ -72,16 +74,18 @@ fn a_first_deployment_survives_a_crash_at_any_write() {
 }
 
 #[test]
-fn a_canary_step_survives_a_crash_at_any_write() {
+fn a_promotion_survives_a_crash_at_any_write() {
     sweep(
         || {
             let sim = empty();
             apply_service(&sim, "checkout:1");
             settle(&sim, is_healthy);
             apply_service(&sim, "checkout:2");
+            live(&sim, has_canary);
+            promote(&sim);
             sim.take_log();
             sim
         },
-        has_stepped,
+        is_promoted,
     );
 }

@@ -117,7 +117,7 @@ fn watches_that_close_or_expire_are_made_good() {
             sim.with(|server| server.expire());
             sim.close_watches();
         }
-        super::stage::has_stepped(sim)
+        super::stage::has_canary(sim)
     });
 }
 

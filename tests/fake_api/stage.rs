@@ -71,9 +71,30 @@ pub fn is_healthy(sim: &Sim) -> bool {
         && service["status"]["observedGeneration"] == service["metadata"]["generation"]
 }
 
-/// The canary has the weight of its first step, and the gateway has acknowledged it.
-pub fn has_stepped(sim: &Sim) -> bool {
-    seen(sim)["status"]["canary"]["weight"] == 50
+/// The canary's pods are ready.
+pub fn has_canary(sim: &Sim) -> bool {
+    seen(sim)["status"]["canary"]["ready"] == 1
+}
+
+/// Asks for a promotion as a person would.
+pub fn promote(sim: &Sim) {
+    let action = json!({
+        "apiVersion": "molt.dev/v1alpha1",
+        "kind": "RolloutAction",
+        "metadata": {"name": "promote"},
+        "spec": {"service": "checkout", "action": "Promote", "reason": "seen enough", "requestedBy": "ada"},
+    });
+    let path = "/apis/molt.dev/v1alpha1/namespaces/shop/rolloutactions?fieldManager=person";
+    let answer = sim.ask(&Call::new(Method::POST, path, "application/json", action));
+    assert_eq!(answer.code, 201, "{}", answer.body);
+}
+
+/// The person's action has been answered, and the revision that was promoted serves alone.
+pub fn is_promoted(sim: &Sim) -> bool {
+    let action = sim.with(|s| s.object("rolloutactions.molt.dev", "shop", "promote").cloned());
+    is_healthy(sim)
+        && seen(sim)["status"]["canary"].is_null()
+        && action.is_some_and(|a| a["status"]["state"] == "Applied")
 }
 
 /// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
@@ -142,6 +163,7 @@ pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
     let kept = [
         "pythonservices.molt.dev",
         "rolloutrecords.molt.dev",
+        "rolloutactions.molt.dev",
         "replicasets.apps",
         "services",
         "httproutes.gateway.networking.k8s.io",
@@ -172,6 +194,7 @@ pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
                     "stable": status["stable"],
                     "canary": status["canary"],
                     "outcome": status["outcome"],
+                    "state": status["state"].as_str(),
                 });
                 let name = format!("{resource}/{}", metadata["name"].as_str().unwrap());
                 state.push((name, without_times(told)));
