@@ -12,6 +12,9 @@ use super::players;
 /// How long anything may take before a test fails; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// The kinds that an operator watches.
+const WATCHES: usize = 8;
+
 /// A server that knows Molt's kinds and holds nothing.
 pub fn empty() -> Sim {
     let ours = molt::api::crds::all()
@@ -99,14 +102,19 @@ pub fn is_promoted(sim: &Sim) -> bool {
 
 /// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
 pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
-    let writes = || sim.with_log(|log| log.iter().filter(|l| l.call.is_write()).count());
+    let count =
+        |wanted: fn(&Call) -> bool| sim.with_log(|log| log.iter().filter(|l| wanted(&l.call)).count());
+    let writes = || count(Call::is_write);
+    let watches = || count(Call::is_watch);
+    let watched = watches();
     let last = std::cell::Cell::new((writes(), Instant::now()));
     live(sim, |sim| {
         let now = writes();
-        if now != last.get().0 {
+        // An operator that does not see everything yet has not looked at anything.
+        if now != last.get().0 || watches() < watched + WATCHES {
             last.set((now, Instant::now()));
         }
-        until(sim) && last.get().1.elapsed() > Duration::from_millis(400)
+        until(sim) && last.get().1.elapsed() > Duration::from_millis(800)
     });
 }
 

@@ -71,7 +71,8 @@ pub fn without_reset(mut set: FieldSet, reset: &[&str]) -> FieldSet {
         }
     }
     for field in reset {
-        set.remove_tree(&[&format!("f:{field}")]);
+        let path: Vec<String> = field.split('/').map(|name| format!("f:{name}")).collect();
+        set.remove_tree(&path.iter().map(String::as_str).collect::<Vec<_>>());
     }
     set
 }

@@ -262,11 +262,12 @@ impl ApiServer {
             self.initialize(place, &mut outcome.object);
             return Ok((201, self.insert(place, outcome)));
         };
-        place.check(&live, &call.body)?;
         let owners = Owners::read(&live["metadata"]["managedFields"]);
         let before = without_owners(&live);
         let mut outcome = apply::apply(&before, &config, shape, owners, &writer, place.reset(), force)
             .map_err(|c| Refusal::owned_by_others(&c))?;
+        // Who owns what is looked at first, as in a real server.
+        place.check(&live, &call.body)?;
         place.restore(&live, &mut outcome.object);
         outcome.object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
         place.kind.finish(&mut outcome.object);
