@@ -88,10 +88,10 @@ impl Refusal {
                 let owner = &conflict.owner;
                 let mut message = format!("conflict with \"{}\"", owner.manager);
                 if !owner.subresource.is_empty() {
-                    message += &format!(" with subresource \"{}\"", owner.subresource);
+                    message.extend([" with subresource \"", &owner.subresource, "\""]);
                 }
                 if owner.operation == Operation::Update {
-                    message += &format!(" using {}", owner.api_version);
+                    message.extend([" using ", &owner.api_version]);
                 }
                 json!({"reason": "FieldManagerConflict", "message": message, "field": conflict.path})
             })
