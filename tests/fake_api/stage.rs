@@ -106,12 +106,12 @@ pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
         |wanted: fn(&Call) -> bool| sim.with_log(|log| log.iter().filter(|l| wanted(&l.call)).count());
     let writes = || count(Call::is_write);
     let watches = || count(Call::is_watch);
-    let watched = watches();
+    let earlier = watches();
     let last = std::cell::Cell::new((writes(), Instant::now()));
     live(sim, |sim| {
         let now = writes();
         // An operator that does not see everything yet has not looked at anything.
-        if now != last.get().0 || watches() < watched + WATCHES {
+        if now != last.get().0 || watches() < earlier + WATCHES {
             last.set((now, Instant::now()));
         }
         until(sim) && last.get().1.elapsed() > Duration::from_millis(800)
