@@ -250,11 +250,14 @@ fn target<K: Writable>(verb: &'static str, name: &str) -> Target {
     }
 }
 
-/// A `test` operation that failed: the object is no longer what was decided on.
+/// A patch that does not fit the object: it is no longer what was decided on. The server does not say that
+/// it was a `test`; what it finds invalid in the result it names, as it does for any other write.
 fn stale_test(error: WriteError, target: Target) -> WriteError {
-    let failed = error
-        .status()
-        .is_some_and(|s| s.code == 422 && s.message.contains("test"));
+    let named = |s: &kube::core::Status| {
+        let details = s.details.as_ref();
+        details.is_some_and(|d| !d.name.is_empty() || !d.causes.is_empty())
+    };
+    let failed = error.status().is_some_and(|s| s.code == 422 && !named(s));
     if failed { WriteError::Stale(target) } else { error }
 }
 

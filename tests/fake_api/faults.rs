@@ -107,17 +107,17 @@ fn faults_that_pass_delay_and_change_nothing() {
 fn watches_that_close_or_expire_are_made_good() {
     let sim = prepared();
     sim.hold_watches(true);
-    sim.with(|server| server.expire());
+    sim.with(molt_sim_api::ApiServer::expire);
     sim.hold_watches(false);
     live(&sim, is_healthy);
     apply_service(&sim, "checkout:2");
     let closed = std::cell::Cell::new(false);
     live(&sim, |sim| {
         if !closed.replace(true) {
-            sim.with(|server| server.expire());
+            sim.with(molt_sim_api::ApiServer::expire);
             sim.close_watches();
         }
-        super::stage::has_stepped(sim)
+        super::stage::has_canary(sim)
     });
 }
 

@@ -1,6 +1,6 @@
 //! A simulated API server with Molt's kinds, and lives of an operator on it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Method;
 use jiff::Timestamp;
@@ -11,6 +11,9 @@ use super::players;
 
 /// How long anything may take before a test fails; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The kinds that an operator watches.
+const WATCHES: usize = 8;
 
 /// A server that knows Molt's kinds and holds nothing.
 pub fn empty() -> Sim {
@@ -71,10 +74,48 @@ pub fn is_healthy(sim: &Sim) -> bool {
         && service["status"]["observedGeneration"] == service["metadata"]["generation"]
 }
 
-/// The canary has the weight of its first step, and the gateway has acknowledged it.
-pub fn has_stepped(sim: &Sim) -> bool {
-    let status = seen(sim)["status"].clone();
-    status["canary"]["weight"] == 50 && status["step"]["index"] == 1
+/// The canary's pods are ready.
+pub fn has_canary(sim: &Sim) -> bool {
+    seen(sim)["status"]["canary"]["ready"] == 1
+}
+
+/// Asks for a promotion as a person would.
+pub fn promote(sim: &Sim) {
+    let action = json!({
+        "apiVersion": "molt.dev/v1alpha1",
+        "kind": "RolloutAction",
+        "metadata": {"name": "promote"},
+        "spec": {"service": "checkout", "action": "Promote", "reason": "seen enough", "requestedBy": "ada"},
+    });
+    let path = "/apis/molt.dev/v1alpha1/namespaces/shop/rolloutactions?fieldManager=person";
+    let answer = sim.ask(&Call::new(Method::POST, path, "application/json", action));
+    assert_eq!(answer.code, 201, "{}", answer.body);
+}
+
+/// The person's action has been answered, and the revision that was promoted serves alone.
+pub fn is_promoted(sim: &Sim) -> bool {
+    let action = sim.with(|s| s.object("rolloutactions.molt.dev", "shop", "promote").cloned());
+    is_healthy(sim)
+        && seen(sim)["status"]["canary"].is_null()
+        && action.is_some_and(|a| a["status"]["state"] == "Applied")
+}
+
+/// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
+pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
+    let count =
+        |wanted: fn(&Call) -> bool| sim.with_log(|log| log.iter().filter(|l| wanted(&l.call)).count());
+    let writes = || count(Call::is_write);
+    let watches = || count(Call::is_watch);
+    let earlier = watches();
+    let last = std::cell::Cell::new((writes(), Instant::now()));
+    live(sim, |sim| {
+        let now = writes();
+        // An operator that does not see everything yet has not looked at anything.
+        if now != last.get().0 || watches() < earlier + WATCHES {
+            last.set((now, Instant::now()));
+        }
+        until(sim) && last.get().1.elapsed() > Duration::from_millis(800)
+    });
 }
 
 /// Lets an operator live until something is so, or until it crashes, with all that belongs to it.
@@ -124,7 +165,7 @@ pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
 
 /// Lets an operator live for a while that is longer than it needs.
 pub fn idle(sim: &Sim, millis: u64) {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     live(sim, |_| began.elapsed() > Duration::from_millis(millis));
 }
 
@@ -133,6 +174,7 @@ pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
     let kept = [
         "pythonservices.molt.dev",
         "rolloutrecords.molt.dev",
+        "rolloutactions.molt.dev",
         "replicasets.apps",
         "services",
         "httproutes.gateway.networking.k8s.io",
@@ -163,6 +205,7 @@ pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
                     "stable": status["stable"],
                     "canary": status["canary"],
                     "outcome": status["outcome"],
+                    "state": status["state"].as_str(),
                 });
                 let name = format!("{resource}/{}", metadata["name"].as_str().unwrap());
                 state.push((name, without_times(told)));

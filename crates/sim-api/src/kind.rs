@@ -17,6 +17,7 @@ pub enum Ending {
 
 /// A kind.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Facts about a kind, independent of each other.
 pub struct Kind {
     /// The API group, empty for the core.
     pub group: String,

@@ -31,12 +31,11 @@ impl Selector {
     /// What can't be read.
     pub fn parse(labels: &str, fields: &str) -> Result<Self, String> {
         let fields = fields.split(',').filter(|f| !f.is_empty()).map(|field| {
-            let (key, value, equal) = match field.split_once("!=") {
-                Some((key, value)) => (key, value, false),
-                None => {
-                    let (key, value) = field.split_once('=').ok_or_else(|| field.to_owned())?;
-                    (key, value.trim_start_matches('='), true)
-                }
+            let (key, value, equal) = if let Some((key, value)) = field.split_once("!=") {
+                (key, value, false)
+            } else {
+                let (key, value) = field.split_once('=').ok_or_else(|| field.to_owned())?;
+                (key, value.trim_start_matches('='), true)
             };
             Ok((key.to_owned(), value.to_owned(), equal))
         });

@@ -159,7 +159,9 @@ impl Shape {
                 object.values_mut().for_each(|v| values.apply_defaults(v));
             }
             (Self::ListMap { item, .. } | Self::List(item), Value::Array(items)) => {
-                items.iter_mut().for_each(|v| item.apply_defaults(v));
+                for value in items {
+                    item.apply_defaults(value);
+                }
             }
             _ => {}
         }

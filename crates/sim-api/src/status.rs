@@ -64,8 +64,15 @@ impl Refusal {
 
     /// It is not valid.
     pub fn invalid(kind: &Kind, name: &str, why: &str) -> Self {
-        let message = format!("{}.{} \"{name}\" is invalid: {why}", kind.kind, kind.group);
-        Self::new(422, "Invalid", message).about(kind, name)
+        let group = if kind.group.is_empty() {
+            String::new()
+        } else {
+            format!(".{}", kind.group)
+        };
+        let message = format!("{}{group} \"{name}\" is invalid: {why}", kind.kind);
+        let mut refusal = Self::new(422, "Invalid", message).about(kind, name);
+        refusal.details["kind"] = json!(kind.kind);
+        refusal
     }
 
     /// The request can't be understood.
@@ -81,10 +88,10 @@ impl Refusal {
                 let owner = &conflict.owner;
                 let mut message = format!("conflict with \"{}\"", owner.manager);
                 if !owner.subresource.is_empty() {
-                    message += &format!(" with subresource \"{}\"", owner.subresource);
+                    message.extend([" with subresource \"", &owner.subresource, "\""]);
                 }
                 if owner.operation == Operation::Update {
-                    message += &format!(" using {} at {}", owner.api_version, conflict.time);
+                    message.extend([" using ", &owner.api_version]);
                 }
                 json!({"reason": "FieldManagerConflict", "message": message, "field": conflict.path})
             })

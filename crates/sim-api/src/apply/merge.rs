@@ -45,7 +45,7 @@ fn merge_lists(live: &Value, config: &Value, shape: &Shape) -> Value {
             continue;
         }
         // One shared item for one shared item, with the new ones before it.
-        while let Some(item) = rest.next() {
+        for item in rest.by_ref() {
             merged.push(take(item));
             if in_left.contains_key(item.0.as_str()) {
                 break;

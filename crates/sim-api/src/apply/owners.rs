@@ -31,8 +31,6 @@ pub struct Writer {
 pub struct Conflict {
     /// The owner.
     pub owner: Writer,
-    /// Since when, as `managedFields` says it.
-    pub time: String,
     /// The field.
     pub path: String,
 }
@@ -73,7 +71,8 @@ pub fn without_reset(mut set: FieldSet, reset: &[&str]) -> FieldSet {
         }
     }
     for field in reset {
-        set.remove_tree(&[&format!("f:{field}")]);
+        let path: Vec<String> = field.split('/').map(|name| format!("f:{name}")).collect();
+        set.remove_tree(&path.iter().map(String::as_str).collect::<Vec<_>>());
     }
     set
 }
@@ -196,7 +195,6 @@ impl Owners {
                     .into_iter()
                     .map(|path| Conflict {
                         owner: entry.writer.clone(),
-                        time: entry.time.clone(),
                         path,
                     }),
             );

@@ -52,11 +52,19 @@ impl Place {
         self.subresource == "status"
     }
 
-    /// The fields that a write here leaves alone.
+    /// The fields that nobody comes to own by a write here, as paths.
     pub(crate) fn reset(&self) -> &'static [&'static str] {
         match (self.is_status(), self.kind.status, self.kind.custom) {
             (true, _, true) => &["metadata", "spec"],
             (true, _, false) => &["spec"],
+            // Addresses are given after it is known who owns what.
+            (false, true, _) if self.kind.resource() == "services" => &[
+                "status",
+                "spec/clusterIP",
+                "spec/clusterIPs",
+                "spec/ipFamilies",
+                "spec/ipFamilyPolicy",
+            ],
             (false, true, _) => &["status"],
             (false, false, _) => &[],
         }

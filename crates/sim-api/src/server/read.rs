@@ -46,12 +46,11 @@ impl ApiServer {
                     .map_err(|_| Refusal::bad_request(format!("invalid resource version {text:?}")))?,
             ),
         };
-        let waiting = match from {
-            Some(_) => VecDeque::new(),
-            None => {
-                let present = self.selected(&place, &selector).into_iter();
-                present.map(|o| json!({"type": "ADDED", "object": o})).collect()
-            }
+        let waiting = if from.is_some() {
+            VecDeque::new()
+        } else {
+            let present = self.selected(&place, &selector).into_iter();
+            present.map(|o| json!({"type": "ADDED", "object": o})).collect()
         };
         Ok(Watch {
             resource: place.kind.resource(),
