@@ -199,9 +199,9 @@ pub struct ConditionState {
     /// Evaluations that gave a number.
     #[serde(default)]
     pub evaluated: u32,
-    /// The last time that it was asked for; none is counted twice.
+    /// The edge that the last number is of; none is counted twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub asked_at: Option<Timestamp>,
+    pub evaluated_at: Option<Timestamp>,
     /// The number of the last evaluation that gave one, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,

@@ -90,7 +90,7 @@ fn take_in(attempt: &mut Attempt, plan: &ConditionPlan, reading: &ConditionReadi
     let exposed = attempt.exposed_since.is_some_and(|since| reading.at >= since);
     let known = found(attempt, plan).cloned();
     let mut entry = known.unwrap_or_else(|| new(plan));
-    if !exposed || attempt.weight == 0 || entry.asked_at.is_some_and(|asked| reading.at <= asked) {
+    if !exposed || attempt.weight == 0 || entry.evaluated_at.is_some_and(|last| reading.at <= last) {
         return None;
     }
     let failure = evaluate(&mut entry, attempt, plan, reading);
@@ -105,7 +105,6 @@ fn evaluate(
     plan: &ConditionPlan,
     reading: &ConditionReading,
 ) -> Option<Failure> {
-    entry.asked_at = Some(reading.at);
     let value = match &reading.value {
         Ok(value) if value.is_nan() => Err("the value is NaN".to_owned()),
         other => other.clone(),
@@ -118,6 +117,7 @@ fn evaluate(
         }
     };
     entry.not_evaluated = None;
+    entry.evaluated_at = Some(reading.at);
     entry.value = Some(text(value));
     entry.evaluated = entry.evaluated.saturating_add(1);
     let met_before = std::mem::replace(&mut entry.last_met, plan.bound.holds(value));

@@ -172,6 +172,23 @@ fn the_same_edge_is_counted_once_and_the_count_is_bounded() {
 }
 
 #[test]
+fn an_edge_that_gave_no_number_may_give_one_when_it_is_asked_again() {
+    let mut world = given(5, Err("Prometheus is unreachable"));
+    until_weight(&mut world, 10);
+    world.unread = Some(0);
+    while world.state.attempt.as_ref().unwrap().conditions.is_empty() {
+        world.run(1);
+    }
+    assert_eq!(entry(&world).evaluated, 0);
+    set(&mut world, Ok(0.1));
+    world.run(6);
+    assert_eq!(
+        (entry(&world).evaluated, entry(&world).not_evaluated.clone()),
+        (1, None)
+    );
+}
+
+#[test]
 fn a_condition_that_was_changed_or_taken_away_starts_anew_or_is_forgotten() {
     let mut world = given(50, Ok(1.0));
     until_weight(&mut world, 10);
