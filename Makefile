@@ -13,10 +13,13 @@ CARGO ?= cargo
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/molt/$(shell . e2e/cluster/versions.env 2>/dev/null && echo "$$MOLT_CACHE_VERSION" || true)
 HELM ?= $(or $(wildcard $(CACHE)/bin/helm),helm)
 TEST_ARGS ?=
+# How many rollouts bench-decisions simulates for each case, and from which seed.
+RUNS ?= 10000
+SEED ?= 1
 
 .PHONY: help
 help: ## Lists what there is.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  CLUSTER=$(CLUSTER) names the cluster."
 
 .PHONY: fmt
@@ -46,6 +49,10 @@ chart: generate ## Checks the chart and renders deploy/molt.yaml.
 test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --workspace --exclude molt-e2e $(TEST_ARGS)
+
+.PHONY: bench-decisions
+bench-decisions: ## Molt's decisions beside other tools' on the same traffic: docs/decisions.md. RUNS, SEED.
+	$(CARGO) run --release --quiet -p molt-bench -- $(RUNS) $(SEED)
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
