@@ -75,6 +75,8 @@ pub fn draw(rows: &[Row]) -> String {
         for (who, outcome) in row.outcomes.iter().enumerate().rev() {
             let share = outcome.false_share().0 * 100.0;
             let seconds = outcome.found_by(0.5).map_or(3600.0, f64::from);
+            // A little apart, so that none hides another.
+            let y = y - 8 + who.div_ceil(2) * 5;
             mark(&mut svg, who, place(PANELS[0], share, 0.01, 100.0), y);
             mark(&mut svg, who, place(PANELS[1], seconds, 15.0, 3600.0), y);
         }

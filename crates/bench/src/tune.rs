@@ -113,7 +113,6 @@ fn kayenta_settings() -> Vec<Contender> {
                     z,
                     allowed_increase,
                     interval,
-                    first: interval,
                     ..documented
                 }));
             }

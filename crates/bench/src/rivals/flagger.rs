@@ -51,7 +51,7 @@ impl Flagger {
 
 impl Judge for Flagger {
     fn look(&mut self, now: u32, trace: &Trace) -> Verdict {
-        if now % self.settings.interval != 0 {
+        if !now.is_multiple_of(self.settings.interval) {
             return Verdict::Continue;
         }
         let answer = success_ratio(trace, now, self.settings.window);

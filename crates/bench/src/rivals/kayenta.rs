@@ -1,8 +1,8 @@
 //! Kayenta's judge `NetflixACAJudge-v1.0` on the error ratio of each minute.
 //!
 //! Sources: `spinnaker/kayenta`, `docs/canary-config.md` and the behaviour of `NetflixACAJudge`,
-//! `MannWhitneyClassifier` and `WeightedSumScorer`: confidence 98 %, tolerance a
-//! quarter of the Hodges–Lehmann estimate; `High` if the interval's lower end is above it and the ratio of
+//! `MannWhitneyClassifier` and `WeightedSumScorer`: confidence 98 %, tolerance a quarter of the
+//! Hodges–Lehmann estimate; `High` if the interval's lower end is above it and the ratio of
 //! means at least `effectSize.allowedIncrease`. Values that are `NaN` are removed (`nanStrategy: remove`); with
 //! none left the metric is `Nodata`, and with half of the metrics so, the canary scores 0. Thresholds 95 and 75: with one
 //! metric the score is 100 or 0. Looks repeat every `interval`; each judges all minutes so far ("growing").
@@ -27,8 +27,6 @@ pub struct Settings {
     pub allowed_increase: f64,
     /// Seconds between looks.
     pub interval: u32,
-    /// Seconds before the first look.
-    pub first: u32,
 }
 
 impl Settings {
@@ -38,7 +36,6 @@ impl Settings {
         tolerance: 0.25,
         allowed_increase: 1.0,
         interval: 600,
-        first: 600,
     };
 }
 
@@ -86,8 +83,7 @@ impl Kayenta {
 
 impl Judge for Kayenta {
     fn look(&mut self, now: u32, trace: &Trace) -> Verdict {
-        let Settings { first, interval, .. } = self.settings;
-        if now < first || (now - first) % interval != 0 {
+        if !now.is_multiple_of(self.settings.interval) {
             return Verdict::Continue;
         }
         let points = |arm| -> Vec<f64> {
