@@ -148,8 +148,8 @@ fn describe(contender: Contender) -> String {
     }
 }
 
-/// Where Molt is slower than a rival which takes back at most one healthy canary in a hundred, and where
-/// Molt itself takes back more.
+/// Where Molt is slower than a rival which takes back at most two healthy canaries in a hundred (tuning allows
+/// one, on other runs), and where Molt itself takes back more than it promises.
 fn worse(rows: &[Row]) -> String {
     let mut text = String::new();
     for row in rows {
@@ -165,7 +165,7 @@ fn worse(rows: &[Row]) -> String {
         }
         let mine = molt.found_by(0.5).unwrap_or(u32::MAX);
         for (name, other) in NAMES.iter().zip(&row.outcomes).skip(1) {
-            let fair = other.false_share().0 <= row.case.goal.false_rollbacks;
+            let fair = other.false_share().0 <= 2.0 * row.case.goal.false_rollbacks;
             let Some(theirs) = other.found_by(0.5).filter(|theirs| fair && *theirs < mine) else {
                 continue;
             };
