@@ -91,6 +91,10 @@ pub fn seed(seed: u64, purpose: u64, run: u64) -> u64 {
 }
 
 /// `work(0..count)` in order, done by all cores.
+///
+/// # Panics
+///
+/// When `work` does.
 pub fn parallel<T: Send>(count: usize, work: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let next = AtomicUsize::new(0);

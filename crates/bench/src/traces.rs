@@ -151,16 +151,16 @@ impl Trace {
                 };
                 let bad = if incident { (bad * 10.0).min(1.0) } else { bad };
                 let mean = world.per_second * f64::from(SCRAPE);
-                let mut seen = Seen::default();
+                let mut requests = Seen::default();
                 let mut own = mean * share * (1.0 - world.tenant);
                 if world.bad_pod && canary == bad_pod_at_canary {
-                    seen = seen.plus(dice.requests(own * 0.2, POD_BAD.max(bad), 0.0));
+                    requests = requests.plus(dice.requests(own * 0.2, POD_BAD.max(bad), 0.0));
                     own *= 0.8;
                 }
                 if world.tenant > 0.0 && canary == tenant_at_canary {
-                    seen = seen.plus(dice.requests(mean * world.tenant, TENANT_BAD, 0.0));
+                    requests = requests.plus(dice.requests(mean * world.tenant, TENANT_BAD, 0.0));
                 }
-                seen.plus(dice.requests(own, bad, world.clustering))
+                requests.plus(dice.requests(own, bad, world.clustering))
             };
             let canary = if world.hangs {
                 Seen::default()

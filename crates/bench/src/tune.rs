@@ -40,7 +40,7 @@ pub fn tuned(case: &Case, root: u64, purpose: u64) -> [Contender; 3] {
             cost(candidates[i], case.objective, &healthy, &harmful)
         });
         let best = costs.iter().zip(&candidates).min_by(|a, b| a.0.total_cmp(b.0));
-        *best.expect("every rival has settings").1
+        best.map_or(Contender::Molt, |(_, settings)| *settings)
     })
 }
 

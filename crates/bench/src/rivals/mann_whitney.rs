@@ -49,8 +49,8 @@ pub fn shift(experiment: &[f64], control: &[f64], z: f64) -> Option<Shift> {
 pub fn sigma(ties: &[f64], m: usize, n: usize) -> f64 {
     let (m, n) = (m as f64, n as f64);
     let all = m + n;
-    let tied: f64 = ties.iter().map(|t| t * t * t - t).sum();
-    (m * n / 12.0 * (all + 1.0 - tied / (all * (all - 1.0)))).sqrt()
+    let excess: f64 = ties.iter().map(|t| t * t * t - t).sum();
+    (m * n / 12.0 * (all + 1.0 - excess / (all * (all - 1.0)))).sqrt()
 }
 
 /// How many of the values share each value.
