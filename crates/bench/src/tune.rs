@@ -28,6 +28,10 @@ const WINDOWS: [u32; 4] = [15, 60, 300, 900];
 const FAILURES: [u32; 5] = [0, 1, 3, 5, 9];
 
 /// Argo Rollouts', Flagger's and Kayenta's best settings for a case.
+///
+/// # Panics
+///
+/// Never: every rival has settings to try.
 pub fn tuned(case: &Case, root: u64, purpose: u64) -> [Contender; 3] {
     let traces = |world: &World, kind: u64| {
         parallel(RUNS, |run| {
@@ -40,7 +44,7 @@ pub fn tuned(case: &Case, root: u64, purpose: u64) -> [Contender; 3] {
             cost(candidates[i], case.objective, &healthy, &harmful)
         });
         let best = costs.iter().zip(&candidates).min_by(|a, b| a.0.total_cmp(b.0));
-        best.map_or(Contender::Molt, |(_, settings)| *settings)
+        *best.expect("every rival has settings").1
     })
 }
 
