@@ -53,8 +53,8 @@ fn the_deviation_gives_scipys_p() {
         .sum();
     assert_eq!(u, 8.0);
     let deviation = sigma(&ties(&[x.as_slice(), y.as_slice()].concat()), x.len(), y.len());
-    let z = ((u - 10.0).abs() - 0.5) / deviation;
-    let p = libm::erfc(z / std::f64::consts::SQRT_2);
+    let deviations = ((u - 10.0).abs() - 0.5) / deviation;
+    let p = libm::erfc(deviations / std::f64::consts::SQRT_2);
     assert!((p - 0.708_624_058_443_9).abs() < 1e-12, "{p}");
 }
 
