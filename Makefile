@@ -15,10 +15,13 @@ HELM ?= $(or $(wildcard $(CACHE)/bin/helm),helm)
 TEST_ARGS ?=
 # Scenarios of `make e2e` that run side by side.
 E2E_THREADS ?= 3
+# How many rollouts bench-decisions simulates for each case, and from which seed.
+RUNS ?= 10000
+SEED ?= 1
 
 .PHONY: help
 help: ## Lists what there is.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo "  CLUSTER=$(CLUSTER) names the cluster."
 
 .PHONY: fmt
@@ -49,6 +52,10 @@ test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --workspace --exclude molt-e2e $(TEST_ARGS)
 	python3 -B -m unittest discover --start-directory e2e/demo
+
+.PHONY: bench-decisions
+bench-decisions: ## Molt's decisions beside other tools' on the same traffic: docs/decisions.md. RUNS, SEED.
+	$(CARGO) run --release --quiet -p molt-bench -- $(RUNS) $(SEED)
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.

@@ -32,7 +32,7 @@ fn create(server: &mut ApiServer, name: &str) -> Answer {
     ask(server, Method::POST, MAPS, "application/json", body)
 }
 
-fn ports(ports: Value) -> Value {
+fn ports(ports: &Value) -> Value {
     json!({"metadata": {"name": "a"}, "spec": {"ports": ports}})
 }
 
@@ -64,7 +64,7 @@ fn a_name_is_taken_once_and_a_version_is_written_once() {
 #[test]
 fn a_write_that_changes_nothing_makes_no_version() {
     let mut server = server();
-    let body = || ports(json!([{"port": 80, "targetPort": 1}]));
+    let body = || ports(&json!([{"port": 80, "targetPort": 1}]));
     assert!(apply(&mut server, SERVICE, "fieldManager=one", body()).changed);
     assert!(!apply(&mut server, SERVICE, "fieldManager=one", body()).changed);
     assert!(!merge(&mut server, SERVICE, json!({"spec": {"type": "ClusterIP"}})).changed);
@@ -77,9 +77,9 @@ fn the_owner_of_a_field_is_named_and_loses_it_by_force_alone() {
         &mut server,
         SERVICE,
         "fieldManager=one",
-        ports(json!([{"port": 80, "targetPort": 1}])),
+        ports(&json!([{"port": 80, "targetPort": 1}])),
     );
-    let other = || ports(json!([{"port": 80, "targetPort": 2}]));
+    let other = || ports(&json!([{"port": 80, "targetPort": 2}]));
     let refused = apply(&mut server, SERVICE, "fieldManager=two", other());
     assert_eq!(refused.code, 409);
     let cause = &refused.body["details"]["causes"][0];
@@ -94,7 +94,7 @@ fn the_owner_of_a_field_is_named_and_loses_it_by_force_alone() {
         &mut server,
         SERVICE,
         "fieldManager=one",
-        ports(json!([{"port": 80, "targetPort": 1}])),
+        ports(&json!([{"port": 80, "targetPort": 1}])),
     );
     assert_eq!(now.code, 409, "it is the other's now");
 }
@@ -102,11 +102,11 @@ fn the_owner_of_a_field_is_named_and_loses_it_by_force_alone() {
 #[test]
 fn what_is_no_longer_applied_goes_unless_somebody_else_owns_it() {
     let mut server = server();
-    let both = || ports(json!([{"name": "x", "port": 80}, {"name": "y", "port": 81}]));
+    let both = || ports(&json!([{"name": "x", "port": 80}, {"name": "y", "port": 81}]));
     apply(&mut server, SERVICE, "fieldManager=one", both());
-    let kept = || ports(json!([{"name": "y", "port": 81}]));
+    let kept = || ports(&json!([{"name": "y", "port": 81}]));
     apply(&mut server, SERVICE, "fieldManager=two", kept());
-    let left = apply(&mut server, SERVICE, "fieldManager=one", ports(json!([])));
+    let left = apply(&mut server, SERVICE, "fieldManager=one", ports(&json!([])));
     let names: Vec<&Value> = left.body["spec"]["ports"]
         .as_array()
         .unwrap()
@@ -187,8 +187,8 @@ fn what_is_owned_goes_with_its_last_owner_when_it_is_collected() {
     let owner = create(&mut server, "a").body;
     let reference =
         json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "a", "uid": owner["metadata"]["uid"]});
-    let owned = json!({"metadata": {"name": "b", "ownerReferences": [reference]}});
-    ask(&mut server, Method::POST, MAPS, "", owned);
+    let dependent = json!({"metadata": {"name": "b", "ownerReferences": [reference]}});
+    ask(&mut server, Method::POST, MAPS, "", dependent);
     assert!(server.collect_garbage().is_empty());
     ask(&mut server, Method::DELETE, &format!("{MAPS}/a"), "", json!({}));
     assert_eq!(server.collect_garbage().len(), 1);

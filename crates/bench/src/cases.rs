@@ -1,0 +1,197 @@
+//! The situations. Each is lived through with a healthy canary and with a harmful one.
+
+use crate::traces::{Counters, World};
+
+/// One situation.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// The share of bad requests that the objective allows.
+    pub objective: f64,
+    /// The world with the harmful canary.
+    pub harmful: World,
+    /// What Molt promises here.
+    pub goal: Goal,
+}
+
+/// What Molt promises.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Goal {
+    /// Healthy canaries taken back: less than this share, 0 to 1.
+    pub false_rollbacks: f64,
+    /// Median and 95th percentile of the seconds to a harmful one's rollback.
+    pub detect: Option<(u32, u32)>,
+}
+
+/// Less than one healthy canary in a hundred.
+const SELDOM: Goal = Goal {
+    false_rollbacks: 0.01,
+    detect: None,
+};
+
+const PLAIN: World = World {
+    per_second: 20.0,
+    weight: 0.1,
+    stable_bad: 0.01,
+    canary_bad: 0.05,
+    clustering: 0.0,
+    incident: false,
+    tenant: 0.0,
+    bad_pod: false,
+    hangs: false,
+    counters: Counters::Clean,
+    seconds: 3600,
+};
+const SPARSE: World = World {
+    stable_bad: 0.001,
+    canary_bad: 0.01,
+    ..PLAIN
+};
+
+/// All situations, in the table's order.
+pub const CASES: [Case; 14] = [
+    Case {
+        name: "1 → 5 %, 20 rps",
+        objective: 0.01,
+        harmful: PLAIN,
+        goal: Goal {
+            false_rollbacks: 0.01,
+            detect: Some((105, 240)),
+        },
+    },
+    Case {
+        name: "0.1 → 1 %, 20 rps",
+        objective: 0.001,
+        harmful: SPARSE,
+        goal: SELDOM,
+    },
+    Case {
+        name: "0.1 → 0.5 %, 100 rps",
+        objective: 0.001,
+        harmful: World {
+            per_second: 100.0,
+            canary_bad: 0.005,
+            ..SPARSE
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "1 → 5 %, 2 rps",
+        objective: 0.01,
+        harmful: World {
+            per_second: 2.0,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "0.1 → 1.1 %, at the margin, 20 rps",
+        objective: 0.005,
+        harmful: World {
+            canary_bad: 0.011,
+            ..SPARSE
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "outage, errors at once, 20 rps",
+        objective: 0.001,
+        harmful: World {
+            canary_bad: 1.0,
+            ..SPARSE
+        },
+        goal: Goal {
+            false_rollbacks: 0.01,
+            detect: Some((15, 15)),
+        },
+    },
+    Case {
+        name: "outage, no answers at all, 20 rps",
+        objective: 0.001,
+        harmful: World {
+            hangs: true,
+            ..SPARSE
+        },
+        goal: Goal {
+            false_rollbacks: 0.01,
+            detect: Some((45, 45)),
+        },
+    },
+    Case {
+        name: "clustered requests, ρ = 0.002, 200 rps",
+        objective: 0.01,
+        harmful: World {
+            per_second: 200.0,
+            clustering: 0.002,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "clustered requests, ρ = 0.01, 200 rps",
+        objective: 0.01,
+        harmful: World {
+            per_second: 200.0,
+            clustering: 0.01,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "shared incident, 10 ×, 5 min",
+        objective: 0.01,
+        harmful: World {
+            incident: true,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "sticky tenant, 2 %, 30 % bad",
+        objective: 0.01,
+        harmful: World {
+            tenant: 0.02,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "one bad pod of five",
+        objective: 0.01,
+        harmful: World {
+            bad_pod: true,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "four workers, one endpoint",
+        objective: 0.01,
+        harmful: World {
+            counters: Counters::SawTooth,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+    Case {
+        name: "every pod scraped twice",
+        objective: 0.01,
+        harmful: World {
+            counters: Counters::ScrapedTwice,
+            ..PLAIN
+        },
+        goal: SELDOM,
+    },
+];
+
+impl Case {
+    /// The same world with a canary that is as good as stable.
+    pub fn healthy(&self) -> World {
+        World {
+            canary_bad: self.harmful.stable_bad,
+            hangs: false,
+            ..self.harmful
+        }
+    }
+}

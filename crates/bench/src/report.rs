@@ -1,0 +1,207 @@
+//! The tables, the goals and the document.
+
+use std::fmt::Write as _;
+
+use crate::cases::Case;
+use crate::measure::{Contender, Outcome};
+
+/// Who judges, in the order of the table's columns.
+pub const NAMES: [&str; 7] = [
+    "Molt",
+    "Argo Rollouts, documented",
+    "Argo Rollouts, tuned",
+    "Flagger, documented",
+    "Flagger, tuned",
+    "Kayenta, documented",
+    "Kayenta, tuned",
+];
+
+/// One case with what came out.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// The case.
+    pub case: Case,
+    /// Who judged, in the order of [`NAMES`].
+    pub contenders: [Contender; NAMES.len()],
+    /// What came out, in the same order.
+    pub outcomes: Vec<Outcome>,
+}
+
+/// The tables, as Markdown.
+pub fn tables(rows: &[Row]) -> String {
+    let falsely = table(rows, |outcome| {
+        let (share, low, high) = outcome.false_share();
+        format!("{} ({}–{})", percent(share), percent(low), percent(high))
+    });
+    let found = table(rows, |outcome| {
+        match (outcome.found_by(0.5), outcome.found_by(0.95)) {
+            (Some(median), Some(most)) => format!("{median} / {most}"),
+            (Some(median), None) => format!("{median} / – ({} %)", percent(outcome.found_share())),
+            _ => format!("– ({} %)", percent(outcome.found_share())),
+        }
+    });
+    format!(
+        "**Healthy canaries taken back within the hour, %** (95 % interval)\n\n{falsely}\n\
+         **Seconds until a harmful canary is taken back, median / 95 %** (share found within the hour, where \
+         it is below 95 %)\n\n{found}"
+    )
+}
+
+fn table(rows: &[Row], cell: impl Fn(&Outcome) -> String) -> String {
+    let mut text = format!(
+        "| case | {} |\n|---{}|\n",
+        NAMES.join(" | "),
+        "|---".repeat(NAMES.len())
+    );
+    for row in rows {
+        let cells: Vec<String> = row.outcomes.iter().map(&cell).collect();
+        let _ = writeln!(text, "| {} | {} |", row.case.name, cells.join(" | "));
+    }
+    text
+}
+
+/// A share in percent, with the digits that matter.
+fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 99.95 {
+        "100".to_owned()
+    } else if percent >= 10.0 {
+        format!("{percent:.0}")
+    } else if percent >= 1.0 {
+        format!("{percent:.1}")
+    } else {
+        format!("{percent:.2}")
+    }
+}
+
+/// What Molt promises, and whether it is so.
+pub fn goals(rows: &[Row]) -> String {
+    let mut text = "| goal for Molt | measured | |\n|---|---|---|\n".to_owned();
+    let mut line = |what: String, measured: String, met: bool| {
+        let _ = writeln!(
+            text,
+            "| {what} | {measured} | {} |",
+            if met { "met" } else { "**missed**" }
+        );
+    };
+    for row in rows {
+        let (goal, molt) = (row.case.goal, &row.outcomes[0]);
+        let (share, _, _) = molt.false_share();
+        line(
+            format!(
+                "{}: below {} % of healthy ones taken back",
+                row.case.name,
+                goal.false_rollbacks * 100.0
+            ),
+            format!("{} %", percent(share)),
+            share < goal.false_rollbacks,
+        );
+        if let Some((median, most)) = goal.detect {
+            let (got_median, got_most) = (molt.found_by(0.5), molt.found_by(0.95));
+            let show = |seconds: Option<u32>| seconds.map_or("never".to_owned(), |s| format!("{s} s"));
+            line(
+                format!("{}: found within {median} s, 95 % within {most} s", row.case.name),
+                format!("{}, {}", show(got_median), show(got_most)),
+                got_median.is_some_and(|s| s <= median) && got_most.is_some_and(|s| s <= most),
+            );
+        }
+    }
+    text
+}
+
+/// The settings that were found by hindsight.
+fn settings(rows: &[Row]) -> String {
+    let mut text = "| case | Argo Rollouts | Flagger | Kayenta |\n|---|---|---|---|\n".to_owned();
+    for row in rows {
+        let cells: Vec<String> = [2, 4, 6].iter().map(|i| describe(row.contenders[*i])).collect();
+        let _ = writeln!(text, "| {} | {} |", row.case.name, cells.join(" | "));
+    }
+    text
+}
+
+fn describe(contender: Contender) -> String {
+    let threshold = |least: f64, interval: u32, window: u32| {
+        format!("≥ {:.2} % of {window} s, each {interval} s", least * 100.0)
+    };
+    match contender {
+        Contender::Molt => "its defaults".to_owned(),
+        Contender::Argo(s) => {
+            format!(
+                "{}, failureLimit {}",
+                threshold(s.least, s.interval, s.window),
+                s.failures
+            )
+        }
+        Contender::Flagger(s) => {
+            format!(
+                "{}, threshold {}",
+                threshold(s.least, s.interval, s.window),
+                s.threshold
+            )
+        }
+        Contender::Kayenta(s) => {
+            format!(
+                "z = {:.2}, allowedIncrease {}, each {} s",
+                s.z, s.allowed_increase, s.interval
+            )
+        }
+    }
+}
+
+/// Where Molt is slower than a rival which takes back at most two healthy canaries in a hundred (tuning allows
+/// one, on other runs), and where Molt itself takes back more than it promises.
+fn worse(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows {
+        let molt = &row.outcomes[0];
+        let (share, _, _) = molt.false_share();
+        if share > row.case.goal.false_rollbacks {
+            let _ = writeln!(
+                text,
+                "- {}: Molt takes back {} % of healthy canaries.",
+                row.case.name,
+                percent(share)
+            );
+        }
+        let mine = molt.found_by(0.5).unwrap_or(u32::MAX);
+        for (name, other) in NAMES.iter().zip(&row.outcomes).skip(1) {
+            let fair = other.false_share().0 <= 2.0 * row.case.goal.false_rollbacks;
+            let Some(theirs) = other.found_by(0.5).filter(|theirs| fair && *theirs < mine) else {
+                continue;
+            };
+            let own = molt
+                .found_by(0.5)
+                .map_or("does not find half".to_owned(), |s| format!("takes {s} s"));
+            let _ = writeln!(
+                text,
+                "- {}: {name} takes {theirs} s at the median, Molt {own}.",
+                row.case.name
+            );
+        }
+    }
+    if text.is_empty() {
+        "- Nowhere in this table.\n".to_owned()
+    } else {
+        text
+    }
+}
+
+/// `docs/decisions.md`.
+pub fn document(rows: &[Row], runs: usize, seed: u64) -> String {
+    let mut text = include_str!("decisions.md").to_owned();
+    for (mark, value) in [
+        ("{{RUNS}}", runs.to_string()),
+        ("{{SEED}}", seed.to_string()),
+        ("{{TABLES}}", tables(rows)),
+        ("{{GOALS}}", goals(rows)),
+        ("{{SETTINGS}}", settings(rows)),
+        ("{{WORSE}}", worse(rows)),
+    ] {
+        text = text.replace(mark, value.trim_end());
+    }
+    text
+}
+
+#[cfg(test)]
+#[path = "report_tests.rs"]
+pub(crate) mod tests;

@@ -1,0 +1,303 @@
+//! What a Prometheus would have read of both arms, scrape by scrape.
+//!
+//! Requests arrive by Poisson's distribution; which of them are bad is binomial, and beta-binomial where
+//! requests are clustered. All that judges see are the increases of counters, as `increase()` would take them.
+
+use rand::{RngExt, SeedableRng};
+use rand_distr::{Beta, Binomial, Distribution, Poisson};
+use rand_pcg::Pcg64Mcg;
+
+/// Seconds between two scrapes.
+pub const SCRAPE: u32 = 15;
+/// Workers behind one endpoint where counters are dirty.
+const WORKERS: usize = 4;
+/// Seconds that stable's workers have been counting before the canary came.
+const HISTORY: f64 = 3600.0;
+
+/// Requests and the bad ones among them.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Seen {
+    /// Requests.
+    pub total: f64,
+    /// The bad ones.
+    pub bad: f64,
+}
+
+impl Seen {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            bad: self.bad + other.bad,
+        }
+    }
+
+    fn minus(self, other: Self) -> Self {
+        Self {
+            total: self.total - other.total,
+            bad: self.bad - other.bad,
+        }
+    }
+
+    /// The share of bad ones, 0 to 1; `None` without requests: Prometheus' `NaN`.
+    pub fn ratio(self) -> Option<f64> {
+        (self.total > 0.0).then(|| self.bad / self.total)
+    }
+}
+
+/// How the counters are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counters {
+    /// Each request is counted once.
+    #[default]
+    Clean,
+    /// Four workers answer a scrape in turns, each with its own counters: a saw-tooth.
+    SawTooth,
+    /// Every pod is scraped through two services: each request is counted twice.
+    ScrapedTwice,
+}
+
+/// The world in which a canary is judged. Shares and rates are from 0 to 1.
+#[derive(Clone, Copy, Debug)]
+pub struct World {
+    /// Requests per second to both arms.
+    pub per_second: f64,
+    /// The canary's share of requests.
+    pub weight: f64,
+    /// Stable's bad ratio.
+    pub stable_bad: f64,
+    /// The canary's bad ratio.
+    pub canary_bad: f64,
+    /// Correlation of two requests of one arm in one scrape; 0 for independent ones.
+    pub clustering: f64,
+    /// Both arms' bad ratio is ten times as high from minute 20 to minute 25.
+    pub incident: bool,
+    /// A tenant with this share of requests sticks to one arm, the canary with probability `weight`, and has
+    /// [`TENANT_BAD`] of them bad, on whatever revision.
+    pub tenant: f64,
+    /// Five pods in each arm, of which one of the ten has [`POD_BAD`] of its requests bad, on whatever
+    /// revision: a bad node.
+    pub bad_pod: bool,
+    /// The canary accepts requests and never answers: nothing of it is ever counted.
+    pub hangs: bool,
+    /// How the counters are read.
+    pub counters: Counters,
+    /// Seconds that are judged.
+    pub seconds: u32,
+}
+
+/// The bad ratio of the sticky tenant.
+pub const TENANT_BAD: f64 = 0.3;
+/// The bad ratio of the bad pod.
+pub const POD_BAD: f64 = 0.05;
+
+/// Which arm.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arm {
+    /// The new revision.
+    Canary,
+    /// The old one.
+    Stable,
+}
+
+/// What was read in one run: sums from the start, so that any window costs two reads.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// The canary's share of requests, 0 to 1.
+    pub weight: f64,
+    /// Requests per second that history promises.
+    pub per_second: f64,
+    canary: Vec<Seen>,
+    stable: Vec<Seen>,
+}
+
+impl Trace {
+    /// A trace of increases per scrape, `(canary, stable)`.
+    pub fn new(weight: f64, per_second: f64, scrapes: impl IntoIterator<Item = (Seen, Seen)>) -> Self {
+        let mut trace = Self {
+            weight,
+            per_second,
+            canary: vec![Seen::default()],
+            stable: vec![Seen::default()],
+        };
+        let (mut canary, mut stable) = (Seen::default(), Seen::default());
+        for (c, s) in scrapes {
+            canary = canary.plus(c);
+            stable = stable.plus(s);
+            trace.canary.push(canary);
+            trace.stable.push(stable);
+        }
+        trace
+    }
+
+    /// The run that `seed` stands for.
+    pub fn simulate(world: &World, seed: u64) -> Self {
+        let mut dice = Dice(Pcg64Mcg::seed_from_u64(seed));
+        let tenant_at_canary = world.tenant > 0.0 && dice.uniform() < world.weight;
+        let bad_pod_at_canary = world.bad_pod && dice.uniform() < 0.5;
+        let mut readers = [
+            Reader::new(world.counters, 0.0),
+            Reader::new(world.counters, HISTORY),
+        ];
+        let steps = world.seconds / SCRAPE;
+        let mut scrapes = Vec::with_capacity(steps as usize);
+        for step in 0..steps {
+            let incident = world.incident && (1200..1500).contains(&(step * SCRAPE));
+            let arm = |dice: &mut Dice, canary: bool| {
+                let share = if canary { world.weight } else { 1.0 - world.weight };
+                let bad = if canary {
+                    world.canary_bad
+                } else {
+                    world.stable_bad
+                };
+                let bad = if incident { (bad * 10.0).min(1.0) } else { bad };
+                let mean = world.per_second * f64::from(SCRAPE);
+                let mut requests = Seen::default();
+                let mut own = mean * share * (1.0 - world.tenant);
+                if world.bad_pod && canary == bad_pod_at_canary {
+                    requests = requests.plus(dice.requests(own * 0.2, POD_BAD.max(bad), 0.0));
+                    own *= 0.8;
+                }
+                if world.tenant > 0.0 && canary == tenant_at_canary {
+                    requests = requests.plus(dice.requests(mean * world.tenant, TENANT_BAD, 0.0));
+                }
+                requests.plus(dice.requests(own, bad, world.clustering))
+            };
+            let canary = if world.hangs {
+                Seen::default()
+            } else {
+                arm(&mut dice, true)
+            };
+            let stable = arm(&mut dice, false);
+            let [of_canary, of_stable] = &mut readers;
+            scrapes.push((
+                of_canary.read(&mut dice, canary),
+                of_stable.read(&mut dice, stable),
+            ));
+            if step == 0 {
+                of_stable.age(world.per_second * (1.0 - world.weight), world.stable_bad);
+            }
+        }
+        Self::new(world.weight, world.per_second, scrapes)
+    }
+
+    /// The ends of all scrapes, in seconds from the start.
+    pub fn times(&self) -> impl Iterator<Item = u32> + use<> {
+        (1..self.canary.len() as u32).map(|i| i * SCRAPE)
+    }
+
+    /// What was counted in the `window` seconds before `now`, or since the start.
+    pub fn window(&self, arm: Arm, now: u32, window: u32) -> Seen {
+        let sums = match arm {
+            Arm::Canary => &self.canary,
+            Arm::Stable => &self.stable,
+        };
+        let at = |seconds: u32| sums[((seconds / SCRAPE) as usize).min(sums.len() - 1)];
+        at(now).minus(at(now.saturating_sub(window)))
+    }
+}
+
+/// Reads the counters of one arm as Prometheus' `increase()` does: a fall is a restart from 0.
+struct Reader {
+    kind: Counters,
+    workers: [Seen; WORKERS],
+    last: Option<Seen>,
+    history: f64,
+}
+
+impl Reader {
+    fn new(kind: Counters, history: f64) -> Self {
+        Self {
+            kind,
+            workers: [Seen::default(); WORKERS],
+            last: None,
+            history,
+        }
+    }
+
+    /// Stable has been counting for long.
+    fn age(&mut self, per_second: f64, bad: f64) {
+        if self.kind != Counters::SawTooth {
+            return;
+        }
+        let total = (per_second * self.history / WORKERS as f64).round();
+        let aged = Seen {
+            total,
+            bad: (total * bad).round(),
+        };
+        for worker in &mut self.workers {
+            *worker = worker.plus(aged);
+        }
+        self.last = self.last.map(|last| last.plus(aged));
+    }
+
+    fn read(&mut self, dice: &mut Dice, new: Seen) -> Seen {
+        match self.kind {
+            Counters::Clean => new,
+            Counters::ScrapedTwice => new.plus(new),
+            Counters::SawTooth => {
+                dice.deal(new, &mut self.workers);
+                let reading = self.workers[(dice.uniform() * WORKERS as f64) as usize % WORKERS];
+                let last = self.last.replace(reading);
+                let rise = |now: f64, before: f64| if now < before { now } else { now - before };
+                last.map_or_else(Seen::default, |last| Seen {
+                    total: rise(reading.total, last.total),
+                    bad: rise(reading.bad, last.bad).min(rise(reading.total, last.total)),
+                })
+            }
+        }
+    }
+}
+
+struct Dice(Pcg64Mcg);
+
+impl Dice {
+    fn uniform(&mut self) -> f64 {
+        self.0.random()
+    }
+
+    fn among(&mut self, n: f64, p: f64) -> f64 {
+        if n <= 0.0 || p <= 0.0 {
+            return 0.0;
+        }
+        Binomial::new(n as u64, p.min(1.0)).map_or(0.0, |d| d.sample(&mut self.0) as f64)
+    }
+
+    fn poisson(&mut self, mean: f64) -> f64 {
+        Poisson::new(mean).map_or(0.0, |d| d.sample(&mut self.0))
+    }
+
+    /// As many requests as chance sends where `mean` are expected.
+    fn requests(&mut self, mean: f64, bad: f64, clustering: f64) -> Seen {
+        if clustering > 0.0 && bad > 0.0 && bad < 1.0 {
+            let total = self.poisson(mean);
+            let spread = 1.0 / clustering - 1.0;
+            let p = Beta::new(bad * spread, (1.0 - bad) * spread).map_or(bad, |d| d.sample(&mut self.0));
+            return Seen {
+                total,
+                bad: self.among(total, p),
+            };
+        }
+        // Good and bad requests of a Poisson stream are two independent Poisson streams.
+        let (good, bad) = (self.poisson(mean * (1.0 - bad)), self.poisson(mean * bad));
+        Seen {
+            total: good + bad,
+            bad,
+        }
+    }
+
+    /// Deals requests out to workers at random.
+    fn deal(&mut self, new: Seen, workers: &mut [Seen; WORKERS]) {
+        let (mut good, mut bad) = (new.total - new.bad, new.bad);
+        for (i, worker) in workers.iter_mut().enumerate() {
+            let share = 1.0 / (WORKERS - i) as f64;
+            let (g, b) = (self.among(good, share), self.among(bad, share));
+            good -= g;
+            bad -= b;
+            *worker = worker.plus(Seen { total: g + b, bad: b });
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "traces_tests.rs"]
+mod tests;
