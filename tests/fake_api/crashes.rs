@@ -4,7 +4,7 @@ use molt_sim_api::{Fault, Sim};
 use serde_json::Value;
 
 use super::stage::{
-    apply_service, empty, end_state, has_canary, is_healthy, is_promoted, live, promote, settle,
+    apply_service, empty, end_state, has_canary, has_stepped, is_healthy, live, promote, settle,
 };
 
 /// Runs as many lives at the same time: they mostly wait.
@@ -74,7 +74,7 @@ fn a_first_deployment_survives_a_crash_at_any_write() {
 }
 
 #[test]
-fn a_promotion_survives_a_crash_at_any_write() {
+fn a_canary_step_survives_a_crash_at_any_write() {
     sweep(
         || {
             let sim = empty();
@@ -86,6 +86,6 @@ fn a_promotion_survives_a_crash_at_any_write() {
             sim.take_log();
             sim
         },
-        is_promoted,
+        has_stepped,
     );
 }

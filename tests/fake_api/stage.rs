@@ -92,12 +92,10 @@ pub fn promote(sim: &Sim) {
     assert_eq!(answer.code, 201, "{}", answer.body);
 }
 
-/// The person's action has been answered, and the revision that was promoted serves alone.
-pub fn is_promoted(sim: &Sim) -> bool {
+/// The person's action has been answered, and the canary has the weight of its first step.
+pub fn has_stepped(sim: &Sim) -> bool {
     let action = sim.with(|s| s.object("rolloutactions.molt.dev", "shop", "promote").cloned());
-    is_healthy(sim)
-        && seen(sim)["status"]["canary"].is_null()
-        && action.is_some_and(|a| a["status"]["state"] == "Applied")
+    seen(sim)["status"]["canary"]["weight"] == 50 && action.is_some_and(|a| a["status"]["state"] == "Applied")
 }
 
 /// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
