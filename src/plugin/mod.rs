@@ -187,7 +187,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             act::run(&cluster().await?, ActionKind::Promote, &args.name, &args.reason).await
         }
         Command::Simulate(args) => simulate::run(&args),
-        Command::Replay(args) => replay::run(&args, namespace).await,
+        Command::Replay(args) => Box::pin(replay::run(&args, namespace)).await,
         Command::Rules(args) => rules::run(&args, namespace.as_deref()),
     }
 }

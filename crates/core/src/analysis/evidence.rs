@@ -17,6 +17,11 @@ use super::{Counts, Objective, exact, plug_in};
 /// One-sided 95 % quantile of the normal distribution.
 const Z95: f64 = 1.644_853_626_951_472_2;
 
+/// Stable's rate is unusual from so many times the usual on.
+const UNUSUAL: f64 = 3.0;
+/// Fewer bad requests in a block than these are bad luck.
+const FEW: f64 = 5.0;
+
 /// Counts between two edges of the grid, `(start, end]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Block {
@@ -70,6 +75,8 @@ pub struct Evidence {
     canary_windows: Windows,
     /// How fast stable burns it.
     stable_windows: Windows,
+    /// What stable served in blocks that were no worse than usual.
+    calm: Counts,
 }
 
 impl Evidence {
@@ -110,6 +117,9 @@ impl Evidence {
         }
         self.canary = self.canary.plus(canary);
         self.stable = self.stable.plus(stable);
+        if !self.is_unusual(stable) {
+            self.calm = self.calm.plus(stable);
+        }
         let length = block.end.duration_since(block.start);
         self.canary_windows.absorb(canary, length);
         self.stable_windows.absorb(stable, length);
@@ -234,6 +244,18 @@ impl Evidence {
     /// The canary alone burns fast enough to page somebody: its burn rate.
     pub fn canary_pages(&self, objective: &Objective) -> Option<f64> {
         self.canary_windows.fires(objective)
+    }
+
+    /// Stable burns fast enough to page somebody, and several times as fast as it did before in this attempt: its
+    /// burn rate. A service that always burns its budget is no incident.
+    pub fn incident(&self, objective: &Objective) -> Option<f64> {
+        let burn = self.stable_windows.fires(objective)?;
+        (burn > UNUSUAL * objective.burn(plug_in(self.calm))).then_some(burn)
+    }
+
+    fn is_unusual(&self, stable: Counts) -> bool {
+        let usual = plug_in(self.calm);
+        stable.bad() >= FEW && stable.ratio().is_some_and(|ratio| ratio > UNUSUAL * usual)
     }
 
     /// Stable alone burns fast enough to page somebody: its burn rate.

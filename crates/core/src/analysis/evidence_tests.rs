@@ -250,6 +250,22 @@ fn a_sick_pod_of_several_is_not_the_revision() {
     assert!(after(&all).ln_harm() > 100f64.ln(), "{}", after(&all).ln_harm());
 }
 
+#[test]
+fn an_incident_is_a_burn_above_the_usual_one() {
+    let objective = Objective::parse("99.9", SignedDuration::from_hours(720)).unwrap();
+    let incident = |blocks: &[Block]| after(blocks).incident(&objective);
+    // A service that fails one request in a hundred burns ten times as fast as it may, and always has.
+    let mut blocks: Vec<_> = (0..60)
+        .map(|index| block(index, (100.0, 1.0), (900.0, 9.0)))
+        .collect();
+    assert_eq!(incident(&blocks), None);
+    blocks.extend((60..90).map(|index| block(index, (100.0, 10.0), (900.0, 90.0))));
+    assert!(incident(&blocks).unwrap() > 50.0);
+    // It is over when the short windows have seen enough calm.
+    blocks.extend((90..400).map(|index| block(index, (100.0, 1.0), (900.0, 9.0))));
+    assert_eq!(incident(&blocks), None);
+}
+
 fn any_block(index: i32) -> impl Strategy<Value = Block> {
     let counts =
         || (prop_oneof![Just(0.0), 0.0..500.0f64, 0.0..1e9f64], 0.0..=1.0f64).prop_map(|(n, s)| (n, n * s));

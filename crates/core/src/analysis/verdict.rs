@@ -232,11 +232,12 @@ pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
     })
 }
 
-/// Stable burns the budget fast enough to page somebody: an incident that the canary is not to blame for, as
-/// long as the evidence does not say so. Nothing goes on meanwhile. Its first objective, and stable's burn.
+/// Stable burns the budget fast enough to page somebody, and faster than usual: an incident that the canary is
+/// not to blame for, as long as the evidence does not say so. Nothing goes on meanwhile. Its first objective,
+/// and stable's burn.
 pub fn incident<'a>(slos: &[SloView<'a>]) -> Option<(&'a str, f64)> {
     slos.iter()
-        .find_map(|slo| Some((slo.name, slo.evidence.stable_pages(slo.objective)?)))
+        .find_map(|slo| Some((slo.name, slo.evidence.incident(slo.objective)?)))
 }
 
 /// A move that could spend more than is left: the first objective, the share of its budget that the move

@@ -251,7 +251,7 @@ impl Turn<'_> {
                     "{what}: `promote` takes the risk, a smaller first step or a shorter dwell avoids it"
                 ))
             } else {
-                Wait::Evidence(what)
+                Wait::Safety(what)
             });
         }
         if first {
@@ -263,7 +263,7 @@ impl Turn<'_> {
         };
         lacking.err().map(|lack| {
             let needed = limits.ln_safe_needed().exp();
-            Wait::Evidence(format!(
+            Wait::Safety(format!(
                 "safe evidence {:.1} of {needed:.0} for {} from {:.0} requests of the canary",
                 lack.ln_safe.min(99.0).exp(),
                 lack.slo,

@@ -13,8 +13,10 @@ use crate::state::{Attempt, Hold, Outcome, Stage};
 pub(super) enum Wait {
     /// Pods, the router, the route: the rollout is stuck.
     World(String),
-    /// Evidence: neither harm nor safety is shown.
+    /// Evidence that can't be had: neither harm nor safety is shown.
     Evidence(String),
+    /// More evidence for safety, which comes with the requests: worth waiting for as long as it grows.
+    Safety(String),
     /// A person's word; there is no deadline for people.
     Person(String),
 }
@@ -22,7 +24,7 @@ pub(super) enum Wait {
 impl Wait {
     pub(super) fn text(&self) -> &str {
         match self {
-            Self::World(text) | Self::Evidence(text) | Self::Person(text) => text,
+            Self::World(text) | Self::Evidence(text) | Self::Safety(text) | Self::Person(text) => text,
         }
     }
 }
@@ -342,15 +344,16 @@ impl Turn<'_> {
         match wait {
             Wait::World(what) => self.stuck(what),
             Wait::Person(_) => return false,
-            Wait::Evidence(what) => match self.patience(attempt) {
-                Some(patience) if !matches!(attempt.stage, Stage::Baking { .. }) => {
+            Wait::Evidence(what) => self.undecided(attempt, what),
+            Wait::Safety(what) => match self.patience(attempt) {
+                Some(patience) => {
                     let deadline = after(self.now, self.plan.progress_deadline);
                     self.update(|a| {
                         a.patience = Some(patience);
                         a.deadline = Some(deadline);
                     });
                 }
-                _ => self.undecided(attempt, what),
+                None => self.undecided(attempt, what),
             },
         }
         true
