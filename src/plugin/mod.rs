@@ -149,7 +149,7 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return code.into();
         }
     };
-    match execute(cli).await {
+    match Box::pin(execute(cli)).await {
         Ok(code) => code,
         Err(failure) => {
             eprintln!("error: {failure}");

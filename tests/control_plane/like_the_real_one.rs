@@ -283,7 +283,7 @@ async fn perform(client: &Client, namespace: &str, subject: &Subject, step: &Ste
             .as_array()
             .cloned()
             .unwrap_or_default();
-        let causes: Vec<Value> = causes
+        let mut causes: Vec<Value> = causes
             .iter()
             .filter(|c| c["reason"] == "FieldManagerConflict")
             .map(|c| {
@@ -291,6 +291,8 @@ async fn perform(client: &Client, namespace: &str, subject: &Subject, step: &Ste
                 json!([c["field"], message])
             })
             .collect();
+        // In which order a server finds them is nobody's business.
+        causes.sort_by_key(Value::to_string);
         json!({"reason": answer["reason"], "causes": causes})
     });
     json!({

@@ -56,15 +56,18 @@ pub const CASES: [Case; 14] = [
         objective: 0.01,
         harmful: PLAIN,
         goal: Goal {
-            false_rollbacks: 0.01,
-            detect: Some((105, 240)),
+            false_rollbacks: 0.005,
+            detect: Some((90, 225)),
         },
     },
     Case {
         name: "0.1 → 1 %, 20 rps",
         objective: 0.001,
         harmful: SPARSE,
-        goal: SELDOM,
+        goal: Goal {
+            false_rollbacks: 0.01,
+            detect: Some((285, 675)),
+        },
     },
     Case {
         name: "0.1 → 0.5 %, 100 rps",
@@ -74,7 +77,10 @@ pub const CASES: [Case; 14] = [
             canary_bad: 0.005,
             ..SPARSE
         },
-        goal: SELDOM,
+        goal: Goal {
+            false_rollbacks: 0.01,
+            detect: Some((180, 435)),
+        },
     },
     Case {
         name: "1 → 5 %, 2 rps",
@@ -145,7 +151,10 @@ pub const CASES: [Case; 14] = [
             incident: true,
             ..PLAIN
         },
-        goal: SELDOM,
+        goal: Goal {
+            false_rollbacks: 0.005,
+            detect: None,
+        },
     },
     Case {
         name: "sticky tenant, 2 %, 30 % bad",

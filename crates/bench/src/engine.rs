@@ -1,10 +1,13 @@
 //! Molt's judge. The only file that knows the engine's functions.
 
 use jiff::{SignedDuration, Timestamp};
-use molt_core::analysis::{Block, Counts, Evidence, Limits, Objective, PodCounts, SloView, judge_harm};
+use molt_core::analysis::{
+    Block, Counts, Evidence, Limits, Objective, PodCounts, SloView, WATCH, correlation_in, judge_harm,
+    margin_for_promotion, margin_for_step,
+};
 
 use crate::judge::{Judge, Verdict};
-use crate::traces::{Arm, SCRAPE, Seen, Trace};
+use crate::traces::{Arm, Pods, SCRAPE, Seen, Trace, World};
 
 /// Molt's engine with one objective and the default limits.
 #[derive(Clone, Debug)]
@@ -14,20 +17,53 @@ pub struct Engine {
     evidence: Evidence,
 }
 
+/// A history that the operator reads: a hundred and twenty blocks.
+const HISTORY: u32 = 120 * SCRAPE;
+/// The steps that a rollout with default settings asks for.
+const STEPS: [f64; 4] = [0.05, 0.1, 0.25, 0.5];
+
+/// How requests correlate in stable's history before the canary came, as the operator finds it out.
+pub fn history(world: &World, seed: u64) -> Option<f64> {
+    let before = World {
+        weight: 0.0,
+        canary_bad: world.stable_bad,
+        incident: false,
+        hangs: false,
+        seconds: HISTORY,
+        ..*world
+    };
+    let trace = Trace::simulate(&before, seed);
+    let blocks: Vec<Counts> = trace
+        .times()
+        .map(|end| counts(trace.once(Arm::Stable, end)))
+        .collect();
+    correlation_in(&blocks)
+}
+
 impl Engine {
     /// The engine at a canary's start, for an objective of thirty days that allows `bad_fraction`, above 0
-    /// and below 1.
-    pub fn new(bad_fraction: f64) -> Self {
+    /// and below 1, and a history that shows this correlation of requests.
+    pub fn new(bad_fraction: f64, correlation: Option<f64>) -> Self {
         let window = SignedDuration::from_hours(30 * 24);
+        let objective = Objective { bad_fraction, window };
+        let limits = Limits::default();
+        let steps = STEPS.map(|share| margin_for_step(&objective, share));
+        let promotion = margin_for_promotion(&objective, &limits, WATCH);
+        let margins: Vec<f64> = steps.into_iter().chain([promotion]).collect();
+        let mut evidence = Evidence::for_margins(&margins);
+        if let Some(correlation) = correlation {
+            evidence.know_correlation(correlation);
+        }
         Self {
-            objective: Objective { bad_fraction, window },
-            limits: Limits::default(),
-            evidence: Evidence::default(),
+            objective,
+            limits,
+            evidence,
         }
     }
 
     /// Takes in the block of one scrape that begins at `start`.
-    fn absorb(&mut self, start: u32, weight: f64, canary: Counts, stable: Counts) {
+    fn absorb(&mut self, start: u32, weight: f64, [canary, stable]: [Counts; 2], pods: Option<&[Pods; 2]>) {
+        let [canary_pods, stable_pods] = pods.map_or_else(Default::default, |pods| pods.map(by_pod));
         self.evidence.absorb(&Block {
             start: at(start),
             end: at(start + SCRAPE),
@@ -35,8 +71,8 @@ impl Engine {
             weight_in_force: true,
             canary,
             stable,
-            canary_pods: PodCounts::default(),
-            stable_pods: PodCounts::default(),
+            canary_pods,
+            stable_pods,
             reference: None,
         });
     }
@@ -53,6 +89,23 @@ impl Engine {
     }
 }
 
+fn by_pod(pods: Pods) -> PodCounts {
+    let mut all = PodCounts::default();
+    for (pod, seen) in pods.into_iter().enumerate() {
+        all.add(POD_NAMES[pod % POD_NAMES.len()], counts(seen));
+    }
+    all
+}
+
+/// Names as a ReplicaSet gives them.
+const POD_NAMES: [&str; 5] = [
+    "web-7d9f8-2xkqz",
+    "web-7d9f8-9b4mt",
+    "web-7d9f8-c7wvn",
+    "web-7d9f8-hl5rp",
+    "web-7d9f8-zq8dj",
+];
+
 fn counts(seen: Seen) -> Counts {
     Counts::new(seen.total, seen.bad).unwrap_or_default()
 }
@@ -63,8 +116,15 @@ fn at(seconds: u32) -> Timestamp {
 
 impl Judge for Engine {
     fn look(&mut self, now: u32, trace: &Trace) -> Verdict {
-        let [canary, stable] = [Arm::Canary, Arm::Stable].map(|arm| counts(trace.window(arm, now, SCRAPE)));
-        self.absorb(now - SCRAPE, trace.weight, canary, stable);
+        if !trace.is_usable(now) {
+            return Verdict::Continue;
+        }
+        let both = match trace.pods(now) {
+            // A pod that is scraped twice counts once.
+            Some(pods) => pods.map(|pods| counts(pods.into_iter().fold(Seen::default(), Seen::plus))),
+            None => [Arm::Canary, Arm::Stable].map(|arm| counts(trace.once(arm, now))),
+        };
+        self.absorb(now - SCRAPE, trace.weight, both, trace.pods(now));
         match judge_harm(&[self.view(trace.per_second)], &self.limits) {
             Some(_) => Verdict::Rollback,
             None => Verdict::Continue,
@@ -83,7 +143,7 @@ impl Verdicts {
     /// This many objectives which have seen ten minutes of healthy traffic at 20 requests a second.
     pub fn warm(objectives: usize) -> Self {
         let mut verdicts = Self {
-            engines: vec![Engine::new(0.01); objectives],
+            engines: vec![Engine::new(0.01, Some(0.0)); objectives],
             now: 0,
         };
         for _ in 0..40 {
@@ -98,7 +158,7 @@ impl Verdicts {
         for engine in &mut self.engines {
             let canary = Counts::new(30.0, bad).unwrap_or_default();
             let stable = Counts::new(270.0, 3.0).unwrap_or_default();
-            engine.absorb(self.now, 0.1, canary, stable);
+            engine.absorb(self.now, 0.1, [canary, stable], None);
         }
         self.now += SCRAPE;
         let slos: Vec<_> = self.engines.iter().map(|engine| engine.view(20.0)).collect();

@@ -7,6 +7,7 @@
 //! - `engine`: Molt's judge. The only file that knows the engine's functions.
 //! - `tune`: the best settings of a rival for one case, found with the truth known.
 //! - `measure`: many runs on all cores, and what came out.
+//! - `rollouts`: whole rollouts, by the operator's own state machine.
 //! - `report`, `chart`: the table, the goals and the picture.
 
 pub mod cases;
@@ -16,5 +17,6 @@ pub mod judge;
 pub mod measure;
 pub mod report;
 pub mod rivals;
+pub mod rollouts;
 pub mod traces;
 pub mod tune;

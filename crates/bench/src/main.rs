@@ -5,10 +5,11 @@ use std::time::Instant;
 use std::{env, fs};
 
 use molt_bench::cases::CASES;
-use molt_bench::measure::{Contender, measure};
+use molt_bench::engine::history;
+use molt_bench::measure::{self, Contender, measure};
 use molt_bench::report::{self, Row};
 use molt_bench::rivals::{argo, flagger, kayenta};
-use molt_bench::{chart, tune};
+use molt_bench::{chart, rollouts, tune};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
@@ -19,7 +20,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for (purpose, case) in (0..).zip(CASES) {
         let [best_argo, best_flagger, best_kayenta] = tune::tuned(&case, seed, purpose);
         let contenders = [
-            Contender::Molt,
+            Contender::Molt(history(&case.healthy(), measure::seed(seed, purpose, u64::MAX))),
             Contender::Argo(argo::Settings::DOCUMENTED),
             best_argo,
             Contender::Flagger(flagger::Settings::DOCUMENTED),
@@ -35,12 +36,13 @@ fn main() -> Result<(), Box<dyn Error>> {
             outcomes,
         });
     }
-    // Rollouts from end to end (steps, dwell, promotion) need the state machine: they are a section of their
-    // own, to be added here.
+    let few = u32::try_from((runs / 5).max(1))?;
+    let whole = rollouts::table(&rollouts::measure(few, seed)?);
+    eprintln!("{:>4} s  whole rollouts", began.elapsed().as_secs());
     let tables = report::tables(&rows);
-    println!("{tables}\n{}", report::goals(&rows));
+    println!("{tables}\n{}\n{whole}", report::goals(&rows));
     fs::create_dir_all("docs/img")?;
-    fs::write("docs/decisions.md", report::document(&rows, runs, seed))?;
+    fs::write("docs/decisions.md", report::document(&rows, &whole, runs, seed))?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
     println!("docs/decisions.md and docs/img/decisions.svg are written");
     Ok(())

@@ -15,8 +15,8 @@ const CHUNK: usize = 50;
 /// A judge with its settings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Contender {
-    /// Molt, with its defaults.
-    Molt,
+    /// Molt, with its defaults, and what it finds in stable's history.
+    Molt(Option<f64>),
     /// Argo Rollouts.
     Argo(argo::Settings),
     /// Flagger.
@@ -29,7 +29,7 @@ impl Contender {
     /// A judge at the start of one canary, under an objective that allows this share of bad requests.
     pub fn judge(self, objective: f64) -> Box<dyn Judge> {
         match self {
-            Self::Molt => Box::new(Engine::new(objective)),
+            Self::Molt(correlation) => Box::new(Engine::new(objective, correlation)),
             Self::Argo(settings) => Box::new(argo::Argo::new(settings)),
             Self::Flagger(settings) => Box::new(flagger::Flagger::new(settings)),
             Self::Kayenta(settings) => Box::new(kayenta::Kayenta::new(settings)),

@@ -124,7 +124,7 @@ fn describe(contender: Contender) -> String {
         format!("≥ {:.2} % of {window} s, each {interval} s", least * 100.0)
     };
     match contender {
-        Contender::Molt => "its defaults".to_owned(),
+        Contender::Molt(_) => "its defaults".to_owned(),
         Contender::Argo(s) => {
             format!(
                 "{}, failureLimit {}",
@@ -187,12 +187,13 @@ fn worse(rows: &[Row]) -> String {
 }
 
 /// `docs/decisions.md`.
-pub fn document(rows: &[Row], runs: usize, seed: u64) -> String {
+pub fn document(rows: &[Row], rollouts: &str, runs: usize, seed: u64) -> String {
     let mut text = include_str!("decisions.md").to_owned();
     for (mark, value) in [
         ("{{RUNS}}", runs.to_string()),
         ("{{SEED}}", seed.to_string()),
         ("{{TABLES}}", tables(rows)),
+        ("{{ROLLOUTS}}", rollouts.to_owned()),
         ("{{GOALS}}", goals(rows)),
         ("{{SETTINGS}}", settings(rows)),
         ("{{WORSE}}", worse(rows)),

@@ -5,7 +5,7 @@ use crate::rivals::{argo, flagger, kayenta};
 /// Two cases: one where Molt does well, and one where it doesn't.
 pub fn rows() -> Vec<Row> {
     let contenders = [
-        Contender::Molt,
+        Contender::Molt(None),
         Contender::Argo(argo::Settings::DOCUMENTED),
         Contender::Argo(argo::Settings::DOCUMENTED),
         Contender::Flagger(flagger::Settings::DOCUMENTED),
@@ -51,7 +51,7 @@ fn goals_are_met_or_missed() {
 
 #[test]
 fn the_document_says_where_molt_is_worse_and_leaves_no_mark() {
-    let text = document(&rows(), 4, 7);
+    let text = document(&rows(), "", 4, 7);
     assert!(!text.contains("{{"));
     assert!(text.contains("RUNS=4 SEED=7"));
     assert!(text.contains("Molt takes back 50 % of healthy canaries"));

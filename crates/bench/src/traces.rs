@@ -11,6 +11,8 @@ use rand_pcg::Pcg64Mcg;
 pub const SCRAPE: u32 = 15;
 /// Workers behind one endpoint where counters are dirty.
 const WORKERS: usize = 4;
+/// Pods of each arm.
+pub const PODS: usize = 5;
 /// Seconds that stable's workers have been counting before the canary came.
 const HISTORY: f64 = 3600.0;
 
@@ -24,7 +26,9 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn plus(self, other: Self) -> Self {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
         Self {
             total: self.total + other.total,
             bad: self.bad + other.bad,
@@ -71,8 +75,8 @@ pub struct World {
     pub clustering: f64,
     /// Both arms' bad ratio is ten times as high from minute 20 to minute 25.
     pub incident: bool,
-    /// A tenant with this share of requests sticks to one arm, the canary with probability `weight`, and has
-    /// [`TENANT_BAD`] of them bad, on whatever revision.
+    /// A tenant with this share of requests sticks to one pod of five of one arm, the canary with probability
+    /// `weight`, and has [`TENANT_BAD`] of them bad, on whatever revision.
     pub tenant: f64,
     /// Five pods in each arm, of which one of the ten has [`POD_BAD`] of its requests bad, on whatever
     /// revision: a bad node.
@@ -108,7 +112,13 @@ pub struct Trace {
     pub per_second: f64,
     canary: Vec<Seen>,
     stable: Vec<Seen>,
+    pods: Vec<[Pods; 2]>,
+    usable: Vec<bool>,
+    scraped: f64,
 }
+
+/// What each pod of an arm counted in one scrape.
+pub type Pods = [Seen; PODS];
 
 impl Trace {
     /// A trace of increases per scrape, `(canary, stable)`.
@@ -118,6 +128,9 @@ impl Trace {
             per_second,
             canary: vec![Seen::default()],
             stable: vec![Seen::default()],
+            pods: Vec::new(),
+            usable: Vec::new(),
+            scraped: 1.0,
         };
         let (mut canary, mut stable) = (Seen::default(), Seen::default());
         for (c, s) in scrapes {
@@ -140,6 +153,8 @@ impl Trace {
         ];
         let steps = world.seconds / SCRAPE;
         let mut scrapes = Vec::with_capacity(steps as usize);
+        let (mut pods, mut usable) = (Vec::new(), Vec::with_capacity(steps as usize));
+        let by_pod = world.bad_pod || world.tenant > 0.0;
         for step in 0..steps {
             let incident = world.incident && (1200..1500).contains(&(step * SCRAPE));
             let arm = |dice: &mut Dice, canary: bool| {
@@ -151,33 +166,77 @@ impl Trace {
                 };
                 let bad = if incident { (bad * 10.0).min(1.0) } else { bad };
                 let mean = world.per_second * f64::from(SCRAPE);
-                let mut requests = Seen::default();
+                // What goes to the first pod alone.
+                let mut first = Seen::default();
                 let mut own = mean * share * (1.0 - world.tenant);
-                if world.bad_pod && canary == bad_pod_at_canary {
-                    requests = requests.plus(dice.requests(own * 0.2, POD_BAD.max(bad), 0.0));
+                let sick = world.bad_pod && canary == bad_pod_at_canary;
+                if sick {
+                    first = first.plus(dice.requests(own * 0.2, POD_BAD.max(bad), 0.0));
                     own *= 0.8;
                 }
                 if world.tenant > 0.0 && canary == tenant_at_canary {
-                    requests = requests.plus(dice.requests(mean * world.tenant, TENANT_BAD, 0.0));
+                    first = first.plus(dice.requests(mean * world.tenant, TENANT_BAD, 0.0));
                 }
-                requests.plus(dice.requests(own, bad, world.clustering))
+                let own = dice.requests(own, bad, world.clustering);
+                let mut pods = Pods::default();
+                if by_pod {
+                    dice.deal(own, &mut pods[usize::from(sick)..]);
+                    pods[0] = pods[0].plus(first);
+                }
+                (first.plus(own), pods)
             };
-            let canary = if world.hangs {
-                Seen::default()
+            let (canary, canary_pods) = if world.hangs {
+                (Seen::default(), Pods::default())
             } else {
                 arm(&mut dice, true)
             };
-            let stable = arm(&mut dice, false);
+            let (stable, stable_pods) = arm(&mut dice, false);
+            if by_pod {
+                pods.push([canary_pods, stable_pods]);
+            }
             let [of_canary, of_stable] = &mut readers;
             scrapes.push((
                 of_canary.read(&mut dice, canary),
                 of_stable.read(&mut dice, stable),
             ));
+            usable.push(of_canary.usable() && of_stable.usable());
             if step == 0 {
                 of_stable.age(world.per_second * (1.0 - world.weight), world.stable_bad);
             }
         }
-        Self::new(world.weight, world.per_second, scrapes)
+        Self {
+            pods,
+            usable,
+            scraped: if world.counters == Counters::ScrapedTwice {
+                2.0
+            } else {
+                1.0
+            },
+            ..Self::new(world.weight, world.per_second, scrapes)
+        }
+    }
+
+    /// What each pod of both arms, the canary's first, counted in the scrape that ends at `now`; `None` in a
+    /// world in which all pods are alike.
+    pub fn pods(&self, now: u32) -> Option<&[Pods; 2]> {
+        self.pods.get((now / SCRAPE) as usize - 1)
+    }
+
+    /// What was counted in the scrape that ends at `now` by a reader that tells a pod which is scraped twice.
+    pub fn once(&self, arm: Arm, now: u32) -> Seen {
+        let seen = self.window(arm, now, SCRAPE);
+        Seen {
+            total: seen.total / self.scraped,
+            bad: seen.bad / self.scraped,
+        }
+    }
+
+    /// Whether a reader that looks at each counter, and not at sums, takes the scrape that ends at `now` for
+    /// evidence: no counter fell in it without a restart, and not twice before.
+    pub fn is_usable(&self, now: u32) -> bool {
+        self.usable
+            .get((now / SCRAPE) as usize - 1)
+            .is_none_or(|usable| *usable)
     }
 
     /// The ends of all scrapes, in seconds from the start.
@@ -202,6 +261,8 @@ struct Reader {
     workers: [Seen; WORKERS],
     last: Option<Seen>,
     history: f64,
+    falls: u32,
+    fell: bool,
 }
 
 impl Reader {
@@ -211,7 +272,13 @@ impl Reader {
             workers: [Seen::default(); WORKERS],
             last: None,
             history,
+            falls: 0,
+            fell: false,
         }
+    }
+
+    fn usable(&self) -> bool {
+        !self.fell && self.falls < 2
     }
 
     /// Stable has been counting for long.
@@ -238,6 +305,8 @@ impl Reader {
                 dice.deal(new, &mut self.workers);
                 let reading = self.workers[(dice.uniform() * WORKERS as f64) as usize % WORKERS];
                 let last = self.last.replace(reading);
+                self.fell = last.is_some_and(|last| reading.total < last.total);
+                self.falls += u32::from(self.fell);
                 let rise = |now: f64, before: f64| if now < before { now } else { now - before };
                 last.map_or_else(Seen::default, |last| Seen {
                     total: rise(reading.total, last.total),
@@ -285,11 +354,12 @@ impl Dice {
         }
     }
 
-    /// Deals requests out to workers at random.
-    fn deal(&mut self, new: Seen, workers: &mut [Seen; WORKERS]) {
+    /// Deals requests out at random.
+    fn deal(&mut self, new: Seen, workers: &mut [Seen]) {
         let (mut good, mut bad) = (new.total - new.bad, new.bad);
+        let count = workers.len();
         for (i, worker) in workers.iter_mut().enumerate() {
-            let share = 1.0 / (WORKERS - i) as f64;
+            let share = 1.0 / (count - i) as f64;
             let (g, b) = (self.among(good, share), self.among(bad, share));
             good -= g;
             bad -= b;

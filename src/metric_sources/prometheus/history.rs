@@ -3,20 +3,21 @@
 //! It only informs: with none, evidence alone decides and budgets are unknown. So a failure here is no
 //! problem of the service's.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use jiff::SignedDuration;
 use molt_core::analysis::{Counts, correlation_in};
 use molt_core::observed::History;
 
 use super::super::{MeasureRequest, SliQuery, SloQuery};
-use super::answer::{RawPoint, RawSeries};
+use super::answer::RawPoint;
 use super::ask::{Asker, Target};
 use super::promql::{self, Scope};
+use super::reading;
 
 /// Fewer points than these, at two minutes each, say nothing of a day.
 const MIN_POINTS: f64 = 3.0;
+/// Blocks before the attempt that tell how requests correlate: an hour of half minutes.
+const BLOCKS: i32 = 120;
 
 /// The history of one objective, `None` where there is none.
 pub async fn read(
@@ -58,60 +59,35 @@ pub async fn read(
     Some(History {
         rate,
         budget_remaining: bad.and_then(|bad| remaining(bad, rate, slo)),
-        correlation: correlation(asker, request, &target, slo, &scope, limit).await,
+        correlation: correlation(asker, request, slo, limit).await,
     })
 }
 
-/// How requests correlate in a short time: from six hours in strata of two minutes, or from the last half
-/// hour in strata of four scrapes where the service is younger.
+/// How requests correlate in a short time: from stable's last hundred and twenty blocks, read as evidence is.
+/// Sums over longer strata would hide what happens within a block, and extrapolated ones would add to it.
 async fn correlation(
     asker: &Asker,
     request: &MeasureRequest,
-    target: &Target<'_>,
     slo: &SloQuery,
-    scope: &Scope,
     limit: Duration,
 ) -> Option<f64> {
-    let short = request.source.interval * 4;
-    let choices = [
-        (
-            SignedDuration::from_mins(2).max(short),
-            SignedDuration::from_hours(6),
-        ),
-        (short, SignedDuration::from_mins(30)),
-    ];
-    for (width, span) in choices {
-        let ask = |query: String| async move {
-            let answer: Result<Vec<RawSeries>, _> = asker.ask(target, &query, request.now, limit).await;
-            answer.ok()
-        };
-        let all = ask(promql::strata_of_events(scope, &slo.sli, width, span)).await?;
-        let bad = ask(promql::strata_of_bad_events(scope, &slo.sli, width, span)).await?;
-        let strata = strata(&all, &bad);
-        if let Some(correlation) = correlation_in(&strata) {
-            return Some(correlation);
-        }
-    }
-    None
-}
-
-/// The counts of each stratum in order of time. Where there is no bad series there was no bad event.
-fn strata(all: &[RawSeries], bad: &[RawSeries]) -> Vec<Counts> {
-    let samples = |series: &[RawSeries]| -> BTreeMap<i64, f64> {
-        let points = series.iter().flat_map(|s| &s.values);
-        points
-            .map(|raw| ((raw.0 * 1000.0).round() as i64, raw.1.0))
-            .collect()
+    let block = request.source.interval * 2;
+    // The last samples may not be stored yet.
+    let last = request.now.checked_sub(request.source.interval).ok()?;
+    let edges: Result<Vec<_>, _> = (0..=BLOCKS)
+        .rev()
+        .map(|back| last.checked_sub(block * back))
+        .collect();
+    let before = MeasureRequest {
+        canary: None,
+        edges: edges.ok()?,
+        want_history: false,
+        ..request.clone()
     };
-    let bad = samples(bad);
-    samples(all)
-        .into_iter()
-        .filter_map(|(at, total)| {
-            // Extrapolation may find less than nothing of the difference of two increases.
-            Counts::new(total, bad.get(&at).copied().unwrap_or(0.0).max(0.0))
-        })
-        .filter(|counts| counts.total() > 0.0)
-        .collect()
+    let column = reading::read(asker, &before, slo, limit).await;
+    let blocks = column.counts.into_iter().flatten().map(|counts| counts.stable);
+    let blocks: Vec<Counts> = blocks.filter(|counts| counts.total() > 0.0).collect();
+    correlation_in(&blocks)
 }
 
 /// The value of the point whose label `what` says so, if it is a number that can be counted with.

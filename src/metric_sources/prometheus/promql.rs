@@ -281,35 +281,6 @@ impl<'a> Rates<'a> {
     }
 }
 
-/// Events in each of the strata of this width that a span of time is cut into, one sample each.
-pub fn strata_of_events(
-    scope: &Scope,
-    sli: &SliQuery,
-    width: SignedDuration,
-    span: SignedDuration,
-) -> String {
-    let events = once(&format!(
-        "increase({}[{}s])",
-        scope.pin(&total(sli)),
-        width.as_secs()
-    ));
-    strata(&events, width, span)
-}
-
-/// Bad events in each of them; nothing when there is no series of any.
-pub fn strata_of_bad_events(
-    scope: &Scope,
-    sli: &SliQuery,
-    width: SignedDuration,
-    span: SignedDuration,
-) -> String {
-    strata(&bad_events(scope, sli, width), width, span)
-}
-
-fn strata(expression: &str, width: SignedDuration, span: SignedDuration) -> String {
-    format!("({expression})[{}s:{}s]", span.as_secs(), width.as_secs())
-}
-
 /// Names of ReplicaSets may have dots, which a pattern would take for any character.
 fn escape_regex(text: &str) -> String {
     text.replace('.', "[.]")

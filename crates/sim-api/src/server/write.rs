@@ -206,7 +206,9 @@ impl ApiServer {
         place.kind.finish(&mut object);
         let before = without_owners(live);
         let writer = place.writer(Operation::Update, manager);
-        let outcome = apply::update(
+        // Where nobody owns anything, only an apply begins to keep owners.
+        let untracked = owners.is_empty();
+        let mut outcome = apply::update(
             &before,
             without_owners(&object),
             &place.kind.shape,
@@ -214,6 +216,9 @@ impl ApiServer {
             &writer,
             place.reset(),
         );
+        if untracked {
+            outcome.owners = Owners::default();
+        }
         self.store_update(place, live, outcome)
     }
 
