@@ -32,8 +32,8 @@ const ASSUMED: f64 = 0.01;
 
 /// From so many pods on, harm must show without the worst of them too.
 const SEVERAL: usize = 3;
-/// The log-likelihood ratio of a clear difference: a normal deviate of 2.6, one in two hundred by chance.
-const LN_CLEARLY: f64 = 3.3;
+/// The log-likelihood ratio of a clear difference: a normal deviate of 3, one in seven hundred by chance.
+const LN_CLEARLY: f64 = 4.5;
 
 /// A revision's counts, by slot of its pods' names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

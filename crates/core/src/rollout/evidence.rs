@@ -234,9 +234,11 @@ impl Turn<'_> {
         if let Some((_, what)) = self.unsound(attempt) {
             return Some(Wait::Evidence(what));
         }
-        let (share, time) = next.map_or((1.0, WATCH), |weight| {
-            (f64::from(weight) / 100.0, time_at(attempt).max(LEAST_STEP))
+        // The last step lasts as long as the bake; what could be spent afterwards, bounds the last margin.
+        let (share, time) = next.map_or((1.0, self.plan.bake), |weight| {
+            (f64::from(weight) / 100.0, time_at(attempt))
         });
+        let time = time.max(LEAST_STEP);
         if let Err(over) = analysis::affordable(&views, limits, share, time) {
             let what = format!(
                 "{:.0} % of the traffic could spend {:.2} % of the error budget of {}, and {:.2} % are left to this rollout",
