@@ -11,6 +11,8 @@ pub struct Case {
     pub objective: f64,
     /// The world with the harmful canary.
     pub harmful: World,
+    /// Stable has been there for long enough to show how its requests cluster.
+    pub has_history: bool,
     /// What Molt promises here.
     pub goal: Goal,
 }
@@ -50,11 +52,12 @@ const SPARSE: World = World {
 };
 
 /// All situations, in the table's order.
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 16] = [
     Case {
         name: "1 → 5 %, 20 rps",
         objective: 0.01,
         harmful: PLAIN,
+        has_history: true,
         goal: Goal {
             false_rollbacks: 0.005,
             detect: Some((90, 225)),
@@ -64,6 +67,7 @@ pub const CASES: [Case; 14] = [
         name: "0.1 → 1 %, 20 rps",
         objective: 0.001,
         harmful: SPARSE,
+        has_history: true,
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((285, 675)),
@@ -77,6 +81,7 @@ pub const CASES: [Case; 14] = [
             canary_bad: 0.005,
             ..SPARSE
         },
+        has_history: true,
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((180, 435)),
@@ -89,6 +94,7 @@ pub const CASES: [Case; 14] = [
             per_second: 2.0,
             ..PLAIN
         },
+        has_history: true,
         goal: SELDOM,
     },
     Case {
@@ -98,6 +104,7 @@ pub const CASES: [Case; 14] = [
             canary_bad: 0.011,
             ..SPARSE
         },
+        has_history: true,
         goal: SELDOM,
     },
     Case {
@@ -107,6 +114,7 @@ pub const CASES: [Case; 14] = [
             canary_bad: 1.0,
             ..SPARSE
         },
+        has_history: true,
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((15, 15)),
@@ -119,6 +127,7 @@ pub const CASES: [Case; 14] = [
             hangs: true,
             ..SPARSE
         },
+        has_history: true,
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((45, 45)),
@@ -132,6 +141,7 @@ pub const CASES: [Case; 14] = [
             clustering: 0.002,
             ..PLAIN
         },
+        has_history: true,
         goal: SELDOM,
     },
     Case {
@@ -142,6 +152,29 @@ pub const CASES: [Case; 14] = [
             clustering: 0.01,
             ..PLAIN
         },
+        has_history: true,
+        goal: SELDOM,
+    },
+    Case {
+        name: "ρ = 0.002, 200 rps, without history",
+        objective: 0.01,
+        harmful: World {
+            per_second: 200.0,
+            clustering: 0.002,
+            ..PLAIN
+        },
+        has_history: false,
+        goal: SELDOM,
+    },
+    Case {
+        name: "ρ = 0.01, 200 rps, without history",
+        objective: 0.01,
+        harmful: World {
+            per_second: 200.0,
+            clustering: 0.01,
+            ..PLAIN
+        },
+        has_history: false,
         goal: SELDOM,
     },
     Case {
@@ -151,6 +184,7 @@ pub const CASES: [Case; 14] = [
             incident: true,
             ..PLAIN
         },
+        has_history: true,
         goal: Goal {
             false_rollbacks: 0.005,
             detect: None,
@@ -163,6 +197,7 @@ pub const CASES: [Case; 14] = [
             tenant: 0.02,
             ..PLAIN
         },
+        has_history: true,
         goal: SELDOM,
     },
     Case {
@@ -172,6 +207,7 @@ pub const CASES: [Case; 14] = [
             bad_pod: true,
             ..PLAIN
         },
+        has_history: true,
         goal: SELDOM,
     },
     Case {
@@ -181,6 +217,7 @@ pub const CASES: [Case; 14] = [
             counters: Counters::SawTooth,
             ..PLAIN
         },
+        has_history: true,
         goal: SELDOM,
     },
     Case {
@@ -190,6 +227,7 @@ pub const CASES: [Case; 14] = [
             counters: Counters::ScrapedTwice,
             ..PLAIN
         },
+        has_history: true,
         goal: SELDOM,
     },
 ];

@@ -19,8 +19,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut rows = Vec::new();
     for (purpose, case) in (0..).zip(CASES) {
         let [best_argo, best_flagger, best_kayenta] = tune::tuned(&case, seed, purpose);
+        let before = history(&case.healthy(), measure::seed(seed, purpose, u64::MAX));
         let contenders = [
-            Contender::Molt(history(&case.healthy(), measure::seed(seed, purpose, u64::MAX))),
+            Contender::Molt(before.filter(|_| case.has_history)),
             Contender::Argo(argo::Settings::DOCUMENTED),
             best_argo,
             Contender::Flagger(flagger::Settings::DOCUMENTED),
