@@ -16,6 +16,7 @@
 
 pub mod apply;
 pub mod caches;
+pub mod edges;
 pub mod events;
 pub mod facts;
 pub mod memory;
@@ -55,6 +56,7 @@ use crate::server::Readiness;
 use crate::traffic::Routers;
 use crate::traffic::gateway_api::GatewayApi;
 use caches::Caches;
+use edges::{Clock, Decide, Edges};
 use memory::Memories;
 use object::ServiceObject;
 
@@ -89,6 +91,8 @@ struct Context {
     writer: Writer,
     routers: Routers,
     source: Arc<dyn MetricSource>,
+    clock: Arc<dyn Clock>,
+    decide: Arc<Decide>,
     recorder: Recorder,
     metrics: Metrics,
     memories: Memories,
@@ -118,9 +122,29 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), StartError> {
     let source = sources(&client, &options, &metrics).map_err(StartError::Prometheus)?;
+    run_on(
+        Edges::new(client, Arc::new(source)),
+        options,
+        metrics,
+        readiness,
+        shutdown,
+    )
+    .await;
+    Ok(())
+}
+
+/// Runs on any edges until `shutdown`, as [`run`] does. Of the options, those that say where the measurements
+/// come from are without effect but for the address.
+pub async fn run_on(
+    edges: Edges,
+    options: Options,
+    metrics: Metrics,
+    readiness: Readiness,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
     let (wake, woken) = mpsc::unbounded_channel::<Key>();
-    let caches = Caches::start(&client, options.namespace.as_deref(), &wake);
-    let writer = Writer::new(client.clone());
+    let caches = Caches::start(&edges, options.namespace.as_deref(), &wake);
+    let writer = Writer::new(edges.client.clone());
     let gateway_api = GatewayApi::new(writer.clone(), caches.routes.clone(), caches.services.clone());
     let store = caches.services.clone();
     let reporter = Reporter {
@@ -130,8 +154,10 @@ pub async fn run(
     let context = Arc::new(Context {
         routers: Routers { gateway_api },
         writer,
-        source: Arc::new(source),
-        recorder: Recorder::new(client, reporter),
+        source: edges.source,
+        clock: edges.clock,
+        decide: edges.decide,
+        recorder: Recorder::new(edges.client, reporter),
         metrics,
         memories: Memories::default(),
         defaults: validate::Defaults {
@@ -142,8 +168,9 @@ pub async fn run(
     });
     let shutdown = shutdown.shared();
     tokio::select! {
+        biased;
+        () = shutdown.clone() => return,
         () = context.caches.known() => {}
-        () = shutdown.clone() => return Ok(()),
     }
     readiness.set(true);
     tracing::info!("every cache is filled; reconciling");
@@ -172,7 +199,6 @@ pub async fn run(
     .unwrap_or_default();
     // The wake-ups hold the queue open until here.
     drop(wake);
-    Ok(())
 }
 
 /// The sources of measurements, with what the operator was given for it.

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use molt_core::decision::{Decision, Effect, Phase};
 use molt_core::observed::{Observed, ProblemKind};
-use molt_core::rollout::{Due, decide, measurement_due};
+use molt_core::rollout::{Due, measurement_due};
 use molt_core::state::State;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::apply::Applier;
 use super::memory::KeptHistory;
@@ -103,8 +104,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(Action::await_change());
     }
     let seen = see(object, context, key, &validated, &target, &before).await;
-    let now = Timestamp::now();
-    let mut decision = decide(&validated.plan, &before, &seen, now);
+    let now = context.clock.now();
+    let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
     let rules = rules::plan(
         object,
         &validated,
@@ -130,6 +131,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
             &decision,
             &verdicts,
             validated.record_limit,
+            now,
         )
         .await;
     }
@@ -142,6 +144,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
             &decision,
             &verdicts,
             validated.record_limit,
+            now,
         )
         .await;
     }
@@ -162,7 +165,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
     let wake = decision
         .wake_at
-        .map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
+        .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
     Ok(requeue(wake.into_iter().chain(retry).chain(again).min()))
 }
@@ -188,7 +191,7 @@ async fn see(
     target: &RouteTarget,
     before: &State,
 ) -> Observed {
-    let now = Timestamp::now();
+    let now = context.clock.now();
     // A person's word does not wait for a Prometheus that hangs.
     let asked = !context.caches.actions.of(key).is_empty();
     if !asked
@@ -204,8 +207,9 @@ async fn see(
         // A Prometheus that hangs does so for seconds; what is asked for meanwhile does not wait for it. The
         // reading is given up and made anew.
         let measured = tokio::select! {
-            measured = context.source.measure(&request) => Some(measured),
+            biased;
             () = context.caches.actions.any(key) => None,
+            measured = context.source.measure(&request) => Some(measured),
         };
         if let Some(mut measured) = measured {
             match kept {
@@ -339,7 +343,7 @@ async fn unreadable_state(
     {
         let body = json!({"status": {"phase": "Degraded", "message": message, "conditions": [{
             "type": "Stalled", "status": "True", "reason": "StateUnreadable", "message": message,
-            "lastTransitionTime": Timestamp::now(), "observedGeneration": object.metadata.generation,
+            "lastTransitionTime": context.clock.now(), "observedGeneration": object.metadata.generation,
         }]}});
         context
             .writer
@@ -356,10 +360,15 @@ async fn write_record(
     decision: &Decision,
     verdicts: &[molt_core::decision::Verdict],
     limit: usize,
+    now: Timestamp,
 ) -> Result<(), ()> {
+    let keeper = record::Keeper {
+        writer: &context.writer,
+        caches: &context.caches,
+        now,
+    };
     let written = record::write(
-        &context.writer,
-        &context.caches,
+        keeper,
         key,
         before,
         decision,
