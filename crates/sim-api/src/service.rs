@@ -235,6 +235,22 @@ fn respond_with(code: u16, retry_after: Option<u32>, body: SimBody) -> Response<
     response
 }
 
+/// The call that an HTTP request makes.
+pub async fn read(request: Request<Body>) -> io::Result<Call> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    let header = |name| {
+        let value = parts.headers.get(name).and_then(|v| v.to_str().ok());
+        value.unwrap_or_default().to_owned()
+    };
+    let content = serde_json::from_slice(&body).unwrap_or(Value::Null);
+    let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
+    let content_type = header(http::header::CONTENT_TYPE);
+    let mut call = Call::new(parts.method, uri, &content_type, content);
+    call.user_agent = header(http::header::USER_AGENT);
+    Ok(call)
+}
+
 impl tower::Service<Request<Body>> for Sim {
     type Response = Response<SimBody>;
     type Error = io::Error;
@@ -247,17 +263,7 @@ impl tower::Service<Request<Body>> for Sim {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let sim = self.clone();
         Box::pin(async move {
-            let (parts, body) = request.into_parts();
-            let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-            let header = |name| {
-                let value = parts.headers.get(name).and_then(|v| v.to_str().ok());
-                value.unwrap_or_default().to_owned()
-            };
-            let content = serde_json::from_slice(&body).unwrap_or(Value::Null);
-            let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-            let content_type = header(http::header::CONTENT_TYPE);
-            let mut call = Call::new(parts.method, uri, &content_type, content);
-            call.user_agent = header(http::header::USER_AGENT);
+            let call = read(request).await?;
             let answer = sim.lock().answer(&sim, call);
             match answer {
                 Some(answer) => answer,

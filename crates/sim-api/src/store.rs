@@ -89,7 +89,20 @@ impl Store {
     /// What changed after a version; `None` if that is forgotten.
     pub fn since(&self, version: u64) -> Option<impl Iterator<Item = &Change>> {
         let known = version >= self.compacted;
-        known.then(|| self.history.iter().filter(move |c| c.version > version))
+        known.then(|| {
+            // Versions grow along the history.
+            let first = self.history.partition_point(|c| c.version <= version);
+            self.history.range(first..)
+        })
+    }
+
+    /// Forgets all but the newest changes: a long life must not remember everything.
+    pub fn keep(&mut self, changes: usize) {
+        while self.history.len() > changes {
+            if let Some(oldest) = self.history.pop_front() {
+                self.compacted = oldest.version;
+            }
+        }
     }
 
     /// Forgets the history: whoever has not seen all of it has to list again.

@@ -28,6 +28,11 @@ impl Watch {
         self.ended && self.waiting.is_empty()
     }
 
+    /// What is watched: the plural with its group.
+    pub fn resource(&self) -> &str {
+        &self.resource
+    }
+
     /// Ends it as a server does that wants its watches to be asked for again.
     pub fn end(&mut self) {
         self.ended = true;

@@ -107,6 +107,11 @@ impl ApiServer {
         self.store.compact();
     }
 
+    /// Forgets all but the newest changes, as a server does that compacts its history now and then.
+    pub fn keep(&mut self, changes: usize) {
+        self.store.keep(changes);
+    }
+
     /// An object by the plural with its group.
     pub fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<&Value> {
         self.store.get(&ObjectKey {
