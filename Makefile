@@ -18,6 +18,9 @@ E2E_THREADS ?= 3
 # How many rollouts bench-decisions simulates for each case, and from which seed.
 RUNS ?= 10000
 SEED ?= 1
+# The lives that `make sim` simulates; one number prints the whole life of that seed.
+SEEDS ?= 0..200
+SIM_ARGS ?=
 
 .PHONY: help
 help: ## Lists what there is.
@@ -56,6 +59,10 @@ test: lint ## Lint, unit tests, and the tests against a real API server.
 .PHONY: bench-decisions
 bench-decisions: ## Molt's decisions beside other tools' on the same traffic: docs/decisions.md. RUNS, SEED.
 	$(CARGO) run --release --quiet -p molt-bench -- $(RUNS) $(SEED)
+
+.PHONY: sim
+sim: ## The whole controller on a simulated cluster with faults, in virtual time. SEEDS=a..b or one seed.
+	$(CARGO) run --profile sim --quiet -p molt-sim-cluster -- $(SEEDS) $(SIM_ARGS)
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.

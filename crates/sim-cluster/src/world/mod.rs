@@ -36,13 +36,21 @@ pub const ROUTE: &str = "public";
 /// Virtual time begins here.
 const EPOCH: i64 = 1_800_000_000;
 
+/// The resource of PythonServices.
 pub const SERVICES: &str = "pythonservices.molt.dev";
+/// The resource of RolloutActions.
 pub const ACTIONS: &str = "rolloutactions.molt.dev";
+/// The resource of RolloutRecords.
 pub const RECORDS: &str = "rolloutrecords.molt.dev";
+/// The resource of ReplicaSets.
 pub const SETS: &str = "replicasets.apps";
+/// The resource of Pods.
 pub const PODS: &str = "pods";
+/// The resource of Services.
 pub const CORE_SERVICES: &str = "services";
+/// The resource of EndpointSlices.
 pub const SLICES: &str = "endpointslices.discovery.k8s.io";
+/// The resource of HTTPRoutes.
 pub const ROUTES: &str = "httproutes.gateway.networking.k8s.io";
 
 /// Who changes something.

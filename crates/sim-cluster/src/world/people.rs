@@ -129,11 +129,6 @@ impl People {
         self.replicas
     }
 
-    /// Objects of somebody else's: resource and name.
-    pub fn foreign(&self) -> &[(String, String)] {
-        &self.foreign
-    }
-
     fn spec(&self) -> Value {
         let gateway = if self.owned_route {
             json!({"parentRefs": [{"name": "gateway"}]})

@@ -1,0 +1,31 @@
+//! Lives without planted mistakes: nothing is broken, and a seed tells the same story each time.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use molt_sim_cluster::sweep::sweep;
+use molt_sim_cluster::{Planted, live};
+
+/// Rollouts in each life.
+const ROLLOUTS: usize = 4;
+
+#[test]
+fn a_seed_tells_the_same_story_each_time() {
+    for seed in [1, 2, 3] {
+        let [a, b] = [(); 2].map(|()| live(seed, ROLLOUTS, &Planted::default()).log.join("\n"));
+        let at = a.lines().zip(b.lines()).find(|(a, b)| a != b);
+        assert_eq!(a, b, "seed {seed} differs first at {at:?}");
+    }
+}
+
+#[test]
+fn nothing_is_broken_in_lives_of_old_and_fresh_seeds() {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let fresh = u64::from(now.subsec_nanos()) + 1_000_000;
+    println!("fresh seeds {fresh}..{}", fresh + 8);
+    for seeds in [0..8, fresh..fresh + 8] {
+        let summary = sweep(seeds, ROLLOUTS, 2, &Planted::default());
+        println!("{}", summary.line());
+        let failed: Vec<_> = summary.failed.iter().map(|(seed, o)| (seed, &o.violations)).collect();
+        assert!(failed.is_empty(), "replay with `make sim SEEDS=<seed>`: {failed:#?}");
+    }
+}
