@@ -143,7 +143,14 @@ impl Caches {
         let (store, all) = (self.services.clone(), wake.clone());
         let changed = move |key| drop(wake.send(key));
         let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
-        tokio::spawn(follow(api, config, backoff, self.rules.clone(), changed, appeared));
+        tokio::spawn(follow(
+            api,
+            config,
+            backoff,
+            self.rules.clone(),
+            changed,
+            appeared,
+        ));
     }
 
     /// Waits until every cache that decisions need has been filled once.

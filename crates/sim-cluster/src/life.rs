@@ -154,7 +154,8 @@ async fn drive(cluster: &Cluster, planted: &Planted) {
             while let Some(order) = world.next_order() {
                 match order {
                     Order::Start(process) => {
-                        let operator = tokio::spawn(operate(cluster.clone(), process, began, planted.clone()));
+                        let operator =
+                            tokio::spawn(operate(cluster.clone(), process, began, planted.clone()));
                         operators.insert(process, operator);
                     }
                     Order::Stop(process) => {

@@ -48,16 +48,35 @@ fn main() -> ExitCode {
         let least = shrink(outcome, cli.rollouts, &planted);
         println!("\nseed {seed} with the least faults that break it:");
         for fault in &least.faults {
-            println!("  rollout {}, after {} ms: {} ({})", fault.rollout + 1, fault.after, fault.kind, fault.size);
+            println!(
+                "  rollout {}, after {} ms: {} ({})",
+                fault.rollout + 1,
+                fault.after,
+                fault.kind,
+                fault.size
+            );
         }
         least.log.iter().for_each(|line| println!("{line}"));
         println!("\nreplay: make sim SEEDS={seed}");
     }
     if cli.kinds {
-        summary.counts.iter().for_each(|(kind, n)| println!("{n:>8} {kind}"));
-        summary.outcomes.iter().for_each(|(end, n)| println!("{n:>8} {end}"));
-        println!("{:>8} bad revisions judged by evidence, {} promoted", summary.bad.0, summary.bad.1);
+        summary
+            .counts
+            .iter()
+            .for_each(|(kind, n)| println!("{n:>8} {kind}"));
+        summary
+            .outcomes
+            .iter()
+            .for_each(|(end, n)| println!("{n:>8} {end}"));
+        println!(
+            "{:>8} bad revisions judged by evidence, {} promoted",
+            summary.bad.0, summary.bad.1
+        );
     }
     println!("{}", summary.line());
-    if summary.failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if summary.failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

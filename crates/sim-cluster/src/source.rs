@@ -75,7 +75,8 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
     let since = |at: jiff::Timestamp| at.duration_since(timestamp(0)).as_secs_f64();
     let name = |set: &Option<String>| {
         let set = set.as_deref().unwrap_or_default();
-        set.strip_prefix(SERVICE).map(|r| r.trim_start_matches('-').to_owned())
+        set.strip_prefix(SERVICE)
+            .map(|r| r.trim_start_matches('-').to_owned())
     };
     let (canary, stable) = (name(&request.canary), name(&request.stable));
     let mut blocks = Vec::new();
@@ -96,7 +97,11 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
         budget_remaining: Some(0.9),
         correlation: Some(0.0),
     };
-    let wanted = if request.want_history { request.slos.len() } else { 0 };
+    let wanted = if request.want_history {
+        request.slos.len()
+    } else {
+        0
+    };
     Measurement {
         blocks,
         history: vec![Some(history); wanted],
@@ -104,7 +109,12 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
     }
 }
 
-fn counts(world: &mut World, canary: Option<&str>, stable: Option<&str>, span: (f64, f64)) -> Option<BlockCounts> {
+fn counts(
+    world: &mut World,
+    canary: Option<&str>,
+    stable: Option<&str>,
+    span: (f64, f64),
+) -> Option<BlockCounts> {
     let millis = |at: f64| (at.max(0.0) * 1000.0) as u64;
     let (from, to) = (millis(span.0), millis(span.1));
     if world.metrics_lack(from, to) {

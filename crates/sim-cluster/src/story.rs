@@ -8,7 +8,12 @@ fn place(call: &Call) -> String {
     if call.path.contains("/events") {
         return "events".to_owned();
     }
-    let parts: Vec<&str> = call.path.split('/').skip_while(|p| *p != "namespaces").skip(2).collect();
+    let parts: Vec<&str> = call
+        .path
+        .split('/')
+        .skip_while(|p| *p != "namespaces")
+        .skip(2)
+        .collect();
     parts.join("/")
 }
 
@@ -62,7 +67,11 @@ fn spec(body: &Value) -> String {
         said.push(format!("selects {revision}"));
     }
     for backend in spec["rules"][0]["backendRefs"].as_array().into_iter().flatten() {
-        said.push(format!("{}={}", backend["name"].as_str().unwrap_or("-"), backend["weight"]));
+        said.push(format!(
+            "{}={}",
+            backend["name"].as_str().unwrap_or("-"),
+            backend["weight"]
+        ));
     }
     for op in body.as_array().into_iter().flatten() {
         if let Some(path) = op["path"].as_str().filter(|p| p.ends_with("/weight")) {

@@ -25,7 +25,14 @@ fn nothing_is_broken_in_lives_of_old_and_fresh_seeds() {
     for seeds in [0..8, fresh..fresh + 8] {
         let summary = sweep(seeds, ROLLOUTS, 2, &Planted::default());
         println!("{}", summary.line());
-        let failed: Vec<_> = summary.failed.iter().map(|(seed, o)| (seed, &o.violations)).collect();
-        assert!(failed.is_empty(), "replay with `make sim SEEDS=<seed>`: {failed:#?}");
+        let failed: Vec<_> = summary
+            .failed
+            .iter()
+            .map(|(seed, o)| (seed, &o.violations))
+            .collect();
+        assert!(
+            failed.is_empty(),
+            "replay with `make sim SEEDS=<seed>`: {failed:#?}"
+        );
     }
 }

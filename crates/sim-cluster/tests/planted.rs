@@ -61,7 +61,10 @@ fn found(planted: &Planted, invariants: &[&str], seeds: u64) {
     for seed in 0..seeds {
         let outcome = live(seed, ROLLOUTS, planted);
         for violation in outcome.violations {
-            if invariants.iter().any(|i| violation.starts_with(&format!("VIOLATION {i}:"))) {
+            if invariants
+                .iter()
+                .any(|i| violation.starts_with(&format!("VIOLATION {i}:")))
+            {
                 println!("found by seed {seed}: {violation}");
                 return;
             }
@@ -195,7 +198,10 @@ fn stable_shrinks_while_it_may_be_needed() {
 #[test]
 fn weights_are_written_that_sum_to_something_else() {
     let planted = sends(|call| {
-        let backends = call.body.pointer_mut("/spec/rules/0/backendRefs").and_then(|b| b.as_array_mut());
+        let backends = call
+            .body
+            .pointer_mut("/spec/rules/0/backendRefs")
+            .and_then(|b| b.as_array_mut());
         for backend in backends.into_iter().flatten().filter(|b| b["weight"] == 20) {
             backend["weight"] = json!(21);
         }

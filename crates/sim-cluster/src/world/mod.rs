@@ -167,10 +167,6 @@ pub fn timestamp(millis: u64) -> Timestamp {
     epoch.checked_add(since).unwrap_or(Timestamp::MAX)
 }
 
-fn millis_of(time: Timestamp) -> i64 {
-    time.as_millisecond() - EPOCH * 1000
-}
-
 /// The value of a field of an object's metadata.
 pub fn meta<'v>(object: &'v Value, field: &str) -> &'v str {
     object["metadata"][field].as_str().unwrap_or_default()
@@ -247,9 +243,7 @@ impl World {
     /// What the operator's clock says.
     pub fn operators_time(&self) -> Timestamp {
         let skew = SignedDuration::from_millis(self.struck.skew(self.now));
-        timestamp(self.now)
-            .checked_add(skew)
-            .unwrap_or(Timestamp::MAX)
+        timestamp(self.now).checked_add(skew).unwrap_or(Timestamp::MAX)
     }
 
     /// What happened, a line for each event that matters.
@@ -280,8 +274,11 @@ impl World {
 
     fn say(&mut self, what: impl AsRef<str>) {
         let (minutes, millis) = (self.now / 60_000, self.now % 60_000);
-        self.log
-            .push(format!("{minutes:>4}:{:06.3} {}", millis as f64 / 1000.0, what.as_ref()));
+        self.log.push(format!(
+            "{minutes:>4}:{:06.3} {}",
+            millis as f64 / 1000.0,
+            what.as_ref()
+        ));
     }
 
     fn count(&mut self, kind: Kind) {
@@ -402,7 +399,11 @@ impl World {
                     self.in_ms(20, Event::Collect);
                 } else {
                     let spec = |o: &Value| o["spec"]["replicas"].clone();
-                    if change.before.as_ref().is_none_or(|b| spec(b) != spec(&change.after)) {
+                    if change
+                        .before
+                        .as_ref()
+                        .is_none_or(|b| spec(b) != spec(&change.after))
+                    {
                         let wait = self.chance.between(5, 150);
                         self.in_ms(wait, Event::SyncSet(name));
                     }
@@ -441,7 +442,11 @@ pub fn path(resource: &str, name: &str) -> String {
         "molt.dev" => "/apis/molt.dev/v1alpha1".to_owned(),
         group => format!("/apis/{group}/v1"),
     };
-    let tail = if name.is_empty() { String::new() } else { format!("/{name}") };
+    let tail = if name.is_empty() {
+        String::new()
+    } else {
+        format!("/{name}")
+    };
     format!("{root}/namespaces/{NAMESPACE}/{plural}{tail}")
 }
 

@@ -112,7 +112,10 @@ impl World {
                 Kind::SilentBefore | Kind::SilentAfter => back = READ_TIMEOUT,
                 _ => {}
             }
-            if matches!(kind, Kind::Slow | Kind::Late | Kind::SilentBefore | Kind::SilentAfter) {
+            if matches!(
+                kind,
+                Kind::Slow | Kind::Late | Kind::SilentBefore | Kind::SilentAfter
+            ) {
                 let fog = self.now + there + DECIDED_LONG_AGO;
                 self.struck.fog(fog);
             } else {
@@ -155,7 +158,9 @@ impl World {
         let reply = match request.fault {
             Some(Kind::Conflict) => of(ApiFault::conflict()),
             Some(Kind::Internal) => of(ApiFault::internal_error()),
-            Some(Kind::TooMany) => refused(Refusal::new(429, "TooManyRequests", "too many requests"), Some(1)),
+            Some(Kind::TooMany) => {
+                refused(Refusal::new(429, "TooManyRequests", "too many requests"), Some(1))
+            }
             Some(Kind::Unavailable) => refused(Refusal::new(503, "ServiceUnavailable", "not ready"), None),
             Some(Kind::Unreachable) => Reply::Broken(std::io::ErrorKind::ConnectionRefused),
             Some(Kind::LostBefore | Kind::SilentBefore) => broken,

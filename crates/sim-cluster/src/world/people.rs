@@ -177,7 +177,9 @@ impl World {
         self.people.revisions.insert(image, revision.clone());
         self.people.qualities.entry(revision.clone()).or_insert(quality);
         let quality = self.people.quality(&revision);
-        self.say(format!("a person asks for checkout:{image}, revision {revision}, {quality:?}"));
+        self.say(format!(
+            "a person asks for checkout:{image}, revision {revision}, {quality:?}"
+        ));
         self.apply_spec("person");
     }
 
@@ -251,14 +253,23 @@ impl World {
     fn stable_image(&self) -> Option<u32> {
         let stable = self.service()?["status"]["state"]["stable"].as_str()?;
         let of = |r: &&String| r.as_str() == stable;
-        self.people.revisions.iter().find(|(_, r)| of(r)).map(|(image, _)| *image)
+        self.people
+            .revisions
+            .iter()
+            .find(|(_, r)| of(r))
+            .map(|(image, _)| *image)
     }
 
     /// People put right what they did, and the world is in order again.
     fn settle_people(&mut self) {
         self.calm();
         for (resource, name) in std::mem::take(&mut self.people.foreign) {
-            self.ask(Method::DELETE, &path(&resource, &name), "application/json", json!({}));
+            self.ask(
+                Method::DELETE,
+                &path(&resource, &name),
+                "application/json",
+                json!({}),
+            );
         }
         self.people.invalid = false;
         self.apply_spec("person");
@@ -269,8 +280,11 @@ impl World {
 
     fn look(&mut self) {
         let service = self.service();
-        let phase = service.map_or("", |s| s["status"]["phase"].as_str().unwrap_or_default()).to_owned();
-        let current = service.is_some_and(|s| s["status"]["observedGeneration"] == s["metadata"]["generation"]);
+        let phase = service
+            .map_or("", |s| s["status"]["phase"].as_str().unwrap_or_default())
+            .to_owned();
+        let current =
+            service.is_some_and(|s| s["status"]["observedGeneration"] == s["metadata"]["generation"]);
         let quiet = self.now.saturating_sub(self.checks.last_write()) >= REST;
         let resting = matches!(phase.as_str(), "Healthy" | "RolledBack");
         if resting && current && quiet {
@@ -279,8 +293,16 @@ impl World {
             return;
         }
         if self.now.saturating_sub(self.people.calm_since) > LIVENESS {
-            let state = service.map(|s| s["status"]["message"].clone()).unwrap_or_default();
-            self.violate("liveness", format!("not at rest {} minutes after the faults stopped: phase {phase}, {state}", LIVENESS / 60_000));
+            let state = service
+                .map(|s| s["status"]["message"].clone())
+                .unwrap_or_default();
+            self.violate(
+                "liveness",
+                format!(
+                    "not at rest {} minutes after the faults stopped: phase {phase}, {state}",
+                    LIVENESS / 60_000
+                ),
+            );
             return;
         }
         if phase == "Paused" {
@@ -295,7 +317,10 @@ impl World {
     fn look_idle(&mut self, writes: u64, asked: u64) {
         let (wrote, read) = (self.checks.writes() - writes, self.traffic.asked - asked);
         if wrote + read > 0 {
-            self.violate("idle", format!("a service at rest caused {wrote} writes and {read} metric queries"));
+            self.violate(
+                "idle",
+                format!("a service at rest caused {wrote} writes and {read} metric queries"),
+            );
             return;
         }
         self.at_rest();
@@ -325,7 +350,11 @@ impl World {
         let later = 5000 + size % 30_000;
         match kind {
             Kind::Superseded => {
-                let quality = if size.is_multiple_of(3) { Quality::VeryBad } else { Quality::Good };
+                let quality = if size.is_multiple_of(3) {
+                    Quality::VeryBad
+                } else {
+                    Quality::Good
+                };
                 self.count(kind);
                 self.want(self.people.images + 1, quality);
             }
@@ -355,7 +384,12 @@ impl World {
             }
             Kind::Deleted => {
                 self.count(kind);
-                self.ask(Method::DELETE, &path(SERVICES, SERVICE), "application/json", json!({}));
+                self.ask(
+                    Method::DELETE,
+                    &path(SERVICES, SERVICE),
+                    "application/json",
+                    json!({}),
+                );
                 self.people.deleted = true;
                 self.in_ms(later, Event::Script(Line::Mend(kind, size)));
             }
@@ -398,7 +432,10 @@ impl World {
         self.apply(&path(CORE_SERVICES, &name), "somebody", body);
         self.people.foreign.push((CORE_SERVICES.to_owned(), name));
         self.want(next, Quality::Good);
-        self.in_ms(5000 + size % 60_000, Event::Script(Line::Mend(Kind::Foreign, size)));
+        self.in_ms(
+            5000 + size % 60_000,
+            Event::Script(Line::Mend(Kind::Foreign, size)),
+        );
     }
 
     fn mend(&mut self, kind: Kind, _size: u64) {
@@ -416,7 +453,12 @@ impl World {
             }
             Kind::Foreign => {
                 for (resource, name) in std::mem::take(&mut self.people.foreign) {
-                    self.ask(Method::DELETE, &path(&resource, &name), "application/json", json!({}));
+                    self.ask(
+                        Method::DELETE,
+                        &path(&resource, &name),
+                        "application/json",
+                        json!({}),
+                    );
                 }
             }
             _ => {}

@@ -133,7 +133,9 @@ impl World {
     }
 
     fn tell(&mut self, name: &str, pod: &Pod, waiting: Option<&str>) {
-        let since = timestamp(self.now.min(pod.ready_at)).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let since = timestamp(self.now.min(pod.ready_at))
+            .strftime("%Y-%m-%dT%H:%M:%SZ")
+            .to_string();
         let state = match waiting {
             Some(reason) => json!({"waiting": {"reason": reason, "message": "played"}}),
             None => json!({"running": {"startedAt": since}}),
@@ -151,7 +153,10 @@ impl World {
                 "restartCount": pod.restarts, "state": state, "lastState": last,
             }],
         });
-        self.merge(&format!("{}/status", path(PODS, name)), json!({ "status": status }));
+        self.merge(
+            &format!("{}/status", path(PODS, name)),
+            json!({ "status": status }),
+        );
     }
 
     /// The pod has ended.
@@ -163,7 +168,9 @@ impl World {
 
     pub(super) fn pod_changed(&mut self, change: &Change, deleting: bool) {
         let name = change.key.name.clone();
-        let set = change.after["metadata"]["ownerReferences"][0]["name"].as_str().map(str::to_owned);
+        let set = change.after["metadata"]["ownerReferences"][0]["name"]
+            .as_str()
+            .map(str::to_owned);
         if deleting && self.pods.known.get(&name).is_some_and(|p| !p.leaving) {
             if let Some(pod) = self.pods.known.get_mut(&name) {
                 pod.leaving = true;
@@ -249,7 +256,9 @@ impl World {
             if endpoint["conditions"]["ready"] == true
                 && let Some(pod) = self.object(PODS, pod)
             {
-                *found.entry(label(pod, "molt.dev/revision").to_owned()).or_default() += 1;
+                *found
+                    .entry(label(pod, "molt.dev/revision").to_owned())
+                    .or_default() += 1;
             }
         }
         found
@@ -286,8 +295,12 @@ impl World {
     }
 
     pub(super) fn evict(&mut self, name: &str) {
-        let status = json!({"phase": "Failed", "reason": "Evicted", "conditions": [], "containerStatuses": []});
-        self.merge(&format!("{}/status", path(PODS, name)), json!({ "status": status }));
+        let status =
+            json!({"phase": "Failed", "reason": "Evicted", "conditions": [], "containerStatuses": []});
+        self.merge(
+            &format!("{}/status", path(PODS, name)),
+            json!({ "status": status }),
+        );
         self.in_ms(15_000, Event::Gone(name.to_owned()));
     }
 

@@ -62,7 +62,10 @@ impl Struck {
     }
 
     pub fn flaw(&self, revision: &str, now: u64) -> Option<(Kind, u64)> {
-        self.flaws.get(revision).copied().filter(|(_, until)| *until > now)
+        self.flaws
+            .get(revision)
+            .copied()
+            .filter(|(_, until)| *until > now)
     }
 
     /// Until then the operator may act on what is no longer so.
@@ -129,8 +132,16 @@ impl World {
                 self.struck.armed.push_back(kind);
                 return;
             }
-            Kind::Superseded | Kind::Reverted | Kind::Promote | Kind::Abort | Kind::Scaled | Kind::Invalid
-            | Kind::Deleted | Kind::Reapplied | Kind::RouteWritten | Kind::Foreign => {
+            Kind::Superseded
+            | Kind::Reverted
+            | Kind::Promote
+            | Kind::Abort
+            | Kind::Scaled
+            | Kind::Invalid
+            | Kind::Deleted
+            | Kind::Reapplied
+            | Kind::RouteWritten
+            | Kind::Foreign => {
                 self.perform(Line::Person(fault.kind, size));
                 return;
             }
@@ -254,6 +265,9 @@ impl World {
 
     /// Counters have lost a part of what they counted in a span.
     pub fn metrics_lost(&self, from: u64, to: u64) -> bool {
-        self.struck.metrics_resets.iter().any(|(a, b)| from < *b && to > *a)
+        self.struck
+            .metrics_resets
+            .iter()
+            .any(|(a, b)| from < *b && to > *a)
     }
 }
