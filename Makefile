@@ -53,7 +53,7 @@ chart: generate ## Checks the chart and renders deploy/molt.yaml.
 .PHONY: test
 test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
-	$(CARGO) test --workspace --exclude molt-e2e $(TEST_ARGS)
+	$(CARGO) test --workspace --exclude molt-e2e --exclude molt-sim-cluster $(TEST_ARGS)
 	python3 -B -m unittest discover --start-directory e2e/demo
 
 .PHONY: bench-decisions
@@ -63,6 +63,10 @@ bench-decisions: ## Molt's decisions beside other tools' on the same traffic: do
 .PHONY: sim
 sim: ## The whole controller on a simulated cluster with faults, in virtual time. SEEDS=a..b or one seed.
 	$(CARGO) run --profile sim --quiet -p molt-sim-cluster -- $(SEEDS) $(SIM_ARGS)
+
+.PHONY: sim-test
+sim-test: ## The simulation's own tests: planted mistakes are found, a seed replays.
+	$(CARGO) test --profile sim -p molt-sim-cluster $(TEST_ARGS)
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
