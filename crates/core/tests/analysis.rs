@@ -47,6 +47,7 @@ fn view<'a>(
         objective,
         expected_requests: requests,
         may_spend: Limits::default().max_budget_spend(),
+        alone: false,
         evidence,
     }
 }
@@ -98,22 +99,25 @@ fn each_objective_needs_more_evidence_beside_others() {
         }
     }
     let harmed = harmed.expect("some count lies between the two thresholds");
-    let alone = judge_harm(&[view("availability", &objective, None, &harmed)], &limits).unwrap();
+    let alone = judge_harm(&[view("availability", &objective, None, &harmed)], 1, &limits).unwrap();
     assert_eq!(
         (alone.slo.as_str(), alone.kind),
         ("availability", HarmKind::Evidence)
     );
+    // Nor is the other one's silence a reason to ask for less.
+    let unread = judge_harm(&[view("availability", &objective, None, &harmed)], 2, &limits);
+    assert_eq!(unread, None);
     let two = [
         view("latency", &objective, None, &healthy),
         view("availability", &objective, None, &harmed),
     ];
-    assert_eq!(judge_harm(&two, &limits), None);
+    assert_eq!(judge_harm(&two, 2, &limits), None);
     let worse = evidence(1, (40.0, 40.0), (360.0, 0.0));
     let two = [
         view("latency", &objective, None, &healthy),
         view("availability", &objective, None, &worse),
     ];
-    let harm = judge_harm(&two, &limits).unwrap();
+    let harm = judge_harm(&two, 2, &limits).unwrap();
     assert_eq!(harm.slo, "availability");
     assert!(
         harm.to_string()
@@ -129,7 +133,7 @@ fn a_spent_budget_needs_no_proof_of_harm() {
     let slight = evidence(10, (1000.0, 2.2), (9000.0, 9.0));
     assert!(slight.ln_harm() < 100f64.ln());
     let harm = |requests| {
-        judge_harm(&[view("availability", &objective, requests, &slight)], &limits).map(|h| h.kind)
+        judge_harm(&[view("availability", &objective, requests, &slight)], 1, &limits).map(|h| h.kind)
     };
     assert_eq!(harm(Some(500_000.0)), Some(HarmKind::BudgetSpent));
     assert_eq!(harm(Some(700_000.0)), None);
@@ -147,7 +151,7 @@ fn a_few_unlucky_requests_of_a_small_budget_need_some_proof() {
         let evidence = evidence(1, canary, (3600.0, 36.0));
         (
             evidence.ln_harm(),
-            judge_harm(&[view("availability", &objective, small, &evidence)], &limits),
+            judge_harm(&[view("availability", &objective, small, &evidence)], 1, &limits),
         )
     };
     let (ln, unlucky) = judged((400.0, 6.5));
@@ -182,8 +186,8 @@ fn no_data_is_no_success() {
         safe_for_step(&none, &limits, 0.1).is_err() && safe_for_promotion(&none, &limits, WATCH).is_err()
     );
     assert!(safe_for_step(&[], &limits, 0.1).is_err() && safe_for_promotion(&[], &limits, WATCH).is_err());
-    assert_eq!(judge_harm(&none, &limits), None);
-    assert_eq!(judge_harm(&[], &limits), None);
+    assert_eq!(judge_harm(&none, 1, &limits), None);
+    assert_eq!(judge_harm(&[], 0, &limits), None);
 }
 
 #[test]
@@ -207,7 +211,7 @@ proptest! {
         let evidence = evidence(blocks, (0.0, 0.0), (stable.0, stable.0 * stable.1));
         let slos = [view("a", &objective, requests, &evidence)];
         // Nothing of its quality; but a canary that has weight and completes nothing does not answer.
-        let harm = judge_harm(&slos, &limits).map(|harm| harm.kind);
+        let harm = judge_harm(&slos, 1, &limits).map(|harm| harm.kind);
         prop_assert!(matches!(harm, None | Some(HarmKind::MissingResponses)), "{harm:?}");
         prop_assert!(safe_for_step(&slos, &limits, next).is_err());
         prop_assert!(safe_for_promotion(&slos, &limits, WATCH).is_err());

@@ -44,7 +44,7 @@ impl Turn<'_> {
         ) {
             self.take_in(&mut attempt, measured);
         }
-        let harm = analysis::judge_harm(&self.views(&attempt), &self.plan.limits);
+        let harm = analysis::judge_harm(&self.views(&attempt), self.plan.slos.len(), &self.plan.limits);
         self.state.attempt = Some(attempt);
         if let Some(harm) = harm {
             self.withdraw(harmed(&harm));
@@ -65,7 +65,11 @@ impl Turn<'_> {
     fn take_in(&mut self, attempt: &mut Attempt, measured: &Measurement) {
         let kept = std::mem::take(&mut attempt.evidence);
         for (index, slo) in self.plan.slos.iter().enumerate() {
-            let known = kept.iter().find(|e| e.name == slo.name).cloned();
+            let known = kept.iter().find(|e| e.is_of(slo)).cloned();
+            if known.is_none() && kept.iter().any(|e| e.name == slo.name) {
+                // The counts answer another question, and so did what they had shown.
+                attempt.cleared_step = None;
+            }
             attempt
                 .evidence
                 .extend(known.or_else(|| first_reading(self.plan, attempt, index, measured)));
@@ -102,7 +106,7 @@ impl Turn<'_> {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
             };
-            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.name == slo.name) else {
+            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.is_of(slo)) else {
                 continue;
             };
             if block.start < entry.measured_to {
@@ -170,7 +174,8 @@ impl Turn<'_> {
         let view = self.view(attempt, slo, entry);
         let margin = self.next_margin(attempt, slo);
         let ln_safe = entry.evidence.ln_safe_at(margin);
-        let harmed = analysis::judge_harm(std::slice::from_ref(&view), &self.plan.limits).is_some();
+        let (slos, limits) = (self.plan.slos.len(), &self.plan.limits);
+        let harmed = analysis::judge_harm(std::slice::from_ref(&view), slos, limits).is_some();
         let verdict = if harmed {
             VerdictKind::RollBack
         } else if entry.evidence.canary().total() <= 0.0 {
@@ -373,7 +378,7 @@ impl Turn<'_> {
             .slos
             .iter()
             .filter_map(|slo| {
-                let entry = attempt.evidence.iter().find(|e| e.name == slo.name)?;
+                let entry = attempt.evidence.iter().find(|e| e.is_of(slo))?;
                 Some(self.view(attempt, slo, entry))
             })
             .collect()
@@ -396,6 +401,7 @@ impl Turn<'_> {
             } else {
                 usual
             },
+            alone: attempt.weight >= 100,
             evidence: &entry.evidence,
         }
     }
