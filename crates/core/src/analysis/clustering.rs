@@ -29,8 +29,8 @@ use super::{Counts, exact, plug_in};
 pub const POD_SLOTS: usize = 8;
 /// The correlation within a block that is assumed until the blocks rule it out.
 const ASSUMED: f64 = 0.01;
-/// One-sided 95 % quantile of the normal distribution.
-const Z95: f64 = 1.644_853_626_951_472_2;
+/// One-sided 99 % quantile of the normal distribution: how surely the blocks rule a correlation out.
+const Z99: f64 = 2.326_347_874_040_841;
 /// The mean age in blocks of what counts as recent.
 const RECENT: f64 = 20.0;
 
@@ -139,10 +139,10 @@ fn faded(counts: Counts) -> Counts {
     counts.scaled((-1.0 / RECENT).exp())
 }
 
-/// The lower 5 % quantile of χ² with `k` degrees of freedom over `k`, by Wilson and Hilferty's cube (1931);
-/// `None` where the approximation has none, below one degree or so.
+/// The lower 1 % quantile of χ² with `k` degrees of freedom over `k`, by Wilson and Hilferty's cube (1931);
+/// `None` where the approximation has none, below two degrees or so.
 fn low_chi_square(k: f64) -> Option<f64> {
-    let root = 1.0 - 2.0 / (9.0 * k) - Z95 * (2.0 / (9.0 * k)).sqrt();
+    let root = 1.0 - 2.0 / (9.0 * k) - Z99 * (2.0 / (9.0 * k)).sqrt();
     (root > 0.0).then(|| root.powi(3))
 }
 
