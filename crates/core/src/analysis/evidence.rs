@@ -11,7 +11,7 @@ use super::bets::{Beside, HarmBets};
 use super::clustering::{Clustering, PodCounts};
 use super::exposure::Exposure;
 use super::safety::Safety;
-use super::windows::Windows;
+use super::windows::{Windows, least_factor};
 use super::{Counts, Objective, exact, plug_in};
 
 /// One-sided 95 % quantile of the normal distribution.
@@ -254,10 +254,13 @@ impl Evidence {
     }
 
     /// Stable burns fast enough to page somebody, and several times as fast as it did before in this attempt: its
-    /// burn rate. A service that always burns its budget is no incident.
+    /// burn rate. A service that always burns its budget is no incident, and neither is one that is over: the
+    /// longer windows began with the attempt, and would remember half a minute of it for half an hour.
     pub fn incident(&self, objective: &Objective) -> Option<f64> {
-        let burn = self.stable_windows.fires(objective)?;
-        (burn > UNUSUAL * objective.burn(plug_in(self.calm))).then_some(burn)
+        self.stable_windows.fires(objective)?;
+        let burn = self.stable_windows.burn(objective)?;
+        let usual = UNUSUAL * objective.burn(plug_in(self.calm));
+        (burn > usual.max(least_factor(objective))).then_some(burn)
     }
 
     fn is_unusual(&self, stable: Counts) -> bool {

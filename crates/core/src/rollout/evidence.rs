@@ -32,16 +32,14 @@ impl Turn<'_> {
     /// Takes in what was measured, and rolls back if it shows harm.
     pub(super) fn follow_evidence(&mut self) {
         self.follow_weight();
+        self.forget_other_questions();
         let Some(measured) = self.seen.measurement.as_ref() else {
             return;
         };
         let Some(mut attempt) = self.state.attempt.take() else {
             return;
         };
-        if matches!(
-            attempt.stage,
-            Stage::Stepping | Stage::Promoting | Stage::Baking { .. }
-        ) {
+        if judged(&attempt.stage) {
             self.take_in(&mut attempt, measured);
         }
         let harm = analysis::judge_harm(&self.views(&attempt), self.plan.slos.len(), &self.plan.limits);
@@ -62,14 +60,23 @@ impl Turn<'_> {
         }
     }
 
+    /// Counts of an objective that was changed answer another question, and so does what they have shown.
+    fn forget_other_questions(&mut self) {
+        let slos = &self.plan.slos;
+        let Some(attempt) = self.state.attempt.as_mut().filter(|a| judged(&a.stage)) else {
+            return;
+        };
+        let other = |e: &SloEvidence| slos.iter().any(|slo| slo.name == e.name && !e.is_of(slo));
+        if attempt.evidence.iter().any(other) {
+            attempt.evidence.retain(|e| !other(e));
+            attempt.cleared_step = None;
+        }
+    }
+
     fn take_in(&mut self, attempt: &mut Attempt, measured: &Measurement) {
         let kept = std::mem::take(&mut attempt.evidence);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let known = kept.iter().find(|e| e.is_of(slo)).cloned();
-            if known.is_none() && kept.iter().any(|e| e.name == slo.name) {
-                // The counts answer another question, and so did what they had shown.
-                attempt.cleared_step = None;
-            }
             attempt
                 .evidence
                 .extend(known.or_else(|| first_reading(self.plan, attempt, index, measured)));
@@ -244,7 +251,11 @@ impl Turn<'_> {
             (f64::from(weight) / 100.0, time_at(attempt))
         });
         let time = time.max(LEAST_STEP);
-        if let Err(over) = analysis::affordable(&views, limits, share, time) {
+        // A way back is not kept waiting for what nobody can know of it yet.
+        let exempt = first && self.is_way_back(attempt);
+        if let Err(over) = analysis::affordable(&views, limits, share, time)
+            && !exempt
+        {
             let what = format!(
                 "{:.0} % of the traffic could spend {:.2} % of the error budget of {}, and {:.2} % are left to this rollout",
                 share * 100.0,
@@ -319,16 +330,18 @@ impl Turn<'_> {
     /// The first objective with less budget left than one rollout may spend, and what is left of it, 1 for
     /// all. None for a way back to the revision that was stable before: that is always allowed.
     pub(super) fn exhausted<'a>(&self, attempt: &'a Attempt) -> Option<(&'a str, f64)> {
-        let back = self
-            .state
-            .last
-            .as_ref()
-            .is_some_and(|last| last.stable.as_ref() == Some(&attempt.revision));
+        let back = self.is_way_back(attempt);
         attempt.evidence.iter().find_map(|entry| {
             let remaining = entry.budget_remaining_ppm? as f64 / 1e6;
             (!back && remaining < self.plan.limits.max_budget_spend())
                 .then_some((entry.name.as_str(), remaining))
         })
+    }
+
+    /// The attempt goes back to the revision that was stable before.
+    fn is_way_back(&self, attempt: &Attempt) -> bool {
+        let last = self.state.last.as_ref();
+        last.is_some_and(|last| last.stable.as_ref() == Some(&attempt.revision))
     }
 
     /// A wait for evidence is worth while as long as the evidence grows: how far it has come, if that is
@@ -405,6 +418,11 @@ impl Turn<'_> {
             evidence: &entry.evidence,
         }
     }
+}
+
+/// Users are on the canary, or will be: what is measured counts.
+fn judged(stage: &Stage) -> bool {
+    matches!(stage, Stage::Stepping | Stage::Promoting | Stage::Baking { .. })
 }
 
 /// How long the step that a move leads to stays before the next one.

@@ -5,4 +5,5 @@ mod corrected;
 mod invariants;
 mod rival;
 mod scenarios;
+mod verdicts;
 mod world;
