@@ -4,8 +4,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
-    Block, Counts, Evidence, HarmKind, Limits, Objective, PodCounts, SloView, WATCH, judge_harm,
-    margin_for_promotion, margin_for_step, safe_for_promotion, safe_for_step,
+    Block, Counts, Evidence, HarmKind, Limits, Objective, PodCounts, SloView, WATCH, affordable, judge_harm,
+    ln_harm_factor, margin_for_promotion, margin_for_step, plug_in, safe_for_promotion, safe_for_step,
 };
 use proptest::prelude::*;
 
@@ -228,4 +228,85 @@ proptest! {
         prop_assert_eq!(safe_for_step(&slos, &limits, next).unwrap_err().slo, "silent");
         prop_assert_eq!(safe_for_promotion(&slos, &limits, WATCH).unwrap_err().slo, "silent");
     }
+}
+
+#[test]
+fn a_move_that_could_spend_more_than_is_left_is_not_affordable() {
+    let (objective, limits) = (objective("99.9"), Limits::default());
+    let nothing = Evidence::default();
+    let minute = SignedDuration::from_secs(60);
+    let at = |evidence: &Evidence, next: f64, time| {
+        affordable(&[view("a", &objective, Some(1e9), evidence)], &limits, next, time)
+    };
+    // U = 1 while nothing is known: 1 · 0.05 · 60 s / (0.001 · 2 592 000 s) = 0.116 % of the budget.
+    assert_eq!(at(&nothing, 0.05, minute), Ok(()));
+    let over = at(&nothing, 1.0, minute).unwrap_err();
+    close(over.could_spend, 60.0 / 2592.0);
+    close(over.left, 0.02);
+    // What is shown bounds what could be spent: U · 1 · 3600 s / 2592 s.
+    let much = evidence(100, (1000.0, 1.0), (9000.0, 9.0));
+    let upper = much.harm_upper_margin(limits.ln_safe_needed());
+    assert!((0.0001..0.002).contains(&upper), "{upper}");
+    assert_eq!(at(&much, 1.0, minute * 10), Ok(()));
+    // What is spent is no longer left: x − F.
+    let spent = evidence(10, (1000.0, 2.2), (9000.0, 9.0));
+    let mut slo = view("a", &objective, Some(1e6), &spent);
+    let over = affordable(&[slo], &limits, 1.0, DAY).unwrap_err();
+    close(over.left, 0.02 - spent.attributable_bad() / 1000.0);
+    slo.expected_requests = None;
+    close(affordable(&[slo], &limits, 1.0, DAY).unwrap_err().left, 0.02);
+}
+
+#[test]
+fn a_burn_that_pages_needs_real_spend_and_some_evidence_while_stable_serves() {
+    let (objective, limits) = (objective("99.9"), Limits::default());
+    // 1.2 % of the canary's requests where stable had 1.0 %: 12 times the budget's rate, and hardly worse.
+    let unlucky = evidence(20, (400.0, 4.8), (3600.0, 36.0));
+    let alike = evidence(20, (400.0, 4.8), (3600.0, 0.0));
+    assert!(unlucky.canary_pages(&objective).is_some() && unlucky.ln_harm() < 5f64.ln());
+    let kind = |evidence: &Evidence, requests: f64, alone: bool| {
+        let mut slo = view("a", &objective, Some(requests), evidence);
+        slo.alone = alone;
+        judge_harm(&[slo], 1, &limits).map(|harm| harm.kind)
+    };
+    // 16 beyond stable's: a quarter of x is 5 events of 1,000,000 requests' budget, and of 4,000,000's 20.
+    assert_eq!(kind(&unlucky, 1e6, false), None);
+    assert_eq!(kind(&unlucky, 1e6, true), Some(HarmKind::BurnRate));
+    assert_eq!(kind(&unlucky, 4e6, true), None);
+    // Where stable has no failure, the evidence is there anyway.
+    assert_eq!(kind(&alike, 1e9, false), Some(HarmKind::Evidence));
+    // A few events are spent by bad luck, unless nobody serves beside the canary.
+    let few = evidence(1, (400.0, 6.5), (3600.0, 36.0));
+    assert_eq!(kind(&few, 1e5, false), None);
+    assert_eq!(kind(&few, 1e5, true), Some(HarmKind::BudgetSpent));
+}
+
+/// The design's vector of one bet alone, on five times stable's rate.
+#[test]
+fn vectors_of_the_bet_on_a_ratio_of_five() {
+    let blocks = [
+        ([30.0, 0.0], [270.0, 3.0], -1.043_694_19),
+        ([31.0, 1.0], [265.0, 2.0], -0.480_657_98),
+        ([28.0, 2.0], [272.0, 4.0], 0.872_049_26),
+        ([30.0, 3.0], [268.0, 1.0], 4.438_254_15),
+        ([29.0, 2.0], [271.0, 3.0], 6.062_056_47),
+    ];
+    let (mut ln, mut before) = (0.0, Counts::default());
+    for ([n_c, e_c], [n_p, e_p], cumulative) in blocks {
+        let (canary, stable) = (Counts::new(n_c, e_c).unwrap(), Counts::new(n_p, e_p).unwrap());
+        let rate = plug_in(before);
+        ln += ln_harm_factor(canary, stable, (5.0 * rate).min(0.95), rate);
+        before = before.plus(stable);
+        assert!((ln - cumulative).abs() < 1e-8, "{ln} is not {cumulative}");
+    }
+}
+
+/// What a bettor who knew both rates would take at 20 requests a second, a tenth of them at the canary, from 1 %
+/// to 5 %: 67 s. No engine decides sooner on average.
+#[test]
+fn the_detection_floor_is_that_of_the_design() {
+    let second = |n: f64, p: f64| Counts::new(n, n * p).unwrap();
+    let each_second = ln_harm_factor(second(2.0, 0.05), second(18.0, 0.01), 0.05, 0.01);
+    let floor = 100f64.ln() / each_second;
+    assert!((67.0..68.0).contains(&floor), "{floor}");
 }

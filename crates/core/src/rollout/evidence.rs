@@ -19,6 +19,8 @@ use crate::state::{Attempt, NewestBlock, Outcome, Patience, SloEvidence, Stage};
 const REREAD_BLOCKS: i32 = 20;
 /// A step is reckoned to last this long at least: harm is not seen at once.
 const LEAST_STEP: SignedDuration = SignedDuration::from_secs(60);
+/// What passes between the sight of harm and the last request that it meets: the router and its connections.
+const REACTION: SignedDuration = SignedDuration::from_secs(60);
 /// What a rollout may spend of an exhausted budget, as a part of the usual.
 const SLOW_SPEND: f64 = 0.1;
 /// A wait for evidence is prolonged this often at most, each time by the progress deadline.
@@ -250,7 +252,9 @@ impl Turn<'_> {
         let (share, time) = next.map_or((1.0, self.plan.bake), |weight| {
             (f64::from(weight) / 100.0, time_at(attempt))
         });
-        let time = time.max(LEAST_STEP);
+        // Every block is weighed against the budget, and a step that overspends ends there: what it can spend
+        // beyond is what passes until that is seen and undone, however long it would have lasted.
+        let time = time.max(LEAST_STEP).min(self.plan.block * 2 + REACTION);
         // A way back is not kept waiting for what nobody can know of it yet.
         let exempt = first && self.is_way_back(attempt);
         if let Err(over) = analysis::affordable(&views, limits, share, time)
@@ -266,7 +270,7 @@ impl Turn<'_> {
             // Nothing can be known of a revision that nobody has used: only a person can take that risk.
             return Some(if first {
                 Wait::Person(format!(
-                    "{what}: `promote` takes the risk, a smaller first step or a shorter dwell avoids it"
+                    "{what}: `promote` takes the risk, a smaller first step avoids it"
                 ))
             } else {
                 Wait::Safety(what)

@@ -3,6 +3,7 @@
 mod conditions;
 mod corrected;
 mod invariants;
+mod overspending;
 mod rival;
 mod scenarios;
 mod verdicts;
