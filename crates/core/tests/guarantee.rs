@@ -218,7 +218,7 @@ proptest! {
         };
         let births = BTreeMap::from([("c".to_owned(), at(-5)), ("s".to_owned(), at(-5))]);
         let mut evidence = Evidence::default();
-        for block in 0..values.len() as i64 - 1 {
+        for (block, _) in (0..).zip(&values[1..]) {
             let read = |index: usize, pod: &str| {
                 increase(&[series(index, pod)], &births, at(-60), at(15 * block), at(15 * (block + 1)))
             };

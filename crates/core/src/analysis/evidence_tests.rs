@@ -261,11 +261,11 @@ fn pods(total: f64, bad: f64) -> PodCounts {
 }
 
 /// The same block, with counts by pod.
-fn by_pod(block: Block) -> Block {
+fn by_pod(block: &Block) -> Block {
     Block {
         canary_pods: pods(block.canary.total(), block.canary.bad()),
         stable_pods: pods(block.stable.total(), block.stable.bad()),
-        ..block
+        ..*block
     }
 }
 
@@ -286,9 +286,9 @@ fn harm_of_every_pod_that_begins_after_an_hour_is_seen_nearly_as_soon_as_without
     let healthy = (0..360).map(|index| block(index, (30.0, 0.3), (270.0, 2.7)));
     let harm = |index| block(index, (30.0, 2.0), (270.0, 2.7));
     let mut plain = after(&healthy.clone().collect::<Vec<_>>());
-    let mut with_pods = after(&healthy.map(by_pod).collect::<Vec<_>>());
+    let mut with_pods = after(&healthy.map(|block| by_pod(&block)).collect::<Vec<_>>());
     let plain = until_shown_of_one(&mut plain, (360..).map(harm));
-    let with_pods = until_shown(&mut with_pods, (360..).map(|index| by_pod(harm(index))));
+    let with_pods = until_shown(&mut with_pods, (360..).map(|index| by_pod(&harm(index))));
     assert!(with_pods <= plain * 3 / 2, "{with_pods} blocks, not {plain}");
 }
 
@@ -306,13 +306,13 @@ fn until_shown_of_one(evidence: &mut Evidence, harm: impl Iterator<Item = Block>
 #[test]
 fn harm_in_the_bake_is_seen_with_counts_by_pod_too() {
     let before: Vec<_> = (0..24)
-        .map(|index| by_pod(block(index, (150.0, 0.15), (150.0, 0.15))))
+        .map(|index| by_pod(&block(index, (150.0, 0.15), (150.0, 0.15))))
         .collect();
     let mut evidence = after(&before);
     let reference = evidence.stable_upper_bound();
     let blocks = until_shown(
         &mut evidence,
-        (24..).map(|index| by_pod(bake(index, (300.0, 9.0), reference))),
+        (24..).map(|index| by_pod(&bake(index, (300.0, 9.0), reference))),
     );
     assert!(blocks <= 6, "{blocks}");
     // One sick pod of five is not the revision there either.

@@ -4,14 +4,13 @@ use jiff::SignedDuration;
 
 use super::Turn;
 use super::attempt::End;
+use super::objectives::first_reading;
 use super::resume::first_weight;
 use super::stages::Wait;
-use crate::analysis::{
-    self, Block, Burn, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
-};
+use crate::analysis::{self, Block, Burn, Harm, HarmKind, WATCH, margin_for_promotion, margin_for_step};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};
-use crate::plan::{BudgetExhausted, OnShareMismatch, Plan, SloPlan, Step};
+use crate::plan::{BudgetExhausted, OnShareMismatch, SloPlan, Step};
 use crate::state::{Attempt, NewestBlock, Outcome, Patience, SloEvidence, Stage};
 
 /// A block that could not be read for one objective is asked for again this many blocks long; then what it
@@ -21,14 +20,10 @@ const REREAD_BLOCKS: i32 = 20;
 const LEAST_STEP: SignedDuration = SignedDuration::from_secs(60);
 /// What passes between the sight of harm and the last request that it meets: the router and its connections.
 const REACTION: SignedDuration = SignedDuration::from_secs(60);
-/// What a rollout may spend of an exhausted budget, as a part of the usual.
-const SLOW_SPEND: f64 = 0.1;
 /// A wait for evidence is prolonged this often at most, each time by the progress deadline.
 const MOST_PATIENCE: u8 = 5;
 /// Growth of the evidence for safety that prolongs a wait, in thousandths of its natural logarithm.
 const GROWTH: i64 = 100;
-/// Without history, the attempt's own traffic stands for it after this long.
-const OWN_HISTORY: SignedDuration = SignedDuration::from_secs(20);
 
 impl Turn<'_> {
     /// Takes in what was measured, and rolls back if it shows harm.
@@ -388,40 +383,6 @@ impl Turn<'_> {
                 .iter()
                 .all(|v| v.evidence.canary().total() > 0.0 && v.spent().is_some_and(|s| s < v.may_spend))
     }
-
-    /// The objectives that something is known of, in the plan's order.
-    pub(super) fn views<'v>(&'v self, attempt: &'v Attempt) -> Vec<SloView<'v>> {
-        self.plan
-            .slos
-            .iter()
-            .filter_map(|slo| {
-                let entry = attempt.evidence.iter().find(|e| e.is_of(slo))?;
-                Some(self.view(attempt, slo, entry))
-            })
-            .collect()
-    }
-
-    fn view<'v>(&self, attempt: &Attempt, slo: &'v SloPlan, entry: &'v SloEvidence) -> SloView<'v> {
-        let expected_requests = entry
-            .expected_requests
-            .map(|n| n as f64)
-            .or_else(|| own_history(attempt, slo, entry));
-        let usual = self.plan.limits.max_budget_spend();
-        let slow = self.plan.budget_exhausted == BudgetExhausted::Slow && self.exhausted(attempt).is_some();
-        let left = entry.budget_remaining_ppm.map_or(usual, |ppm| ppm as f64 / 1e6);
-        SloView {
-            name: &slo.name,
-            objective: &slo.objective,
-            expected_requests,
-            may_spend: if slow {
-                left.clamp(SLOW_SPEND * usual, usual)
-            } else {
-                usual
-            },
-            alone: attempt.weight >= 100,
-            evidence: &entry.evidence,
-        }
-    }
 }
 
 /// Users are on the canary, or will be: what is measured counts.
@@ -441,68 +402,12 @@ fn time_at(attempt: &Attempt) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-/// The margins that an attempt will ask for.
-fn margins(plan: &Plan, attempt: &Attempt, slo: &SloPlan) -> Vec<f64> {
-    let steps = attempt.steps.iter().filter_map(|step| match step {
-        Step::SetWeight(weight) => Some(margin_for_step(&slo.objective, f64::from(*weight) / 100.0)),
-        Step::Dwell(_) => None,
-    });
-    let promotion = margin_for_promotion(&slo.objective, &plan.limits, WATCH);
-    std::iter::once(promotion).chain(steps).collect()
-}
-
-/// The beginning of an objective's evidence, once something of it could be read. What was read before users
-/// were on the canary only shows that it can be.
-fn first_reading(
-    plan: &Plan,
-    attempt: &Attempt,
-    index: usize,
-    measured: &Measurement,
-) -> Option<SloEvidence> {
-    let slo = plan.slos.get(index)?;
-    let read = measured
-        .blocks
-        .iter()
-        .rev()
-        .find(|b| matches!(b.slos.get(index), Some(Some(_))))?;
-    let history = measured.history.get(index).copied().flatten();
-    let expected = history.map(|h| h.rate * slo.objective.window.as_secs_f64());
-    let budget = history.and_then(|h| h.budget_remaining).filter(|r| r.is_finite());
-    let mut evidence = Evidence::for_margins(&margins(plan, attempt, slo));
-    if let Some(correlation) = history.and_then(|h| h.correlation) {
-        evidence.know_correlation(correlation);
-    }
-    Some(SloEvidence {
-        name: slo.name.clone(),
-        question: slo.question.clone(),
-        expected_requests: expected
-            .filter(|n| n.is_finite() && *n >= 1.0)
-            .map(|n| n.min(1e18) as u64),
-        budget_remaining_ppm: budget.map(|r| (r.clamp(-1000.0, 1.0) * 1e6) as i64),
-        measured_to: if attempt.exposed_since.is_some() {
-            attempt.measured_to
-        } else {
-            read.end
-        },
-        newest: None,
-        evidence,
-    })
-}
-
 /// How fast both revisions burn the budget now.
 fn burn(slo: &SloPlan, entry: &SloEvidence) -> Burn {
     entry.newest.map_or_else(Burn::default, |block| {
         let so_far = entry.evidence.stable().ratio();
         Burn::of(&slo.objective, block.weight, block.canary, block.stable, so_far)
     })
-}
-
-/// Requests in the window if the attempt's own traffic went on.
-pub(super) fn own_history(attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> Option<f64> {
-    let counted = entry.measured_to.duration_since(attempt.exposed_since?);
-    let requests = entry.evidence.canary().total() + entry.evidence.stable().total();
-    (counted >= OWN_HISTORY && requests > 0.0)
-        .then(|| requests / counted.as_secs_f64() * slo.objective.window.as_secs_f64())
 }
 
 fn harmed(harm: &Harm) -> End {

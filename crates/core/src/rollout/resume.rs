@@ -1,6 +1,6 @@
 //! An attempt that was paused by a deadline goes on by itself once what stood in the way is corrected.
 
-use super::evidence::own_history;
+use super::objectives::own_history;
 use super::{Turn, after};
 use crate::analysis;
 use crate::observed::Action;
