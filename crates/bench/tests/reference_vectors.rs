@@ -2,7 +2,7 @@
 //! which the design names can be reckoned again, and what was set aside can be compared.
 //!
 //! Sources: Lindon and Malek, "Anytime-valid inference for multinomial count data" (2022; R package `savvi`);
-//! Howard, Ramdas, McAuliffe and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences" (2021),
+//! Howard, Ramdas, `McAuliffe` and Sekhon, "Time-uniform, nonparametric, nonasymptotic confidence sequences" (2021),
 //! and Howard and Ramdas, "Sequential estimation of quantiles" (2022; package `confseq`).
 
 use libm::{erfc, lgamma};
