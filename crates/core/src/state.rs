@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Counts, Evidence};
-use crate::plan::{Revision, Step};
+use crate::plan::{Revision, SloPlan, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
 pub const MAX_TRANSITIONS: usize = 40;
@@ -169,6 +169,13 @@ pub struct SloEvidence {
     pub newest: Option<NewestBlock>,
     /// The evidence itself.
     pub evidence: Evidence,
+}
+
+impl SloEvidence {
+    /// It answers this objective's question, and not that of another of the same name.
+    pub fn is_of(&self, slo: &SloPlan) -> bool {
+        self.name == slo.name && self.question == slo.question
+    }
 }
 
 /// What was counted in one block.

@@ -97,12 +97,13 @@ impl Traffic {
             objective,
             expected_requests: None,
             may_spend: Limits::default().max_budget_spend(),
+            alone: false,
             evidence: &self.evidence,
         }
     }
 
     fn harmed(&self, objective: &Objective) -> bool {
-        judge_harm(&[self.view(objective)], &Limits::default()).is_some()
+        judge_harm(&[self.view(objective)], 1, &Limits::default()).is_some()
     }
 
     /// Seconds until harm is shown at one weight.

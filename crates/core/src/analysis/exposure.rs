@@ -8,6 +8,11 @@
 //! route, sessions may stick. So completing nothing is the only thing that speaks against the canary here, at
 //! half the share that it had so far, or half of half its weight before it had any. A share that merely
 //! disagrees with the weight, below half or above twice, holds the next step and blames nobody.
+//!
+//! A canary that has all the traffic has nobody beside it. There a silence is compared with the requests that
+//! came so far: a deadlock under full load leaves no failed request behind, and nobody would be served until
+//! somebody noticed. That the callers have stopped can't be told from it, so it takes three empty blocks at
+//! least, and more where there were empty ones before.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -23,6 +28,10 @@ const LEAST_PART: f64 = 0.05;
 const LATE_BLOCKS: f64 = 480.0;
 /// The stake on a canary that never answers from the first block on.
 const AT_ONCE: f64 = 0.5;
+/// A silence under full weight is expected to begin in one block of so many.
+const ALONE_BLOCKS: f64 = 40.0;
+/// The least part of the requests so far that callers go on sending.
+const LEAST_TRAFFIC: f64 = 0.25;
 /// `ln 1000`: a disagreement is told of at 99.9 %.
 const LN_DISAGREES: f64 = 6.907_755_278_982_137;
 
@@ -32,6 +41,16 @@ const LN_DISAGREES: f64 = 6.907_755_278_982_137;
 pub(super) struct Exposure {
     /// Blocks under a weight in which anything was served.
     blocks: u32,
+    /// Blocks under a weight in which nothing was.
+    empty: u32,
+    /// Requests that both completed in all of these blocks.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    requests: f64,
+    /// How long these blocks were together.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    seconds: f64,
     /// Requests that the canary completed in them.
     #[serde(with = "exact")]
     #[schemars(with = "String")]
@@ -62,6 +81,9 @@ impl Default for Exposure {
     fn default() -> Self {
         Self {
             blocks: 0,
+            empty: 0,
+            requests: 0.0,
+            seconds: 0.0,
             completed: 0.0,
             due: 0.0,
             due_in_silence: 0.0,
@@ -73,9 +95,14 @@ impl Default for Exposure {
 }
 
 impl Exposure {
-    /// Takes in a block: requests completed by the canary and by stable under a weight above 0 and below 1.
-    pub(super) fn absorb(&mut self, canary: f64, stable: f64, weight: f64) {
-        if canary + stable <= 0.0 || weight <= 0.0 || weight >= 1.0 {
+    /// Takes in a block of so many seconds: requests completed by the canary and by stable under a weight
+    /// above 0 and below 1.
+    pub(super) fn absorb(&mut self, canary: f64, stable: f64, weight: f64, seconds: f64) {
+        if weight <= 0.0 || weight >= 1.0 {
+            return;
+        }
+        self.count(canary + stable, seconds);
+        if canary + stable <= 0.0 {
             return;
         }
         let due = weight * (canary + stable);
@@ -84,7 +111,7 @@ impl Exposure {
             self.due_in_silence = 0.0;
         } else {
             // As with late harm: the stake on a silence that begins now joins the silence that goes on.
-            let stake = ln_stake(self.blocks);
+            let stake = ln_stake(self.blocks.saturating_sub(1));
             let before = self.ln_silent.map_or(f64::NEG_INFINITY, |ln| ln);
             let most = before.max(stake);
             let joined = most + ((before - most).exp() + (stake - most).exp()).ln();
@@ -97,12 +124,38 @@ impl Exposure {
         if weight < 0.25 {
             self.ln_above += bet(weight * 2.0, weight * 3.0);
         }
-        self.blocks = self.blocks.saturating_add(1);
         self.completed += canary;
         self.due += due;
         if canary <= 0.0 {
             self.due_in_silence += due;
         }
+    }
+
+    /// Takes in a block of so many seconds in which the canary had all the traffic.
+    pub(super) fn absorb_alone(&mut self, canary: f64, seconds: f64) {
+        if canary > 0.0 {
+            self.ln_silent = None;
+            self.due_in_silence = 0.0;
+            self.count(canary, seconds);
+        } else if self.requests > 0.0 {
+            let due = LEAST_TRAFFIC * self.requests * seconds / self.seconds;
+            let empty = f64::from(self.empty) + 1.0;
+            let usual = empty / (f64::from(self.blocks) + empty + 1.0);
+            let chance = (-due).exp().max(usual);
+            let before = self.ln_silent.unwrap_or(-ALONE_BLOCKS.ln());
+            self.ln_silent = Some(before - chance.ln());
+        }
+    }
+
+    fn count(&mut self, requests: f64, seconds: f64) {
+        let kind = if requests > 0.0 {
+            &mut self.blocks
+        } else {
+            &mut self.empty
+        };
+        *kind = kind.saturating_add(1);
+        self.requests += requests;
+        self.seconds += seconds;
     }
 
     /// The share that a canary which answers has at the least: half of what it had so far.
@@ -139,7 +192,7 @@ mod tests {
     fn after(blocks: &[(f64, f64)], weight: f64) -> Exposure {
         let mut exposure = Exposure::default();
         for (canary, stable) in blocks {
-            exposure.absorb(*canary, *stable, weight);
+            exposure.absorb(*canary, *stable, weight, 15.0);
         }
         exposure
     }

@@ -20,6 +20,7 @@ mod conditions;
 mod due;
 mod effects;
 mod evidence;
+mod objectives;
 mod report;
 mod resume;
 mod rival;

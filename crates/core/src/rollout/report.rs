@@ -205,7 +205,7 @@ impl Turn<'_> {
                 .slos
                 .iter()
                 .filter_map(|slo| {
-                    let entry = attempt.evidence.iter().find(|e| e.name == slo.name)?;
+                    let entry = attempt.evidence.iter().find(|e| e.is_of(slo))?;
                     Some(self.slo_report(attempt, slo, entry))
                 })
                 .collect();

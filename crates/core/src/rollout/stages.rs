@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::attempt::End;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
 use crate::observed::{ProblemKind, TroubleKind};
-use crate::plan::{BudgetExhausted, OnInconclusive, RouteMode, Step};
+use crate::plan::{BudgetExhausted, OnInconclusive, RouteMode, SloPlan, Step};
 use crate::state::{Attempt, Hold, Outcome, Stage};
 
 /// What an attempt waits for; the status tells it, and a deadline judges by it.
@@ -325,14 +325,11 @@ impl Turn<'_> {
 
     /// The time that every objective was read up to; `None` while one of them was never read.
     fn least_read(&self, attempt: &Attempt) -> Option<Timestamp> {
-        let read = |name: &str| {
-            attempt
-                .evidence
-                .iter()
-                .find(|e| e.name == name)
-                .map(|e| e.measured_to)
+        let read = |slo: &SloPlan| {
+            let mut entries = attempt.evidence.iter();
+            entries.find(|e| e.is_of(slo)).map(|e| e.measured_to)
         };
-        let all: Option<Vec<Timestamp>> = self.plan.slos.iter().map(|slo| read(&slo.name)).collect();
+        let all: Option<Vec<Timestamp>> = self.plan.slos.iter().map(read).collect();
         all?.into_iter().min()
     }
 

@@ -6,4 +6,5 @@ mod invariants;
 mod overspending;
 mod rival;
 mod scenarios;
+mod verdicts;
 mod world;

@@ -85,6 +85,10 @@ pub struct World {
     pub rps: f64,
     /// Share of bad answers by revision.
     pub bad: BTreeMap<Revision, f64>,
+    /// The share of requests that a revision completes, 1 where nothing is said.
+    pub answers: BTreeMap<Revision, f64>,
+    /// The share of the error budget that history says is left.
+    pub budget_remaining: f64,
     /// Prometheus can't be read.
     pub blind: bool,
     /// The objective with this index can't be read.
@@ -118,6 +122,8 @@ impl World {
             gone: false,
             rps: 40.0,
             bad: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            budget_remaining: 0.9,
             blind: false,
             unread: None,
             conditions: Vec::new(),
@@ -284,7 +290,7 @@ impl World {
             vec![
                 Some(History {
                     rate: self.rps,
-                    budget_remaining: Some(0.9),
+                    budget_remaining: Some(self.budget_remaining),
                     correlation: Some(0.0),
                 });
                 slos
@@ -310,6 +316,7 @@ impl World {
     /// Whole requests; the rest waits for the next block.
     fn count(&mut self, revision: &Revision, requests: f64) -> Counts {
         let bad = self.bad.get(revision).copied().unwrap_or(0.0);
+        let requests = requests * self.answers.get(revision).copied().unwrap_or(1.0);
         let rest = self.rest.entry(revision.clone()).or_default();
         rest.0 += requests;
         rest.1 += requests * bad;
