@@ -65,17 +65,9 @@ pub async fn given(namespace: &str) -> Stage {
 
 /// Given an empty namespace, with a kubelet, a gateway and a Prometheus, but no operator.
 pub async fn without_operator(namespace: &str) -> Stage {
-    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .expect("it is valid");
-    let client = Client::try_from(config).expect("a client can be made");
+    let client = connect().await;
     install_crds(&client).await;
-    let object = json!({"metadata": {"name": namespace}});
-    Api::<Namespace>::all(client.clone())
-        .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
-        .await
-        .expect("the namespace is new");
+    make_namespace(&client, namespace).await;
     let node = json!({"metadata": {"name": "node-1"}});
     // Every stage asks for the same node: the first one makes it.
     drop(
@@ -95,8 +87,25 @@ pub async fn without_operator(namespace: &str) -> Stage {
     }
 }
 
+/// A client of the control plane, with a connection of its own.
+pub async fn connect() -> Client {
+    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("it is valid");
+    Client::try_from(config).expect("a client can be made")
+}
+
+pub async fn make_namespace(client: &Client, name: &str) {
+    let object = json!({"metadata": {"name": name}});
+    Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+        .await
+        .expect("the namespace is new");
+}
+
 /// Molt's CRDs, and the Gateway API's own HTTPRoute.
-async fn install_crds(client: &Client) {
+pub async fn install_crds(client: &Client) {
     let api = Api::<CustomResourceDefinition>::all(client.clone());
     let mut crds = molt::api::crds::all();
     crds.push(http_route_crd());

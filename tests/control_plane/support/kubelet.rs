@@ -66,7 +66,8 @@ async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
     );
 }
 
-fn status(image: &str, ip: &str) -> Value {
+/// The status of a pod with this image and address.
+pub fn status(image: &str, ip: &str) -> Value {
     let container = |ready: bool, restarts: u32, state: Value| {
         json!([{
             "name": "app", "image": image, "imageID": image, "ready": ready, "restartCount": restarts, "state": state,

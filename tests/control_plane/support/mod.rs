@@ -3,6 +3,8 @@
 pub mod cluster;
 pub mod gateway;
 pub mod kubelet;
+pub mod mortal;
 pub mod prometheus;
+pub mod world;
 
 pub use cluster::{Stage, given};
