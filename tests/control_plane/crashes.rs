@@ -17,7 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use molt::api::v1alpha1::{PythonService, RolloutAction};
 use serde_json::{Value, json};
 
-use crate::support::cluster::{connect, install_crds, make_namespace, service};
+use crate::support::cluster::{connect, install_crds, make_namespace, make_node, service};
 use crate::support::gateway;
 use crate::support::mortal::{Death, Mortal, Write};
 use crate::support::world::World;
@@ -173,6 +173,8 @@ impl Life {
         spec["progressDeadline"] = json!("5m");
         spec["drain"] = json!({"timeout": "0s"});
         spec["revisionHistoryLimit"] = json!(1);
+        // No kubelet ends them.
+        spec["template"]["spec"]["terminationGracePeriodSeconds"] = json!(0);
         let mut steps = vec![json!({"setWeight": 20})];
         steps.extend(dwell.map(|time| json!({"pause": {"duration": time}})));
         spec["strategy"]["canary"] =
@@ -181,10 +183,16 @@ impl Life {
             spec["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}});
         }
         let params = PatchParams::apply("person").force();
-        self.services()
+        let applied = self
+            .services()
             .patch("shop", &params, &Patch::Apply(object))
             .await
             .unwrap();
+        let known = || {
+            let known = self.service().and_then(|s| s.metadata.generation);
+            known >= applied.metadata.generation
+        };
+        assert!(self.until(known).await, "the watch brings it");
     }
 
     fn service(&self) -> Option<PythonService> {
@@ -331,7 +339,7 @@ fn deaths(number: usize, writes: usize) -> Vec<Death> {
         write: place % writes,
         took_effect,
     };
-    let again = (place >= writes).then_some(Death {
+    let again = (place >= writes).then(|| Death {
         write: (place / writes - 1) % 3,
         took_effect: !took_effect,
     });
@@ -350,6 +358,7 @@ async fn a_crash_at_any_write_changes_nothing_about_the_outcome() {
     let began = std::time::Instant::now();
     let client = connect().await;
     install_crds(&client).await;
+    make_node(&client).await;
     let world = World::of(&client, PREFIX).await;
     let born = |name: String, route| Life::begin(world.clone(), client.clone(), format!("{PREFIX}{name}"), route);
 

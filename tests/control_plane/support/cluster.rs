@@ -68,13 +68,7 @@ pub async fn without_operator(namespace: &str) -> Stage {
     let client = connect().await;
     install_crds(&client).await;
     make_namespace(&client, namespace).await;
-    let node = json!({"metadata": {"name": "node-1"}});
-    // Every stage asks for the same node: the first one makes it.
-    drop(
-        Api::<Node>::all(client.clone())
-            .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
-            .await,
-    );
+    make_node(&client).await;
     tokio::spawn(kubelet::run(client.clone(), namespace.to_owned()));
     tokio::spawn(gateway::run(client.clone(), namespace.to_owned()));
     let prometheus = prometheus::Fake::start(client.clone(), namespace.to_owned()).await;
@@ -102,6 +96,16 @@ pub async fn make_namespace(client: &Client, name: &str) {
         .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
         .await
         .expect("the namespace is new");
+}
+
+/// The node that all pods run on. Every stage asks for it: the first one makes it.
+pub async fn make_node(client: &Client) {
+    let node = json!({"metadata": {"name": "node-1"}});
+    drop(
+        Api::<Node>::all(client.clone())
+            .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+            .await,
+    );
 }
 
 /// Molt's CRDs, and the Gateway API's own HTTPRoute.

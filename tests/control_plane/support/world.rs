@@ -9,13 +9,12 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::DynamicObject;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use molt::api::v1alpha1::{PythonService, RolloutAction, RolloutRecord};
 use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use super::{gateway, kubelet, prometheus};
 
@@ -157,23 +156,16 @@ where
     });
 }
 
-/// Says of a new pod what a kubelet would say. No scheduler has put it on a node, so that it is gone at once
-/// when it is deleted.
+/// Puts a new pod on the node, and says of it what a kubelet would say. Pods that end at once when they are
+/// deleted need nothing more.
 async fn begin(client: Client, pod: Pod) {
-    let said = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).is_some();
-    if said || pod.metadata.deletion_timestamp.is_some() {
+    if pod.spec.as_ref().is_some_and(|s| s.node_name.is_some()) || pod.metadata.deletion_timestamp.is_some() {
         return;
     }
-    let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.clone());
-    let status = kubelet::status(&image.unwrap_or_default(), "10.1.0.1");
     let api: Api<Pod> = Api::namespaced(client, &pod.namespace().unwrap_or_default());
-    let body = Patch::Strategic(json!({ "status": status }));
     for _ in 0..5 {
-        let said = api
-            .patch_status(&pod.name_any(), &PatchParams::default(), &body)
-            .await;
-        match said {
-            Ok(_) => return,
+        match kubelet::begin(&api, &pod).await {
+            Ok(()) => return,
             Err(kube::Error::Api(status)) if status.code == 404 => return,
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
         }
