@@ -4,6 +4,8 @@
 //! it never answers, whether or not the write was let through, nor to anything after that: for the server it
 //! is as if the process were gone. Then everything that belonged to the operator is dropped, and a new one
 //! starts with empty memory.
+//!
+//! Events are no writes here: they are told after everything else, and nothing depends on them.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -194,7 +196,7 @@ impl Door {
         if self.life.dead.load(Ordering::Acquire) {
             return std::future::pending().await;
         }
-        if request.method() == Method::GET {
+        if request.method() == Method::GET || request.uri().path().ends_with("/events") {
             return self.inner.send(request).await;
         }
         let (place, death) = self.note(&request);

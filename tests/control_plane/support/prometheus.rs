@@ -18,6 +18,8 @@ use super::gateway;
 
 /// Requests per second through each route.
 const RATE: f64 = 200.0;
+/// Samples that are kept of each counter where there are many: answers stay small.
+const KEPT_OF_MANY: usize = 80;
 /// Between two scrapes.
 const INTERVAL: Duration = Duration::from_millis(500);
 
@@ -57,14 +59,14 @@ impl Fake {
     /// Counts what happens in one namespace.
     pub async fn start(client: Client, namespace: String) -> Self {
         let fake = Self::serve().await;
-        tokio::spawn(scrape(client, namespace, fake.scraper()));
+        tokio::spawn(scrape(client, namespace, fake.scraper(usize::MAX)));
         fake
     }
 
-    /// Counts what is shown to it.
+    /// Counts what is shown to it, in many namespaces.
     pub async fn of(read: impl Fn() -> Target + Send + Sync + 'static) -> Self {
         let fake = Self::serve().await;
-        let mut scraper = fake.scraper();
+        let mut scraper = fake.scraper(KEPT_OF_MANY);
         tokio::spawn(async move {
             loop {
                 tokio::time::sleep(INTERVAL).await;
@@ -74,11 +76,12 @@ impl Fake {
         fake
     }
 
-    fn scraper(&self) -> Scraper {
+    fn scraper(&self, keeps: usize) -> Scraper {
         Scraper {
             totals: BTreeMap::new(),
             last: now(),
             counted: self.counted.clone(),
+            keeps,
         }
     }
 
@@ -147,6 +150,8 @@ struct Scraper {
     totals: BTreeMap<Counter, f64>,
     last: f64,
     counted: Arc<Mutex<Counted>>,
+    /// How many samples of each counter are kept.
+    keeps: usize,
 }
 
 impl Scraper {
@@ -158,6 +163,8 @@ impl Scraper {
         for (counter, total) in &self.totals {
             let samples = counted.series.entry(counter.clone()).or_default();
             samples.push((at, total.floor()));
+            let surplus = samples.len().saturating_sub(self.keeps);
+            samples.drain(..surplus);
         }
     }
 }
