@@ -118,8 +118,8 @@ struct Service {
 
 impl Service {
     fn read(document: &Value, namespace: Option<&str>) -> Result<Self, String> {
-        let mut object: ServiceObject =
-            serde_json::from_value(document.clone()).map_err(|error| format!("metadata: can't be read: {error}"))?;
+        let mut object: ServiceObject = serde_json::from_value(document.clone())
+            .map_err(|error| format!("metadata: can't be read: {error}"))?;
         let name = object.key().name;
         object.metadata.namespace = match (object.metadata.namespace.take(), namespace) {
             (Some(own), Some(asked)) if own != asked => {
@@ -163,7 +163,6 @@ impl Service {
     }
 
     fn rules(&self) -> Result<Rules, String> {
-        rules::build(self.subject())
-            .map_err(|error| format!("{}: spec.metrics.prometheus.{error}", self.key))
+        rules::build(self.subject()).map_err(|error| format!("{}: spec.metrics.prometheus.{error}", self.key))
     }
 }

@@ -81,6 +81,13 @@ pub async fn without_operator(namespace: &str) -> Stage {
     }
 }
 
+/// Where the control plane's etcd answers.
+pub fn etcd_address() -> String {
+    let path = control_plane().kubeconfig.with_file_name("etcd-address");
+    let address = std::fs::read_to_string(path).expect("the script writes it");
+    address.trim().to_owned()
+}
+
 /// A client of the control plane, with a connection of its own.
 pub async fn connect() -> Client {
     let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");

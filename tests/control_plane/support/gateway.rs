@@ -74,8 +74,14 @@ pub async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
         })
         .collect();
     let status = json!({"status": {"parents": parents}});
-    drop(
-        api.patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(status))
-            .await,
-    );
+    for _ in 0..5 {
+        let told = api
+            .patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(&status))
+            .await;
+        match told {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if status.code == 404 => return,
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
 }

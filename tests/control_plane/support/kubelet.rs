@@ -65,7 +65,12 @@ pub async fn begin(api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {
         .and_then(|c| c.image.clone())
         .unwrap_or_default();
     let address = ADDRESSES.fetch_add(1, Ordering::Relaxed);
-    let ip = format!("10.{}.{}.{}", address / 62_500 + 1, address / 250 % 250, address % 250 + 1);
+    let ip = format!(
+        "10.{}.{}.{}",
+        address / 62_500 + 1,
+        address / 250 % 250,
+        address % 250 + 1
+    );
     let body = json!({ "status": status(&image, &ip) });
     api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(body))
         .await

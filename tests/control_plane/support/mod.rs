@@ -5,6 +5,7 @@ pub mod gateway;
 pub mod kubelet;
 pub mod mortal;
 pub mod prometheus;
+pub mod stored;
 pub mod world;
 
 pub use cluster::{Stage, given};

@@ -66,8 +66,5 @@ impl State {
 
 fn is_name(revision: &Revision) -> bool {
     let name = &revision.0;
-    (1..=63).contains(&name.len())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
 }

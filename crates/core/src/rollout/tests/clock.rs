@@ -24,11 +24,12 @@ fn a_clock_that_leaps_ahead_promotes_nothing() {
     world.set_clock(180);
     for _ in 0..1500 {
         world.run(1);
-        assert!(world.weight("v2") <= 10, "no step without evidence");
+        // What was read before may be enough for the next step, but for nothing more.
+        assert!(world.weight("v2") <= 50, "no step without evidence");
+        assert_eq!(world.state.stable, Some(Revision::from("v1")));
     }
     assert_eq!(world.phase(), Phase::Paused, "the deadline came early");
     assert_eq!(world.weight("v2"), 0);
-    assert_eq!(world.state.stable, Some(Revision::from("v1")));
     world.set_clock(-180);
     world.act("a", Action::Abort);
     assert!(world.run_until(Phase::RolledBack, 60));

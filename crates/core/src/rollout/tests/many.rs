@@ -35,6 +35,9 @@ fn ten_thousand_old_revisions_go_a_few_at_a_time_the_oldest_first() {
         turns += 1;
         assert!(turns <= 1000);
     }
-    assert!(world.sets.contains_key(&Revision::from("old00000")), "the newest stay");
+    assert!(
+        world.sets.contains_key(&Revision::from("old00000")),
+        "the newest stay"
+    );
     assert!(world.turn(usize::MAX).effects.is_empty());
 }

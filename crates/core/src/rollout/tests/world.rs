@@ -387,7 +387,10 @@ impl World {
     pub fn live(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
         self.latest = self.latest.max(self.now);
-        self.true_now = self.true_now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.true_now = self
+            .true_now
+            .checked_add(SignedDuration::from_secs(seconds))
+            .unwrap();
         for set in self.sets.values_mut() {
             if set.broken.is_some() || set.ready > set.wanted {
                 set.ready = set.ready.min(set.wanted);
