@@ -13,6 +13,7 @@ use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use molt::api::v1alpha1::{Phase, PythonService, RolloutAction, RolloutRecord};
+use molt::controller::object::ServiceObject;
 use serde_json::{Value, json};
 
 use super::{gateway, kubelet, prometheus};
@@ -247,7 +248,11 @@ impl Stage {
         let seen = std::sync::Mutex::new(None);
         let waited = tokio::time::timeout(PATIENCE, async {
             loop {
-                let service = self.service(name).await;
+                // One that another version wrote can't be read until the operator has put it right.
+                let Ok(service) = self.services().get(name).await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
                 let current = service.metadata.generation
                     == service.status.as_ref().and_then(|s| s.observed_generation);
                 if current && service.status.as_ref().and_then(|s| s.phase) == Some(phase) {
@@ -270,14 +275,12 @@ impl Stage {
     /// Waits for a condition with a status and a reason, and returns its message.
     pub async fn until_condition(&self, name: &str, kind: &str, status: &str, reason: &str) -> String {
         let mut message = String::new();
+        // As the operator reads it, whatever was written into it.
+        let objects: Api<ServiceObject> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                let conditions = self
-                    .service(name)
-                    .await
-                    .status
-                    .and_then(|s| s.conditions)
-                    .unwrap_or_default();
+                let service = objects.get(name).await.expect("the service exists");
+                let conditions = service.conditions;
                 if let Some(c) = conditions.iter().find(|c| c.type_ == kind) {
                     message = format!("{} {}: {}", c.status, c.reason, c.message);
                     if c.status == status && c.reason == reason {
