@@ -218,17 +218,15 @@ impl Applier<'_> {
         let namespace = &self.target.service.namespace;
         let name = revision_name(&self.target.service.name, revision);
         let set = self.set(revision)?;
+        // The ReplicaSet last: it is what a revision is known by, so whatever a crash cuts off is asked for again.
+        if let Some(service) = self.caches.core_services.get(&self.target.service, &name) {
+            self.writer
+                .delete::<Service>(namespace, &name, &service.uid, None)
+                .await?;
+        }
         self.writer
             .delete::<ReplicaSet>(namespace, &name, &set.uid, Some(&set.resource_version))
-            .await?;
-        match self.caches.core_services.get(&self.target.service, &name) {
-            Some(service) => {
-                self.writer
-                    .delete::<Service>(namespace, &name, &service.uid, None)
-                    .await
-            }
-            None => Ok(()),
-        }
+            .await
     }
 
     /// Adds the finalizer, or takes it off.

@@ -40,6 +40,11 @@ pub fn events(object: &ServiceObject, report: &Report) -> Vec<Event> {
     told
 }
 
+/// What can't be said by a condition, because the object itself can't be written.
+pub fn untold(reason: &str, message: &str) -> Event {
+    event(true, reason, message, "write status")
+}
+
 /// What the events are about.
 pub fn reference(object: &ServiceObject) -> ObjectReference {
     object.object_ref(&())

@@ -45,6 +45,9 @@ pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Res
             m.apply_problem = None;
         }),
         Err(Failure::Write(error)) => {
+            if error.is_untold() {
+                tell_beside(&object, &context, "StatusNotWritten", &error.to_string()).await;
+            }
             // The next decision tells of it; what passes by itself is no news.
             let problem = error.problem();
             context.memories.update(&key, |m| m.apply_problem = problem);
@@ -52,6 +55,14 @@ pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Res
         Err(Failure::State(_)) => {}
     }
     result
+}
+
+/// Tells by an event alone: the status can't be written, or may not be.
+async fn tell_beside(object: &ServiceObject, context: &Context, reason: &str, message: &str) {
+    let event = events::untold(reason, message);
+    if let Err(error) = context.recorder.publish(&event, &events::reference(object)).await {
+        tracing::warn!(service = %object.key(), reason, %error, "an event was lost");
+    }
 }
 
 /// How long a failed reconcile waits.
@@ -337,6 +348,8 @@ async fn unreadable_state(
         .iter()
         .any(|c| c.type_ == "Stalled" && c.reason == "StateUnreadable")
     {
+        // Whatever else is wrong with the status may keep the API server from taking a condition.
+        tell_beside(object, context, "StateUnreadable", &message).await;
         let body = json!({"status": {"phase": "Degraded", "message": message, "conditions": [{
             "type": "Stalled", "status": "True", "reason": "StateUnreadable", "message": message,
             "lastTransitionTime": Timestamp::now(), "observedGeneration": object.metadata.generation,

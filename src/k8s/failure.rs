@@ -89,6 +89,15 @@ impl WriteError {
         })
     }
 
+    /// The API server has refused to write to a PythonService itself: no condition can say so.
+    pub fn is_untold(&self) -> bool {
+        let own = |target: &Target| target.resource.starts_with("pythonservices.");
+        match self {
+            Self::Refused { target, .. } => own(target) && self.status().is_some(),
+            _ => false,
+        }
+    }
+
     /// The API server's answer, if it gave one.
     pub fn status(&self) -> Option<&Status> {
         match self {
@@ -129,9 +138,18 @@ fn hint(status: &Status) -> &'static str {
         "; raise the namespace's quota or lower replicas"
     } else if status.message.contains("admission webhook") || status.reason == "ServiceUnavailable" {
         "; see the admission webhook that it names"
+    } else if is_too_large(status) {
+        "; the object is larger than the API server can store: move large values of spec.template to ConfigMaps, and shorten annotations"
     } else {
         ""
     }
+}
+
+/// etcd takes requests of 1.5 MiB, unless it is told otherwise; the API server takes more from its clients.
+fn is_too_large(status: &Status) -> bool {
+    status.code == 413
+        || status.message.contains("request is too large")
+        || status.message.contains("larger than max")
 }
 
 #[cfg(test)]

@@ -46,7 +46,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, Failure> {
     } else {
         std::fs::read_to_string(path)
     };
-    read.map_err(|error| Failure::BadInput(format!("{name}: can't be read: {error}")))
+    read.map_err(|error| Failure::Input(format!("{name}: can't be read: {error}")))
 }
 
 impl Manifest {
@@ -55,7 +55,7 @@ impl Manifest {
     pub fn read(path: &Path, service: Option<&str>, prometheus: Option<&str>) -> Result<Self, Failure> {
         let file = path.display();
         let manifest = Self::parse(&read_file(path)?, service, prometheus)
-            .map_err(|why| Failure::BadInput(format!("{file}: {why}")))?;
+            .map_err(|why| Failure::Input(format!("{file}: {why}")))?;
         if manifest.without_conditions {
             eprintln!(
                 "warning: {file}: spec.guards.conditions: are left out: their queries have no answer here"
@@ -146,8 +146,21 @@ fn compare(path: &str, written: &Value, read: &Value, ignored: &mut Vec<String>)
     }
 }
 
-fn documents(text: &str) -> Result<Vec<Value>, String> {
-    serde_saphyr::from_multiple(text).map_err(|error| format!("is no YAML: {error}"))
+/// The documents of a manifest, those within a List as well.
+pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| format!("is no YAML: {error}"))?;
+    Ok(documents
+        .into_iter()
+        .flat_map(|mut document| {
+            let is_list = document["kind"] == "List";
+            let items = document.get_mut("items").filter(|_| is_list);
+            match items.map(Value::take) {
+                Some(Value::Array(items)) => items,
+                _ => vec![document],
+            }
+        })
+        .collect())
 }
 
 fn pick(documents: Vec<Value>, service: Option<&str>) -> Result<Value, String> {

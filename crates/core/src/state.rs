@@ -1,5 +1,7 @@
 //! What decides and must survive a restart. It lives in the status of the PythonService: small and bounded.
 
+mod check;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

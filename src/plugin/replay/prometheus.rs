@@ -46,14 +46,14 @@ impl RangeArgs {
     pub async fn read(&self, manifest: &Manifest, namespace: Option<String>) -> Result<Recording, Failure> {
         let from = time("--from", self.from.as_deref())?;
         let to = time("--to", self.to.as_deref())?;
-        let edges = edges(from, to, manifest.plan.block).map_err(Failure::BadInput)?;
+        let edges = edges(from, to, manifest.plan.block).map_err(Failure::Input)?;
         let namespace = namespace
             .or_else(|| manifest.namespace.clone())
             .unwrap_or_else(|| "default".to_owned());
         let source = manifest
             .source
             .clone()
-            .ok_or_else(|| Failure::BadInput("no Prometheus is named: set --prometheus".to_owned()))?;
+            .ok_or_else(|| Failure::Input("no Prometheus is named: set --prometheus".to_owned()))?;
         let http = client(None).map_err(Failure::Other)?;
         let headers = Arc::new(Headers::new(None, None));
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
@@ -73,7 +73,7 @@ impl RangeArgs {
         }
         self.check(&blocks, &namespace)?;
         Recording::measured(from, &blocks)
-            .ok_or_else(|| Failure::BadInput("--from and --to span no block".to_owned()))
+            .ok_or_else(|| Failure::Input("--from and --to span no block".to_owned()))
     }
 
     fn request(
@@ -121,7 +121,7 @@ impl RangeArgs {
         ] {
             if counted(canary) <= 0.0 {
                 let name = name.as_deref().unwrap_or_default();
-                return Err(Failure::BadInput(format!(
+                return Err(Failure::Input(format!(
                     "{flag}: no request of ReplicaSet {name:?} in namespace {namespace:?} was counted between --from and --to: check the name, the namespace (-n) and the times"
                 )));
             }
@@ -133,7 +133,7 @@ impl RangeArgs {
 fn time(flag: &str, text: Option<&str>) -> Result<Timestamp, Failure> {
     let text = text.unwrap_or_default();
     text.parse().map_err(|_| {
-        Failure::BadInput(format!(
+        Failure::Input(format!(
             "{flag}: {text:?} is no time: write it with its zone, such as 2026-05-04T10:00:00Z"
         ))
     })

@@ -8,6 +8,9 @@ use crate::observed::{Backend, ProblemKind, Slot};
 use crate::plan::{Revision, RouteMode};
 use crate::state::{Attempt, Stage};
 
+/// Revisions that one turn deletes at most. The next turn, which their end brings about, goes on.
+const MOST_DELETIONS: usize = 20;
+
 impl Turn<'_> {
     /// What is to be done, in an order that is safe to be cut anywhere: grow, point, weigh, shrink, clean up.
     pub(super) fn effects(&mut self) -> Vec<Effect> {
@@ -305,7 +308,9 @@ impl Turn<'_> {
             })
             .collect();
         idle.sort_by_key(|(revision, view)| (std::cmp::Reverse(view.created_at), (*revision).clone()));
-        for (revision, _) in idle.into_iter().skip(self.plan.revision_history_limit) {
+        let surplus = idle.split_off(idle.len().min(self.plan.revision_history_limit));
+        // The oldest first, and few at a time: what is more urgent must not wait for thousands of them.
+        for (revision, _) in surplus.into_iter().rev().take(MOST_DELETIONS) {
             effects.push(Effect::DeleteRevision {
                 revision: revision.clone(),
             });

@@ -79,6 +79,9 @@ impl Turn<'_> {
         if first || matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling) {
             return None;
         }
+        if let Some(end) = self.clock_went_back(attempt) {
+            return Some(end);
+        }
         let trouble = self.seen.revisions.get(&attempt.revision)?.trouble.as_ref()?;
         let crashes = if attempt.weight > 0 {
             CRASHES_UNDER_TRAFFIC
@@ -101,6 +104,22 @@ impl Turn<'_> {
             )),
             _ => None,
         }
+    }
+
+    /// What was read of the canary lies ahead of the clock: until the clock is there again nothing new is read,
+    /// and no deadline comes, so nobody would watch over its users.
+    fn clock_went_back(&self, attempt: &Attempt) -> Option<End> {
+        let unwatched = attempt.measured_to > after(self.now, self.plan.progress_deadline);
+        (attempt.weight > 0 && unwatched).then(|| {
+            End::new(
+                Outcome::Inconclusive,
+                "ClockWentBack",
+                format!(
+                    "the operator's clock says {:.0}, and the metrics were read up to {:.0} already: nothing new can be read of the canary; check the time of the operator's node, then try the revision again",
+                    self.now, attempt.measured_to
+                ),
+            )
+        })
     }
 
     fn deploying(&mut self, attempt: &Attempt) -> bool {

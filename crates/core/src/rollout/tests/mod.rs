@@ -1,8 +1,10 @@
 //! The state machine in a small world of its own: scenarios, and invariants under random events.
 
+mod clock;
 mod conditions;
 mod corrected;
 mod invariants;
+mod many;
 mod overspending;
 mod rival;
 mod scenarios;

@@ -66,6 +66,10 @@ pub struct Set {
 #[derive(Clone, Debug)]
 pub struct World {
     pub now: Timestamp,
+    /// The latest time that the operator's clock has ever shown.
+    pub latest: Timestamp,
+    /// The time of Prometheus and of everybody else.
+    pub true_now: Timestamp,
     pub plan: Plan,
     pub state: State,
     pub sets: BTreeMap<Revision, Set>,
@@ -107,6 +111,8 @@ impl World {
     pub fn new(plan: Plan) -> Self {
         Self {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
+            latest: Timestamp::from_second(1_800_000_000).unwrap(),
+            true_now: Timestamp::from_second(1_800_000_000).unwrap(),
             plan,
             state: State::default(),
             sets: BTreeMap::new(),
@@ -276,7 +282,8 @@ impl World {
                     end: edge[1],
                     slos: (0..slos)
                         .map(|i| {
-                            (scraped && self.unread != Some(i)).then_some(BlockCounts {
+                            let past = edge[1] <= self.true_now;
+                            (scraped && past && self.unread != Some(i)).then_some(BlockCounts {
                                 canary,
                                 stable,
                                 ..BlockCounts::default()
@@ -376,9 +383,21 @@ impl World {
             .unwrap_or(0)
     }
 
+    /// The clock of the operator's host is set.
+    pub fn set_clock(&mut self, minutes: i16) {
+        let by = SignedDuration::from_mins(minutes.into());
+        self.now = self.now.checked_add(by).unwrap();
+        self.latest = self.latest.max(self.now);
+    }
+
     /// Time passes: pods become ready, the router acknowledges.
     pub fn live(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.latest = self.latest.max(self.now);
+        self.true_now = self
+            .true_now
+            .checked_add(SignedDuration::from_secs(seconds))
+            .unwrap();
         for set in self.sets.values_mut() {
             if set.broken.is_some() || set.ready > set.wanted {
                 set.ready = set.ready.min(set.wanted);
