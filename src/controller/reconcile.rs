@@ -149,7 +149,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         .await;
     }
     for event in events::events(object, &decision.report) {
-        if let Err(error) = context.recorder.publish(&event, &events::reference(object)).await {
+        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
             tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
         }
     }

@@ -132,6 +132,7 @@ pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
                 prometheus_ca_file: None,
                 prometheus_headers_file: None,
                 rule_labels: std::collections::BTreeMap::new(),
+                leader_election: None,
             },
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),

@@ -159,6 +159,7 @@ impl Stage {
                 namespace: Some(self.namespace.clone()),
                 concurrency: 4,
                 rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),
+                leader_election: None,
             },
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),

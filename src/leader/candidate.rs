@@ -1,0 +1,193 @@
+//! Stands for the lease: asks what to do, does it, and tells where that leaves this replica.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use futures::{Stream, StreamExt};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Client;
+use kube::runtime::utils::Backoff;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Settings;
+use super::election::{Election, Local, Next, Seen};
+use super::fence::{Leadership, Leading, Standing, Until};
+use super::lease::{LeaseEdge, Written};
+use crate::k8s::failure::WriteError;
+
+/// A release that is not answered by then is given up: others wait for the lease to end.
+const RELEASE: Duration = Duration::from_millis(500);
+
+/// A replica that stands for the lease.
+pub struct Candidate {
+    election: Election,
+    edge: LeaseEdge,
+    backoff: fn() -> Box<dyn Backoff>,
+    /// Where the election's own time begins.
+    epoch: Instant,
+    me: Arc<str>,
+    lease: Option<ObjectReference>,
+    /// When, by the clock of the wall, the last renewal that was confirmed ends.
+    wall: SystemTime,
+    /// The lease was read once.
+    looked: bool,
+    /// Who held the lease before this replica did.
+    before: Option<String>,
+    standing: watch::Sender<Standing>,
+    /// Why the last request failed.
+    trouble: Option<String>,
+}
+
+impl Candidate {
+    /// A candidate, and what tells where it stands. A watch that fails waits as `backoff` says.
+    pub fn new(client: Client, settings: Settings, backoff: fn() -> Box<dyn Backoff>) -> (Self, Leadership) {
+        let (standing, told) = watch::channel(Standing::Unknown { why: None });
+        let settings = Arc::new(settings);
+        let candidate = Self {
+            election: Election::new(settings.identity.clone(), settings.timing),
+            me: settings.identity.as_str().into(),
+            edge: LeaseEdge::new(client, settings),
+            backoff,
+            epoch: Instant::now(),
+            lease: None,
+            wall: SystemTime::UNIX_EPOCH,
+            looked: false,
+            before: None,
+            standing,
+            trouble: None,
+        };
+        (candidate, Leadership::new(told))
+    }
+
+    fn now(&self) -> Local {
+        self.epoch.elapsed()
+    }
+
+    /// Stands for as long as it is polled. What was asked when it is dropped is in doubt, and made good by
+    /// [`Candidate::resign`].
+    pub async fn campaign(&mut self) -> Infallible {
+        let mut watch = std::pin::pin!(self.edge.watch((self.backoff)()));
+        loop {
+            self.publish();
+            match self.election.next(self.now()) {
+                Next::Wait(until) => self.wait(watch.as_mut(), until).await,
+                Next::Read => self.read().await,
+                next @ (Next::Create | Next::Write(_)) => self.write(next).await,
+            }
+        }
+    }
+
+    async fn wait(
+        &mut self,
+        mut watch: std::pin::Pin<&mut impl Stream<Item = Result<Option<Seen>, String>>>,
+        until: Local,
+    ) {
+        tokio::select! {
+            biased;
+            Some(told) = watch.next() => match told {
+                Ok(lease) => self.election.told(lease, self.now()),
+                // Without a watch a hand-over takes as long as the lease lasts; reading it brings what is wrong.
+                Err(error) => tracing::debug!(error, "watching the lease failed; it is tried again"),
+            },
+            () = tokio::time::sleep_until(self.epoch + until) => {}
+        }
+    }
+
+    async fn read(&mut self) {
+        let began = self.now();
+        match self.edge.read(self.election.patience()).await {
+            Ok(lease) => {
+                self.election.read(lease, self.now());
+                self.looked = true;
+                self.trouble = None;
+            }
+            Err(error) => self.failed(&error, began),
+        }
+    }
+
+    async fn write(&mut self, next: Next) {
+        let (began, wall) = (self.now(), SystemTime::now());
+        let before = self.election.holder().map(str::to_owned);
+        self.election.sent();
+        let patience = self.election.patience();
+        let answer = match &next {
+            Next::Write(over) => self.edge.hold(over, patience).await,
+            _ => self.edge.create(patience).await,
+        };
+        match answer {
+            Ok(Written::Done(lease, reference)) => {
+                if before.as_deref() != Some(&self.me) {
+                    self.before = before;
+                }
+                self.lease = Some(reference);
+                self.wall = wall + self.edge.timing().usable();
+                self.election.written(lease, began, self.now());
+                self.trouble = None;
+            }
+            Ok(Written::Stale) => self.election.stale(),
+            Err(error) => self.failed(&error, began),
+        }
+    }
+
+    fn failed(&mut self, error: &WriteError, began: Local) {
+        self.election.failed(began, self.now());
+        let error = error.to_string();
+        if self.trouble.as_ref() != Some(&error) {
+            tracing::warn!(error, "the lease can't be read or written; it is tried again");
+            self.trouble = Some(error);
+        }
+    }
+
+    /// Tells where it stands.
+    fn publish(&self) {
+        let now = self.now();
+        let standing = match self.election.until() {
+            Some(until) if self.election.leads(now) => Standing::Leading(Leading {
+                term: self.election.term(),
+                me: self.me.clone(),
+                until: Some(Until {
+                    steady: self.epoch + until,
+                    wall: self.wall,
+                }),
+                lease: self.lease.clone(),
+                before: self.before.clone(),
+            }),
+            _ if !self.looked => Standing::Unknown {
+                why: self.trouble.clone(),
+            },
+            _ => Standing::Standby {
+                leader: self.election.holder().map(str::to_owned),
+            },
+        };
+        self.standing.send_replace(standing);
+    }
+
+    /// Leads no longer, and gives back the lease if it holds it: others need not wait for its end.
+    pub async fn resign(mut self) {
+        let mut next = self.election.resign();
+        self.standing.send_replace(Standing::Standby { leader: None });
+        // The second time, when the first finds another version or has to look first.
+        for _ in 0..3 {
+            let step = match next.take() {
+                Some(Next::Write(over)) => self.edge.release(&over, RELEASE).await.map(|w| match w {
+                    Written::Done(..) => None,
+                    Written::Stale => Some(Next::Read),
+                }),
+                Some(_) => self.edge.read(RELEASE).await.map(|lease| {
+                    self.election.read(lease, self.epoch.elapsed());
+                    self.election.resign()
+                }),
+                None => return,
+            };
+            match step {
+                Ok(step) => next = step,
+                Err(error) => {
+                    tracing::warn!(%error, "the lease is not released; others wait for its end");
+                    return;
+                }
+            }
+        }
+    }
+}
