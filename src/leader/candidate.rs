@@ -74,7 +74,8 @@ impl Candidate {
             match self.election.next(self.now()) {
                 Next::Wait(until) => self.wait(watch.as_mut(), until).await,
                 Next::Read => self.read().await,
-                next @ (Next::Create | Next::Write(_)) => self.write(next).await,
+                Next::Create => self.create().await,
+                Next::Write(over) => self.write(&over).await,
             }
         }
     }
@@ -107,16 +108,21 @@ impl Candidate {
         }
     }
 
-    async fn write(&mut self, next: Next) {
+    async fn create(&mut self) {
+        let began = self.now();
+        match self.edge.create(self.election.patience()).await {
+            Ok(Written::Done(lease, _)) => self.election.read(Some(lease), self.now()),
+            Ok(Written::Stale) => self.election.stale(),
+            Err(error) => self.failed(&error, began),
+        }
+    }
+
+    async fn write(&mut self, over: &Seen) {
         let (began, wall) = (self.now(), SystemTime::now());
-        let before = self.election.holder().map(str::to_owned);
+        let before = over.holder.clone();
         self.election.sent();
         let patience = self.election.patience();
-        let answer = match &next {
-            Next::Write(over) => self.edge.hold(over, patience).await,
-            _ => self.edge.create(patience).await,
-        };
-        match answer {
+        match self.edge.hold(over, patience).await {
             Ok(Written::Done(lease, reference)) => {
                 if before.as_deref() != Some(&self.me) {
                     self.before = before;

@@ -4,6 +4,9 @@
 //! last, and takes it over once it has stayed the same for as long as it lasts; the API server refuses that if it
 //! has changed after all. A holder counts from the moment at which it began a renewal that was confirmed: whatever
 //! others saw of it, they saw later.
+//!
+//! Whoever finds no lease makes one that nobody holds, and that has to be waited for as any other: somebody may have
+//! deleted it under its holder.
 
 use std::time::Duration;
 
@@ -32,7 +35,7 @@ pub enum Next {
     Wait(Local),
     /// Read the lease.
     Read,
-    /// Create it, with oneself as its holder.
+    /// Create it, with no holder.
     Create,
     /// Become or stay its holder, provided that it is still this one.
     Write(Seen),
@@ -42,7 +45,7 @@ pub enum Next {
 #[derive(Clone, Debug)]
 enum Known {
     Nothing,
-    Absent { since: Local },
+    Absent,
     There { lease: Seen, since: Local },
 }
 
@@ -104,7 +107,7 @@ impl Election {
     pub fn holder(&self) -> Option<&str> {
         match &self.known {
             Known::There { lease, .. } => lease.holder.as_deref(),
-            Known::Nothing | Known::Absent { .. } => None,
+            Known::Nothing | Known::Absent => None,
         }
     }
 
@@ -113,27 +116,26 @@ impl Election {
         if now < self.not_before {
             return Next::Wait(self.not_before);
         }
-        let at = match &self.known {
+        let (lease, since) = match &self.known {
             Known::Nothing => return Next::Read,
-            // Somebody may have deleted it under its holder, who makes it anew within its time.
-            Known::Absent { since } if !self.leads(now) => *since + self.timing.lease(),
-            Known::Absent { .. } => now,
-            Known::There { lease, since } => match &lease.holder {
-                Some(holder) if *holder == self.me => {
-                    self.confirmed.map_or(now, |began| began + self.timing.renew())
-                }
-                None if lease.lasts.is_none() => now,
-                _ => *since + lease.lasts.unwrap_or_default().max(self.timing.lease()),
-            },
+            Known::Absent => return Next::Create,
+            Known::There { lease, since } => (lease, *since),
         };
-        match &self.known {
-            _ if now < at => Next::Wait(at),
-            Known::There { lease, .. } => Next::Write(lease.clone()),
-            Known::Absent { .. } | Known::Nothing => Next::Create,
+        let at = match &lease.holder {
+            Some(holder) if *holder == self.me => {
+                self.confirmed.map_or(now, |began| began + self.timing.renew())
+            }
+            None if lease.lasts.is_none() => now,
+            _ => since + lease.lasts.unwrap_or_default().max(self.timing.lease()),
+        };
+        if now < at {
+            Next::Wait(at)
+        } else {
+            Next::Write(lease.clone())
         }
     }
 
-    /// The API server was read.
+    /// The API server was read, or has created what nobody holds.
     pub fn read(&mut self, lease: Option<Seen>, now: Local) {
         self.doubt = false;
         if lease
@@ -157,8 +159,7 @@ impl Election {
 
     fn note(&mut self, lease: Option<Seen>, now: Local) {
         self.known = match (&self.known, lease) {
-            (Known::Absent { since }, None) => Known::Absent { since: *since },
-            (_, None) => Known::Absent { since: now },
+            (_, None) => Known::Absent,
             (Known::There { lease: old, since }, Some(lease)) if old.version == lease.version => {
                 let since = *since;
                 Known::There { lease, since }

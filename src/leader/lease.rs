@@ -81,13 +81,13 @@ impl LeaseEdge {
             })
     }
 
-    /// Creates it, held by this replica.
+    /// Creates it, held by nobody, and to be waited for.
     pub async fn create(&self, patience: Duration) -> Result<Written, WriteError> {
         let lease = json!({
             "apiVersion": Lease::api_version(&()),
             "kind": Lease::kind(&()),
             "metadata": {"name": self.settings.lease, "labels": {"app.kubernetes.io/managed-by": labels::MANAGER}},
-            "spec": self.spec(None),
+            "spec": {"leaseDurationSeconds": self.settings.timing.lease().as_secs(), "leaseTransitions": 0},
         });
         let lease: Lease = serde_json::from_value(lease).unwrap_or_default();
         let params = PostParams {
@@ -102,7 +102,16 @@ impl LeaseEdge {
 
     /// Becomes or stays its holder.
     pub async fn hold(&self, over: &Seen, patience: Duration) -> Result<Written, WriteError> {
-        self.patch(over, &self.spec(Some(over)), patience).await
+        let mut spec = json!({
+            "holderIdentity": self.settings.identity,
+            "leaseDurationSeconds": self.settings.timing.lease().as_secs(),
+            "renewTime": now(),
+        });
+        if over.holder.as_ref() != Some(&self.settings.identity) {
+            spec["acquireTime"] = json!(now());
+            spec["leaseTransitions"] = json!(over.transitions.saturating_add(1));
+        }
+        self.patch(over, &spec, patience).await
     }
 
     /// Gives it back: nobody holds it, and nobody has to wait for it.
@@ -120,20 +129,6 @@ impl LeaseEdge {
         let body = Patch::Merge(json!({"metadata": {"resourceVersion": over.version}, "spec": spec}));
         let patch = self.api.patch(&self.settings.lease, &params, &body);
         outcome(self.bounded("patch", patience, patch).await)
-    }
-
-    fn spec(&self, over: Option<&Seen>) -> Value {
-        let mut spec = json!({
-            "holderIdentity": self.settings.identity,
-            "leaseDurationSeconds": self.settings.timing.lease().as_secs(),
-            "renewTime": now(),
-        });
-        let stays = over.is_some_and(|o| o.holder.as_ref() == Some(&self.settings.identity));
-        if !stays {
-            spec["acquireTime"] = json!(now());
-            spec["leaseTransitions"] = json!(over.map_or(0, |o| o.transitions.saturating_add(1)));
-        }
-        spec
     }
 
     async fn bounded<T>(

@@ -7,6 +7,7 @@
 mod admission;
 mod bad_input;
 mod conditions;
+mod leaders;
 mod like_the_real_one;
 mod rollouts;
 mod rules;
