@@ -78,7 +78,12 @@ struct ElectionArgs {
     #[arg(long, env = "MOLT_LEADER_ELECTION", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     leader_election: Option<bool>,
     /// The name of the Lease; the same for all replicas, and another one for an operator of another namespace.
-    #[arg(long, env = "MOLT_LEADER_ELECTION_LEASE", value_name = "NAME", default_value = "molt")]
+    #[arg(
+        long,
+        env = "MOLT_LEADER_ELECTION_LEASE",
+        value_name = "NAME",
+        default_value = "molt"
+    )]
     leader_election_lease: String,
     /// The namespace of the Lease. Default: the operator's own.
     #[arg(long, env = "MOLT_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]

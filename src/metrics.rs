@@ -346,8 +346,13 @@ mod tests {
         ));
         assert_eq!(metrics.encode().matches("molt_rollout_phase{").count(), 2);
 
+        metrics.took_over();
+        assert!(has(&metrics, "molt_leader 1"), "{}", metrics.encode());
+
         metrics.forget("shop", "checkout");
         assert!(!metrics.encode().contains("checkout"));
         assert!(metrics.encode().contains("cart"));
+        metrics.stood_down();
+        assert!(has(&metrics, "molt_leader 0") && !metrics.encode().contains("cart"));
     }
 }

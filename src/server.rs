@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::{Router, extract};
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Router, extract};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 

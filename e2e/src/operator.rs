@@ -73,15 +73,18 @@ async fn change(client: &Client, body: &Value) {
         .await
         .expect("the operator's Deployment can be changed");
     let (generation, wanted) = (patched.metadata.generation, patched.spec.and_then(|s| s.replicas));
-    until("every replica of the operator is ready and as wanted", async || {
-        let status = deployments.get(NAME).await.expect("it exists").status;
-        status.is_some_and(|s| {
-            s.observed_generation >= generation
-                && s.updated_replicas == wanted
-                && s.ready_replicas == wanted
-                && s.replicas == wanted
-        })
-    })
+    until(
+        "every replica of the operator is ready and as wanted",
+        async || {
+            let status = deployments.get(NAME).await.expect("it exists").status;
+            status.is_some_and(|s| {
+                s.observed_generation >= generation
+                    && s.updated_replicas == wanted
+                    && s.ready_replicas == wanted
+                    && s.replicas == wanted
+            })
+        },
+    )
     .await;
 }
 

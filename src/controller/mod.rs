@@ -159,8 +159,17 @@ pub async fn run_on(
         edges,
     };
     let shutdown = shutdown.shared();
+    tokio::select! {
+        biased;
+        () = shutdown.clone() => return,
+        // Whoever does not see everything must not keep others from leading.
+        () = operator.caches.known() => {}
+    }
+    tracing::info!("every cache is filled");
     let Some(settings) = options.leader_election else {
-        operator.run(Leadership::alone(), readiness, wakes, shutdown).await;
+        operator
+            .run(Leadership::alone(), readiness, wakes, shutdown)
+            .await;
         return;
     };
     let (client, backoff) = (operator.edges.client.clone(), operator.edges.backoff);

@@ -367,15 +367,7 @@ async fn write_record(
         caches: &context.caches,
         now,
     };
-    let written = record::write(
-        keeper,
-        key,
-        before,
-        decision,
-        verdicts,
-        limit,
-    )
-    .await;
+    let written = record::write(keeper, key, before, decision, verdicts, limit).await;
     let kept = if written.is_ok() {
         Vec::new()
     } else {

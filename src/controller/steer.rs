@@ -60,18 +60,17 @@ pub struct Wakes {
 }
 
 impl Operator {
-    /// Reconciles while it leads, and nothing meanwhile, until `shutdown`.
-    pub async fn run<S>(&self, leadership: Leadership, readiness: Readiness, mut wakes: Wakes, shutdown: Shared<S>)
-    where
+    /// Reconciles while it leads, and nothing meanwhile, until `shutdown`. Every cache must be filled.
+    pub async fn run<S>(
+        &self,
+        leadership: Leadership,
+        readiness: Readiness,
+        mut wakes: Wakes,
+        shutdown: Shared<S>,
+    ) where
         S: Future<Output = ()> + Send + 'static,
     {
-        tokio::select! {
-            biased;
-            () = shutdown.clone() => return,
-            () = self.caches.known() => {}
-        }
         readiness.ready(leadership.clone());
-        tracing::info!("every cache is filled");
         loop {
             let (leading, fence) = tokio::select! {
                 biased;
@@ -80,7 +79,11 @@ impl Operator {
                 () = discard(&mut wakes.receiver) => return,
                 won = leadership.won() => won,
             };
-            tracing::info!(term = leading.term, before = leading.before, "this replica leads; reconciling");
+            tracing::info!(
+                term = leading.term,
+                before = leading.before,
+                "this replica leads; reconciling"
+            );
             self.metrics.took_over();
             let stopped = tokio::select! {
                 biased;
@@ -197,10 +200,10 @@ fn note(memories: &Memories, service: &PartialObjectMeta<ServiceObject>) {
 /// Tells of the change where `kubectl describe lease` shows it.
 async fn tell(leading: &Leading, writer: &Writer) {
     let Some(lease) = &leading.lease else { return };
-    let before = leading
-        .before
-        .as_ref()
-        .map_or_else(|| "nobody held the lease".to_owned(), |b| format!("{b} did not renew it"));
+    let before = leading.before.as_ref().map_or_else(
+        || "nobody held the lease".to_owned(),
+        |b| format!("{b} did not renew it"),
+    );
     let event = Event {
         type_: EventType::Normal,
         reason: "LeaderElected".to_owned(),

@@ -173,7 +173,8 @@ impl Writer {
         };
         let mut target = target::<K>("patch", name);
         target.resource = format!("{}/status", target.resource);
-        self.write(target, api.patch_status(name, &params, &Patch::Merge(body))).await
+        self.write(target, api.patch_status(name, &params, &Patch::Merge(body)))
+            .await
     }
 
     /// Replaces the status of the version of an object that was decided on; a newer one is [`WriteError::Stale`].
@@ -215,7 +216,10 @@ impl Writer {
             field_manager: Some(labels::MANAGER.to_owned()),
             ..PostParams::default()
         };
-        match self.write(target::<K>("create", &name), api.create(&params, body)).await {
+        match self
+            .write(target::<K>("create", &name), api.create(&params, body))
+            .await
+        {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => Ok(None),
             Err(error) => Err(error),
@@ -239,7 +243,10 @@ impl Writer {
             }),
             ..DeleteParams::default()
         };
-        match self.write(target::<K>("delete", name), api.delete(name, &params)).await {
+        match self
+            .write(target::<K>("delete", name), api.delete(name, &params))
+            .await
+        {
             Err(error) if error.status().is_some_and(|s| s.code == 404) => Ok(()),
             result => result.map(drop),
         }

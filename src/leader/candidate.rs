@@ -36,6 +36,8 @@ pub struct Candidate {
     /// Who held the lease before this replica did.
     before: Option<String>,
     standing: watch::Sender<Standing>,
+    /// Who was logged to lead last.
+    follows: Option<String>,
     /// Why the last request failed.
     trouble: Option<String>,
 }
@@ -56,6 +58,7 @@ impl Candidate {
             looked: false,
             before: None,
             standing,
+            follows: None,
             trouble: None,
         };
         (candidate, Leadership::new(told))
@@ -147,7 +150,7 @@ impl Candidate {
     }
 
     /// Tells where it stands.
-    fn publish(&self) {
+    fn publish(&mut self) {
         let now = self.now();
         let standing = match self.election.until() {
             Some(until) if self.election.leads(now) => Standing::Leading(Leading {
@@ -167,6 +170,12 @@ impl Candidate {
                 leader: self.election.holder().map(str::to_owned),
             },
         };
+        if let Standing::Standby { leader: Some(leader) } = &standing
+            && self.follows.as_ref() != Some(leader)
+        {
+            tracing::info!(leader, "this replica stands by");
+            self.follows = Some(leader.clone());
+        }
         self.standing.send_replace(standing);
     }
 

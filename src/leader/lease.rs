@@ -58,7 +58,10 @@ impl LeaseEdge {
     }
 
     /// Whenever it changes: what it is now.
-    pub fn watch(&self, backoff: Box<dyn Backoff>) -> impl Stream<Item = Result<Option<Seen>, String>> + use<> {
+    pub fn watch(
+        &self,
+        backoff: Box<dyn Backoff>,
+    ) -> impl Stream<Item = Result<Option<Seen>, String>> + use<> {
         let only = Config::default().fields(&format!("metadata.name={}", self.settings.lease));
         let mut found = false;
         watcher(self.api.clone(), only)
@@ -148,9 +151,7 @@ impl LeaseEdge {
 
 /// People read it; nobody reckons with it.
 fn now() -> String {
-    Timestamp::now()
-        .strftime("%Y-%m-%dT%H:%M:%S%.6fZ")
-        .to_string()
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S%.6fZ").to_string()
 }
 
 fn outcome(answer: Result<Lease, WriteError>) -> Result<Written, WriteError> {

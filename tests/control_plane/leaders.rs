@@ -74,15 +74,18 @@ async fn a_leader_that_is_cut_off_from_its_lease_writes_nothing_once_another_lea
     let mut two = Operator::start(&stage, "two", &writes);
     until("two stands by", async || two.says("standby; one leads")).await;
 
-    stage.apply(service("checkout", "checkout:1")).await.unwrap();
+    stage.apply(service("checkout", "shop:good")).await.unwrap();
     let first = stable(&stage.until_phase("checkout", Phase::Healthy).await);
-    stage.apply(service("checkout", "checkout:2")).await.unwrap();
+    stage.apply(service("checkout", "shop:better")).await.unwrap();
     stage.until_phase("checkout", Phase::Progressing).await;
 
     one.cut.store(true, Ordering::SeqCst);
     let cut = Instant::now();
     until("two leads", async || two.says("leading")).await;
-    println!("renewals cut off: the other leads after {:.1} s", cut.elapsed().as_secs_f64());
+    println!(
+        "renewals cut off: the other leads after {:.1} s",
+        cut.elapsed().as_secs_f64()
+    );
     until("the rollout is steered to its end", async || {
         let service = stage.service("checkout").await;
         let status = service.status.clone();
@@ -96,15 +99,21 @@ async fn a_leader_that_is_cut_off_from_its_lease_writes_nothing_once_another_lea
     let stopped = Instant::now();
     drop(two.stop.take());
     until("one leads again", async || one.says("leading")).await;
-    println!("stopped: the other leads after {:.1} s", stopped.elapsed().as_secs_f64());
+    println!(
+        "stopped: the other leads after {:.1} s",
+        stopped.elapsed().as_secs_f64()
+    );
     two.process.await.unwrap();
-    stage.apply(service("checkout", "checkout:3")).await.unwrap();
+    stage.apply(service("checkout", "shop:best")).await.unwrap();
     stage.until_phase("checkout", Phase::Progressing).await;
     one.process.abort();
 
     let leases: Api<Lease> = Api::namespaced(stage.client.clone(), &stage.namespace);
     let spec = leases.get("molt").await.unwrap().spec.unwrap();
-    assert_eq!((spec.holder_identity.as_deref(), spec.lease_transitions), (Some("one"), Some(3)));
+    assert_eq!(
+        (spec.holder_identity.as_deref(), spec.lease_transitions),
+        (Some("one"), Some(3))
+    );
 
     let writes = writes.lock().unwrap();
     // Each leads from its first write of the lease until the next one's.
@@ -115,7 +124,10 @@ async fn a_leader_that_is_cut_off_from_its_lease_writes_nothing_once_another_lea
             leads = Some(*who);
             terms.push(*who);
         }
-        assert!(leads == Some(*who) || what.contains("/leases"), "{who} does not lead: {what}");
+        assert!(
+            leads == Some(*who) || what.contains("/leases"),
+            "{who} does not lead: {what}"
+        );
     }
     assert_eq!(terms, ["one", "two", "one"], "{writes:#?}");
 }

@@ -34,22 +34,40 @@ enum Event {
     /// A candidate looks what to do.
     Turn,
     /// Its request reaches the server; `heard` says whether the answer reaches it.
-    Arrives { id: u64, request: Request, heard: Option<Real> },
-    Answer { id: u64, answer: Answer },
-    GivesUp { id: u64 },
+    Arrives {
+        id: u64,
+        request: Request,
+        heard: Option<Real>,
+    },
+    Answer {
+        id: u64,
+        answer: Answer,
+    },
+    GivesUp {
+        id: u64,
+    },
     Told(Option<Seen>),
 }
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
-    Freeze { who: usize, millis: u64 },
-    Die { who: usize },
-    Resign { who: usize },
+    Freeze {
+        who: usize,
+        millis: u64,
+    },
+    Die {
+        who: usize,
+    },
+    Resign {
+        who: usize,
+    },
     Delete,
     Seize,
     Empty,
     /// No request gets through.
-    Outage { millis: u64 },
+    Outage {
+        millis: u64,
+    },
 }
 
 struct Candidate {
@@ -373,7 +391,14 @@ fn fault(candidates: usize) -> impl Strategy<Value = (Real, Fault)> {
 fn timing() -> impl Strategy<Value = Timing> {
     prop_oneof![
         Just(Timing::default()),
-        Just(Timing::new(Duration::from_secs(15), Duration::from_secs(2), Duration::from_secs(5)).unwrap()),
+        Just(
+            Timing::new(
+                Duration::from_secs(15),
+                Duration::from_secs(2),
+                Duration::from_secs(5)
+            )
+            .unwrap()
+        ),
     ]
 }
 
