@@ -172,8 +172,7 @@ pub async fn run_on(
             .await;
         return;
     };
-    let (client, backoff) = (operator.edges.client.clone(), operator.edges.backoff);
-    let (mut candidate, leadership) = Candidate::new(client, settings, backoff);
+    let (mut candidate, leadership) = Candidate::new(&operator.edges, settings);
     tokio::select! {
         biased;
         never = candidate.campaign() => match never {},

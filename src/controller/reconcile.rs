@@ -64,7 +64,10 @@ pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Cont
         Failure::State(_) => "UnreadableState",
     };
     context.metrics.reconcile_failed(category);
-    if matches!(failure, Failure::Write(WriteError::Stale(_))) {
+    if matches!(
+        failure,
+        Failure::Write(WriteError::Stale(_) | WriteError::NotLeading { .. })
+    ) {
         tracing::debug!(service = %key, error = %failure, "decided anew");
         return Action::requeue(CATCH_UP);
     }

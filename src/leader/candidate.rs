@@ -2,11 +2,11 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use kube::Client;
 use kube::runtime::utils::Backoff;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -15,6 +15,7 @@ use super::Settings;
 use super::election::{Election, Local, Next, Seen};
 use super::fence::{Leadership, Leading, Standing, Until};
 use super::lease::{LeaseEdge, Written};
+use crate::controller::edges::{Clock, Edges};
 use crate::k8s::failure::WriteError;
 
 /// A release that is not answered by then is given up: others wait for the lease to end.
@@ -25,12 +26,13 @@ pub struct Candidate {
     election: Election,
     edge: LeaseEdge,
     backoff: fn() -> Box<dyn Backoff>,
+    clock: Arc<dyn Clock>,
     /// Where the election's own time begins.
     epoch: Instant,
     me: Arc<str>,
     lease: Option<ObjectReference>,
     /// When, by the clock of the wall, the last renewal that was confirmed ends.
-    wall: SystemTime,
+    wall: Timestamp,
     /// The lease was read once.
     looked: bool,
     /// Who held the lease before this replica did.
@@ -43,25 +45,26 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// A candidate, and what tells where it stands. A watch that fails waits as `backoff` says.
-    pub fn new(client: Client, settings: Settings, backoff: fn() -> Box<dyn Backoff>) -> (Self, Leadership) {
+    /// A candidate, and what tells where it stands.
+    pub fn new(edges: &Edges, settings: Settings) -> (Self, Leadership) {
         let (standing, told) = watch::channel(Standing::Unknown { why: None });
         let settings = Arc::new(settings);
         let candidate = Self {
             election: Election::new(settings.identity.clone(), settings.timing),
             me: settings.identity.as_str().into(),
-            edge: LeaseEdge::new(client, settings),
-            backoff,
+            edge: LeaseEdge::new(edges.client.clone(), settings),
+            backoff: edges.backoff,
+            clock: edges.clock.clone(),
             epoch: Instant::now(),
             lease: None,
-            wall: SystemTime::UNIX_EPOCH,
+            wall: Timestamp::UNIX_EPOCH,
             looked: false,
             before: None,
             standing,
             follows: None,
             trouble: None,
         };
-        (candidate, Leadership::new(told))
+        (candidate, Leadership::new(told, edges.clock.clone()))
     }
 
     fn now(&self) -> Local {
@@ -121,7 +124,7 @@ impl Candidate {
     }
 
     async fn write(&mut self, over: &Seen) {
-        let (began, wall) = (self.now(), SystemTime::now());
+        let (began, wall) = (self.now(), self.clock.now());
         let before = over.holder.clone();
         self.election.sent();
         let patience = self.election.patience();

@@ -1,13 +1,16 @@
 //! Who does not lead writes nothing.
 
+use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::Instant;
+
+use crate::controller::edges::{Clock, SystemClock};
 
 /// This replica does not lead, or no longer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Error)]
@@ -53,23 +56,37 @@ pub struct Until {
     pub steady: Instant,
     /// By the clock of the wall, which goes on, or is put right, after a machine was suspended together with its
     /// steady clock. When it jumps ahead, writes wait for the next renewal.
-    pub wall: SystemTime,
+    pub wall: Timestamp,
 }
 
 impl Until {
-    fn is_over(&self) -> bool {
-        Instant::now() >= self.steady || SystemTime::now() >= self.wall
+    fn is_over(&self, wall: &Wall) -> bool {
+        Instant::now() >= self.steady || wall.0.now() >= self.wall
+    }
+}
+
+/// The clock of the wall.
+#[derive(Clone)]
+struct Wall(Arc<dyn Clock>);
+
+impl fmt::Debug for Wall {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0.now())
     }
 }
 
 /// Tells where a candidate stands, now and whenever that changes.
 #[derive(Clone, Debug)]
-pub struct Leadership(watch::Receiver<Standing>);
+pub struct Leadership {
+    standing: watch::Receiver<Standing>,
+    wall: Wall,
+}
 
 impl Leadership {
     /// Of a candidate that publishes its standing there.
-    pub fn new(standing: watch::Receiver<Standing>) -> Self {
-        Self(standing)
+    pub fn new(standing: watch::Receiver<Standing>, clock: Arc<dyn Clock>) -> Self {
+        let wall = Wall(clock);
+        Self { standing, wall }
     }
 
     /// Of a replica that is alone: it leads for ever.
@@ -82,13 +99,16 @@ impl Leadership {
             before: None,
         };
         // The last value stays when the sender is gone.
-        Self(watch::channel(Standing::Leading(leading)).1)
+        Self::new(
+            watch::channel(Standing::Leading(leading)).1,
+            Arc::new(SystemClock),
+        )
     }
 
     /// Where it stands now: `Leading` only as long as it may write.
     pub fn standing(&self) -> Standing {
-        match &*self.0.borrow() {
-            Standing::Leading(leading) if leading.until.is_some_and(|u| u.is_over()) => {
+        match &*self.standing.borrow() {
+            Standing::Leading(leading) if leading.until.is_some_and(|u| u.is_over(&self.wall)) => {
                 Standing::Standby { leader: None }
             }
             standing => standing.clone(),
@@ -97,13 +117,14 @@ impl Leadership {
 
     /// Waits until it leads.
     pub async fn won(&self) -> (Leading, Fence) {
-        let mut standing = self.0.clone();
+        let mut standing = self.standing.clone();
         loop {
             standing.mark_unchanged();
             if let Standing::Leading(leading) = self.standing() {
                 let fence = Fence(Some(Term {
                     number: leading.term,
                     standing,
+                    wall: self.wall.clone(),
                 }));
                 return (leading, fence);
             }
@@ -123,6 +144,7 @@ pub struct Fence(Option<Term>);
 struct Term {
     number: u64,
     standing: watch::Receiver<Standing>,
+    wall: Wall,
 }
 
 impl Fence {
@@ -136,7 +158,7 @@ impl Fence {
         let Some(term) = &self.0 else { return Ok(()) };
         match term.until() {
             Some(None) => Ok(()),
-            Some(Some(until)) if !until.is_over() => Ok(()),
+            Some(Some(until)) if !until.is_over(&term.wall) => Ok(()),
             Some(Some(_)) | None => Err(NotLeading),
         }
     }

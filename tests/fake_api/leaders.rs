@@ -9,7 +9,10 @@ use std::time::Duration;
 
 use http::Method;
 use jiff::Timestamp;
+use molt::controller::edges::{Clock, Edges};
 use molt::leader::{Settings, Timing};
+use molt::metric_sources::headers::Headers;
+use molt::metric_sources::sources::Sources;
 use molt::server::Readiness;
 use molt_sim_api::gate::gated;
 use molt_sim_api::{Call, Fault, Sim};
@@ -53,6 +56,21 @@ impl Ice {
     }
 }
 
+/// A clock of the wall that goes as fast as virtual time does.
+struct VirtualClock(Timestamp, Instant);
+
+impl Default for VirtualClock {
+    fn default() -> Self {
+        Self(Timestamp::now(), Instant::now())
+    }
+}
+
+impl Clock for VirtualClock {
+    fn now(&self) -> Timestamp {
+        self.0 + self.1.elapsed()
+    }
+}
+
 struct Operator {
     name: &'static str,
     ice: Ice,
@@ -71,13 +89,19 @@ impl Operator {
             identity: name.to_owned(),
             timing: Timing::default(),
         };
-        let operator = molt::controller::run(
-            gated(sim.client(), name, |_, _| true),
+        let metrics = molt::metrics::Metrics::new("test");
+        let source = Sources::new(metrics.clone(), Headers::new(None, None), None).unwrap();
+        let edges = Edges {
+            clock: Arc::new(VirtualClock::default()),
+            ..Edges::new(gated(sim.client(), name, |_, _| true), Arc::new(source))
+        };
+        let operator = molt::controller::run_on(
+            edges,
             molt::controller::Options {
                 leader_election: Some(settings),
                 ..options()
             },
-            molt::metrics::Metrics::new("test"),
+            metrics,
             readiness.clone(),
             async {
                 drop(stopped.await);
@@ -89,7 +113,7 @@ impl Operator {
             ice,
             stop: Some(stop),
             readiness,
-            process: tokio::spawn(async move { frozen.await.unwrap() }),
+            process: tokio::spawn(frozen),
         }
     }
 
