@@ -166,19 +166,27 @@ pub async fn run_on(
         () = operator.caches.known() => {}
     }
     tracing::info!("every cache is filled");
-    let Some(settings) = options.leader_election else {
-        operator
-            .run(Leadership::alone(), readiness, wakes, shutdown)
-            .await;
-        return;
+    let (mut candidate, leadership) = match options.leader_election {
+        Some(settings) => {
+            let (candidate, leadership) = Candidate::new(&operator.edges, settings);
+            (Some(candidate), leadership)
+        }
+        None => (None, Leadership::alone()),
     };
-    let (mut candidate, leadership) = Candidate::new(&operator.edges, settings);
+    let campaign = async {
+        match &mut candidate {
+            Some(candidate) => candidate.campaign().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         biased;
-        never = candidate.campaign() => match never {},
-        () = operator.run(leadership, readiness, wakes, shutdown) => {}
+        never = campaign => match never {},
+        () = Box::pin(operator.run(leadership, readiness, wakes, shutdown)) => {}
     }
-    candidate.resign().await;
+    if let Some(candidate) = candidate {
+        candidate.resign().await;
+    }
 }
 
 /// The sources of measurements, with what the operator was given for it.

@@ -56,7 +56,8 @@ impl Writer {
         target: Target,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, WriteError> {
-        let written = self.fence.hold(bounded(LIMIT, target.clone(), request)).await;
+        let request = Box::pin(bounded(LIMIT, target.clone(), request));
+        let written = self.fence.hold(request).await;
         written.unwrap_or_else(|why| Err(WriteError::NotLeading { target, why }))
     }
 
@@ -259,7 +260,8 @@ impl Writer {
             resource: "events.events.k8s.io".to_owned(),
             name: event.reason.clone(),
         };
-        self.write(target, self.recorder.publish(event, about)).await
+        self.write(target, Box::pin(self.recorder.publish(event, about)))
+            .await
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::utils::Backoff;
@@ -30,7 +30,7 @@ pub struct Candidate {
     /// Where the election's own time begins.
     epoch: Instant,
     me: Arc<str>,
-    lease: Option<ObjectReference>,
+    lease: Option<Arc<ObjectReference>>,
     /// When, by the clock of the wall, the last renewal that was confirmed ends.
     wall: Timestamp,
     /// The lease was read once.
@@ -76,6 +76,10 @@ impl Candidate {
     pub async fn campaign(&mut self) -> Infallible {
         let mut watch = std::pin::pin!(self.edge.watch((self.backoff)()));
         loop {
+            // Requests that fail one after the other must not keep it from the news.
+            while let Some(Some(told)) = watch.next().now_or_never() {
+                self.told(told);
+            }
             self.publish();
             match self.election.next(self.now()) {
                 Next::Wait(until) => self.wait(watch.as_mut(), until).await,
@@ -93,12 +97,16 @@ impl Candidate {
     ) {
         tokio::select! {
             biased;
-            Some(told) = watch.next() => match told {
-                Ok(lease) => self.election.told(lease, self.now()),
-                // Without a watch a hand-over takes as long as the lease lasts; reading it brings what is wrong.
-                Err(error) => tracing::debug!(error, "watching the lease failed; it is tried again"),
-            },
+            Some(told) = watch.next() => self.told(told),
             () = tokio::time::sleep_until(self.epoch + until) => {}
+        }
+    }
+
+    fn told(&mut self, news: Result<Option<Seen>, String>) {
+        match news {
+            Ok(lease) => self.election.told(lease, self.now()),
+            // Without a watch a hand-over takes as long as the lease lasts; reading it brings what is wrong.
+            Err(error) => tracing::debug!(error, "watching the lease failed; it is tried again"),
         }
     }
 

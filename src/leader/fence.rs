@@ -44,7 +44,7 @@ pub struct Leading {
     /// Until when it may write; for ever without an election. Each renewal moves it.
     pub until: Option<Until>,
     /// The lease; absent without an election.
-    pub lease: Option<ObjectReference>,
+    pub lease: Option<Arc<ObjectReference>>,
     /// Who led before.
     pub before: Option<String>,
 }
@@ -147,6 +147,12 @@ struct Term {
     wall: Wall,
 }
 
+enum Lasts {
+    Over,
+    ForEver,
+    To(Until),
+}
+
 impl Fence {
     /// Lets everything through.
     pub fn open() -> Self {
@@ -156,25 +162,25 @@ impl Fence {
     /// Fails once the leadership is over, and while the clock of the wall says that it might be.
     pub fn check(&self) -> Result<(), NotLeading> {
         let Some(term) = &self.0 else { return Ok(()) };
-        match term.until() {
-            Some(None) => Ok(()),
-            Some(Some(until)) if !until.is_over(&term.wall) => Ok(()),
-            Some(Some(_)) | None => Err(NotLeading),
+        match term.lasts() {
+            Lasts::ForEver => Ok(()),
+            Lasts::To(until) if !until.is_over(&term.wall) => Ok(()),
+            Lasts::To(_) | Lasts::Over => Err(NotLeading),
         }
     }
 
     /// Waits until the leadership is over.
     pub async fn ended(&self) {
-        let Some(Term { standing, .. }) = &self.0 else {
+        let Some(term) = &self.0 else {
             return std::future::pending().await;
         };
-        let mut standing = standing.clone();
+        let mut standing = term.standing.clone();
         loop {
             standing.mark_unchanged();
-            let steady = match self.0.as_ref().and_then(Term::until) {
-                None => return,
-                Some(None) => return std::future::pending().await,
-                Some(Some(until)) => until.steady,
+            let steady = match term.lasts() {
+                Lasts::Over => return,
+                Lasts::ForEver => return std::future::pending().await,
+                Lasts::To(until) => until.steady,
             };
             if Instant::now() >= steady {
                 return;
@@ -199,11 +205,13 @@ impl Fence {
 }
 
 impl Term {
-    /// Until when this leadership lasts as far as is known; `None` if it is over.
-    fn until(&self) -> Option<Option<Until>> {
+    /// How long this leadership lasts, as far as is known.
+    fn lasts(&self) -> Lasts {
         match &*self.standing.borrow() {
-            Standing::Leading(leading) if leading.term == self.number => Some(leading.until),
-            _ => None,
+            Standing::Leading(leading) if leading.term == self.number => {
+                leading.until.map_or(Lasts::ForEver, Lasts::To)
+            }
+            _ => Lasts::Over,
         }
     }
 }

@@ -30,7 +30,7 @@ pub struct LeaseEdge {
 /// What came of a write.
 pub enum Written {
     /// It is done.
-    Done(Seen, ObjectReference),
+    Done(Seen, Arc<ObjectReference>),
     /// The lease is another one meanwhile.
     Stale,
 }
@@ -156,7 +156,7 @@ fn now() -> String {
 
 fn outcome(answer: Result<Lease, WriteError>) -> Result<Written, WriteError> {
     match answer {
-        Ok(lease) => Ok(Written::Done(seen(&lease), lease.object_ref(&()))),
+        Ok(lease) => Ok(Written::Done(seen(&lease), lease.object_ref(&()).into())),
         Err(WriteError::Stale(_)) => Ok(Written::Stale),
         // It was created, or deleted, by somebody else.
         Err(error) if error.status().is_some_and(|s| matches!(s.code, 404 | 409)) => Ok(Written::Stale),

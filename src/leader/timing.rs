@@ -94,9 +94,10 @@ impl Timing {
             let reason = format!("it must be {SHORTEST_RENEWAL:?} at least");
             return error(Self::RENEW, renew, reason, format!("choose {:?}", lease / 4));
         }
-        if renew * 2 > lease - margin {
+        let usable = lease.saturating_sub(margin);
+        if renew * 2 > usable {
             let reason = "one renewal that fails would cost the leadership".to_owned();
-            let most = (lease - margin) / 2;
+            let most = usable / 2;
             let fix = format!("choose {most:?} at most, or a longer {}", Self::LEASE);
             return error(Self::RENEW, renew, reason, fix);
         }
@@ -115,7 +116,7 @@ impl Timing {
 
     /// How long after the start of a renewal its sender may write.
     pub fn usable(&self) -> Duration {
-        self.lease - self.margin
+        self.lease.saturating_sub(self.margin)
     }
 }
 

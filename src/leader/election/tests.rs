@@ -413,7 +413,7 @@ proptest! {
         timing in timing(),
     ) {
         // What the documentation of the times promises.
-        let bound = (timing.lease() - timing.usable()).as_secs_f64()
+        let bound = (timing.lease().as_secs_f64() - timing.usable().as_secs_f64())
             / (timing.lease() + timing.usable()).as_secs_f64();
         prop_assume!(rates.iter().all(|r| (r.unsigned_abs() as f64) < bound * 1e6));
         let mut world = World::new(seed, &rates, timing);
