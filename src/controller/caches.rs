@@ -9,10 +9,12 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::reflector::{self, Store};
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::edges::Edges;
 use super::facts::{ActionFacts, RecordFacts, ReplicaSetFacts, RouteUser, ServiceFacts, SliceFacts};
 use super::object::ServiceObject;
 use super::pods::PodFacts;
@@ -48,7 +50,8 @@ pub struct Caches {
 
 impl Caches {
     /// Starts the watches; each change is told to `wake` by the key of the PythonService that it concerns.
-    pub fn start(client: &Client, namespace: Option<&str>, wake: &UnboundedSender<Key>) -> Self {
+    pub fn start(edges: &Edges, namespace: Option<&str>, wake: &UnboundedSender<Key>) -> Self {
+        let (client, backoff) = (&edges.client, edges.backoff);
         let (reader, writer) = reflector::store();
         let caches = Self {
             services: reader,
@@ -62,11 +65,12 @@ impl Caches {
             routes: Arc::default(),
             route_users: Arc::default(),
         };
-        caches.follow_services(api(client, namespace), writer, wake.clone());
+        caches.follow_services(api(client, namespace), writer, backoff(), wake.clone());
         let ours = Config::default().labels(labels::SERVICE);
         let watch = Watch {
             client,
             namespace,
+            backoff,
             wake,
         };
         watch.start::<ReplicaSet, _>(ours.clone(), &caches.sets);
@@ -75,8 +79,8 @@ impl Caches {
         watch.start::<EndpointSlice, _>(ours.clone(), &caches.slices);
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
-        caches.follow_routes(api(client, namespace), wake.clone());
-        caches.follow_rules(api(client, namespace), ours, wake.clone());
+        caches.follow_routes(api(client, namespace), backoff(), wake.clone());
+        caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
         caches
     }
 
@@ -84,11 +88,12 @@ impl Caches {
         &self,
         api: Api<ServiceObject>,
         writer: reflector::store::Writer<ServiceObject>,
+        backoff: Box<dyn Backoff>,
         wake: UnboundedSender<Key>,
     ) {
         let users = self.route_users.clone();
         let store = self.services.clone();
-        let events = watcher(api, Config::default()).default_backoff();
+        let events = watcher(api, Config::default()).backoff(backoff);
         let mut events = reflector::reflector(writer, events).boxed();
         tokio::spawn(async move {
             while let Some(event) = events.next().await {
@@ -110,7 +115,12 @@ impl Caches {
     }
 
     /// A change of a route concerns the services that use it, whoever wrote it.
-    fn follow_routes(&self, api: Api<DeserializeGuard<HttpRoute>>, wake: UnboundedSender<Key>) {
+    fn follow_routes(
+        &self,
+        api: Api<DeserializeGuard<HttpRoute>>,
+        backoff: Box<dyn Backoff>,
+        wake: UnboundedSender<Key>,
+    ) {
         let (routes, users) = (self.routes.clone(), self.route_users.clone());
         let (store, all) = (self.services.clone(), wake.clone());
         let changed = move |route: Key| {
@@ -119,15 +129,28 @@ impl Caches {
             }
         };
         let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
-        tokio::spawn(follow(api, Config::default(), routes, changed, appeared));
+        tokio::spawn(follow(api, Config::default(), backoff, routes, changed, appeared));
     }
 
     /// When the kind appears, or disappears, it concerns every service.
-    fn follow_rules(&self, api: Api<PrometheusRule>, config: Config, wake: UnboundedSender<Key>) {
+    fn follow_rules(
+        &self,
+        api: Api<PrometheusRule>,
+        config: Config,
+        backoff: Box<dyn Backoff>,
+        wake: UnboundedSender<Key>,
+    ) {
         let (store, all) = (self.services.clone(), wake.clone());
         let changed = move |key| drop(wake.send(key));
         let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
-        tokio::spawn(follow(api, config, self.rules.clone(), changed, appeared));
+        tokio::spawn(follow(
+            api,
+            config,
+            backoff,
+            self.rules.clone(),
+            changed,
+            appeared,
+        ));
     }
 
     /// Waits until every cache that decisions need has been filled once.
@@ -147,6 +170,7 @@ impl Caches {
 struct Watch<'a> {
     client: &'a Client,
     namespace: Option<&'a str>,
+    backoff: fn() -> Box<dyn Backoff>,
     wake: &'a UnboundedSender<Key>,
 }
 
@@ -166,6 +190,7 @@ impl Watch<'_> {
         tokio::spawn(follow(
             api(self.client, self.namespace),
             config,
+            (self.backoff)(),
             index.clone(),
             changed,
             || (),

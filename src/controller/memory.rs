@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use molt_core::decision::Verdict;
 use molt_core::observed::{History, Problem};
+use tokio::time::Instant;
 
 use super::rules::Failed;
 use crate::k8s::Key;

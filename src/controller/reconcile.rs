@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use molt_core::decision::{Decision, Effect, Phase};
 use molt_core::observed::{Observed, ProblemKind};
-use molt_core::rollout::{Due, decide, measurement_due};
+use molt_core::rollout::{Due, measurement_due};
 use molt_core::state::State;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::apply::Applier;
 use super::memory::KeptHistory;
@@ -74,7 +75,10 @@ pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Cont
         Failure::State(_) => "UnreadableState",
     };
     context.metrics.reconcile_failed(category);
-    if matches!(failure, Failure::Write(WriteError::Stale(_))) {
+    if matches!(
+        failure,
+        Failure::Write(WriteError::Stale(_) | WriteError::NotLeading { .. })
+    ) {
         tracing::debug!(service = %key, error = %failure, "decided anew");
         return Action::requeue(CATCH_UP);
     }
@@ -114,8 +118,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(Action::await_change());
     }
     let seen = see(object, context, key, &validated, &target, &before).await;
-    let now = Timestamp::now();
-    let mut decision = decide(&validated.plan, &before, &seen, now);
+    let now = context.clock.now();
+    let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
     let rules = rules::plan(
         object,
         &validated,
@@ -141,6 +145,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
             &decision,
             &verdicts,
             validated.record_limit,
+            now,
         )
         .await;
     }
@@ -153,11 +158,12 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
             &decision,
             &verdicts,
             validated.record_limit,
+            now,
         )
         .await;
     }
     for event in events::events(object, &decision.report) {
-        if let Err(error) = context.recorder.publish(&event, &events::reference(object)).await {
+        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
             tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
         }
     }
@@ -173,7 +179,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
     let wake = decision
         .wake_at
-        .map(|at| Duration::try_from(at.duration_since(Timestamp::now())).unwrap_or(Duration::ZERO));
+        .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
     Ok(requeue(wake.into_iter().chain(retry).chain(again).min()))
 }
@@ -199,7 +205,7 @@ async fn see(
     target: &RouteTarget,
     before: &State,
 ) -> Observed {
-    let now = Timestamp::now();
+    let now = context.clock.now();
     // A person's word does not wait for a Prometheus that hangs.
     let asked = !context.caches.actions.of(key).is_empty();
     if !asked
@@ -215,8 +221,9 @@ async fn see(
         // A Prometheus that hangs does so for seconds; what is asked for meanwhile does not wait for it. The
         // reading is given up and made anew.
         let measured = tokio::select! {
-            measured = context.source.measure(&request) => Some(measured),
+            biased;
             () = context.caches.actions.any(key) => None,
+            measured = context.source.measure(&request) => Some(measured),
         };
         if let Some(mut measured) = measured {
             match kept {
@@ -352,7 +359,7 @@ async fn unreadable_state(
         tell_beside(object, context, "StateUnreadable", &message).await;
         let body = json!({"status": {"phase": "Degraded", "message": message, "conditions": [{
             "type": "Stalled", "status": "True", "reason": "StateUnreadable", "message": message,
-            "lastTransitionTime": Timestamp::now(), "observedGeneration": object.metadata.generation,
+            "lastTransitionTime": context.clock.now(), "observedGeneration": object.metadata.generation,
         }]}});
         context
             .writer
@@ -369,17 +376,14 @@ async fn write_record(
     decision: &Decision,
     verdicts: &[molt_core::decision::Verdict],
     limit: usize,
+    now: Timestamp,
 ) -> Result<(), ()> {
-    let written = record::write(
-        &context.writer,
-        &context.caches,
-        key,
-        before,
-        decision,
-        verdicts,
-        limit,
-    )
-    .await;
+    let keeper = record::Keeper {
+        writer: &context.writer,
+        caches: &context.caches,
+        now,
+    };
+    let written = record::write(keeper, key, before, decision, verdicts, limit).await;
     let kept = if written.is_ok() {
         Vec::new()
     } else {

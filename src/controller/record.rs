@@ -29,16 +29,27 @@ const MOST_DELETIONS: usize = 20;
 /// Transitions that a record holds at most, as its schema says.
 const MOST_TRANSITIONS: usize = 100;
 
+/// Who keeps the records.
+#[derive(Clone, Copy)]
+pub struct Keeper<'a> {
+    /// Writes.
+    pub writer: &'a Writer,
+    /// What is known of the records.
+    pub caches: &'a Caches,
+    /// The time of the decision.
+    pub now: Timestamp,
+}
+
 /// Brings the records of a service up to date with what was decided.
 pub async fn write(
-    writer: &Writer,
-    caches: &Caches,
+    keeper: Keeper<'_>,
     service: &Key,
     before: &State,
     decision: &Decision,
     verdicts: &[Verdict],
     limit: usize,
 ) -> Result<(), WriteError> {
+    let Keeper { writer, caches, now } = keeper;
     let known = caches.records.of(service);
     if let Some(last) = &decision.state.last {
         let name = record_name(&service.name, &last.revision, last.number);
@@ -95,8 +106,8 @@ pub async fn write(
     for record in known.values() {
         let told = current.contains(&Some((&record.revision, record.attempt)));
         if record.ended_at.is_none() && !told {
-            let spec = spec(service, &record.revision, record.attempt, None, Timestamp::now());
-            add_to(writer, service, spec, end_unknown).await?;
+            let spec = spec(service, &record.revision, record.attempt, None, now);
+            add_to(writer, service, spec, |status| end_unknown(status, now)).await?;
         }
     }
     let mut ended: Vec<_> = known
@@ -204,14 +215,14 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
 }
 
 /// The end of an attempt that the state knows nothing of: a record may not stay without one for ever.
-fn end_unknown(status: &mut RolloutRecordStatus) {
+fn end_unknown(status: &mut RolloutRecordStatus, now: Timestamp) {
     status.outcome = Some(Outcome::Superseded);
     status.reason = Some("StateLost".to_owned());
     status.message = Some(
         "how it ended is not known: the status of the PythonService was removed while it ran; what was done since is another attempt's"
             .to_owned(),
     );
-    status.ended_at = Some(Timestamp::now());
+    status.ended_at = Some(now);
 }
 
 fn slos(entries: &[SloEvidence], decision: &Decision) -> Vec<RecordedSlo> {

@@ -6,6 +6,8 @@ use kube::core::Status;
 use molt_core::observed::{Problem, ProblemKind};
 use thiserror::Error;
 
+use crate::leader::NotLeading;
+
 /// What was attempted on which object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -47,6 +49,15 @@ pub enum WriteError {
         /// What the server, or the way to it, said.
         source: Box<kube::Error>,
     },
+    /// This replica does not lead. What was under way when it lost the lead may have been done.
+    #[error("{} {} {}: {why}", .target.verb, .target.resource, .target.name)]
+    NotLeading {
+        /// What was attempted.
+        target: Target,
+        /// In words.
+        #[source]
+        why: NotLeading,
+    },
     /// The API server did not answer in time.
     #[error("{} {} {}: the API server did not answer within {limit:?}", .target.verb, .target.resource, .target.name)]
     Timeout {
@@ -70,6 +81,7 @@ impl WriteError {
                 kube::Error::Api(_) => "Refused",
                 _ => "Unreachable",
             },
+            Self::NotLeading { .. } => "NotLeading",
             Self::Timeout { .. } => "Timeout",
         }
     }
@@ -77,7 +89,7 @@ impl WriteError {
     /// What the next decision is told; `None` for what passes by itself.
     pub fn problem(&self) -> Option<Problem> {
         let reason = match self {
-            Self::Stale(_) => return None,
+            Self::Stale(_) | Self::NotLeading { .. } => return None,
             Self::NameTaken { .. } => "NameTaken",
             Self::Unready { reason, .. } => reason,
             Self::Refused { .. } | Self::Timeout { .. } => "ApplyFailed",

@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use futures::StreamExt;
 use kube::api::Api;
 use kube::runtime::WatchStreamExt;
+use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
@@ -229,6 +230,7 @@ fn key(object: &impl Resource) -> Key {
 pub async fn follow<V>(
     api: Api<V::Object>,
     config: watcher::Config,
+    backoff: Box<dyn Backoff>,
     index: Arc<Index<V>>,
     changed: impl Fn(Key),
     appeared: impl Fn(),
@@ -237,7 +239,7 @@ pub async fn follow<V>(
     V::Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let kind = V::Object::kind(&()).into_owned();
-    let mut events = watcher(api, config).default_backoff().boxed();
+    let mut events = watcher(api, config).backoff(backoff).boxed();
     while let Some(event) = events.next().await {
         match event {
             Ok(mut event) => {

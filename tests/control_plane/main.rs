@@ -8,6 +8,7 @@ mod admission;
 mod bad_input;
 mod conditions;
 mod crashes;
+mod leaders;
 mod like_the_real_one;
 mod limits;
 mod poison;

@@ -5,5 +5,6 @@
 mod applying;
 mod crashes;
 mod faults;
+mod leaders;
 mod players;
 mod stage;

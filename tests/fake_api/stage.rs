@@ -116,6 +116,19 @@ pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
     });
 }
 
+/// An operator of the namespace, with a Prometheus that does not answer.
+pub fn options() -> molt::controller::Options {
+    molt::controller::Options {
+        prometheus_address: "http://127.0.0.1:9".to_owned(),
+        namespace: Some("shop".to_owned()),
+        concurrency: 1,
+        prometheus_ca_file: None,
+        prometheus_headers_file: None,
+        rule_labels: std::collections::BTreeMap::new(),
+        leader_election: None,
+    }
+}
+
 /// Lets an operator live until something is so, or until it crashes, with all that belongs to it.
 pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -125,14 +138,7 @@ pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
     runtime.block_on(async {
         let operator = molt::controller::run(
             sim.client(),
-            molt::controller::Options {
-                prometheus_address: "http://127.0.0.1:9".to_owned(),
-                namespace: Some("shop".to_owned()),
-                concurrency: 1,
-                prometheus_ca_file: None,
-                prometheus_headers_file: None,
-                rule_labels: std::collections::BTreeMap::new(),
-            },
+            options(),
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),
             std::future::pending(),

@@ -173,14 +173,7 @@ impl Stage {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let operator = molt::controller::run(
             self.client.clone(),
-            molt::controller::Options {
-                prometheus_address: self.prometheus.address.clone(),
-                prometheus_headers_file: None,
-                prometheus_ca_file: None,
-                namespace: Some(self.namespace.clone()),
-                concurrency: 4,
-                rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),
-            },
+            self.options(),
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),
             async {
@@ -191,6 +184,19 @@ impl Stage {
         self.operator = Some(tokio::spawn(async move {
             operator.await.expect("the operator ends cleanly");
         }));
+    }
+
+    /// What an operator of this stage is given; it is alone.
+    pub fn options(&self) -> molt::controller::Options {
+        molt::controller::Options {
+            prometheus_address: self.prometheus.address.clone(),
+            prometheus_headers_file: None,
+            prometheus_ca_file: None,
+            namespace: Some(self.namespace.clone()),
+            concurrency: 4,
+            rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),
+            leader_election: None,
+        }
     }
 
     /// Ends the operator and waits until it has ended.
