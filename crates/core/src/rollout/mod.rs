@@ -20,6 +20,7 @@ mod conditions;
 mod due;
 mod effects;
 mod evidence;
+mod jobs;
 mod report;
 mod resume;
 mod rival;
@@ -60,16 +61,20 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.watch_route();
     turn.follow_evidence();
     turn.follow_conditions();
+    turn.follow_jobs();
     turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
     turn.advance();
+    turn.begin_runs();
     let effects = turn.effects();
+    let jobs = turn.job_effects();
     let wake_at = turn.wake_at();
     let report = turn.report();
     Decision {
         state: turn.state,
         effects,
+        jobs,
         wake_at,
         report,
     }
@@ -114,6 +119,7 @@ impl Turn<'_> {
             times.extend(self.dwell_until());
             times.extend(self.bake_until());
             times.extend(due::next_measurement(self.plan, attempt, self.now));
+            times.extend(self.job_times(attempt));
         }
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
         times.extend(self.set_again_at());

@@ -3,6 +3,7 @@
 mod conditions;
 mod corrected;
 mod invariants;
+mod jobs;
 mod rival;
 mod scenarios;
 mod world;
