@@ -278,6 +278,7 @@ proptest! {
             for _ in 0..=seconds {
                 world.live(1);
                 seen.extend(world.jobs.iter().filter(|(_, p)| !matches!(p, JobPhase::Refused(_))).map(|(k, _)| k.clone()));
+                successes += usize::from(world.jobs.values().any(|p| *p == JobPhase::Succeeded));
                 let before = world.clone();
                 let decision = world.turn(limit);
                 prop_assert_eq!(
@@ -289,7 +290,6 @@ proptest! {
                         prop_assert!(!seen.contains(key), "{key:?} is run twice");
                     }
                 }
-                successes += usize::from(world.jobs.values().any(|p| *p == JobPhase::Succeeded));
                 let under_way = world.jobs.values().filter(|p| p.is_under_way()).count();
                 prop_assert!(under_way <= 2, "the one that is deleted, and the one that follows: {under_way}");
             }
