@@ -9,7 +9,7 @@
 //! | decide | [`molt_core::rollout::decide`] | none |
 //! | persist | [`status`] | one write |
 //! | apply | [`apply`], [`render`], [`traffic`](crate::traffic) | writes |
-//! | side objects | [`rules`] | writes that nothing waits for |
+//! | side objects | [`rules`], [`jobs`] | writes that nothing waits for |
 //! | tell | [`record`], [`events`] | writes |
 //!
 //! The status is written before any effect, see `docs/adr/0001-persist-before-effects.md`.
@@ -18,6 +18,8 @@ pub mod apply;
 pub mod caches;
 pub mod events;
 pub mod facts;
+pub mod job_template;
+pub mod jobs;
 pub mod memory;
 pub mod object;
 pub mod observe;

@@ -119,6 +119,14 @@ fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
     let mut fields = Vec::new();
     if let Some(mut read) = read {
         read["template"] = written["template"].clone();
+        let conditions = read.pointer_mut("/guards/conditions");
+        let conditions = conditions.and_then(Value::as_array_mut).into_iter().flatten();
+        for (index, condition) in conditions.enumerate() {
+            let template = written.pointer(&format!("/guards/conditions/{index}/job/template"));
+            if let (Some(template), Some(job)) = (template, condition.get_mut("job")) {
+                job["template"] = template.clone();
+            }
+        }
         compare("spec", written, &read, &mut fields);
     }
     fields

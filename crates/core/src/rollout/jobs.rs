@@ -17,7 +17,7 @@ use super::{Turn, after};
 use crate::decision::JobEffect;
 use crate::observed::{JobKey, JobPhase};
 use crate::plan::{ConditionPlan, JobPlan};
-use crate::state::{Attempt, ConditionState, JobRun, JobState};
+use crate::state::{Attempt, ConditionState, JobRun, JobState, State};
 
 /// How much longer than it may take to start and to run a Job exists, should nobody delete it.
 const BACKSTOP: SignedDuration = SignedDuration::from_secs(60);
@@ -104,7 +104,7 @@ impl Turn<'_> {
         run: JobRun,
         said: Said,
     ) -> Option<Failure> {
-        let key = run_key(attempt, plan, entry);
+        let key = run_key(attempt, entry);
         let seen = run.seen
             || matches!(self.seen.jobs.get(&key), Some(phase) if !matches!(phase, JobPhase::Refused(_)));
         let job = entry.job.as_mut()?;
@@ -258,15 +258,27 @@ fn due_at(entry: &ConditionState, attempt: &Attempt, job: &JobPlan) -> Option<Ti
 fn run(attempt: &Attempt, plan: &ConditionPlan) -> Option<(JobRun, JobKey)> {
     let entry = found(attempt, plan)?;
     let run = entry.job.as_ref()?.running.clone()?;
-    Some((run, run_key(attempt, plan, entry)))
+    Some((run, run_key(attempt, entry)))
 }
 
-fn run_key(attempt: &Attempt, plan: &ConditionPlan, entry: &ConditionState) -> JobKey {
+/// The runs that are under way, by what is in the state.
+pub fn runs_under_way(state: &State) -> Vec<JobKey> {
+    let attempt = state.attempt.iter();
+    attempt
+        .flat_map(|attempt| {
+            let runs = |c: &&ConditionState| c.job.as_ref().is_some_and(|job| job.running.is_some());
+            let conditions = attempt.conditions.iter().filter(runs);
+            conditions.map(|entry| run_key(attempt, entry))
+        })
+        .collect()
+}
+
+fn run_key(attempt: &Attempt, entry: &ConditionState) -> JobKey {
     let state = entry.job.as_ref();
     JobKey {
         revision: attempt.revision.clone(),
         attempt: attempt.number,
-        condition: plan.name.clone(),
+        condition: entry.name.clone(),
         digest: state.map(|s| s.digest.clone()).unwrap_or_default(),
         run: state.map_or(0, |s| s.runs),
     }

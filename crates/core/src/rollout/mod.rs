@@ -38,6 +38,7 @@ use crate::plan::Plan;
 use crate::state::{Attempt, Ended, MAX_TRANSITIONS, State, Transition};
 
 pub use due::{Due, measurement_due};
+pub use jobs::runs_under_way;
 
 /// A canary that crashed this often before it had traffic is rolled back; fewer may be a slow dependency.
 pub const CRASHES_BEFORE_TRAFFIC: u32 = 3;
