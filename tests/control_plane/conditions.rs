@@ -153,7 +153,7 @@ fn checked_by(image: &str, check: &str) -> Value {
             "template": {"spec": {"containers": [{
                 "name": "smoke", "image": check, "args": ["--url=http://$(MOLT_ADDRESS)/"],
             }]}},
-            "timeout": "20s",
+            "timeout": "10s",
         },
     }]});
     object

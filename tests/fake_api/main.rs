@@ -5,5 +5,6 @@
 mod applying;
 mod crashes;
 mod faults;
+mod jobs;
 mod players;
 mod stage;
