@@ -58,7 +58,7 @@ impl Manifest {
             .map_err(|why| Failure::BadInput(format!("{file}: {why}")))?;
         if manifest.without_conditions {
             eprintln!(
-                "warning: {file}: spec.guards.conditions: are left out: their queries have no answer here"
+                "warning: {file}: spec.guards.conditions: are left out: their queries, URLs and Jobs have no answer here"
             );
         }
         for field in &manifest.ignored {
@@ -264,6 +264,17 @@ mod tests {
                 "spec.strategy.canary.steps[0].wait"
             ]
         );
+    }
+
+    #[test]
+    fn conditions_are_left_out_and_the_template_of_a_job_is_kubernetes_own() {
+        let text = SMALLEST.replace(
+            "port: 8000",
+            "port: 8000\n  guards: {conditions: [{name: a, job: {timeOut: 1m, template: {spec: {containers: [{name: a, newField: 1}]}}}}]}",
+        );
+        let manifest = Manifest::parse(&text, None, None).unwrap();
+        assert!(manifest.without_conditions && manifest.plan.conditions.is_empty());
+        assert_eq!(manifest.ignored, ["spec.guards.conditions[0].job.timeOut"]);
     }
 
     #[test]

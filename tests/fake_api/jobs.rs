@@ -1,7 +1,7 @@
 //! Jobs of conditions when the API server refuses them, or the operator dies.
 
 use http::Method;
-use molt_sim_api::{Call, Fault, Refusal, Sim};
+use molt_sim_api::{Call, Fault, Sim};
 use serde_json::{Value, json};
 
 use super::stage::{
@@ -63,10 +63,7 @@ fn a_job_is_created_once_wherever_the_operator_dies() {
 #[test]
 fn a_quota_is_told_and_neither_stops_the_rollout_nor_counts_against_it() {
     let sim = prepared();
-    sim.plan(|call, _| {
-        let why = "jobs.batch \"x\" is forbidden: exceeded quota: small, requested: count/jobs.batch=1";
-        creates_job(call).then(|| Fault::Refused(Refusal::new(403, "Forbidden", why)))
-    });
+    sim.plan(|call, _| creates_job(call).then(|| Fault::over_quota("jobs", "batch", "checkout-job-x")));
     let told = |sim: &Sim| {
         let condition = seen(sim)["status"]["guards"]["conditions"][0].clone();
         condition["message"]
