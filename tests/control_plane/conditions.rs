@@ -168,7 +168,8 @@ async fn a_job_that_fails_rolls_back_and_one_that_succeeds_lets_pass() {
         .expect("it is valid");
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     let jobs: Api<Job> = Api::namespaced(stage.client.clone(), "threshold-job");
-    let list = || jobs.list(&ListParams::default());
+    let all = ListParams::default();
+    let list = || jobs.list(&all);
     assert!(
         list().await.unwrap().items.is_empty(),
         "nothing to compare with: no canary"

@@ -43,7 +43,8 @@ fn a_job_is_created_once_wherever_the_operator_dies() {
         let sim = prepared();
         let mut died = false;
         sim.plan(move |call, _| {
-            let dies = creates_job(call) && !std::mem::replace(&mut died, died || creates_job(call));
+            let dies = creates_job(call) && !died;
+            died |= dies;
             dies.then_some(Fault::Crash { took_effect })
         });
         settle(&sim, |_| false);
