@@ -93,6 +93,8 @@ pub struct JobPodFacts {
     job: String,
     /// When the first container started.
     since: Option<Timestamp>,
+    /// Every container has ended.
+    ended: bool,
     /// A container that ended without success.
     exit: Option<Exit>,
     /// What keeps the containers from starting.
@@ -143,6 +145,9 @@ impl Facts for JobPodFacts {
         let facts = Self {
             job: pod.labels().get(labels::POD_JOB)?.clone(),
             since: containers.iter().filter_map(|c| started(c)).min(),
+            ended: status
+                .and_then(|s| s.phase.as_deref())
+                .is_some_and(|phase| phase == "Succeeded" || phase == "Failed"),
             exit: containers.iter().find_map(|c| exit(&name, c)),
             waits: trouble(pod).map(|t| t.message),
             lost,
@@ -187,6 +192,9 @@ fn exit(pod: &str, container: &ContainerStatus) -> Option<Exit> {
 /// Where a Job is, by what the Job controller and the kubelet say.
 fn phase(job: &JobFacts, pods: &[Arc<JobPodFacts>]) -> JobPhase {
     let under_way = || {
+        if pods.iter().any(|p| p.ended) {
+            return JobPhase::Ending;
+        }
         let since = pods.iter().filter_map(|p| p.since).min();
         match since {
             Some(since) => JobPhase::Running { since },

@@ -199,6 +199,8 @@ pub enum JobPhase {
         /// When the first of them started.
         since: Timestamp,
     },
+    /// Its containers have ended; how, is not told yet.
+    Ending,
     /// Every container ended with success.
     Succeeded,
     /// A container ended by itself, without success; how, and what it said.
@@ -210,7 +212,7 @@ pub enum JobPhase {
 impl JobPhase {
     /// It exists, and has not ended.
     pub fn is_under_way(&self) -> bool {
-        matches!(self, Self::Waiting(_) | Self::Running { .. })
+        matches!(self, Self::Waiting(_) | Self::Running { .. } | Self::Ending)
     }
 
     /// It has ended, however.

@@ -57,6 +57,11 @@ fn a_job_under_way_waits_or_runs() {
     let runs = container(&json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}}));
     let since = "2026-01-01T00:00:00Z".parse().unwrap();
     assert_eq!(phase(&job, &runs), JobPhase::Running { since });
+    // The kubelet is ahead of the Job controller: a container that has ended does not run any longer.
+    let ended = json!({"name": "smoke", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 0, "startedAt": "2026-01-01T00:00:00Z"}}});
+    let ended = pod(&json!({"phase": "Succeeded", "containerStatuses": [ended]}));
+    assert_eq!(phase(&job, &ended), JobPhase::Ending);
 }
 
 #[test]

@@ -86,10 +86,14 @@ impl Turn<'_> {
             None => waits(None),
             Some(JobPhase::Refused(why)) => waits(Some(why)),
             Some(JobPhase::Waiting(why)) => waits(why.as_ref()),
-            Some(JobPhase::Running { since }) if self.now >= after(*since, timeout) => {
+            // By the node's clock it may have begun before it was asked for.
+            Some(JobPhase::Running { since }) if self.now >= after((*since).max(run.since), timeout) => {
                 Said::NotMet(format!("its Job ran for {timeout:#} without an end"))
             }
-            Some(JobPhase::Running { .. }) => Said::Nothing(None),
+            Some(JobPhase::Ending) if self.now >= after(run.since, at_most(job)) => {
+                Said::NotEvaluated("its containers ended, and nothing says how".to_owned())
+            }
+            Some(JobPhase::Running { .. } | JobPhase::Ending) => Said::Nothing(None),
             Some(JobPhase::Succeeded) => Said::Met,
             Some(JobPhase::Failed(how)) => Said::NotMet(format!("its Job failed: {how}")),
             Some(JobPhase::Broken(why)) => Said::NotEvaluated(format!("its Job ended early: {why}")),
@@ -215,7 +219,7 @@ impl Turn<'_> {
             if !there && !run.seen {
                 effects.push(JobEffect::Start {
                     key: key.clone(),
-                    at_most: job.timeout * 2 + BACKSTOP,
+                    at_most: at_most(job),
                 });
             }
         }
@@ -231,8 +235,9 @@ impl Turn<'_> {
                 Some((run, key)) => {
                     times.push(after(run.since, job.timeout));
                     if let Some(JobPhase::Running { since }) = self.seen.jobs.get(&key) {
-                        times.push(after(*since, job.timeout));
+                        times.push(after((*since).max(run.since), job.timeout));
                     }
+                    times.push(after(run.since, at_most(job)));
                 }
                 None if may_run => times.extend(due_at(&entry(attempt, plan), attempt, job)),
                 None => {}
@@ -240,6 +245,11 @@ impl Turn<'_> {
         }
         times
     }
+}
+
+/// How long a Job may exist without an end.
+fn at_most(job: &JobPlan) -> SignedDuration {
+    job.timeout * 2 + BACKSTOP
 }
 
 /// When the next run is due; `None` while one is under way, or none is.

@@ -150,11 +150,12 @@ fn what_keeps_it_from_running_is_no_failure_of_the_canary_and_no_success() {
             "its pod was evicted",
         ),
         (JobPhase::Waiting(None), "did not start within 30s"),
+        (JobPhase::Ending, "nothing says how"),
     ];
     for (fate, why) in cases {
         let mut world = given(0, fate);
         until_weight(&mut world, 10);
-        world.run(45);
+        world.run(130);
         let entry = entry(&world);
         assert_eq!((entry.failed, entry.evaluated), (0, 0), "{why}");
         let said = entry.not_evaluated.unwrap_or_default();
