@@ -55,7 +55,7 @@ impl Turn<'_> {
                 };
                 let phase = self.seen.jobs.get(&key);
                 let said = self.said(&run, phase, job);
-                failures.extend(self.hear(&mut entry, &attempt, plan, run, said));
+                failures.extend(self.hear(&mut entry, &attempt, plan, &run, said));
                 keep(&mut attempt, entry);
             }
             self.forget_others(&mut attempt);
@@ -105,7 +105,7 @@ impl Turn<'_> {
         entry: &mut ConditionState,
         attempt: &Attempt,
         plan: &ConditionPlan,
-        run: JobRun,
+        run: &JobRun,
         said: Said,
     ) -> Option<Failure> {
         let key = run_key(attempt, entry);
@@ -116,7 +116,7 @@ impl Turn<'_> {
         job.retry_at = Some(after(self.now, self.plan.block));
         match said {
             Said::Nothing(why) => {
-                job.running = Some(JobRun { seen, ..run });
+                job.running = Some(JobRun { seen, ..run.clone() });
                 job.retry_at = None;
                 // What kept the run before from saying something stands until this one does.
                 if let Some(why) = why {
