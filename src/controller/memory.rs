@@ -1,13 +1,14 @@
 //! What is remembered of each service between two reconciles. Losing it costs nothing but a repeated try.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use molt_core::decision::Verdict;
-use molt_core::observed::{History, Problem};
+use molt_core::observed::{History, JobKey, Problem};
 use tokio::time::Instant;
 
+use super::jobs::Refused;
 use super::rules::Failed;
 use crate::k8s::Key;
 
@@ -31,6 +32,8 @@ pub struct Memory {
     pub verdicts: Vec<Verdict>,
     /// Why the PrometheusRule could not be written.
     pub rules: Option<Failed>,
+    /// The Jobs that the API server did not take.
+    pub jobs: BTreeMap<JobKey, Refused>,
     /// Failures in a row.
     pub failures: u32,
 }

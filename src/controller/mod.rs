@@ -9,7 +9,7 @@
 //! | decide | [`molt_core::rollout::decide`] | none |
 //! | persist | [`status`] | one write |
 //! | apply | [`apply`], [`render`], [`traffic`](crate::traffic) | writes |
-//! | side objects | [`rules`] | writes that nothing waits for |
+//! | side objects | [`rules`], [`jobs`] | writes that nothing waits for |
 //! | tell | [`record`], [`events`] | writes |
 //!
 //! `steer` does so while this replica leads, see [`crate::leader`].
@@ -21,6 +21,8 @@ pub mod caches;
 pub mod edges;
 pub mod events;
 pub mod facts;
+pub mod job_template;
+pub mod jobs;
 pub mod memory;
 pub mod object;
 pub mod observe;

@@ -6,6 +6,7 @@ use molt_core::observed::{Observed, RevisionView, Selection, Slot, Trouble, Trou
 use molt_core::plan::Revision;
 
 use super::caches::Caches;
+use super::jobs;
 use super::object::ServiceObject;
 use super::pods::worst;
 use super::render::{revision_name, slot_name};
@@ -68,6 +69,7 @@ pub fn observe(
         measurement: None,
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
+        jobs: jobs::observe(object, caches),
         problems,
     }
 }

@@ -85,7 +85,8 @@ pub fn worst(troubles: impl Iterator<Item = Trouble>) -> Option<Trouble> {
     troubles.max_by_key(|t| (t.kind, t.restarts))
 }
 
-fn trouble(pod: &Pod) -> Option<Trouble> {
+/// What is wrong with a pod.
+pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
     let unschedulable = status.conditions.iter().flatten().filter_map(|c| {
@@ -160,7 +161,7 @@ fn last_end(container: &ContainerStatus) -> String {
     format!("ended with exit code {}{reason}{said}", ended.exit_code)
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

@@ -19,7 +19,7 @@ use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
 use super::render::revision_name;
 use super::validate::{Validated, validate};
-use super::{Context, Failure, events, record, requeue, rules, status};
+use super::{Context, Failure, events, jobs, record, requeue, rules, status};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
@@ -61,7 +61,7 @@ pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Res
 /// Tells by an event alone: the status can't be written, or may not be.
 async fn tell_beside(object: &ServiceObject, context: &Context, reason: &str, message: &str) {
     let event = events::untold(reason, message);
-    if let Err(error) = context.recorder.publish(&event, &events::reference(object)).await {
+    if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
         tracing::warn!(service = %object.key(), reason, %error, "an event was lost");
     }
 }
@@ -177,11 +177,14 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         applier.heal().await?;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
+    let jobs_again = jobs::carry_out(object, context, key, &decision.jobs).await;
     let wake = decision
         .wake_at
         .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
-    Ok(requeue(wake.into_iter().chain(retry).chain(again).min()))
+    Ok(requeue(
+        wake.into_iter().chain(retry).chain(again).chain(jobs_again).min(),
+    ))
 }
 
 /// The cache is older than what this operator has written: versions of one object can be compared.
@@ -259,6 +262,7 @@ fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &Stat
     let memory = context.memories.of(key);
     seen.problems.extend(memory.metric_problems);
     seen.problems.extend(memory.apply_problem);
+    jobs::add_refused(&mut seen.jobs, &memory.jobs, before);
     // A reading that failed as a whole is none at all: the core must ask again.
     let unread = |m: &molt_core::observed::Measurement| m.blocks.is_empty() && m.history.is_empty();
     if seen.problem(ProblemKind::Metrics).is_some() && seen.measurement.as_ref().is_some_and(unread) {

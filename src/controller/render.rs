@@ -41,7 +41,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    fn metadata(&self, name: &str, revision: Option<&Revision>) -> Value {
+    /// The metadata of an object that belongs to it, and to a revision of it.
+    pub(super) fn metadata(&self, name: &str, revision: Option<&Revision>) -> Value {
         let mut metadata = json!({
             "name": name,
             "namespace": self.service.namespace,

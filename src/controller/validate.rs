@@ -86,7 +86,7 @@ pub struct Validated {
     pub plan: Plan,
     /// How the objectives are measured, in the plan's order.
     pub queries: Vec<SloQuery>,
-    /// How the thresholds are read, in the plan's order.
+    /// How the numbers of conditions are read, in the plan's order.
     pub conditions: Vec<ConditionQuery>,
     /// Where; absent only in the plan of an invalid spec.
     pub source: Option<PrometheusSource>,
@@ -268,7 +268,7 @@ fn resolve(
     let policies = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
-    let conditions = guards::resolve(spec.guards.as_ref(), errors);
+    let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let plan = Plan {
         steps,
         bake,
@@ -291,7 +291,7 @@ fn resolve(
     Validated {
         plan,
         queries,
-        conditions: conditions.into_iter().map(|(_, query)| query).collect(),
+        conditions: conditions.into_iter().filter_map(|(_, query)| query).collect(),
         source,
         route,
         record_limit,

@@ -94,6 +94,11 @@ fn unit_millis(preset: Preset) -> f64 {
     }
 }
 
+/// A duration in the unit of the histogram of durations.
+pub fn in_unit(preset: Preset, duration: SignedDuration) -> f64 {
+    duration.as_secs_f64() * 1000.0 / unit_millis(preset)
+}
+
 /// A pattern for the spellings of an edge: libraries and versions of Prometheus write `1`, `1.0` and `0.50`.
 pub fn edge_pattern(preset: Preset, edge: SignedDuration) -> String {
     let millis = edge.as_millis();

@@ -58,7 +58,7 @@ impl Manifest {
             .map_err(|why| Failure::Input(format!("{file}: {why}")))?;
         if manifest.without_conditions {
             eprintln!(
-                "warning: {file}: spec.guards.conditions: are left out: their queries have no answer here"
+                "warning: {file}: spec.guards.conditions: are left out: their queries, URLs and Jobs have no answer here"
             );
         }
         for field in &manifest.ignored {
@@ -119,6 +119,14 @@ fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
     let mut fields = Vec::new();
     if let Some(mut read) = read {
         read["template"] = written["template"].clone();
+        let conditions = read.pointer_mut("/guards/conditions");
+        let conditions = conditions.and_then(Value::as_array_mut).into_iter().flatten();
+        for (index, condition) in conditions.enumerate() {
+            let template = written.pointer(&format!("/guards/conditions/{index}/job/template"));
+            if let (Some(template), Some(job)) = (template, condition.get_mut("job")) {
+                job["template"] = template.clone();
+            }
+        }
         compare("spec", written, &read, &mut fields);
     }
     fields
@@ -269,6 +277,17 @@ mod tests {
                 "spec.strategy.canary.steps[0].wait"
             ]
         );
+    }
+
+    #[test]
+    fn conditions_are_left_out_and_the_template_of_a_job_is_kubernetes_own() {
+        let text = SMALLEST.replace(
+            "port: 8000",
+            "port: 8000\n  guards: {conditions: [{name: a, job: {timeOut: 1m, template: {spec: {containers: [{name: a, newField: 1}]}}}}]}",
+        );
+        let manifest = Manifest::parse(&text, None, None).unwrap();
+        assert!(manifest.without_conditions && manifest.plan.conditions.is_empty());
+        assert_eq!(manifest.ignored, ["spec.guards.conditions[0].job.timeOut"]);
     }
 
     #[test]

@@ -91,6 +91,7 @@ impl Life {
             namespace: Some(namespace.clone()),
             concurrency: 4,
             rule_labels: BTreeMap::new(),
+            leader_election: None,
         });
         Self {
             world,

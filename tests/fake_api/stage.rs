@@ -12,8 +12,8 @@ use super::players;
 /// How long anything may take before a test fails; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The kinds that an operator watches.
-const WATCHES: usize = 8;
+/// The watches that an operator has.
+const WATCHES: usize = 10;
 
 /// A server that knows Molt's kinds and holds nothing.
 pub fn empty() -> Sim {
@@ -26,18 +26,19 @@ pub fn empty() -> Sim {
 
 /// Applies the service as a person would.
 pub fn apply_service(sim: &Sim, image: &str) {
+    apply(sim, service(image));
+}
+
+/// Applies a service as a person would.
+pub fn apply(sim: &Sim, service: Value) {
     let path = "/apis/molt.dev/v1alpha1/namespaces/shop/pythonservices/checkout?fieldManager=person";
-    let call = Call::new(
-        Method::PATCH,
-        path,
-        "application/apply-patch+yaml",
-        service(image),
-    );
+    let call = Call::new(Method::PATCH, path, "application/apply-patch+yaml", service);
     let answer = sim.ask(&call);
     assert!(answer.code < 300, "{}", answer.body);
 }
 
-fn service(image: &str) -> Value {
+/// A service with pauses that a person ends.
+pub fn service(image: &str) -> Value {
     json!({
         "apiVersion": "molt.dev/v1alpha1",
         "kind": "PythonService",

@@ -21,6 +21,8 @@ pub struct Observed {
     pub actions: Vec<ActionView>,
     /// The highest attempt number seen for each revision on ReplicaSets and records.
     pub attempts: BTreeMap<Revision, u32>,
+    /// The Jobs of conditions that there are, and those that the API server did not take.
+    pub jobs: BTreeMap<JobKey, JobPhase>,
     /// What stands in the way, as the edges found it.
     pub problems: Vec<Problem>,
 }
@@ -157,17 +159,66 @@ pub struct Measurement {
     pub blocks: Vec<MeasuredBlock>,
     /// History of each objective, in the plan's order; empty when it was not asked for.
     pub history: Vec<Option<History>>,
-    /// What each threshold's query gave, in the plan's order; empty when they were not asked for.
+    /// What was read for each condition with a bound, in the plan's order; empty when they were not asked for.
     pub conditions: Vec<ConditionReading>,
 }
 
-/// What one threshold's query gave.
+/// What was read for one condition with a bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConditionReading {
     /// The time that it was evaluated for.
     pub at: Timestamp,
     /// The number, or why there is none: neither for nor against the canary.
     pub value: Result<f64, String>,
+}
+
+/// Which run of which condition a Job is. A Job's name is made of it, so that none is run twice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobKey {
+    /// The revision under test.
+    pub revision: Revision,
+    /// The attempt.
+    pub attempt: u32,
+    /// The condition's name.
+    pub condition: String,
+    /// [`JobPlan::digest`](crate::plan::JobPlan::digest) of what is run.
+    pub digest: String,
+    /// Counts the runs, from 1.
+    pub run: u32,
+}
+
+/// Where a Job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobPhase {
+    /// There is none: the API server did not take it, for this reason.
+    Refused(String),
+    /// None of its containers has started; why, where it is known.
+    Waiting(Option<String>),
+    /// Its containers run.
+    Running {
+        /// When the first of them started.
+        since: Timestamp,
+    },
+    /// Its containers have ended; how, is not told yet.
+    Ending,
+    /// Every container ended with success.
+    Succeeded,
+    /// A container ended by itself, without success; how, and what it said.
+    Failed(String),
+    /// It ended otherwise: its pod was evicted, a container could not be started, its own deadline passed.
+    Broken(String),
+}
+
+impl JobPhase {
+    /// It exists, and has not ended.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, Self::Waiting(_) | Self::Running { .. } | Self::Ending)
+    }
+
+    /// It has ended, however.
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed(_) | Self::Broken(_))
+    }
 }
 
 /// What was counted between two edges of the grid.

@@ -228,3 +228,45 @@ async fn the_operator_is_small_and_soon_ready() {
     assert!(resident < 40 * 1024, "{resident} KiB resident");
     stage.end().await;
 }
+
+#[tokio::test]
+async fn a_job_that_fails_takes_the_canary_back_and_one_that_succeeds_lets_it_pass() {
+    let (stage, load) = given_stable_under_load("e2e-job", 20).await;
+    let first = stable(&stage.services().get("shop").await.unwrap());
+    // The image is the service's own: it has Python, and nothing else is needed.
+    let checked = |version: &str, expected: &str| {
+        let mut object = sample("e2e-job", "shop", version, &[]);
+        let script = format!(
+            "import os, sys, urllib.request as r; \
+             got = r.urlopen('http://' + os.environ['MOLT_ADDRESS'] + '/').headers['x-app-version']; \
+             sys.exit(0 if got == '{expected}' else 3)"
+        );
+        object["spec"]["guards"] = json!({"conditions": [{
+            "name": "smoke",
+            "job": {
+                "template": {"spec": {"containers": [
+                    {"name": "smoke", "command": ["python3", "-c", script]},
+                ]}},
+                "timeout": "30s",
+            },
+        }]});
+        object
+    };
+
+    stage.apply(checked("v2", "v9")).await;
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    assert_eq!(stable(&back), first);
+    let record = stage.last_record(&back).await.status.unwrap();
+    assert_eq!(record.reason.as_deref(), Some("ConditionFailed"));
+    let message = record.message.unwrap_or_default();
+    assert!(
+        message.contains("its Job failed: container smoke of pod"),
+        "{message}"
+    );
+
+    stage.apply(checked("v4", "v4")).await;
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first);
+    drop(load.end());
+    stage.end().await;
+}

@@ -96,16 +96,18 @@ pub fn with_scrapes(counter: &Selector) -> Selector {
     selector
 }
 
-/// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, together with
-/// [`scrapes`]. These and the count have no `le`, which matches the empty alternative.
+/// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, or the one series
+/// that a native histogram is; together with [`scrapes`]. All but the bucket have no `le`, which matches the empty
+/// alternative.
 pub fn count_and_bucket(preset: Preset, edge: SignedDuration) -> Selector {
     let histogram = &presets::durations(preset);
     let [count, bucket] = [count(histogram), buckets(histogram)];
-    let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET, START]).with(Matcher::new(
-        "le",
-        MatchOp::Regex,
-        format!("({})?", presets::edge_pattern(preset, edge)),
-    ));
+    let mut selector =
+        named_as(&[&count.name, &bucket.name, &histogram.name, UP, TARGET, START]).with(Matcher::new(
+            "le",
+            MatchOp::Regex,
+            format!("({})?", presets::edge_pattern(preset, edge)),
+        ));
     selector.matchers.extend(histogram.matchers.iter().cloned());
     selector
 }
@@ -152,8 +154,11 @@ pub fn edges(scope: &Scope, histogram: &Selector) -> String {
 /// A pod that is read by way of two Services, or by two scrapers, counts once. These are the labels that
 /// differ then; sums can't look as closely as the reading of samples does.
 fn once_each(series: &str) -> String {
-    format!("max without (job,service,prometheus,prometheus_replica) ({series})")
+    format!("max without ({READ_TWICE}) ({series})")
 }
+
+/// Labels that differ when a pod is read twice.
+const READ_TWICE: &str = "job,service,prometheus,prometheus_replica";
 
 fn once(series: &str) -> String {
     format!("sum({})", once_each(series))
@@ -185,10 +190,12 @@ fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
 pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> String {
     // `rate` needs at least two samples, also when one is late.
     let window = (interval.as_secs() * 4).max(120);
-    let points = format!(
-        "({})[1d:2m]",
-        once(&format!("rate({}[{window}s])", scope.pin(&total(sli))))
-    );
+    let mut rate = once(&format!("rate({}[{window}s])", scope.pin(&total(sli))));
+    if let SliQuery::Latency(preset, _) = sli {
+        let native = native(scope, *preset, "rate", window);
+        rate = format!("{rate} or histogram_count({native})");
+    }
+    let points = format!("({rate})[1d:2m]");
     format!(
         "label_replace(avg_over_time({points}),\"what\",\"rate\",\"\",\"\") \
          or label_replace(count_over_time({points}),\"what\",\"points\",\"\",\"\")"
@@ -197,13 +204,27 @@ pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> 
 
 /// Bad events of the window; nothing when there is no series of any.
 pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> String {
-    bad(sli, |selector| {
+    let bad = bad(sli, |selector| {
         once(&format!(
             "increase({}[{}s])",
             scope.pin(selector),
             window.as_secs()
         ))
-    })
+    });
+    let SliQuery::Latency(preset, edge) = sli else {
+        return bad;
+    };
+    let native = native(scope, *preset, "increase", window.as_secs());
+    let edge = presets::in_unit(*preset, *edge);
+    // Interpolated, unlike evidence: a budget is an estimate anyway.
+    format!("{bad} or histogram_count({native}) * (1 - histogram_fraction(0, {edge}, {native}))")
+}
+
+/// Native histograms as one, of what a function makes of each. Of a pod that is read twice it takes the mean,
+/// for there is no greatest histogram.
+fn native(scope: &Scope, preset: Preset, function: &str, seconds: i64) -> String {
+    let selector = scope.pin(&presets::durations(preset));
+    format!("sum(avg without ({READ_TWICE}) ({function}({selector}[{seconds}s])))")
 }
 
 /// Events per second of a service, for rules that record them.

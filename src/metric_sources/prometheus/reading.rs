@@ -13,6 +13,7 @@ use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
 use super::ask::{self, Asker, Failure, Target};
 use super::falls::Falls;
+use super::native::{self, TooCoarse};
 use super::promql::{self, Scope};
 use super::series::{self, Arm, Frame, Role};
 use crate::api::v1alpha1::Preset;
@@ -114,6 +115,9 @@ impl Reading<'_> {
             }
             SliQuery::Latency(preset, edge) => {
                 let all = self.samples(&promql::count_and_bucket(*preset, *edge)).await?;
+                let histogram = presets::durations(*preset).name;
+                let all = native::to_counters(all, &histogram, presets::in_unit(*preset, *edge))
+                    .map_err(|coarse| self.too_coarse(*preset, *edge, coarse))?;
                 tagged(all, |labels| {
                     if labels.contains_key("le") {
                         Role::Within
@@ -297,6 +301,22 @@ impl Reading<'_> {
             reason: SERIES_MISSING,
             message: self.of_slo(&format!(
                 "the pods are scraped, but none has a series of {metric} (probes aside): if requests reach them, {advice}; otherwise send a first request"
+            )),
+        }
+    }
+
+    fn too_coarse(&self, preset: Preset, edge: SignedDuration, coarse: TooCoarse) -> Failure {
+        let nearest = presets::edge_name(preset, &coarse.edge.to_string());
+        let nearest = nearest.map_or_else(
+            || "none of its edges is near below it".to_owned(),
+            |(_, name)| format!("the nearest edge below it is {name}"),
+        );
+        Failure {
+            reason: EDGE_MISSING,
+            message: self.of_slo(&format!(
+                "the native histogram {} has a bucket across the threshold {}ms, and {nearest}: set sli.threshold to an edge (every power of two is one, such as 250ms, 500ms and 1s), or let the buckets grow by less than a fifth",
+                presets::durations(preset).name,
+                edge.as_millis()
             )),
         }
     }

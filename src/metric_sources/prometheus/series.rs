@@ -177,9 +177,11 @@ impl Arm {
         self.falls.iter().find(|falls| falls.spoil(start, end))
     }
 
-    /// Events are counted by a histogram that has no bucket at the threshold.
+    /// Events are counted by a histogram that has no bucket at the threshold: none at all, or that of some of its
+    /// series has none.
     pub fn lacks_bucket(&self) -> bool {
-        !self.total.is_empty() && self.within.is_empty()
+        let within: BTreeSet<(&str, &str)> = self.within.iter().map(identity).collect();
+        self.total.iter().any(|s| !within.contains(&identity(s)))
     }
 
     /// Some pod was read in that time.
@@ -261,6 +263,10 @@ impl Arm {
             .binary_search_by(|scrapes| scrapes.pod.as_str().cmp(pod));
         found.map_or(&[], |i| std::slice::from_ref(&self.scrapes[i]))
     }
+}
+
+fn identity(series: &Series) -> (&str, &str) {
+    (&series.pod, &series.key)
 }
 
 /// Whether a ReplicaSet named the pod.

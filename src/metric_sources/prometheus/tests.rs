@@ -4,6 +4,7 @@ mod conditions;
 mod counting;
 mod dirty;
 mod failing;
+mod native;
 mod secured;
 
 use std::collections::BTreeMap;

@@ -1,5 +1,5 @@
 //! Says of pods what a kubelet would say. The image chooses: `…:crash` crash-loops, `…:nopull` can't be
-//! pulled, everything else becomes ready.
+//! pulled, `…:succeeds` and `…:fails` end with exit codes 0 and 3, everything else becomes ready.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -71,18 +71,38 @@ pub async fn begin(api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {
         address / 250 % 250,
         address % 250 + 1
     );
-    let body = json!({ "status": status(&image, &ip) });
+    let container = spec
+        .and_then(|s| s.containers.first())
+        .map(|c| c.name.clone())
+        .unwrap_or_default();
+    let body = json!({ "status": status(&container, &image, &ip) });
     api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(body))
         .await
         .map(drop)
 }
 
-fn status(image: &str, ip: &str) -> Value {
+fn status(name: &str, image: &str, ip: &str) -> Value {
     let container = |ready: bool, restarts: u32, state: Value| {
         json!([{
-            "name": "app", "image": image, "imageID": image, "ready": ready, "restartCount": restarts, "state": state,
+            "name": name, "image": image, "imageID": image, "ready": ready, "restartCount": restarts, "state": state,
         }])
     };
+    if let Some(code) = match image.rsplit(':').next() {
+        Some("succeeds") => Some(0),
+        Some("fails") => Some(3),
+        _ => None,
+    } {
+        let ended = json!({"terminated": {
+            "exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" },
+            "message": "9 checks were made",
+            "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z",
+        }});
+        return json!({
+            "phase": if code == 0 { "Succeeded" } else { "Failed" },
+            "podIP": ip, "podIPs": [{"ip": ip}],
+            "containerStatuses": container(false, 0, ended),
+        });
+    }
     let (ready, containers) = match image.rsplit(':').next() {
         Some("crash") => {
             let mut containers = container(

@@ -139,7 +139,7 @@ fn live(
             std::future::pending(),
         );
         let ready = async {
-            while !readiness.is_ready() {
+            while readiness.tell().is_err() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
             lock(shared).moved = Some(Instant::now());

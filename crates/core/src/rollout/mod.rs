@@ -20,6 +20,7 @@ mod conditions;
 mod due;
 mod effects;
 mod evidence;
+mod jobs;
 mod objectives;
 mod report;
 mod resume;
@@ -38,6 +39,7 @@ use crate::plan::Plan;
 use crate::state::{Attempt, Ended, MAX_TRANSITIONS, State, Transition};
 
 pub use due::{Due, measurement_due};
+pub use jobs::runs_under_way;
 
 /// A canary that crashed this often before it had traffic is rolled back; fewer may be a slow dependency.
 pub const CRASHES_BEFORE_TRAFFIC: u32 = 3;
@@ -61,16 +63,20 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.watch_route();
     turn.follow_evidence();
     turn.follow_conditions();
+    turn.follow_jobs();
     turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
     turn.advance();
+    turn.begin_runs();
     let effects = turn.effects();
+    let jobs = turn.job_effects();
     let wake_at = turn.wake_at();
     let report = turn.report();
     Decision {
         state: turn.state,
         effects,
+        jobs,
         wake_at,
         report,
     }
@@ -115,6 +121,7 @@ impl Turn<'_> {
             times.extend(self.dwell_until());
             times.extend(self.bake_until());
             times.extend(due::next_measurement(self.plan, attempt, self.now));
+            times.extend(self.job_times(attempt));
         }
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
         times.extend(self.set_again_at());

@@ -4,6 +4,7 @@ mod clock;
 mod conditions;
 mod corrected;
 mod invariants;
+mod jobs;
 mod many;
 mod overspending;
 mod rival;

@@ -5,10 +5,11 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 use crate::analysis::{Counts, Limits, Objective};
-use crate::decision::{Decision, Effect, Phase};
+use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
-    Action, ActionView, Backend, BlockCounts, ConditionReading, History, MeasuredBlock, Measurement,
-    Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners, Selection, Slot, Trouble,
+    Action, ActionView, Backend, BlockCounts, ConditionReading, History, JobKey, JobPhase, MeasuredBlock,
+    Measurement, Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners, Selection, Slot,
+    Trouble,
 };
 use crate::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
@@ -99,6 +100,12 @@ pub struct World {
     pub unread: Option<usize>,
     /// What each threshold's query gives.
     pub conditions: Vec<Result<f64, String>>,
+    /// The Jobs that there are, or were refused.
+    pub jobs: BTreeMap<JobKey, JobPhase>,
+    /// What becomes of each Job that is created.
+    pub job_fate: JobPhase,
+    /// Every Job that was created, in order.
+    pub created_jobs: Vec<JobKey>,
     /// The router acknowledges nothing.
     pub deaf: bool,
     /// Every fractional request that was not yet counted, by revision: (total, bad).
@@ -133,6 +140,9 @@ impl World {
             blind: false,
             unread: None,
             conditions: Vec::new(),
+            jobs: BTreeMap::new(),
+            job_fate: JobPhase::Succeeded,
+            created_jobs: Vec::new(),
             deaf: false,
             rest: BTreeMap::new(),
             last: None,
@@ -247,6 +257,7 @@ impl World {
             measurement: self.measure(),
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
+            jobs: self.jobs.clone(),
             problems,
         }
     }
@@ -341,6 +352,9 @@ impl World {
         for effect in decision.effects.iter().take(limit) {
             self.apply(effect);
         }
+        for effect in decision.jobs.iter().take(limit) {
+            self.apply_job(effect);
+        }
         self.last = Some(decision.clone());
         if self.phases.last() != Some(&decision.report.phase) {
             self.phases.push(decision.report.phase);
@@ -410,6 +424,32 @@ impl World {
         }
         if self.route_exists && !self.deaf {
             self.acknowledged = true;
+        }
+        for job in self
+            .jobs
+            .values_mut()
+            .filter(|job| **job == JobPhase::Waiting(None))
+        {
+            *job = match &self.job_fate {
+                JobPhase::Running { .. } => JobPhase::Running { since: self.now },
+                fate => fate.clone(),
+            };
+        }
+    }
+
+    fn apply_job(&mut self, effect: &JobEffect) {
+        match effect {
+            JobEffect::Start { key, .. } => {
+                if let JobPhase::Refused(_) = self.job_fate {
+                    self.jobs.insert(key.clone(), self.job_fate.clone());
+                } else {
+                    self.created_jobs.push(key.clone());
+                    self.jobs.insert(key.clone(), JobPhase::Waiting(None));
+                }
+            }
+            JobEffect::Delete(key) => {
+                self.jobs.remove(key);
+            }
         }
     }
 
