@@ -40,9 +40,9 @@ pub fn to_counters(
     let (native, mut others): (Vec<_>, Vec<_>) = answer.into_iter().partition(is_native);
     let newest = native
         .iter()
-        .flat_map(|s| s.histograms.last())
+        .filter_map(|s| s.histograms.last())
         .map(|h| h.0)
-        .fold(None, later);
+        .reduce(f64::max);
     let Some(newest) = newest else {
         return Ok(others);
     };
@@ -55,15 +55,16 @@ pub fn to_counters(
     };
     let buckets = others.iter().filter(|s| s.metric.contains_key("le"));
     let classic = buckets
-        .flat_map(|s| s.values.last())
+        .filter_map(|s| s.values.last())
         .map(|v| v.0)
-        .fold(None, later);
+        .reduce(f64::max);
     if classic.is_some_and(|classic| classic >= newest) {
         return Ok(others);
     }
     others.retain(|series| !is_classic(series));
-    let samples = || native.iter().flat_map(|s| &s.histograms);
-    let edge = common_edge(samples().flat_map(|h| &h.1.buckets), threshold);
+    let samples = native.iter().flat_map(|s| &s.histograms);
+    let buckets: Vec<&Bucket> = samples.flat_map(|h| &h.1.buckets).collect();
+    let edge = common_edge(&buckets, threshold);
     if edge < NEAREST * threshold {
         return Err(TooCoarse { edge });
     }
@@ -99,22 +100,18 @@ pub fn to_counters(
     Ok(others)
 }
 
-fn later(newest: Option<f64>, at: f64) -> Option<f64> {
-    Some(newest.map_or(at, |n| n.max(at)))
-}
-
 fn ends_by(bucket: &Bucket, edge: f64) -> bool {
     bucket.upper.0 <= edge * (1.0 + SAME)
 }
 
 /// The largest edge at or below the threshold that no bucket of any sample reaches across: what is at or below it
 /// is known of every sample, whatever its resolution.
-fn common_edge<'a>(buckets: impl Iterator<Item = &'a Bucket> + Clone, threshold: f64) -> f64 {
+fn common_edge(buckets: &[&Bucket], threshold: f64) -> f64 {
     let mut edge = threshold;
     loop {
-        let across = |b: &&Bucket| b.lower.0 < edge * (1.0 - SAME) && !ends_by(b, edge);
+        let across = |b: &&&Bucket| b.lower.0 < edge * (1.0 - SAME) && !ends_by(b, edge);
         let lower = buckets
-            .clone()
+            .iter()
             .filter(across)
             .map(|b| b.lower.0)
             .fold(edge, f64::min);
