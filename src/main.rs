@@ -27,7 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the controller, inside a cluster or with the kubeconfig of the environment.
-    Controller(ControllerArgs),
+    Controller(Box<ControllerArgs>),
     /// Print the CustomResourceDefinitions.
     Crds,
     /// Print the version.
@@ -75,47 +75,47 @@ struct ControllerArgs {
 struct ElectionArgs {
     /// Whether one of several replicas is chosen by a Lease. Without it this one must be alone. Default: inside a
     /// cluster.
-    #[arg(long, env = "MOLT_LEADER_ELECTION", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    leader_election: Option<bool>,
+    #[arg(long = "leader-election", env = "MOLT_LEADER_ELECTION", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enabled: Option<bool>,
     /// The name of the Lease; the same for all replicas, and another one for an operator of another namespace.
     #[arg(
-        long,
+        long = "leader-election-lease",
         env = "MOLT_LEADER_ELECTION_LEASE",
         value_name = "NAME",
         default_value = "molt"
     )]
-    leader_election_lease: String,
+    lease: String,
     /// The namespace of the Lease. Default: the operator's own.
-    #[arg(long, env = "MOLT_LEADER_ELECTION_NAMESPACE", value_name = "NAMESPACE")]
-    leader_election_namespace: Option<String>,
+    #[arg(
+        long = "leader-election-namespace",
+        env = "MOLT_LEADER_ELECTION_NAMESPACE",
+        value_name = "NAMESPACE"
+    )]
+    election_namespace: Option<String>,
     /// How long the lease lasts that its holder does not renew: whole seconds, such as 4s.
-    #[arg(long, env = "MOLT_LEADER_ELECTION_LEASE_DURATION", value_name = "DURATION", default_value = "4s", value_parser = duration)]
-    leader_election_lease_duration: Duration,
+    #[arg(long = "leader-election-lease-duration", env = "MOLT_LEADER_ELECTION_LEASE_DURATION", value_name = "DURATION", default_value = "4s", value_parser = duration)]
+    lease_duration: Duration,
     /// How often its holder renews it.
-    #[arg(long, env = "MOLT_LEADER_ELECTION_RENEW_INTERVAL", value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    leader_election_renew_interval: Duration,
+    #[arg(long = "leader-election-renew-interval", env = "MOLT_LEADER_ELECTION_RENEW_INTERVAL", value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    renew_interval: Duration,
     /// How long before its end its holder stops writing.
-    #[arg(long, env = "MOLT_LEADER_ELECTION_MARGIN", value_name = "DURATION", default_value = "1s", value_parser = duration)]
-    leader_election_margin: Duration,
+    #[arg(long = "leader-election-margin", env = "MOLT_LEADER_ELECTION_MARGIN", value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    margin: Duration,
 }
 
 impl ElectionArgs {
     /// The settings; `None` for a replica that is alone.
     fn settings(self, own_namespace: &str) -> Result<Option<Settings>, TimingError> {
-        let timing = Timing::new(
-            self.leader_election_lease_duration,
-            self.leader_election_renew_interval,
-            self.leader_election_margin,
-        )?;
+        let timing = Timing::new(self.lease_duration, self.renew_interval, self.margin)?;
         // What every container of a cluster is given.
         let in_cluster = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let settings = || Settings {
-            namespace: self.leader_election_namespace.unwrap_or(own_namespace.to_owned()),
-            lease: self.leader_election_lease,
+            namespace: self.election_namespace.unwrap_or(own_namespace.to_owned()),
+            lease: self.lease,
             identity: identity(),
             timing,
         };
-        Ok(self.leader_election.unwrap_or_else(in_cluster).then(settings))
+        Ok(self.enabled.unwrap_or_else(in_cluster).then(settings))
     }
 }
 
@@ -147,7 +147,7 @@ fn main() -> ExitCode {
             print!("{}", molt::api::crds::all_yaml());
             Ok(())
         }
-        Command::Controller(args) => run(args),
+        Command::Controller(args) => run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
