@@ -185,7 +185,13 @@ async fn a_clock_that_leaps_ahead_ends_pauses_early_but_promotes_nothing_without
     });
     let held = stage.until_phase("shop", Phase::Paused).await;
     assert_eq!(stable(&held), first);
-    assert_eq!(held.status.unwrap().canary.unwrap().weight, 0);
+    until("users are on stable", async || {
+        stage
+            .weights("shop")
+            .await
+            .contains(&(format!("shop-{first}"), 100))
+    })
+    .await;
     let abort = json!({
         "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutAction",
         // The longest name that there is.
