@@ -30,6 +30,8 @@ pub struct ServiceObject {
     pub status: Result<PythonServiceStatus, String>,
     /// The part of the status that decides, empty for a new object; or why it can't be used.
     pub state: Result<State, String>,
+    /// How large the object is without its status, in bytes of JSON.
+    pub size: usize,
     /// The conditions, readable or not as the rest of the status may be.
     pub conditions: Vec<Condition>,
 }
@@ -78,6 +80,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let mut object = Value::deserialize(deserializer)?;
         let mut take = |field: &str| object.get_mut(field).map_or(Value::Null, Value::take);
         let (mut metadata, spec, status) = (take("metadata"), take("spec"), take("status"));
+        let size = metadata.to_string().len() + spec.to_string().len();
         if let Some(fields) = metadata.as_object_mut() {
             fields.remove("managedFields");
         }
@@ -109,6 +112,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
             revision,
             status,
             state,
+            size,
             conditions,
         })
     }

@@ -122,10 +122,14 @@ impl Validated {
     }
 }
 
+/// Bytes of JSON that an object may have without its status.
+const MOST_BYTES: usize = 1 << 20;
+
 /// Resolves a spec.
 pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Validated {
     let mut errors = Vec::new();
     check_name(object, &mut errors);
+    check_size(object, &mut errors);
     let mut validated = match &object.spec {
         Ok(spec) => resolve(spec, defaults, known, &mut errors),
         Err(why) => {
@@ -143,6 +147,18 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
     }
     validated.errors = errors;
     validated
+}
+
+/// etcd takes objects of 1.5 MiB. A rollout whose status no longer fits could be neither steered nor aborted.
+fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
+    if object.size > MOST_BYTES {
+        let message = format!(
+            "is too large: the object has {} KiB and may have {}, so that its status can be stored as well: move large values of the template to ConfigMaps",
+            object.size >> 10,
+            MOST_BYTES >> 10
+        );
+        errors.push(FieldError::new("spec", message));
+    }
 }
 
 /// The plan of a spec that can't be read at all.

@@ -25,7 +25,7 @@ use crate::support::world::World;
 /// Namespaces of this file.
 const PREFIX: &str = "crash-";
 /// How long a chapter may take; generous, because the machine may be slow.
-const PATIENCE: Duration = Duration::from_mins(3);
+const PATIENCE: Duration = Duration::from_mins(10);
 /// Lives that run at the same time: they mostly wait.
 const AT_ONCE: usize = 24;
 

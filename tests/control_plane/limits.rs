@@ -39,6 +39,15 @@ async fn an_object_that_leaves_no_room_for_its_status_is_told_of_by_an_event() {
         &refused[..refused.len().min(300)]
     );
 
+    stage.apply(large(1_100_000)).await.unwrap();
+    let message = stage
+        .until_condition("shop", "SpecValid", "False", "SpecInvalid")
+        .await;
+    assert!(
+        message.contains("is too large") && message.contains("ConfigMaps"),
+        "{message}"
+    );
+
     // As large as can be: what the API server takes leaves less than a status needs.
     let mut size = 1_572_000;
     while stage.apply(large(size)).await.is_err() {
