@@ -136,8 +136,8 @@ fn request(server: &Server, threshold: i64, edges: Vec<Timestamp>) -> MeasureReq
 
 #[tokio::test]
 async fn a_converted_histogram_is_counted_exactly_at_its_edge() {
-    let served = Arc::new(AtomicU32::new(1));
-    let (canary, stable) = (pod(served.clone(), 8).await, pod(served.clone(), 10).await);
+    let answers = Arc::new(AtomicU32::new(1));
+    let (canary, stable) = (pod(answers.clone(), 8).await, pod(answers.clone(), 10).await);
     let server = prometheus(&canary, &stable);
     let headers = Arc::new(Headers::new(None, None));
     let source = Prometheus::new(
@@ -159,7 +159,7 @@ async fn a_converted_histogram_is_counted_exactly_at_its_edge() {
         }
     });
     let start = start.await.expect("it is scraped");
-    served.store(6, Ordering::Relaxed);
+    answers.store(6, Ordering::Relaxed);
     let counted = tokio::time::timeout(PATIENCE, async {
         loop {
             tokio::time::sleep(Duration::from_millis(500)).await;

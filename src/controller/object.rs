@@ -49,7 +49,10 @@ impl ServiceObject {
 
     /// The persisted state; empty for a new object.
     pub fn state(&self) -> Result<State, &str> {
-        self.state.as_ref().map(State::clone).map_err(String::as_str)
+        match &self.state {
+            Ok(state) => Ok(state.clone()),
+            Err(why) => Err(why),
+        }
     }
 
     /// It is being deleted.

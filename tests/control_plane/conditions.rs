@@ -169,9 +169,9 @@ async fn a_job_that_fails_rolls_back_and_one_that_succeeds_lets_pass() {
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     let jobs: Api<Job> = Api::namespaced(stage.client.clone(), "threshold-job");
     let all = ListParams::default();
-    let list = || jobs.list(&all);
+    let made = || jobs.list(&all);
     assert!(
-        list().await.unwrap().items.is_empty(),
+        made().await.unwrap().items.is_empty(),
         "nothing to compare with: no canary"
     );
 
@@ -189,9 +189,9 @@ async fn a_job_that_fails_rolls_back_and_one_that_succeeds_lets_pass() {
     ] {
         assert!(last.message.contains(part), "{}", last.message);
     }
-    let made = list().await.unwrap().items;
-    assert_eq!(made.len(), 1, "one run, and it is left for its logs");
-    let labels = made[0].labels();
+    let runs = made().await.unwrap().items;
+    assert_eq!(runs.len(), 1, "one run, and it is left for its logs");
+    let labels = runs[0].labels();
     assert_eq!(labels["molt.dev/revision"], last.revision.0);
     assert_eq!(
         (
@@ -213,8 +213,8 @@ async fn a_job_that_fails_rolls_back_and_one_that_succeeds_lets_pass() {
         .unwrap();
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert_ne!(stable(&done), first);
-    let state = done.status.unwrap().state.unwrap();
-    let condition = &state.last.unwrap().conditions[0];
+    let ended = done.status.unwrap().state.unwrap().last.unwrap();
+    let condition = &ended.conditions[0];
     assert_eq!(
         (condition.failed, condition.value.as_deref()),
         (0, Some("succeeded"))

@@ -339,7 +339,14 @@ fn difference(is: &Value, wanted: &Value) -> String {
                 }
             }
             _ if is == wanted => {}
-            _ => lines.push_str(&format!("{at}: {is}, expected {wanted}\n")),
+            _ => lines.extend([
+                at,
+                ": ",
+                &is.to_string(),
+                ", expected ",
+                &wanted.to_string(),
+                "\n",
+            ]),
         }
     }
     let mut lines = String::new();

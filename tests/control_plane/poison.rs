@@ -180,7 +180,7 @@ async fn a_clock_that_leaps_ahead_ends_pauses_early_but_promotes_nothing_without
         .prometheus
         .behave(crate::support::prometheus::Behaviour::Empty);
     stored::change("clock-ahead", "shop", |object| {
-        shift(&mut object["status"]["state"], -3)
+        shift(&mut object["status"]["state"], -3);
     });
     let held = stage.until_phase("shop", Phase::Paused).await;
     assert_eq!(stable(&held), first);
@@ -212,7 +212,7 @@ async fn a_clock_that_leaps_ahead_ends_pauses_early_but_promotes_nothing_without
 async fn a_clock_that_is_set_back_takes_users_off_a_canary_that_nobody_could_watch() {
     let (stage, first, second) = given_dwelling("clock-back").await;
     stored::change("clock-back", "shop", |object| {
-        shift(&mut object["status"]["state"], 3)
+        shift(&mut object["status"]["state"], 3);
     });
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);

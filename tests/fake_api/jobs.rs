@@ -41,10 +41,10 @@ fn jobs(sim: &Sim) -> Vec<Value> {
 fn a_job_is_created_once_wherever_the_operator_dies() {
     for took_effect in [false, true] {
         let sim = prepared();
-        let mut died = false;
+        let mut crashed = false;
         sim.plan(move |call, _| {
-            let dies = creates_job(call) && !died;
-            died |= dies;
+            let dies = creates_job(call) && !crashed;
+            crashed |= dies;
             dies.then_some(Fault::Crash { took_effect })
         });
         settle(&sim, |_| false);
