@@ -243,7 +243,7 @@ mod tests {
                 .iter()
                 .chain(words);
             let code = run(words.map(OsString::from)).await;
-            assert_eq!(code, ExitCode::from(2));
+            assert_eq!(code, ExitCode::from(65));
         }
     }
 
