@@ -23,8 +23,31 @@ const LEAST_PART: f64 = 0.05;
 const LATE_BLOCKS: f64 = 480.0;
 /// The stake on a canary that never answers from the first block on.
 const AT_ONCE: f64 = 0.5;
+/// The largest share that is taken for due, so that what stable answers has a likelihood.
+const MOST_DUE: f64 = 0.99;
 /// `ln 1000`: a disagreement is told of at 99.9 %.
 const LN_DISAGREES: f64 = 6.907_755_278_982_137;
+
+/// What the proxies of a route say beside the answers that they count.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct AtRoute {
+    /// Requests that they sent to the canary and to stable in the block, answered or not: finite, not
+    /// negative. `None` where only answers are counted.
+    pub sent: Option<(f64, f64)>,
+}
+
+impl AtRoute {
+    /// The share of the answers that is due to a canary with this weight; `None` when nothing was sent to it.
+    fn due(self, weight: f64) -> Option<f64> {
+        match self.sent {
+            Some((canary, stable)) if canary + stable > 0.0 => {
+                let share = canary / (canary + stable);
+                (share > 0.0).then_some(share.min(MOST_DUE))
+            }
+            _ => Some(weight),
+        }
+    }
+}
 
 /// What was seen of the canary's share of requests.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +71,11 @@ pub(super) struct Exposure {
     #[serde(default, with = "exact::option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     ln_silent: Option<f64>,
+    /// Logarithm of the evidence that it answers less than half of what is due to it at the route; absent
+    /// where requests are not counted there.
+    #[serde(default, with = "exact::option", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    ln_short: Option<f64>,
     /// Logarithm of the evidence that its share is below half its weight.
     #[serde(with = "exact")]
     #[schemars(with = "String")]
@@ -66,6 +94,7 @@ impl Default for Exposure {
             due: 0.0,
             due_in_silence: 0.0,
             ln_silent: None,
+            ln_short: None,
             ln_below: 0.0,
             ln_above: 0.0,
         }
@@ -73,26 +102,34 @@ impl Default for Exposure {
 }
 
 impl Exposure {
-    /// Takes in a block: requests completed by the canary and by stable under a weight above 0 and below 1.
-    pub(super) fn absorb(&mut self, canary: f64, stable: f64, weight: f64) {
+    /// Takes in a block: requests completed by the canary and by stable under a weight above 0 and below 1, and
+    /// what else is known where they were counted at the route.
+    pub(super) fn absorb(&mut self, canary: f64, stable: f64, weight: f64, at_route: Option<AtRoute>) {
         if canary + stable <= 0.0 || weight <= 0.0 || weight >= 1.0 {
             return;
         }
         let due = weight * (canary + stable);
+        let at_least = match at_route {
+            None => Some(self.expected(weight)),
+            Some(at_route) => at_route.due(weight).map(|share| share / 2.0),
+        };
         if canary > 0.0 {
             self.ln_silent = None;
             self.due_in_silence = 0.0;
-        } else {
+        } else if let Some(at_least) = at_least {
             // As with late harm: the stake on a silence that begins now joins the silence that goes on.
-            let stake = ln_stake(self.blocks);
-            let before = self.ln_silent.map_or(f64::NEG_INFINITY, |ln| ln);
-            let most = before.max(stake);
-            let joined = most + ((before - most).exp() + (stake - most).exp()).ln();
-            self.ln_silent = Some(joined - stable * (-self.expected(weight)).ln_1p());
+            let joined = joined(self.ln_silent, ln_stake(self.blocks));
+            self.ln_silent = Some(joined - stable * (-at_least).ln_1p());
         }
         let bet = |null: f64, share: f64| {
             canary * (share / null).ln() + stable * ((1.0 - share) / (1.0 - null)).ln()
         };
+        if at_route.is_some()
+            && let Some(at_least) = at_least
+        {
+            let joined = joined(self.ln_short, ln_stake(self.blocks));
+            self.ln_short = Some(joined + bet(at_least, at_least / 2.0));
+        }
         self.ln_below += bet(weight / 2.0, weight / 4.0);
         if weight < 0.25 {
             self.ln_above += bet(weight * 2.0, weight * 3.0);
@@ -117,10 +154,23 @@ impl Exposure {
         self.ln_silent.unwrap_or(0.0)
     }
 
+    /// Logarithm of the evidence that the canary answers less than half of what is due to it at the route, or
+    /// nothing; `None` where requests are not counted there.
+    pub(super) fn ln_short(&self) -> Option<f64> {
+        self.ln_short.map(|ln| ln.max(self.ln_silent()))
+    }
+
     /// The canary's share as a part of its weight, where it lies outside a half and twice beyond doubt.
     pub(super) fn disagrees(&self) -> Option<f64> {
         (self.ln_below >= LN_DISAGREES || self.ln_above >= LN_DISAGREES).then(|| self.completed / self.due)
     }
+}
+
+/// The logarithm of the sum of the evidence so far, if there is any, and of a new stake.
+fn joined(ln_before: Option<f64>, ln_stake: f64) -> f64 {
+    let before = ln_before.unwrap_or(f64::NEG_INFINITY);
+    let most = before.max(ln_stake);
+    most + ((before - most).exp() + (ln_stake - most).exp()).ln()
 }
 
 fn ln_stake(block: u32) -> f64 {
@@ -139,7 +189,7 @@ mod tests {
     fn after(blocks: &[(f64, f64)], weight: f64) -> Exposure {
         let mut exposure = Exposure::default();
         for (canary, stable) in blocks {
-            exposure.absorb(*canary, *stable, weight);
+            exposure.absorb(*canary, *stable, weight, None);
         }
         exposure
     }

@@ -153,6 +153,8 @@ pub enum HarmKind {
     BurnRate,
     /// The canary takes requests and does not answer them.
     MissingResponses,
+    /// The canary answers less than half of the requests that the route sends to it.
+    FewResponses,
 }
 
 impl fmt::Display for Harm {
@@ -183,6 +185,11 @@ impl fmt::Display for Harm {
                 "{}: missing responses: the canary has weight, but completes no request while stable does ({:.0} completed before)",
                 self.slo, self.canary_requests
             ),
+            HarmKind::FewResponses => write!(
+                f,
+                "{}: missing responses: the canary answers less than half of the requests that the route brings to it ({:.0} answered)",
+                self.slo, self.canary_requests
+            ),
         }
     }
 }
@@ -199,7 +206,8 @@ fn factor(ln: f64) -> String {
 /// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives, or the
 /// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too), or a burn rate that
 /// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
-/// request, which the objective with the most requests tells.
+/// request, which the objective with the most requests tells; or, where requests are counted at the route, it
+/// answers none or less than half of what is due to it, beyond `2m/α`.
 pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
     let needed = limits.ln_harm_needed(slos.len());
     let shown = slos.iter().find_map(|slo| {
@@ -219,7 +227,20 @@ pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
         (busiest.evidence.ln_silent() >= limits.ln_harm_needed(1))
             .then_some((busiest, HarmKind::MissingResponses))
     };
-    let (slo, kind) = shown.or_else(silent)?;
+    // Two products for each objective: that it answers nothing, and that it answers too little.
+    let short = || {
+        let enough = limits.ln_harm_needed(2 * slos.len());
+        let slo = slos
+            .iter()
+            .find(|slo| slo.evidence.ln_short().is_some_and(|ln| ln >= enough))?;
+        let kind = if slo.evidence.ln_silent() >= enough {
+            HarmKind::MissingResponses
+        } else {
+            HarmKind::FewResponses
+        };
+        Some((slo, kind))
+    };
+    let (slo, kind) = shown.or_else(silent).or_else(short)?;
     Some(Harm {
         slo: slo.name.to_owned(),
         kind,
