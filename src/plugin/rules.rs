@@ -12,6 +12,7 @@ use crate::controller::validate::{Defaults, Known, validate};
 use crate::k8s::{Key, labels};
 use crate::metric_sources::{PrometheusSource, SloQuery};
 use crate::rules::{self, Rules, Subject, dashboard::dashboard};
+use crate::traffic::RouteSpec;
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
@@ -134,6 +135,7 @@ fn metadata(key: &Key, more: &[(String, String)]) -> Value {
 struct Service {
     key: Key,
     source: PrometheusSource,
+    route: RouteSpec,
     slos: Vec<SloQuery>,
 }
 
@@ -164,6 +166,7 @@ impl Service {
             Some(source) if validated.errors.is_empty() => Ok(Self {
                 key: object.key(),
                 source,
+                route: validated.route,
                 slos: validated.queries,
             }),
             _ => {
@@ -178,6 +181,7 @@ impl Service {
         Subject {
             namespace: &self.key.namespace,
             service: &self.key.name,
+            route: self.route.name(&self.key.name),
             source: &self.source,
             slos: &self.slos,
         }

@@ -25,6 +25,7 @@ fn made(slo: SloQuery, interval: &str) -> Result<Rules, FieldError> {
     build(Subject {
         namespace: "shop",
         service: "checkout",
+        route: "checkout",
         source: &source(interval),
         slos: &[slo],
     })
@@ -93,6 +94,7 @@ fn a_service_has_one_dashboard_and_each_panel_a_place() {
         dashboard::dashboard(Subject {
             namespace,
             service: "checkout",
+            route: "checkout",
             source: &source,
             slos: &slos,
         })

@@ -13,7 +13,7 @@ use super::super::manifest::Manifest;
 use crate::metric_sources::headers::Headers;
 use crate::metric_sources::http::client;
 use crate::metric_sources::prometheus::{Prometheus, TimeLimits};
-use crate::metric_sources::{MeasureRequest, MetricSource, PrometheusSource};
+use crate::metric_sources::{MeasureRequest, MetricSource, PrometheusSource, RouteBackends};
 use crate::metrics::Metrics;
 
 /// Blocks that one query covers: its answer holds every sample of every series.
@@ -90,6 +90,8 @@ impl RangeArgs {
             slos: manifest.queries.clone(),
             canary: self.canary.clone(),
             stable: self.stable.clone(),
+            // What the route had named, and where, nobody knows any more.
+            backends: RouteBackends::default(),
             // Nothing is left that tells it: a pod that began in between counts from its first sample on.
             births: BTreeMap::new(),
             starts: BTreeMap::new(),
