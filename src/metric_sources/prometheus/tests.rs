@@ -1,5 +1,6 @@
 //! Against a server that answers as a Prometheus does, or as something else.
 
+mod at_route;
 mod conditions;
 mod counting;
 mod dirty;

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::super::headers::{SecretData, SecretReader};
-use super::super::{PrometheusSource, http};
+use super::super::{PrometheusSource, RouteBackends, http};
 use super::*;
 use crate::api::v1alpha1::SecretRef;
 

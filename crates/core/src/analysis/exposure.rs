@@ -229,7 +229,81 @@ mod tests {
         assert!(after(&[(90.0, 210.0); 40], 0.1).disagrees().unwrap() > 2.0);
     }
 
+    /// Blocks of what was sent to both and answered by both, counted at the route.
+    fn at_route(blocks: &[[f64; 4]], weight: f64) -> Exposure {
+        let mut exposure = Exposure::default();
+        for [sent_canary, sent_stable, canary, stable] in blocks {
+            let sent = Some((*sent_canary, *sent_stable));
+            exposure.absorb(*canary, *stable, weight, Some(AtRoute { sent }));
+        }
+        exposure
+    }
+
+    #[test]
+    fn a_third_of_the_answers_is_harm_at_the_route_and_blames_nobody_at_the_pods() {
+        let short = at_route(&[[60.0, 540.0, 20.0, 540.0]; 4], 0.1);
+        assert!(short.ln_short().unwrap() > 1000f64.ln(), "{short:?}");
+        assert_eq!(after(&[(20.0, 540.0); 4], 0.1).ln_short(), None);
+        // Late, after hours of good answers, it is found as well.
+        let mut blocks = vec![[60.0, 540.0, 60.0, 540.0]; 400];
+        assert!(at_route(&blocks, 0.1).ln_short().unwrap() < 0.0);
+        blocks.extend([[60.0, 540.0, 20.0, 540.0]; 6]);
+        assert!(at_route(&blocks, 0.1).ln_short().unwrap() > 1000f64.ln());
+    }
+
+    #[test]
+    fn what_the_proxies_send_is_what_is_due() {
+        // Sessions stick to stable: the canary gets a tenth of its weight, and answers all of it.
+        let sticky = at_route(&[[6.0, 594.0, 6.0, 594.0]; 40], 0.1);
+        assert!(sticky.ln_short().unwrap() < 0.0 && sticky.disagrees().is_some());
+        // Nothing is sent to it, so nothing is missing.
+        let idle = at_route(&[[0.0, 600.0, 0.0, 600.0]; 40], 0.1);
+        assert_eq!((idle.ln_short(), idle.ln_silent().to_bits()), (None, 0));
+        // One block is enough where it answers nothing.
+        let hangs = at_route(&[[60.0, 540.0, 0.0, 540.0]], 0.1);
+        assert!(hangs.ln_short().unwrap() > 200f64.ln() && hangs.ln_silent() > 200f64.ln());
+        // Without what was sent the weight says it.
+        let mut exposure = Exposure::default();
+        exposure.absorb(20.0, 540.0, 0.1, Some(AtRoute::default()));
+        exposure.absorb(20.0, 540.0, 0.1, Some(AtRoute::default()));
+        assert!(exposure.ln_short().unwrap() > 100f64.ln());
+    }
+
+    /// Under a canary that answers just half of what is due, the evidence is a supermartingale: its mean over
+    /// all outcomes of a block is at most 1.
+    #[test]
+    fn half_of_the_answers_is_no_evidence_in_the_mean() {
+        for (n, weight) in [(8, 0.1), (12, 0.5), (5, 0.9)] {
+            let null = weight / 2.0;
+            let mut mean = 0.0;
+            let mut ways = 1.0;
+            for k in 0..=n {
+                if k > 0 {
+                    ways *= f64::from(n - k + 1) / f64::from(k);
+                }
+                let (canary, stable) = (f64::from(k), f64::from(n - k));
+                let mut exposure = Exposure::default();
+                exposure.absorb(canary, stable, weight, Some(AtRoute::default()));
+                // Half of the stake is kept for later blocks.
+                let evidence = AT_ONCE + exposure.ln_short.unwrap().exp();
+                mean += ways * null.powi(k) * (1.0 - null).powi(n - k) * evidence;
+            }
+            assert!((mean - 1.0).abs() < 1e-9, "{n} {weight}: {mean}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn what_is_sent_keeps_the_evidence_finite(
+            blocks in prop::collection::vec([0.0..1e9f64, 0.0..1e9f64, 0.0..1e9f64, 0.0..1e9f64], 0..30),
+            weight in 1..100u8,
+        ) {
+            let exposure = at_route(&blocks, f64::from(weight) / 100.0);
+            prop_assert!(exposure.ln_short.is_none_or(f64::is_finite) && exposure.ln_silent().is_finite());
+            let text = serde_json::to_string(&exposure).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Exposure>(&text).unwrap(), exposure);
+        }
+
         #[test]
         fn the_evidence_stays_finite_and_comes_back(
             blocks in prop::collection::vec((prop_oneof![Just(0.0), 0.0..1e9f64], 0.0..1e9f64), 0..50),

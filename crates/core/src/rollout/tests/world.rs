@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-use crate::analysis::{Counts, Limits, Objective};
+use crate::analysis::{AtRoute, Counts, Limits, Objective};
 use crate::decision::{Decision, Effect, Phase};
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, ConditionReading, History, MeasuredBlock, Measurement,
@@ -85,6 +85,10 @@ pub struct World {
     pub rps: f64,
     /// Share of bad answers by revision.
     pub bad: BTreeMap<Revision, f64>,
+    /// The share of its requests that the canary answers.
+    pub answers: f64,
+    /// Requests are counted at the route, also when they are sent.
+    pub at_route: bool,
     /// Prometheus can't be read.
     pub blind: bool,
     /// The objective with this index can't be read.
@@ -118,6 +122,8 @@ impl World {
             gone: false,
             rps: 40.0,
             bad: BTreeMap::new(),
+            answers: 1.0,
+            at_route: false,
             blind: false,
             unread: None,
             conditions: Vec::new(),
@@ -265,6 +271,10 @@ impl World {
                 let seconds = edge[1].duration_since(edge[0]).as_secs_f64();
                 let canary = self.count(&canary, self.rps * share * seconds);
                 let stable = self.count(&stable, self.rps * (1.0 - share) * seconds);
+                let sent = Some((canary.total(), stable.total()));
+                let at_route = self.at_route.then_some(AtRoute { sent });
+                let answered = |n: f64| (n * self.answers).floor();
+                let canary = Counts::new(answered(canary.total()), answered(canary.bad())).unwrap();
                 MeasuredBlock {
                     start: edge[0],
                     end: edge[1],
@@ -273,6 +283,7 @@ impl World {
                             (scraped && self.unread != Some(i)).then_some(BlockCounts {
                                 canary,
                                 stable,
+                                at_route,
                                 ..BlockCounts::default()
                             })
                         })
