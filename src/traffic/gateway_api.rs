@@ -337,3 +337,6 @@ fn test<const N: usize>(path: [&str; N], value: &str) -> PatchOperation {
         value: json!(value),
     })
 }
+
+#[cfg(test)]
+mod tests;
