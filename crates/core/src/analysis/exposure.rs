@@ -23,6 +23,10 @@ const LEAST_PART: f64 = 0.05;
 const LATE_BLOCKS: f64 = 480.0;
 /// The stake on a canary that never answers from the first block on.
 const AT_ONCE: f64 = 0.5;
+/// At the route, a canary that answers less than this part of what is due to it is harmful.
+const SHORT: f64 = 0.5;
+/// The part that the bet against it supposes.
+const SHORT_BET: f64 = 1.0 / 3.0;
 /// The largest share that is taken for due, so that what stable answers has a likelihood.
 const MOST_DUE: f64 = 0.99;
 /// `ln 1000`: a disagreement is told of at 99.9 %.
@@ -111,7 +115,7 @@ impl Exposure {
         let due = weight * (canary + stable);
         let at_least = match at_route {
             None => Some(self.expected(weight)),
-            Some(at_route) => at_route.due(weight).map(|share| share / 2.0),
+            Some(at_route) => at_route.due(weight).map(|due| answers(due, SHORT)),
         };
         if canary > 0.0 {
             self.ln_silent = None;
@@ -124,11 +128,9 @@ impl Exposure {
         let bet = |null: f64, share: f64| {
             canary * (share / null).ln() + stable * ((1.0 - share) / (1.0 - null)).ln()
         };
-        if at_route.is_some()
-            && let Some(at_least) = at_least
-        {
+        if let Some(due) = at_route.and_then(|at_route| at_route.due(weight)) {
             let joined = joined(self.ln_short, ln_stake(self.blocks));
-            self.ln_short = Some(joined + bet(at_least, at_least / 2.0));
+            self.ln_short = Some(joined + bet(answers(due, SHORT), answers(due, SHORT_BET)));
         }
         self.ln_below += bet(weight / 2.0, weight / 4.0);
         if weight < 0.25 {
@@ -157,13 +159,19 @@ impl Exposure {
     /// Logarithm of the evidence that the canary answers less than half of what is due to it at the route, or
     /// nothing; `None` where requests are not counted there.
     pub(super) fn ln_short(&self) -> Option<f64> {
-        self.ln_short.map(|ln| ln.max(self.ln_silent()))
+        let silent = self.ln_silent.unwrap_or(f64::NEG_INFINITY);
+        self.ln_short.map(|ln| ln.max(silent))
     }
 
     /// The canary's share as a part of its weight, where it lies outside a half and twice beyond doubt.
     pub(super) fn disagrees(&self) -> Option<f64> {
         (self.ln_below >= LN_DISAGREES || self.ln_above >= LN_DISAGREES).then(|| self.completed / self.due)
     }
+}
+
+/// The canary's share of all answers, if it answers this part of what is due to it and stable everything.
+fn answers(due: f64, part: f64) -> f64 {
+    part * due / (1.0 - due + part * due)
 }
 
 /// The logarithm of the sum of the evidence so far, if there is any, and of a new stake.
@@ -241,13 +249,13 @@ mod tests {
 
     #[test]
     fn a_third_of_the_answers_is_harm_at_the_route_and_blames_nobody_at_the_pods() {
-        let short = at_route(&[[60.0, 540.0, 20.0, 540.0]; 4], 0.1);
+        let short = at_route(&[[60.0, 540.0, 20.0, 540.0]; 5], 0.1);
         assert!(short.ln_short().unwrap() > 1000f64.ln(), "{short:?}");
         assert_eq!(after(&[(20.0, 540.0); 4], 0.1).ln_short(), None);
         // Late, after hours of good answers, it is found as well.
         let mut blocks = vec![[60.0, 540.0, 60.0, 540.0]; 400];
         assert!(at_route(&blocks, 0.1).ln_short().unwrap() < 0.0);
-        blocks.extend([[60.0, 540.0, 20.0, 540.0]; 6]);
+        blocks.extend([[60.0, 540.0, 20.0, 540.0]; 10]);
         assert!(at_route(&blocks, 0.1).ln_short().unwrap() > 1000f64.ln());
     }
 
@@ -264,8 +272,8 @@ mod tests {
         assert!(hangs.ln_short().unwrap() > 200f64.ln() && hangs.ln_silent() > 200f64.ln());
         // Without what was sent the weight says it.
         let mut exposure = Exposure::default();
-        exposure.absorb(20.0, 540.0, 0.1, Some(AtRoute::default()));
-        exposure.absorb(20.0, 540.0, 0.1, Some(AtRoute::default()));
+        exposure.absorb(10.0, 540.0, 0.1, Some(AtRoute::default()));
+        exposure.absorb(10.0, 540.0, 0.1, Some(AtRoute::default()));
         assert!(exposure.ln_short().unwrap() > 100f64.ln());
     }
 
@@ -274,7 +282,7 @@ mod tests {
     #[test]
     fn half_of_the_answers_is_no_evidence_in_the_mean() {
         for (n, weight) in [(8, 0.1), (12, 0.5), (5, 0.9)] {
-            let null = weight / 2.0;
+            let null = answers(weight, SHORT);
             let mut mean = 0.0;
             let mut ways = 1.0;
             for k in 0..=n {
