@@ -47,7 +47,7 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
 }
 
 /// The backends of a route that Molt owns, all in its one rule.
-pub fn owned_places(route: &HttpRoute) -> Vec<BackendPlace> {
+fn owned_places(route: &HttpRoute) -> Vec<BackendPlace> {
     let backends = route.spec.rules.first().map(|rule| rule.backend_refs.iter());
     let place = |(index, backend): (usize, &BackendRef)| BackendPlace {
         service: backend.name.clone(),
