@@ -11,7 +11,7 @@ use molt::api::v1alpha1::Preset;
 use molt::metric_sources::headers::Headers;
 use molt::metric_sources::prometheus::{Prometheus, TimeLimits};
 use molt::metric_sources::{
-    MeasureRequest, MetricSource, PrometheusSource, SliQuery, SloQuery, Starts, http,
+    MeasureRequest, MetricSource, PrometheusSource, RouteBackends, SliQuery, SloQuery, Starts, http,
 };
 use molt::metrics::Metrics;
 use molt_core::analysis::Objective;
@@ -118,6 +118,7 @@ fn request(server: &Server, threshold: i64, edges: Vec<Timestamp>) -> MeasureReq
             ),
         }],
         canary: Some(CANARY.to_owned()),
+        backends: RouteBackends::default(),
         stable: Some(STABLE.to_owned()),
         births: pods().map(|pod| (pod, born)).into(),
         starts: pods()

@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use molt_core::decision::{Decision, Effect, Phase};
-use molt_core::observed::{Observed, ProblemKind};
+use molt_core::observed::{Observed, ProblemKind, Slot};
+use molt_core::plan::{Revision, RouteMode};
 use molt_core::rollout::{Due, measurement_due};
 use molt_core::state::State;
 use serde_json::json;
@@ -17,15 +18,15 @@ use super::apply::Applier;
 use super::memory::KeptHistory;
 use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
-use super::render::revision_name;
+use super::render::{revision_name, slot_name};
 use super::validate::{Validated, validate};
 use super::{Context, Failure, events, jobs, record, requeue, rules, status};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
-use crate::metric_sources::MeasureRequest;
+use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
-use crate::traffic::RouteTarget;
+use crate::traffic::{BackendPlace, RouteTarget};
 
 /// What a conflict waits for the watch to catch up.
 const CATCH_UP: Duration = Duration::from_millis(200);
@@ -213,7 +214,7 @@ async fn see(
     let asked = !context.caches.actions.of(key).is_empty();
     if !asked
         && let Some(due) = measurement_due(&validated.plan, before, now)
-        && let Some(request) = request(key, validated, context, before, due, now)
+        && let Some(request) = request(key, validated, target, context, before, due, now)
     {
         let mut request = request;
         let kept = context.memories.of(key).history;
@@ -274,23 +275,39 @@ fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &Stat
 fn request(
     key: &Key,
     validated: &Validated,
+    target: &RouteTarget,
     context: &Context,
     before: &State,
     due: Due,
     now: Timestamp,
 ) -> Option<MeasureRequest> {
-    let name = |revision| revision_name(&key.name, revision);
+    let name = |revision: &Revision| revision_name(&key.name, revision);
     let pods = context.caches.pods.of(key);
     let births: BTreeMap<String, Timestamp> = pods
         .iter()
         .filter_map(|(name, pod)| Some((name.clone(), pod.created_at?)))
         .collect();
+    let canary = before.attempt.as_ref().map(|attempt| &attempt.revision);
+    let places = context.routers.of(&target.spec).observe(target).backends;
+    let in_route = |revision: Option<&Revision>, slot| {
+        let service = match target.spec.mode() {
+            RouteMode::Owned => revision.map(name),
+            RouteMode::Adopted => revision.map(|_| slot_name(&key.name, slot)),
+        };
+        let of_revision = |place: &&BackendPlace| Some(&place.service) == service.as_ref();
+        places.iter().filter(of_revision).cloned().collect()
+    };
     Some(MeasureRequest {
+        backends: RouteBackends {
+            route: target.spec.name(&key.name).to_owned(),
+            canary: in_route(canary, Slot::Canary),
+            stable: in_route(before.stable.as_ref(), Slot::Stable),
+        },
         source: validated.source.clone()?,
         namespace: key.namespace.clone(),
         service: key.name.clone(),
         slos: validated.queries.clone(),
-        canary: before.attempt.as_ref().map(|a| name(&a.revision)),
+        canary: canary.map(name),
         stable: before.stable.as_ref().map(name),
         births,
         starts: pods

@@ -14,6 +14,7 @@ use super::object::ServiceObject;
 use crate::api::v1alpha1::{
     self as api, ExhaustedPolicy, InconclusivePolicy, MismatchPolicy, PythonServiceSpec,
 };
+use crate::metric_sources::at_route::Naming;
 use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
@@ -219,7 +220,8 @@ fn resolve(
     // What serves must not be scaled by a number that can't be used.
     let unset = known.stable_wanted.filter(|n| *n > 0).unwrap_or(DEFAULT_REPLICAS);
     let replicas = in_range(errors, "spec.replicas", spec.replicas, 0..=i32::MAX, unset);
-    let route = route(Some(&spec.traffic.gateway_api), known, errors);
+    let mut route = route(Some(&spec.traffic.gateway_api), known, errors);
+    tell_clusters_apart(&mut route, &spec.slos, errors);
     let fallback = default_plan(replicas, route.mode());
     let history = in_range(
         errors,
@@ -498,6 +500,28 @@ fn resolve_slos(
     queries
 }
 
+/// Objectives that are counted by Envoy's clusters need one for each backend of the route.
+fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Vec<FieldError>) {
+    let by_cluster = |slo: &api::Slo| slo.sli.preset.and_then(Naming::of) == Some(Naming::Cluster);
+    let Some(index) = slos.iter().position(by_cluster) else {
+        return;
+    };
+    match route {
+        RouteSpec::Owned { content } => {
+            if let Some(content) = content {
+                content.names_revisions = true;
+            }
+        }
+        RouteSpec::Adopted { name } if name.contains('.') => errors.push(FieldError::new(
+            format!("spec.slos[{index}].sli.preset"),
+            format!(
+                "can't be read of HTTPRoute {name}: Envoy cuts the names of its clusters at the first dot; choose another preset, or rename the route"
+            ),
+        )),
+        RouteSpec::Adopted { .. } => {}
+    }
+}
+
 /// The route that is meant. A contradictory spec must not make Molt change routes: then the one that it
 /// created is kept if there is one.
 fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
@@ -516,6 +540,7 @@ fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<Field
                 content: Some(crate::traffic::OwnedRoute {
                     parents: parents.clone(),
                     hostnames,
+                    names_revisions: false,
                 }),
             }
         }

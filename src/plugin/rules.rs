@@ -12,6 +12,7 @@ use crate::controller::validate::{Defaults, Known, validate};
 use crate::k8s::{Key, labels};
 use crate::metric_sources::{PrometheusSource, SloQuery};
 use crate::rules::{self, Rules, Subject, dashboard::dashboard};
+use crate::traffic::RouteSpec;
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
@@ -113,6 +114,7 @@ fn metadata(key: &Key, more: &[(String, String)]) -> Value {
 struct Service {
     key: Key,
     source: PrometheusSource,
+    route: RouteSpec,
     slos: Vec<SloQuery>,
 }
 
@@ -143,6 +145,7 @@ impl Service {
             Some(source) if validated.errors.is_empty() => Ok(Self {
                 key: object.key(),
                 source,
+                route: validated.route,
                 slos: validated.queries,
             }),
             _ => {
@@ -157,6 +160,7 @@ impl Service {
         Subject {
             namespace: &self.key.namespace,
             service: &self.key.name,
+            route: self.route.name(&self.key.name),
             source: &self.source,
             slos: &self.slos,
         }

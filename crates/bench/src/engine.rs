@@ -73,6 +73,7 @@ impl Engine {
             stable,
             canary_pods,
             stable_pods,
+            at_route: None,
             reference: None,
         });
     }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-use crate::analysis::{Counts, PodCounts};
+use crate::analysis::{AtRoute, Counts, PodCounts};
 use crate::plan::Revision;
 
 /// Everything that was seen for one PythonService at one moment.
@@ -243,6 +243,8 @@ pub struct BlockCounts {
     pub canary_pods: PodCounts,
     /// Stable's by pod; empty where the source does not tell pods apart.
     pub stable_pods: PodCounts,
+    /// What else is known where requests were counted at the route; `None` where the pods counted them.
+    pub at_route: Option<AtRoute>,
 }
 
 /// What an objective's series say of the time before the attempt.

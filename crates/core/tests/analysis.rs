@@ -30,6 +30,7 @@ fn evidence(blocks: i32, canary: (f64, f64), stable: (f64, f64)) -> Evidence {
             stable: Counts::new(stable.0, stable.1).unwrap(),
             canary_pods: PodCounts::default(),
             stable_pods: PodCounts::default(),
+            at_route: None,
             reference: None,
         });
     }

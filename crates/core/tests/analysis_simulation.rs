@@ -86,6 +86,7 @@ impl Traffic {
             stable: self.dice.counts(requests * (1.0 - share), self.bad[1]),
             canary_pods: PodCounts::default(),
             stable_pods: PodCounts::default(),
+            at_route: None,
             reference: None,
         });
         self.now = end;

@@ -234,6 +234,7 @@ impl<'a> World<'a> {
                     stable,
                     canary_pods,
                     stable_pods,
+                    at_route: None,
                 })
             });
             MeasuredBlock {

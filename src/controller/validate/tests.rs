@@ -352,3 +352,34 @@ fn a_job_is_resolved_and_what_would_never_run_is_named() {
         "spec.guards.conditions[0].successCondition: belongs to query and web: leave it out, for a Job has to succeed",
     );
 }
+
+#[test]
+fn clusters_are_told_apart_where_an_objective_counts_by_them() {
+    let names = |validated: &Validated| match &validated.route {
+        RouteSpec::Owned {
+            content: Some(content),
+        } => Some(content.names_revisions),
+        _ => None,
+    };
+    let by_cluster = |o: &mut Value| {
+        o["spec"]["slos"][0]["sli"] = json!({"preset": "envoy-gateway", "type": "availability"});
+    };
+    assert_eq!(names(&result(|_| ())), Some(false));
+    let validated = result(by_cluster);
+    assert_eq!(validated.errors, []);
+    assert_eq!(names(&validated), Some(true));
+    let own = |name: &'static str| {
+        result(move |o| {
+            by_cluster(o);
+            o["spec"]["traffic"]["gatewayAPI"] = json!({"httpRouteRef": {"name": name}});
+        })
+    };
+    assert_eq!(own("front").errors, []);
+    let errors = own("www.shop").errors;
+    assert_eq!(errors.len(), 1);
+    assert!(
+        errors[0]
+            .to_string()
+            .starts_with("spec.slos[0].sli.preset: can't be read of HTTPRoute www.shop")
+    );
+}

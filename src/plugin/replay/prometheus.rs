@@ -10,11 +10,13 @@ use molt_sim::replay::Recording;
 
 use super::super::Failure;
 use super::super::manifest::Manifest;
+use crate::metric_sources::at_route::Naming;
 use crate::metric_sources::headers::Headers;
 use crate::metric_sources::http::client;
 use crate::metric_sources::prometheus::{Prometheus, TimeLimits};
-use crate::metric_sources::{MeasureRequest, MetricSource, PrometheusSource};
+use crate::metric_sources::{MeasureRequest, MetricSource, PrometheusSource, RouteBackends, SloQuery};
 use crate::metrics::Metrics;
+use crate::traffic::BackendPlace;
 
 /// Blocks that one query covers: its answer holds every sample of every series.
 const BLOCKS_AT_ONCE: usize = 40;
@@ -54,6 +56,13 @@ impl RangeArgs {
             .source
             .clone()
             .ok_or_else(|| Failure::Input("no Prometheus is named: set --prometheus".to_owned()))?;
+        let by_place = |slo: &&SloQuery| slo.sli.at_route() == Some(Naming::Cluster);
+        if let Some(slo) = manifest.queries.iter().find(by_place) {
+            return Err(Failure::Input(format!(
+                "objective {:?} counts by the places of the route's backends, which nobody knows any more: take it out of the file, or give it the preset of the application",
+                slo.name
+            )));
+        }
         let http = client(None).map_err(Failure::Other)?;
         let headers = Arc::new(Headers::new(None, None));
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
@@ -83,6 +92,14 @@ impl RangeArgs {
         namespace: &str,
         edges: &[Timestamp],
     ) -> MeasureRequest {
+        let place = |service: Option<&String>| {
+            let place = |service: &String| BackendPlace {
+                service: service.clone(),
+                rule: 0,
+                index: 0,
+            };
+            service.map(place).into_iter().collect()
+        };
         MeasureRequest {
             source: source.clone(),
             namespace: namespace.to_owned(),
@@ -90,6 +107,12 @@ impl RangeArgs {
             slos: manifest.queries.clone(),
             canary: self.canary.clone(),
             stable: self.stable.clone(),
+            // The Service of a backend is named as its ReplicaSet is; its place is not known any more.
+            backends: RouteBackends {
+                route: manifest.name.clone(),
+                canary: place(self.canary.as_ref()),
+                stable: place(self.stable.as_ref()),
+            },
             // Nothing is left that tells it: a pod that began in between counts from its first sample on.
             births: BTreeMap::new(),
             starts: BTreeMap::new(),

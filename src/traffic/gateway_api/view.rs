@@ -6,9 +6,9 @@ use molt_core::observed::{Backend, Problem, ProblemKind, RouteView, Slot, Weight
 use molt_core::plan::Revision;
 
 use super::rules_owners::rules_owners;
-use super::types::{HttpRoute, ParentReference, Rule};
+use super::types::{BackendRef, HttpRoute, ParentReference, Rule};
 use crate::k8s::writer::is_owned_by;
-use crate::traffic::{Sighting, problem};
+use crate::traffic::{BackendPlace, Sighting, problem};
 
 /// The fixed names in a user's route.
 pub fn slot_names(service: &str) -> [(Slot, String); 2] {
@@ -30,6 +30,7 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
         return Sighting {
             view: RouteView::default(),
             problems: vec![problem(ProblemKind::Route, "RouteConflict", message)],
+            ..Sighting::default()
         };
     }
     let view = RouteView {
@@ -41,7 +42,38 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
     Sighting {
         view,
         problems: refusals(route),
+        backends: owned_places(route),
     }
+}
+
+/// The backends of a route that Molt owns, all in its one rule.
+fn owned_places(route: &HttpRoute) -> Vec<BackendPlace> {
+    let backends = route.spec.rules.first().map(|rule| rule.backend_refs.iter());
+    let place = |(index, backend): (usize, &BackendRef)| BackendPlace {
+        service: backend.name.clone(),
+        rule: 0,
+        index,
+    };
+    backends.into_iter().flatten().enumerate().map(place).collect()
+}
+
+/// The two fixed names in the rules of a user's route that divide traffic between them.
+fn adopted_places(service: &str, rules: &[SplitRule]) -> Vec<BackendPlace> {
+    let [(_, stable), (_, canary)] = slot_names(service);
+    let place = |service: &str, rule: &SplitRule, index| BackendPlace {
+        service: service.to_owned(),
+        rule: rule.index,
+        index,
+    };
+    rules
+        .iter()
+        .flat_map(|rule| {
+            [
+                place(&stable, rule, rule.stable.0),
+                place(&canary, rule, rule.canary.0),
+            ]
+        })
+        .collect()
 }
 
 /// The weights of our revisions in a route that Molt owns, as they are written.
@@ -80,6 +112,7 @@ pub fn adopted(
         return Sighting {
             view: RouteView::default(),
             problems: vec![problem(ProblemKind::Route, "RouteNotFound", message)],
+            ..Sighting::default()
         };
     };
     let blocked = |reason, message| Sighting {
@@ -88,6 +121,7 @@ pub fn adopted(
             ..RouteView::default()
         },
         problems: vec![problem(ProblemKind::Route, reason, message)],
+        ..Sighting::default()
     };
     if let Some(message) = conflict(service, name, namespace, route, is_service) {
         return blocked("RouteConflict", message);
@@ -116,6 +150,7 @@ pub fn adopted(
     Sighting {
         view,
         problems: refusals(route),
+        backends: adopted_places(service, &rules),
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bets::{Beside, HarmBets};
 use super::clustering::{Clustering, PodCounts};
-use super::exposure::Exposure;
+use super::exposure::{AtRoute, Exposure};
 use super::safety::Safety;
 use super::windows::{Windows, least_factor};
 use super::{Counts, Objective, exact, plug_in};
@@ -43,6 +43,8 @@ pub struct Block {
     pub canary_pods: PodCounts,
     /// Stable's counts by pod; empty where they are not known.
     pub stable_pods: PodCounts,
+    /// What else is known where requests were counted at the route; `None` where the pods counted them.
+    pub at_route: Option<AtRoute>,
     /// Stands for stable's rate when stable serves nobody, as in the bake: an upper bound of what it was, 0
     /// to 1. That of [`Evidence::stable_upper_bound`] is 1 where nothing is known, which is no reference.
     pub reference: Option<f64>,
@@ -142,8 +144,13 @@ impl Evidence {
             .absorb(stable, &block.canary_pods, &block.stable_pods);
         if block.weight_in_force {
             let share = f64::from(block.canary_weight) / 100.0;
-            self.exposure
-                .absorb(canary.total(), stable.total(), share, seconds(block));
+            self.exposure.absorb(
+                canary.total(),
+                stable.total(),
+                share,
+                seconds(block),
+                block.at_route,
+            );
         }
         // Without a request of stable's at the same time, its rate so far stands for it; if it never had
         // any, all that is bad is the canary's.
@@ -230,6 +237,12 @@ impl Evidence {
     /// Natural logarithm of the evidence that the canary takes requests and does not answer; 0 while it does.
     pub fn ln_silent(&self) -> f64 {
         self.exposure.ln_silent()
+    }
+
+    /// Natural logarithm of the evidence that the canary answers less than half of what is due to it at the
+    /// route, or nothing; `None` where requests are not counted there.
+    pub fn ln_short(&self) -> Option<f64> {
+        self.exposure.ln_short()
     }
 
     /// The canary's share of requests as a part of its weight, where it is below a half or above twice beyond

@@ -15,6 +15,7 @@ fn block(index: i32, canary: (f64, f64), stable: (f64, f64)) -> Block {
         stable: Counts::new(stable.0, stable.1).unwrap(),
         canary_pods: PodCounts::default(),
         stable_pods: PodCounts::default(),
+        at_route: None,
         reference: None,
     }
 }

@@ -161,6 +161,8 @@ pub enum HarmKind {
     BurnRate,
     /// The canary takes requests and does not answer them.
     MissingResponses,
+    /// The canary answers less than half of the requests that the route sends to it.
+    FewResponses,
 }
 
 impl fmt::Display for Harm {
@@ -191,6 +193,11 @@ impl fmt::Display for Harm {
                 "{}: missing responses: the canary has weight, but completes none of the requests that are due ({:.0} completed before)",
                 self.slo, self.canary_requests
             ),
+            HarmKind::FewResponses => write!(
+                f,
+                "{}: missing responses: the canary answers less than half of the requests that the route brings to it ({:.0} answered)",
+                self.slo, self.canary_requests
+            ),
         }
     }
 }
@@ -207,8 +214,9 @@ fn factor(ln: f64) -> String {
 /// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives, or the
 /// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too), or a burn rate that
 /// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
-/// request, which the objective with the most requests tells. A canary that has all the traffic is judged by
-/// its spend and its burn without `E_harm`.
+/// request, which the objective with the most requests tells; or, where requests are counted at the route, it
+/// answers none or less than half of what is due to it, beyond `2m/α`. A canary that has all the traffic is judged
+/// by its spend and its burn without `E_harm`.
 ///
 /// `objectives` is `m`: all that the attempt has, whether they have been read yet or not.
 pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> Option<Harm> {
@@ -230,7 +238,20 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
         (busiest.evidence.ln_silent() >= limits.ln_harm_needed(1))
             .then_some((busiest, HarmKind::MissingResponses))
     };
-    let (slo, kind) = shown.or_else(silent)?;
+    // Two products for each objective: that it answers nothing, and that it answers too little.
+    let short = || {
+        let enough = limits.ln_harm_needed(2 * objectives.max(slos.len()));
+        let slo = slos
+            .iter()
+            .find(|slo| slo.evidence.ln_short().is_some_and(|ln| ln >= enough))?;
+        let kind = if slo.evidence.ln_silent() >= enough {
+            HarmKind::MissingResponses
+        } else {
+            HarmKind::FewResponses
+        };
+        Some((slo, kind))
+    };
+    let (slo, kind) = shown.or_else(silent).or_else(short)?;
     Some(Harm {
         slo: slo.name.to_owned(),
         kind,

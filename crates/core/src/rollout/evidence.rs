@@ -105,6 +105,7 @@ impl Turn<'_> {
     fn take_in_block(&mut self, attempt: &mut Attempt, block: &MeasuredBlock) {
         let exposed = attempt.exposed_since.is_some_and(|since| block.start >= since);
         let weight = if exposed { attempt.weight } else { 0 };
+        let shares_count = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
         let in_force = attempt.in_force_since.is_some_and(|since| block.start >= since);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
@@ -127,6 +128,7 @@ impl Turn<'_> {
                 stable: counts.stable,
                 canary_pods: counts.canary_pods,
                 stable_pods: counts.stable_pods,
+                at_route: counts.at_route.filter(|_| shares_count),
                 reference,
             });
             if exposed {
@@ -415,7 +417,7 @@ fn harmed(harm: &Harm) -> End {
         HarmKind::Evidence => "HarmShown",
         HarmKind::BudgetSpent => "BudgetSpent",
         HarmKind::BurnRate => "BurnRate",
-        HarmKind::MissingResponses => "MissingResponses",
+        HarmKind::MissingResponses | HarmKind::FewResponses => "MissingResponses",
     };
     End::new(Outcome::RolledBack, reason, harm.to_string())
 }

@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::world::{World, plan};
 use crate::decision::{Effect, Phase};
 use crate::observed::{Action, Slot, Trouble, TroubleKind};
-use crate::plan::{OnInconclusive, Revision, RouteMode, SloPlan};
+use crate::plan::{OnInconclusive, OnShareMismatch, Revision, RouteMode, SloPlan};
 use crate::state::{Outcome, Stage};
 
 fn revision(name: &str) -> Revision {
@@ -497,4 +497,44 @@ fn a_spec_that_goes_on_while_the_route_comes_home_is_followed() {
         world.state.attempt.as_ref().map(|a| a.revision.clone()),
         Some(revision("v3"))
     );
+}
+
+/// A canary at its first weight that answers this share of its requests.
+fn partly_answering(at_route: bool, answers: f64, on_mismatch: OnShareMismatch) -> World {
+    let mut world = World::with_stable();
+    world.plan.on_share_mismatch = on_mismatch;
+    world.at_route = at_route;
+    world.answers.insert("v2".into(), answers);
+    world.update("v2");
+    while world.weight("v2") == 0 {
+        world.run(1);
+    }
+    world
+}
+
+#[test]
+fn too_few_answers_are_harm_at_the_route_and_a_hold_at_the_pods() {
+    let mut world = partly_answering(true, 0.25, OnShareMismatch::Hold);
+    assert!(world.run_until(Phase::RolledBack, 100), "{:?}", world.last);
+    assert_eq!(
+        outcome(&world),
+        ("v2".into(), Outcome::RolledBack, "MissingResponses".into())
+    );
+    // Callers may have come past the route: nobody is blamed, and nothing goes on.
+    let mut world = partly_answering(false, 0.25, OnShareMismatch::Hold);
+    world.run(100);
+    assert_eq!(world.weight("v2"), 10);
+    // What the share says was switched off.
+    let mut world = partly_answering(true, 0.25, OnShareMismatch::Ignore);
+    world.run(100);
+    assert!(world.weight("v2") >= 10);
+}
+
+#[test]
+fn a_canary_that_answers_nothing_is_taken_back_whoever_counts() {
+    for at_route in [true, false] {
+        let mut world = partly_answering(at_route, 0.0, OnShareMismatch::Hold);
+        assert!(world.run_until(Phase::RolledBack, 100), "{:?}", world.last);
+        assert_eq!(outcome(&world).2, "MissingResponses", "{at_route}");
+    }
 }

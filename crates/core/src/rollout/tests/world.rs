@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-use crate::analysis::{Counts, Limits, Objective};
+use crate::analysis::{AtRoute, Counts, Limits, Objective};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, ConditionReading, History, JobKey, JobPhase, MeasuredBlock,
@@ -94,6 +94,8 @@ pub struct World {
     pub answers: BTreeMap<Revision, f64>,
     /// The share of the error budget that history says is left.
     pub budget_remaining: f64,
+    /// Requests are counted at the route, also when they are sent.
+    pub at_route: bool,
     /// Prometheus can't be read.
     pub blind: bool,
     /// The objective with this index can't be read.
@@ -137,6 +139,7 @@ impl World {
             bad: BTreeMap::new(),
             answers: BTreeMap::new(),
             budget_remaining: 0.9,
+            at_route: false,
             blind: false,
             unread: None,
             conditions: Vec::new(),
@@ -288,6 +291,8 @@ impl World {
                 let seconds = edge[1].duration_since(edge[0]).as_secs_f64();
                 let canary = self.count(&canary, self.rps * share * seconds);
                 let stable = self.count(&stable, self.rps * (1.0 - share) * seconds);
+                let sent = Some((self.rps * share * seconds, self.rps * (1.0 - share) * seconds));
+                let at_route = self.at_route.then_some(AtRoute { sent });
                 MeasuredBlock {
                     start: edge[0],
                     end: edge[1],
@@ -297,6 +302,7 @@ impl World {
                             (scraped && past && self.unread != Some(i)).then_some(BlockCounts {
                                 canary,
                                 stable,
+                                at_route,
                                 ..BlockCounts::default()
                             })
                         })
