@@ -350,7 +350,7 @@ mod tests {
                 }
                 let (canary, stable) = (f64::from(k), f64::from(n - k));
                 let mut exposure = Exposure::default();
-                exposure.absorb(canary, stable, weight, Some(AtRoute::default()));
+                exposure.absorb(canary, stable, weight, 15.0, Some(AtRoute::default()));
                 // Half of the stake is kept for later blocks.
                 let evidence = AT_ONCE + exposure.ln_short.unwrap().exp();
                 mean += ways * null.powi(k) * (1.0 - null).powi(n - k) * evidence;
