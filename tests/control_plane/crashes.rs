@@ -27,7 +27,7 @@ const PREFIX: &str = "crash-";
 /// How long a chapter may take; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(10);
 /// Lives that run at the same time: they mostly wait.
-const AT_ONCE: usize = 24;
+const AT_ONCE: usize = 16;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chapter {
