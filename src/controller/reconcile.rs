@@ -26,7 +26,7 @@ use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
 use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
-use crate::traffic::{BackendPlace, RouteTarget};
+use crate::traffic::{self, BackendPlace, RouteTarget};
 
 /// What a conflict waits for the watch to catch up.
 const CATCH_UP: Duration = Duration::from_millis(200);
@@ -118,8 +118,9 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         applier.set_finalizer(true).await?;
         return Ok(Action::await_change());
     }
-    let seen = see(object, context, key, &validated, &target, &before).await;
+    let mut seen = see(object, context, key, &validated, &target, &before).await;
     let now = context.clock.now();
+    let patience = answer_awaited(context, key, &target, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
     let rules = rules::plan(
         object,
@@ -184,7 +185,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
     Ok(requeue(
-        wake.into_iter().chain(retry).chain(again).chain(jobs_again).min(),
+        [wake, retry, again, jobs_again, patience]
+            .into_iter()
+            .flatten()
+            .min(),
     ))
 }
 
@@ -252,6 +256,24 @@ async fn see(
     }
     let seen = observe(object, validated, target, &context.caches, &context.routers);
     with_problems(seen, context, key, before)
+}
+
+/// Adds that nobody answers for the route, once that has lasted; until then, how long to wait for it.
+fn answer_awaited(
+    context: &Context,
+    key: &Key,
+    target: &RouteTarget,
+    seen: &mut Observed,
+    now: Timestamp,
+) -> Option<Duration> {
+    let unanswered = context.routers.of(&target.spec).observe(target).unanswered;
+    let left = context.memories.unanswered(key, unanswered.is_some(), now);
+    let message = unanswered?;
+    if left.is_zero() {
+        seen.problems.push(traffic::unanswered(message));
+        return None;
+    }
+    Some(left)
 }
 
 /// Adds what earlier reconciles have learnt.

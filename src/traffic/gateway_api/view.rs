@@ -42,6 +42,7 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
     Sighting {
         view,
         problems: refusals(route),
+        unanswered: unanswered(route),
         backends: owned_places(route),
     }
 }
@@ -150,6 +151,7 @@ pub fn adopted(
     Sighting {
         view,
         problems: refusals(route),
+        unanswered: unanswered(route),
         backends: adopted_places(service, &rules),
     }
 }
@@ -306,6 +308,39 @@ fn spoken_for<'a>(
         .parents
         .iter()
         .filter(move |s| s.parent_ref.meaning(namespace) == parent.meaning(namespace))
+}
+
+/// Which parents no controller has answered for in the route's present form. A controller need not write
+/// anything where the parent does not exist.
+fn unanswered(route: &HttpRoute) -> Option<String> {
+    let name = route.metadata.name.as_deref().unwrap_or_default();
+    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+    if route.spec.parent_refs.is_empty() {
+        return Some(format!(
+            "HTTPRoute {name} names no Gateway in spec.parentRefs, so no controller answers for it"
+        ));
+    }
+    let answered = |parent: &ParentReference| {
+        spoken_for(route, parent)
+            .flat_map(|status| &status.conditions)
+            .any(|c| c.observed_generation == route.metadata.generation)
+    };
+    let silent: Vec<String> = route
+        .spec
+        .parent_refs
+        .iter()
+        .filter(|parent| !answered(parent))
+        .map(|parent| {
+            let (_, kind, place, gateway, ..) = parent.meaning(namespace);
+            format!("{kind} {place}/{gateway}")
+        })
+        .collect();
+    (!silent.is_empty()).then(|| {
+        format!(
+            "no controller has answered for {}: does it exist, does its listener admit namespace {namespace}?",
+            silent.join(", ")
+        )
+    })
 }
 
 /// What controllers say against the route in its present form. What they said of an earlier one is past.

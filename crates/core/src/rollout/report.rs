@@ -322,6 +322,13 @@ impl Turn<'_> {
                 fault: true,
                 ..about
             },
+            // True of every change for a moment, so it is no fault.
+            None if about.status && !self.seen.route.acknowledged => ConditionView {
+                status: false,
+                reason: "RoutePending".to_owned(),
+                message: "the router has not acknowledged the route in its present form yet".to_owned(),
+                ..about
+            },
             None => about,
         }
     }

@@ -538,3 +538,19 @@ fn a_canary_that_answers_nothing_is_taken_back_whoever_counts() {
         assert_eq!(outcome(&world).2, "MissingResponses", "{at_route}");
     }
 }
+
+#[test]
+fn a_route_that_nobody_has_acknowledged_is_not_ready() {
+    let mut world = World::with_stable();
+    let route_ready = |world: &mut World| {
+        let conditions = world.turn(0).report.conditions;
+        conditions.into_iter().find(|c| c.kind == "RouteReady").unwrap()
+    };
+    assert!(route_ready(&mut world).status);
+    world.acknowledged = false;
+    let seen = route_ready(&mut world);
+    assert_eq!(
+        (seen.status, seen.reason.as_str(), seen.fault),
+        (false, "RoutePending", false)
+    );
+}
