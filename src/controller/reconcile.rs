@@ -164,7 +164,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         )
         .await;
     }
-    for event in events::events(object, &decision.report) {
+    for event in events::events(object, &decision.report)
+        .into_iter()
+        .chain(events::advice(object))
+    {
         if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
             tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
         }
