@@ -17,6 +17,8 @@ use crate::k8s::Key;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// The longest while a person may be putting it right, and nothing tells when that is done.
+const LONGEST_FOR_A_PERSON: Duration = Duration::from_secs(15);
 
 /// How long a route's controller may take to answer before it is said that it does not.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
@@ -75,13 +77,18 @@ impl Memories {
         self.lock().remove(key);
     }
 
-    /// Notes a failure, and says how long to wait: twice as long with each one in a row.
-    pub fn failed(&self, key: &Key) -> Duration {
+    /// Notes a failure, and says how long to wait: twice as long with each one in a row, up to 5 minutes, or
+    /// 15 seconds where a person puts it right.
+    pub fn failed(&self, key: &Key, for_a_person: bool) -> Duration {
         let mut memories = self.lock();
         let memory = memories.entry(key.clone()).or_default();
         let wait = FIRST_WAIT.saturating_mul(2u32.saturating_pow(memory.failures.min(16)));
         memory.failures = memory.failures.saturating_add(1);
-        wait.min(LONGEST_WAIT)
+        wait.min(if for_a_person {
+            LONGEST_FOR_A_PERSON
+        } else {
+            LONGEST_WAIT
+        })
     }
 
     /// Notes whether a parent of the route is without an answer, and says how long that may still last: nothing
@@ -125,11 +132,16 @@ mod tests {
     fn each_service_backs_off_on_its_own() {
         let (a, b) = (Key::new("shop", "a"), Key::new("shop", "b"));
         let memories = Memories::default();
-        let waits: Vec<u64> = (0..12).map(|_| memories.failed(&a).as_secs()).collect();
+        let waits: Vec<u64> = (0..12).map(|_| memories.failed(&a, false).as_secs()).collect();
         assert_eq!(waits[..4], [1, 2, 4, 8]);
         assert_eq!(waits[11], 300);
-        assert_eq!(memories.failed(&b).as_secs(), 1);
+        assert_eq!(
+            memories.failed(&a, true).as_secs(),
+            15,
+            "nobody waits for minutes after a correction"
+        );
+        assert_eq!(memories.failed(&b, false).as_secs(), 1);
         memories.update(&a, |m| m.failures = 0);
-        assert_eq!(memories.failed(&a).as_secs(), 1);
+        assert_eq!(memories.failed(&a, false).as_secs(), 1);
     }
 }

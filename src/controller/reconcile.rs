@@ -83,7 +83,8 @@ pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Cont
         tracing::debug!(service = %key, error = %failure, "decided anew");
         return Action::requeue(CATCH_UP);
     }
-    let wait = context.memories.failed(&key);
+    let for_a_person = matches!(failure, Failure::Write(error) if error.is_for_a_person());
+    let wait = context.memories.failed(&key, for_a_person);
     tracing::warn!(service = %key, error = %failure, wait_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
 }

@@ -118,6 +118,8 @@ impl Turn<'_> {
                     .problem(ProblemKind::Route)
                     .or_else(|| self.seen.problem(ProblemKind::RouteStatus));
                 let message = match route {
+                    // Pods can't come of a write that is refused.
+                    _ if let Some(refused) = self.seen.problem(ProblemKind::Apply) => refused.message.clone(),
                     Some(problem) if ready >= self.plan.replicas => problem.message.clone(),
                     _ => format!(
                         "{ready} of {} pods of the first revision {revision} are ready{why}",
