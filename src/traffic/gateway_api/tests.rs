@@ -110,3 +110,24 @@ fn a_gateway_that_nobody_answers_for_is_named() {
     let late = json!([answer(json!({"name": "public"}), 1), answer(inner, 2)]);
     assert!(unanswered(late).is_some(), "it answered for an earlier form");
 }
+
+#[test]
+fn a_contested_rule_is_shown_with_the_weights_that_it_has() {
+    let backend = |name: &str, weight: i32| json!({"name": name, "port": 8000, "weight": weight});
+    let route = live(&json!({
+        "metadata": {"name": "front", "namespace": "shop"},
+        "spec": {"rules": [{"backendRefs": [
+            backend("checkout-stable", 100), backend("checkout-canary", 0),
+            backend("cart-stable", 100), backend("cart-canary", 0),
+        ]}]},
+    }));
+    let is_service = |name: &str| name == "cart";
+    let seen = view::adopted("checkout", "front", "shop", Some(&route), &is_service, None);
+    assert_eq!(seen.problems[0].reason, "RouteConflict");
+    assert!(seen.problems[0].message.contains("stable keeps serving"));
+    let shares = [
+        (Backend::Slot(Slot::Stable), 100),
+        (Backend::Slot(Slot::Canary), 0),
+    ];
+    assert_eq!(seen.view.weights, Weights::from(shares));
+}

@@ -116,9 +116,12 @@ pub fn adopted(
             ..Sighting::default()
         };
     };
+    let rules = split_rules(service, namespace, route);
+    let (weights, agree) = slot_weights(&rules);
     let blocked = |reason, message| Sighting {
         view: RouteView {
             exists: true,
+            weights: weights.clone(),
             ..RouteView::default()
         },
         problems: vec![problem(ProblemKind::Route, reason, message)],
@@ -127,7 +130,6 @@ pub fn adopted(
     if let Some(message) = conflict(service, name, namespace, route, is_service) {
         return blocked("RouteConflict", message);
     }
-    let rules = split_rules(service, namespace, route);
     if rules.is_empty() {
         return blocked("RouteBackendsMismatch", mismatch(service, name, route));
     }
@@ -141,7 +143,6 @@ pub fn adopted(
         );
         return blocked("RouteWeightsImplicit", message);
     }
-    let (weights, agree) = slot_weights(&rules);
     let view = RouteView {
         exists: true,
         weights,
@@ -250,7 +251,7 @@ fn conflict(
             None => String::new(),
         };
         Some(format!(
-            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; nothing is changed meanwhile",
+            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; the route is not changed meanwhile, and stable keeps serving with the weight that it has",
             other.name
         ))
     })
