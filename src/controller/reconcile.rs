@@ -26,7 +26,7 @@ use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
 use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
-use crate::traffic::{BackendPlace, RouteTarget};
+use crate::traffic::{self, BackendPlace, RouteTarget};
 
 /// What a conflict waits for the watch to catch up.
 const CATCH_UP: Duration = Duration::from_millis(200);
@@ -83,7 +83,8 @@ pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Cont
         tracing::debug!(service = %key, error = %failure, "decided anew");
         return Action::requeue(CATCH_UP);
     }
-    let wait = context.memories.failed(&key);
+    let for_a_person = matches!(failure, Failure::Write(error) if error.is_for_a_person());
+    let wait = context.memories.failed(&key, for_a_person);
     tracing::warn!(service = %key, error = %failure, wait_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
 }
@@ -118,8 +119,9 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         applier.set_finalizer(true).await?;
         return Ok(Action::await_change());
     }
-    let seen = see(object, context, key, &validated, &target, &before).await;
+    let mut seen = see(object, context, key, &validated, &target, &before).await;
     let now = context.clock.now();
+    let patience = answer_awaited(context, key, &target, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
     let rules = rules::plan(
         object,
@@ -163,7 +165,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         )
         .await;
     }
-    for event in events::events(object, &decision.report) {
+    for event in events::events(object, &decision.report)
+        .into_iter()
+        .chain(events::advice(object))
+    {
         if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
             tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
         }
@@ -184,7 +189,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
     Ok(requeue(
-        wake.into_iter().chain(retry).chain(again).chain(jobs_again).min(),
+        [wake, retry, again, jobs_again, patience]
+            .into_iter()
+            .flatten()
+            .min(),
     ))
 }
 
@@ -252,6 +260,24 @@ async fn see(
     }
     let seen = observe(object, validated, target, &context.caches, &context.routers);
     with_problems(seen, context, key, before)
+}
+
+/// Adds that nobody answers for the route, once that has lasted; until then, how long to wait for it.
+fn answer_awaited(
+    context: &Context,
+    key: &Key,
+    target: &RouteTarget,
+    seen: &mut Observed,
+    now: Timestamp,
+) -> Option<Duration> {
+    let unanswered = context.routers.of(&target.spec).observe(target).unanswered;
+    let left = context.memories.unanswered(key, unanswered.is_some(), now);
+    let message = unanswered?;
+    if left.is_zero() {
+        seen.problems.push(traffic::unanswered(message));
+        return None;
+    }
+    Some(left)
 }
 
 /// Adds what earlier reconciles have learnt.

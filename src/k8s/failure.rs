@@ -101,6 +101,17 @@ impl WriteError {
         })
     }
 
+    /// A person puts it right, mostly where no watch tells of it: a name, a quota, a role, a webhook.
+    pub fn is_for_a_person(&self) -> bool {
+        match self {
+            Self::NameTaken { .. } | Self::Unready { .. } => true,
+            Self::Refused { .. } => self
+                .status()
+                .is_some_and(|s| (400..500).contains(&s.code) && s.code != 429),
+            Self::Stale(_) | Self::NotLeading { .. } | Self::Timeout { .. } => false,
+        }
+    }
+
     /// The API server has refused to write to a PythonService itself: no condition can say so.
     pub fn is_untold(&self) -> bool {
         let own = |target: &Target| target.resource.starts_with("pythonservices.");
@@ -208,6 +219,13 @@ mod tests {
             message.contains("raise the namespace's quota") && !message.contains("role"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn what_a_person_corrects_is_told_from_what_a_busy_server_says() {
+        assert!(refused_with(403, "Forbidden", "exceeded quota: small").is_for_a_person());
+        assert!(!refused_with(429, "TooManyRequests", "slow down").is_for_a_person());
+        assert!(!refused_with(500, "InternalError", "etcd is gone").is_for_a_person());
     }
 
     #[test]

@@ -82,6 +82,9 @@ pub struct Sighting {
     pub view: RouteView,
     /// What stands in the way.
     pub problems: Vec<Problem>,
+    /// For which of the route's parents no controller has answered yet, in words; usual for a moment after each
+    /// change.
+    pub unanswered: Option<String>,
     /// Where the route names the revisions' Services.
     pub backends: Vec<BackendPlace>,
 }
@@ -129,6 +132,11 @@ impl Routers {
             RouteSpec::Owned { .. } | RouteSpec::Adopted { .. } => &self.gateway_api,
         }
     }
+}
+
+/// Nobody has answered for a parent of the route, and not only for a moment.
+pub fn unanswered(message: String) -> Problem {
+    problem(ProblemKind::RouteStatus, "RouteNotAcknowledged", message)
 }
 
 fn problem(kind: ProblemKind, reason: &str, message: String) -> Problem {

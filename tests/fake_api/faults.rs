@@ -4,7 +4,8 @@ use http::Method;
 use molt_sim_api::{Call, Fault, Sim};
 use serde_json::Value;
 
-use super::stage::{apply_service, empty, idle, is_healthy, live, seen};
+use super::players::NO_GATEWAY;
+use super::stage::{apply, apply_service, empty, idle, is_healthy, live, seen, service};
 
 fn prepared() -> Sim {
     let sim = empty();
@@ -161,4 +162,22 @@ fn a_field_that_somebody_else_applies_is_put_right() {
     };
     assert_eq!(port(&sim), 9);
     live(&sim, |sim| port(sim) == 8000);
+}
+
+#[test]
+fn a_gateway_that_does_not_exist_is_named_in_the_status() {
+    let sim = empty();
+    let mut service = service("checkout:1");
+    service["spec"]["traffic"]["gatewayAPI"]["parentRefs"][0]["name"] = NO_GATEWAY.into();
+    apply(&sim, service);
+    let text = "no controller has answered for Gateway shop/missing";
+    live(&sim, |sim| condition(sim, text));
+    let service = seen(&sim);
+    assert!(service["status"]["message"].as_str().unwrap().contains(text));
+    let conditions = service["status"]["conditions"].as_array().unwrap();
+    let route_ready = conditions.iter().find(|c| c["type"] == "RouteReady").unwrap();
+    assert_eq!(
+        (&route_ready["status"], &route_ready["reason"]),
+        (&"False".into(), &"RouteNotAcknowledged".into())
+    );
 }

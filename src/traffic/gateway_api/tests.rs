@@ -81,3 +81,53 @@ fn a_header_names_the_revision_where_an_objective_needs_it() {
     let kept = owned_route(&target, None, Some(&live(&named)), &one).unwrap();
     assert_eq!(backend(&kept), backend(&named));
 }
+
+#[test]
+fn a_gateway_that_nobody_answers_for_is_named() {
+    let route = |status: Value| {
+        live(&json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "generation": 2, "ownerReferences": [
+                {"apiVersion": "molt.dev/v1alpha1", "kind": "PythonService", "name": "checkout", "uid": "u", "controller": true},
+            ]},
+            "spec": {"parentRefs": [{"name": "public"}, {"name": "inner", "namespace": "gateways"}]},
+            "status": {"parents": status},
+        }))
+    };
+    let answer = |parent: Value, generation: i64| {
+        json!({"parentRef": parent, "controllerName": "example.com/gateway", "conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": generation,
+        }]})
+    };
+    let unanswered = |status| view::owned("checkout", "u", Some(&route(status))).unanswered;
+    let inner = json!({"name": "inner", "namespace": "gateways"});
+    assert_eq!(
+        unanswered(json!([answer(inner.clone(), 2)])).unwrap(),
+        "no controller has answered for Gateway shop/public: does it exist, does its listener admit namespace shop?"
+    );
+    let both = json!([answer(json!({"name": "public"}), 2), answer(inner.clone(), 2)]);
+    assert_eq!(unanswered(both), None);
+    let late = json!([answer(json!({"name": "public"}), 1), answer(inner, 2)]);
+    assert!(unanswered(late).is_some(), "it answered for an earlier form");
+}
+
+#[test]
+fn a_contested_rule_is_shown_with_the_weights_that_it_has() {
+    let backend = |name: &str, weight: i32| json!({"name": name, "port": 8000, "weight": weight});
+    let route = live(&json!({
+        "metadata": {"name": "front", "namespace": "shop"},
+        "spec": {"rules": [{"backendRefs": [
+            backend("checkout-stable", 100), backend("checkout-canary", 0),
+            backend("cart-stable", 100), backend("cart-canary", 0),
+        ]}]},
+    }));
+    let is_service = |name: &str| name == "cart";
+    let seen = view::adopted("checkout", "front", "shop", Some(&route), &is_service, None);
+    assert_eq!(seen.problems[0].reason, "RouteConflict");
+    assert!(seen.problems[0].message.contains("stable keeps serving"));
+    let shares = [
+        (Backend::Slot(Slot::Stable), 100),
+        (Backend::Slot(Slot::Canary), 0),
+    ];
+    assert_eq!(seen.view.weights, Weights::from(shares));
+}

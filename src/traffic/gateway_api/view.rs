@@ -42,6 +42,7 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
     Sighting {
         view,
         problems: refusals(route),
+        unanswered: unanswered(route),
         backends: owned_places(route),
     }
 }
@@ -115,9 +116,12 @@ pub fn adopted(
             ..Sighting::default()
         };
     };
+    let rules = split_rules(service, namespace, route);
+    let (weights, agree) = slot_weights(&rules);
     let blocked = |reason, message| Sighting {
         view: RouteView {
             exists: true,
+            weights: weights.clone(),
             ..RouteView::default()
         },
         problems: vec![problem(ProblemKind::Route, reason, message)],
@@ -126,7 +130,6 @@ pub fn adopted(
     if let Some(message) = conflict(service, name, namespace, route, is_service) {
         return blocked("RouteConflict", message);
     }
-    let rules = split_rules(service, namespace, route);
     if rules.is_empty() {
         return blocked("RouteBackendsMismatch", mismatch(service, name, route));
     }
@@ -140,7 +143,6 @@ pub fn adopted(
         );
         return blocked("RouteWeightsImplicit", message);
     }
-    let (weights, agree) = slot_weights(&rules);
     let view = RouteView {
         exists: true,
         weights,
@@ -150,6 +152,7 @@ pub fn adopted(
     Sighting {
         view,
         problems: refusals(route),
+        unanswered: unanswered(route),
         backends: adopted_places(service, &rules),
     }
 }
@@ -248,7 +251,7 @@ fn conflict(
             None => String::new(),
         };
         Some(format!(
-            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; nothing is changed meanwhile",
+            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; the route is not changed meanwhile, and stable keeps serving with the weight that it has",
             other.name
         ))
     })
@@ -306,6 +309,39 @@ fn spoken_for<'a>(
         .parents
         .iter()
         .filter(move |s| s.parent_ref.meaning(namespace) == parent.meaning(namespace))
+}
+
+/// Which parents no controller has answered for in the route's present form. A controller need not write
+/// anything where the parent does not exist.
+fn unanswered(route: &HttpRoute) -> Option<String> {
+    let name = route.metadata.name.as_deref().unwrap_or_default();
+    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+    if route.spec.parent_refs.is_empty() {
+        return Some(format!(
+            "HTTPRoute {name} names no Gateway in spec.parentRefs, so no controller answers for it"
+        ));
+    }
+    let answered = |parent: &ParentReference| {
+        spoken_for(route, parent)
+            .flat_map(|status| &status.conditions)
+            .any(|c| c.observed_generation == route.metadata.generation)
+    };
+    let silent: Vec<String> = route
+        .spec
+        .parent_refs
+        .iter()
+        .filter(|parent| !answered(parent))
+        .map(|parent| {
+            let (_, kind, place, gateway, ..) = parent.meaning(namespace);
+            format!("{kind} {place}/{gateway}")
+        })
+        .collect();
+    (!silent.is_empty()).then(|| {
+        format!(
+            "no controller has answered for {}: does it exist, does its listener admit namespace {namespace}?",
+            silent.join(", ")
+        )
+    })
 }
 
 /// What controllers say against the route in its present form. What they said of an earlier one is past.

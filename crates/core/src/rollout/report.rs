@@ -118,6 +118,8 @@ impl Turn<'_> {
                     .problem(ProblemKind::Route)
                     .or_else(|| self.seen.problem(ProblemKind::RouteStatus));
                 let message = match route {
+                    // Pods can't come of a write that is refused.
+                    _ if let Some(refused) = self.seen.problem(ProblemKind::Apply) => refused.message.clone(),
                     Some(problem) if ready >= self.plan.replicas => problem.message.clone(),
                     _ => format!(
                         "{ready} of {} pods of the first revision {revision} are ready{why}",
@@ -320,6 +322,13 @@ impl Turn<'_> {
                 reason: "WeightsWrittenBack".to_owned(),
                 message,
                 fault: true,
+                ..about
+            },
+            // True of every change for a moment, so it is no fault.
+            None if about.status && !self.seen.route.acknowledged => ConditionView {
+                status: false,
+                reason: "RoutePending".to_owned(),
+                message: "the router has not acknowledged the route in its present form yet".to_owned(),
                 ..about
             },
             None => about,

@@ -4,8 +4,9 @@ use jiff::SignedDuration;
 
 use super::world::{World, plan};
 use crate::decision::{Effect, Phase};
-use crate::observed::{Action, Slot, Trouble, TroubleKind};
+use crate::observed::{Action, Problem, ProblemKind, Slot, Trouble, TroubleKind};
 use crate::plan::{OnInconclusive, OnShareMismatch, Revision, RouteMode, SloPlan};
+use crate::rollout::decide;
 use crate::state::{Outcome, Stage};
 
 fn revision(name: &str) -> Revision {
@@ -537,4 +538,37 @@ fn a_canary_that_answers_nothing_is_taken_back_whoever_counts() {
         assert!(world.run_until(Phase::RolledBack, 100), "{:?}", world.last);
         assert_eq!(outcome(&world).2, "MissingResponses", "{at_route}");
     }
+}
+
+#[test]
+fn a_route_that_nobody_has_acknowledged_is_not_ready() {
+    let mut world = World::with_stable();
+    let route_ready = |world: &mut World| {
+        let conditions = world.turn(0).report.conditions;
+        conditions.into_iter().find(|c| c.kind == "RouteReady").unwrap()
+    };
+    assert!(route_ready(&mut world).status);
+    world.acknowledged = false;
+    let seen = route_ready(&mut world);
+    assert_eq!(
+        (seen.status, seen.reason.as_str(), seen.fault),
+        (false, "RoutePending", false)
+    );
+}
+
+#[test]
+fn a_refused_write_is_what_a_first_revision_waits_for() {
+    let mut world = World::new(plan("r1"));
+    world.turn(0);
+    let mut seen = world.observe();
+    seen.problems.push(Problem {
+        kind: ProblemKind::Apply,
+        reason: "NameTaken".into(),
+        message: "services checkout exists".into(),
+    });
+    let report = decide(&world.plan, &world.state, &seen, world.now).report;
+    assert_eq!(
+        (report.phase, report.message.as_str()),
+        (Phase::Initializing, "services checkout exists")
+    );
 }
