@@ -206,15 +206,40 @@ fn a_canary_that_loses_its_pods_under_traffic_loses_the_traffic_too() {
     set.ready = 0;
     world.run(1);
     assert_eq!(world.weight("v2"), 0);
-    world
-        .sets
-        .get_mut(&revision("v2"))
-        .unwrap()
-        .broken
-        .as_mut()
-        .unwrap()
-        .restarts = 2;
+    let ends = vec![world.now; 2];
+    world.sets.get_mut(&revision("v2")).unwrap().crashes = ends;
     assert!(world.run_until(Phase::RolledBack, 10));
+    assert_eq!(outcome(&world).2, "CanaryCrashLooping");
+}
+
+#[test]
+fn crashes_before_there_were_users_are_not_held_against_a_canary_that_recovered() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(2);
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = Some(broken(TroubleKind::CrashLoop, 2));
+    let before = vec![world.now; 2];
+    world.sets.get_mut(&revision("v2")).unwrap().crashes = before;
+    world.run(10);
+    // It has started at last; a kubelet still tells of its restarts, and of one more under traffic.
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = None;
+    let exposed = |world: &World| {
+        world
+            .state
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.exposed_since.is_some())
+    };
+    while !exposed(&world) {
+        world.run(1);
+        assert_ne!(world.phase(), Phase::RollingBack);
+    }
+    let now = world.now;
+    world.sets.get_mut(&revision("v2")).unwrap().crashes[0] = now;
+    assert!(world.run_until(Phase::Healthy, 300));
+    assert_eq!(world.state.stable, Some(revision("v2")));
 }
 
 #[test]
