@@ -111,7 +111,29 @@ pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
         .flatten()
         .chain(status.container_statuses.iter().flatten())
         .filter_map(|container| container_trouble(&name, container));
-    worst(unschedulable.chain(containers))
+    let unready = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|container| unready(&name, container));
+    worst(unschedulable.chain(containers).chain(unready))
+}
+
+/// A container that runs, and whose probe keeps it from being ready.
+fn unready(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
+    let runs = container.state.as_ref().is_some_and(|s| s.running.is_some());
+    let probe = match container.started {
+        Some(false) => "startup",
+        _ => "readiness",
+    };
+    (runs && !container.ready).then(|| Trouble {
+        kind: TroubleKind::NotReady,
+        message: format!(
+            "pod {pod}, container {}: it runs, but its {probe} probe does not succeed: `kubectl describe pod {pod}` says why",
+            container.name
+        ),
+        restarts: 0,
+    })
 }
 
 fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
@@ -346,6 +368,24 @@ mod tests {
             "exitCode": 0, "startedAt": "2026-01-01T00:00:30Z", "finishedAt": "2026-01-01T00:00:40Z",
         }});
         assert_eq!(ends(&done, 1, true), (false, vec![20]), "an init container");
+    }
+
+    #[test]
+    fn a_container_that_runs_and_is_not_ready_says_which_probe_to_look_at() {
+        let mut status = container(&json!({"running": {}}), &json!({}), 0);
+        for (started, probe) in [(true, "readiness"), (false, "startup")] {
+            status["containerStatuses"][0]["started"] = json!(started);
+            let trouble = read(&status).trouble.unwrap();
+            assert_eq!(trouble.kind, TroubleKind::NotReady);
+            assert_eq!(
+                trouble.message,
+                format!(
+                    "pod checkout-0a-x, container app: it runs, but its {probe} probe does not succeed: `kubectl describe pod checkout-0a-x` says why"
+                )
+            );
+        }
+        status["containerStatuses"][0]["ready"] = json!(true);
+        assert_eq!(read(&status).trouble, None);
     }
 
     #[test]

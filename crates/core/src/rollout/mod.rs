@@ -67,6 +67,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
+    turn.tell_of_scaling();
     turn.advance();
     turn.begin_runs();
     let effects = turn.effects();

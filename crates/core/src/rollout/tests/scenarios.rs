@@ -280,6 +280,39 @@ fn scaling_while_rolling_out_grows_at_once_and_shrinks_afterwards() {
 }
 
 #[test]
+fn scaling_to_zero_while_rolling_out_says_that_it_waits() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(15);
+    world.plan.replicas = 0;
+    world.run(1);
+    assert_eq!(world.sets[&revision("v1")].wanted, 4);
+    let report = &world.last.as_ref().unwrap().report;
+    let put_off = "scaled to zero: takes effect when the attempt ends; `kubectl molt abort` to have it now";
+    assert!(report.message.starts_with(put_off), "{}", report.message);
+    let ready = report.conditions.iter().find(|c| c.kind == "Ready").unwrap();
+    assert!(ready.message.starts_with(put_off), "{}", ready.message);
+    world.run(5);
+    let attempt = world.state.attempt.as_ref().unwrap();
+    let told = attempt.transitions.iter().filter(|t| t.reason == "ScalingPutOff");
+    assert_eq!(told.count(), 1);
+    world.act("abort", Action::Abort);
+    world.run(60);
+    assert_eq!(world.sets[&revision("v1")].wanted, 0);
+}
+
+#[test]
+fn a_service_without_pods_does_not_claim_to_serve() {
+    let mut world = World::with_stable();
+    world.plan.replicas = 0;
+    world.run(20);
+    assert_eq!(
+        world.last.as_ref().unwrap().report.message,
+        "revision v1 is stable; scaled to zero: nobody is served"
+    );
+}
+
+#[test]
 fn missing_data_is_no_success_and_a_person_may_go_on_or_back() {
     let mut world = World::with_stable();
     world.rps = 0.0;
