@@ -58,6 +58,8 @@ pub struct RevisionView {
     pub attempt: u32,
     /// What is wrong with its pods, worst first.
     pub trouble: Option<Trouble>,
+    /// Its containers that were restarted, whether they have recovered or not.
+    pub crashes: Vec<Crashes>,
 }
 
 impl RevisionView {
@@ -76,6 +78,15 @@ pub struct Trouble {
     pub message: String,
     /// How often the container was restarted.
     pub restarts: u32,
+}
+
+/// The ends of one container's runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crashes {
+    /// Which pod and container, and how the last run ended.
+    pub message: String,
+    /// When runs ended, oldest first, as far as it is known: the last two at least, by the node's clock.
+    pub ends: Vec<Timestamp>,
 }
 
 /// Kinds of trouble with pods.

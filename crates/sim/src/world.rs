@@ -338,6 +338,12 @@ impl Set {
             created_at: Timestamp::from_millisecond(self.created_at).ok(),
             attempt: self.attempt,
             trouble: troubles.max_by_key(|t| (t.kind, t.restarts)),
+            crashes: self
+                .pods
+                .iter()
+                .enumerate()
+                .filter_map(|(index, pod)| pod.crashes(&format!("pod {}", self.pod_name(index))))
+                .collect(),
         }
     }
 

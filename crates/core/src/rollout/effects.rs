@@ -72,6 +72,34 @@ impl Turn<'_> {
         wanted
     }
 
+    /// That the service is to have no pods, and keeps them because an attempt runs.
+    pub(super) fn scaling_put_off(&self) -> Option<&'static str> {
+        let attempt = self.attempt()?;
+        if self.plan.deleting || self.plan.replicas > 0 {
+            return None;
+        }
+        match attempt.stage {
+            // Nobody is served by the old revision: there is nothing to wait for.
+            Stage::Deploying => None,
+            Stage::Settling | Stage::Withdrawing { .. } => {
+                Some("scaled to zero: takes effect when the attempt ends")
+            }
+            Stage::Stepping | Stage::Promoting | Stage::Baking { .. } | Stage::Held => Some(
+                "scaled to zero: takes effect when the attempt ends; `kubectl molt abort` to have it now",
+            ),
+        }
+    }
+
+    /// Tells once in an attempt that the scaling to zero waits for its end.
+    pub(super) fn tell_of_scaling(&mut self) {
+        let told = |a: &Attempt| a.transitions.iter().any(|t| t.reason == "ScalingPutOff");
+        if let Some(put_off) = self.scaling_put_off()
+            && !self.attempt().is_some_and(told)
+        {
+            self.note("ScalingPutOff", put_off);
+        }
+    }
+
     /// Pods that the attempt's revision needs for where it is and where it is cleared to go.
     fn canary_pods(&self, attempt: &Attempt) -> u32 {
         match attempt.stage {

@@ -43,8 +43,8 @@ pub use jobs::runs_under_way;
 
 /// A canary that crashed this often before it had traffic is rolled back; fewer may be a slow dependency.
 pub const CRASHES_BEFORE_TRAFFIC: u32 = 3;
-/// A canary that crashed this often while users are on it is rolled back.
-pub const CRASHES_UNDER_TRAFFIC: u32 = 2;
+/// A canary of which one container crashed this often since it has had users is rolled back.
+pub const CRASHES_UNDER_TRAFFIC: usize = 2;
 
 /// Decides what to do now.
 ///
@@ -67,6 +67,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
+    turn.tell_of_scaling();
     turn.advance();
     turn.begin_runs();
     let effects = turn.effects();

@@ -26,7 +26,11 @@ impl Turn<'_> {
             return (Phase::Progressing, "the service is being deleted".to_owned());
         }
         if let Some(attempt) = self.attempt() {
-            return self.place_of(attempt);
+            let (phase, message) = self.place_of(attempt);
+            return match self.scaling_put_off() {
+                Some(put_off) => (phase, format!("{put_off}; {message}")),
+                None => (phase, message),
+            };
         }
         let spec = self.seen.problem(ProblemKind::Spec);
         let Some(stable) = &self.state.stable else {
@@ -97,6 +101,10 @@ impl Turn<'_> {
                     p.message.as_str()
                 });
             return (Phase::Progressing, why.to_owned());
+        }
+        if wanted == 0 {
+            let message = format!("revision {stable} is stable; scaled to zero: nobody is served");
+            return (Phase::Healthy, message);
         }
         (
             Phase::Healthy,

@@ -82,21 +82,23 @@ impl Turn<'_> {
         if let Some(end) = self.clock_went_back(attempt) {
             return Some(end);
         }
+        if let Some(end) = self.crashed_under_traffic(attempt) {
+            return Some(end);
+        }
         let trouble = self.seen.revisions.get(&attempt.revision)?.trouble.as_ref()?;
-        let crashes = if attempt.weight > 0 {
-            CRASHES_UNDER_TRAFFIC
-        } else {
-            CRASHES_BEFORE_TRAFFIC
-        };
         match trouble.kind {
-            TroubleKind::CrashLoop if trouble.restarts >= crashes => Some(End::new(
-                Outcome::RolledBack,
-                "CanaryCrashLooping",
-                format!(
-                    "the canary crashed {} times: {}",
-                    trouble.restarts, trouble.message
-                ),
-            )),
+            TroubleKind::CrashLoop
+                if attempt.exposed_since.is_none() && trouble.restarts >= CRASHES_BEFORE_TRAFFIC =>
+            {
+                Some(End::new(
+                    Outcome::RolledBack,
+                    "CanaryCrashLooping",
+                    format!(
+                        "the canary crashed {} times: {}",
+                        trouble.restarts, trouble.message
+                    ),
+                ))
+            }
             TroubleKind::BadContainer => Some(End::new(
                 Outcome::RolledBack,
                 "CanaryCannotStart",
@@ -104,6 +106,26 @@ impl Turn<'_> {
             )),
             _ => None,
         }
+    }
+
+    /// A container ended too often since users came. What it did before, waiting for a dependency for instance,
+    /// is not held against it, and one that runs again at the moment is not acquitted.
+    fn crashed_under_traffic(&self, attempt: &Attempt) -> Option<End> {
+        let since = attempt.exposed_since?;
+        let crashes = &self.seen.revisions.get(&attempt.revision)?.crashes;
+        let of_users = |ends: &[Timestamp]| ends.iter().filter(|end| **end >= since).count();
+        let worst = crashes.iter().max_by_key(|c| of_users(&c.ends))?;
+        let times = of_users(&worst.ends);
+        (times >= CRASHES_UNDER_TRAFFIC).then(|| {
+            End::new(
+                Outcome::RolledBack,
+                "CanaryCrashLooping",
+                format!(
+                    "the canary crashed {times} times since it has had users: {}",
+                    worst.message
+                ),
+            )
+        })
     }
 
     /// What was read of the canary lies ahead of the clock: until the clock is there again nothing new is read,

@@ -85,6 +85,9 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
                 restarts: u32::from(*restarts),
             };
             if let Some(set) = world.sets.get_mut(&name(*n)) {
+                if *kind == TroubleKind::CrashLoop {
+                    set.crashes = vec![world.now; usize::from(*restarts)];
+                }
                 set.broken = Some(trouble);
             }
         }

@@ -207,15 +207,40 @@ fn a_canary_that_loses_its_pods_under_traffic_loses_the_traffic_too() {
     set.ready = 0;
     world.run(1);
     assert_eq!(world.weight("v2"), 0);
-    world
-        .sets
-        .get_mut(&revision("v2"))
-        .unwrap()
-        .broken
-        .as_mut()
-        .unwrap()
-        .restarts = 2;
+    let ends = vec![world.now; 2];
+    world.sets.get_mut(&revision("v2")).unwrap().crashes = ends;
     assert!(world.run_until(Phase::RolledBack, 10));
+    assert_eq!(outcome(&world).2, "CanaryCrashLooping");
+}
+
+#[test]
+fn crashes_before_there_were_users_are_not_held_against_a_canary_that_recovered() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(2);
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = Some(broken(TroubleKind::CrashLoop, 2));
+    let before = vec![world.now; 2];
+    world.sets.get_mut(&revision("v2")).unwrap().crashes = before;
+    world.run(10);
+    // It has started at last; a kubelet still tells of its restarts, and of one more under traffic.
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = None;
+    let exposed = |world: &World| {
+        world
+            .state
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.exposed_since.is_some())
+    };
+    while !exposed(&world) {
+        world.run(1);
+        assert_ne!(world.phase(), Phase::RollingBack);
+    }
+    let now = world.now;
+    world.sets.get_mut(&revision("v2")).unwrap().crashes[0] = now;
+    assert!(world.run_until(Phase::Healthy, 300));
+    assert_eq!(world.state.stable, Some(revision("v2")));
 }
 
 #[test]
@@ -253,6 +278,39 @@ fn scaling_while_rolling_out_grows_at_once_and_shrinks_afterwards() {
     );
     assert!(world.run_until(Phase::Healthy, 300));
     assert_eq!(world.sets[&revision("v2")].wanted, 2);
+}
+
+#[test]
+fn scaling_to_zero_while_rolling_out_says_that_it_waits() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(15);
+    world.plan.replicas = 0;
+    world.run(1);
+    assert_eq!(world.sets[&revision("v1")].wanted, 4);
+    let report = &world.last.as_ref().unwrap().report;
+    let put_off = "scaled to zero: takes effect when the attempt ends; `kubectl molt abort` to have it now";
+    assert!(report.message.starts_with(put_off), "{}", report.message);
+    let ready = report.conditions.iter().find(|c| c.kind == "Ready").unwrap();
+    assert!(ready.message.starts_with(put_off), "{}", ready.message);
+    world.run(5);
+    let attempt = world.state.attempt.as_ref().unwrap();
+    let told = attempt.transitions.iter().filter(|t| t.reason == "ScalingPutOff");
+    assert_eq!(told.count(), 1);
+    world.act("abort", Action::Abort);
+    world.run(60);
+    assert_eq!(world.sets[&revision("v1")].wanted, 0);
+}
+
+#[test]
+fn a_service_without_pods_does_not_claim_to_serve() {
+    let mut world = World::with_stable();
+    world.plan.replicas = 0;
+    world.run(20);
+    assert_eq!(
+        world.last.as_ref().unwrap().report.message,
+        "revision v1 is stable; scaled to zero: nobody is served"
+    );
 }
 
 #[test]

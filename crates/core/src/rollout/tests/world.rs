@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use crate::analysis::{AtRoute, Counts, Limits, Objective};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
-    Action, ActionView, Backend, BlockCounts, ConditionReading, History, JobKey, JobPhase, MeasuredBlock,
-    Measurement, Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners, Selection, Slot,
-    Trouble,
+    Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
+    MeasuredBlock, Measurement, Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners,
+    Selection, Slot, Trouble,
 };
 use crate::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
@@ -60,6 +60,8 @@ pub struct Set {
     pub created_at: Option<Timestamp>,
     /// Pods of it never become ready.
     pub broken: Option<Trouble>,
+    /// When the runs of a container of it ended.
+    pub crashes: Vec<Timestamp>,
 }
 
 // Each flag is a fault of its own that a test switches.
@@ -219,6 +221,10 @@ impl World {
                     created_at: set.created_at,
                     attempt: set.attempt,
                     trouble: set.broken.clone().filter(|_| set.wanted > 0),
+                    crashes: vec![Crashes {
+                        message: "pod v2-abcde, container app: ended with exit code 1".into(),
+                        ends: set.crashes.clone(),
+                    }],
                 };
                 (revision.clone(), view)
             })
