@@ -183,9 +183,7 @@ impl Applier<'_> {
     ) -> Result<(), WriteError> {
         let set = self.set(revision)?;
         let attempt = attempt.unwrap_or(set.attempt);
-        let body = self
-            .owner()
-            .scale(revision, replicas, attempt, &set.uid, &set.resource_version);
+        let body = self.owner().scale(&set, replicas, attempt);
         let namespace = &self.target.service.namespace;
         self.writer
             .apply::<ReplicaSet>(namespace, labels::SCALE_MANAGER, true, &body)

@@ -110,6 +110,10 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
             created_at: set.created_at,
             attempt: set.attempt,
             trouble: worst(of_set.iter().filter_map(|p| p.trouble.clone()).chain(failure)),
+            altered: set
+                .first_template
+                .as_ref()
+                .is_some_and(|first| *first != set.template),
             crashes: of_set.iter().flat_map(|p| p.crashes.clone()).collect(),
         };
         views.insert(set.revision.clone(), view);

@@ -129,7 +129,7 @@ fn unready(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
     (runs && !container.ready).then(|| Trouble {
         kind: TroubleKind::NotReady,
         message: format!(
-            "pod {pod}, container {}: it runs, but its {probe} probe does not succeed: `kubectl describe pod {pod}` says why",
+            "pod {pod}, container {}: it runs, and its {probe} probe has not succeeded yet: `kubectl describe pod {pod}` tells more",
             container.name
         ),
         restarts: 0,
@@ -380,7 +380,7 @@ mod tests {
             assert_eq!(
                 trouble.message,
                 format!(
-                    "pod checkout-0a-x, container app: it runs, but its {probe} probe does not succeed: `kubectl describe pod checkout-0a-x` says why"
+                    "pod checkout-0a-x, container app: it runs, and its {probe} probe has not succeeded yet: `kubectl describe pod checkout-0a-x` tells more"
                 )
             );
         }

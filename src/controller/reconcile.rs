@@ -138,32 +138,16 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let mut verdicts = memory.verdicts.clone();
     verdicts.extend(decision.report.verdicts.iter().cloned());
     let goes = decision.effects.contains(&Effect::RemoveFinalizer);
+    let limit = validated.record_limit;
+    let record = || write_record(context, key, &before, &decision, &verdicts, limit, now);
     let mut recorded = Ok(());
     if goes {
         // Afterwards nobody would know that there is something left to write.
-        recorded = write_record(
-            context,
-            key,
-            &before,
-            &decision,
-            &verdicts,
-            validated.record_limit,
-            now,
-        )
-        .await;
+        recorded = record().await;
     }
     let outcome = applier.apply(&decision.effects, now).await;
     if !goes {
-        recorded = write_record(
-            context,
-            key,
-            &before,
-            &decision,
-            &verdicts,
-            validated.record_limit,
-            now,
-        )
-        .await;
+        recorded = record().await;
     }
     for event in events::events(object, &decision.report)
         .into_iter()

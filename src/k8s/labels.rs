@@ -15,6 +15,9 @@ pub const ATTEMPT: &str = "molt.dev/attempt";
 /// Annotation of a ReplicaSet: the serving port of its pods, which the spec no longer tells once it has
 /// gone on to another revision.
 pub const PORT: &str = "molt.dev/port";
+/// Annotation of a ReplicaSet: a digest of its pod template when it was scaled first. A template that has another one
+/// since was changed by somebody else.
+pub const TEMPLATE: &str = "molt.dev/template-digest";
 /// The finalizer of a PythonService: a route of the user's is given back before the object goes.
 pub const FINALIZER: &str = "molt.dev/rollout";
 /// The field manager of everything that Molt writes but the number of pods.

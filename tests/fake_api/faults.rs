@@ -140,6 +140,21 @@ fn a_service_that_does_not_move_causes_no_writes() {
 }
 
 #[test]
+fn a_status_that_the_store_has_no_room_for_is_told_by_an_event() {
+    let sim = prepared();
+    sim.plan(|call, _| is_status_write(call).then(Fault::too_large));
+    live(&sim, |sim| {
+        sim.with_log(|log| {
+            log.iter().any(|l| {
+                l.call.path.contains("/events") && l.call.body.to_string().contains("StatusNotWritten")
+            })
+        })
+    });
+    sim.no_faults();
+    live(&sim, is_healthy);
+}
+
+#[test]
 fn a_field_that_somebody_else_applies_is_put_right() {
     let sim = prepared();
     live(&sim, is_healthy);

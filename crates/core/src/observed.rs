@@ -58,6 +58,8 @@ pub struct RevisionView {
     pub attempt: u32,
     /// What is wrong with its pods, worst first.
     pub trouble: Option<Trouble>,
+    /// Its pod template is no longer the one that its first pods were created from.
+    pub altered: bool,
     /// Its containers that were restarted, whether they have recovered or not.
     pub crashes: Vec<Crashes>,
 }
@@ -92,6 +94,8 @@ pub struct Crashes {
 /// Kinds of trouble with pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
+    /// A container runs, and a probe keeps it from being ready: usual while it starts.
+    NotReady,
     /// A pod can't be created (quota, admission).
     CreateFailed,
     /// No node takes it.

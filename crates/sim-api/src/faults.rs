@@ -76,6 +76,15 @@ impl Fault {
         Self::Refused(Refusal::new(500, "InternalError", "etcdserver: leader changed"))
     }
 
+    /// The object is too large for the server's store.
+    pub fn too_large() -> Self {
+        Self::Refused(Refusal::new(
+            500,
+            "InternalError",
+            "etcdserver: request is too large",
+        ))
+    }
+
     /// The request is carried out although its sender does not learn of it.
     pub(crate) fn took_effect(&self) -> bool {
         matches!(

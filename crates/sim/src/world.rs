@@ -338,6 +338,7 @@ impl Set {
             created_at: Timestamp::from_millisecond(self.created_at).ok(),
             attempt: self.attempt,
             trouble: troubles.max_by_key(|t| (t.kind, t.restarts)),
+            altered: false,
             crashes: self
                 .pods
                 .iter()

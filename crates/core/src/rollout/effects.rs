@@ -319,7 +319,8 @@ impl Turn<'_> {
             .iter()
             .filter(|(revision, view)| {
                 let named = self.state.stable.as_ref() == Some(revision)
-                    || self.plan.revision.as_ref() == Some(revision)
+                    // One that was altered is not to be used again, even if it is asked for.
+                    || (self.plan.revision.as_ref() == Some(revision) && !view.altered)
                     || self.attempt().is_some_and(|a| a.revision == **revision)
                     || self.state.retiring.iter().any(|r| r.revision == **revision);
                 !named
@@ -336,7 +337,9 @@ impl Turn<'_> {
             })
             .collect();
         idle.sort_by_key(|(revision, view)| (std::cmp::Reverse(view.created_at), (*revision).clone()));
-        let surplus = idle.split_off(idle.len().min(self.plan.revision_history_limit));
+        let (altered, mut idle): (Vec<_>, Vec<_>) = idle.into_iter().partition(|(_, view)| view.altered);
+        let mut surplus = idle.split_off(idle.len().min(self.plan.revision_history_limit));
+        surplus.extend(altered);
         // The oldest first, and few at a time: what is more urgent must not wait for thousands of them.
         for (revision, _) in surplus.into_iter().rev().take(MOST_DELETIONS) {
             effects.push(Effect::DeleteRevision {

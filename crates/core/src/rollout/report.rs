@@ -369,6 +369,7 @@ impl Turn<'_> {
             .and_then(|v| v.trouble.as_ref());
         if let Some(trouble) = trouble {
             let reason = match trouble.kind {
+                TroubleKind::NotReady => "PodsNotReady",
                 TroubleKind::CreateFailed => "PodCreationFailed",
                 TroubleKind::Unschedulable => "Unschedulable",
                 TroubleKind::ImagePull => "ImagePullFailed",
@@ -376,7 +377,9 @@ impl Turn<'_> {
                 TroubleKind::BadContainer => "CannotStart",
                 TroubleKind::CrashLoop => "Crashing",
             };
-            return view(false, reason, trouble.message.clone(), true);
+            // A container that starts is no fault, and one that never gets ready meets a deadline.
+            let fault = trouble.kind != TroubleKind::NotReady;
+            return view(false, reason, trouble.message.clone(), fault);
         }
         let ready = self.seen.ready(&attempt.revision);
         let wanted = self.seen.revisions.get(&attempt.revision).map_or(0, |v| v.wanted);

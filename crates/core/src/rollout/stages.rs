@@ -85,6 +85,16 @@ impl Turn<'_> {
         if let Some(end) = self.crashed_under_traffic(attempt) {
             return Some(end);
         }
+        if self.seen.revisions.get(&attempt.revision)?.altered {
+            return Some(End::new(
+                Outcome::RolledBack,
+                "RevisionAltered",
+                format!(
+                    "the pod template in the ReplicaSet of revision {} was changed since its first pods were created, so what would be promoted is not what is tested: change spec.template of the PythonService instead",
+                    attempt.revision
+                ),
+            ));
+        }
         let trouble = self.seen.revisions.get(&attempt.revision)?.trouble.as_ref()?;
         match trouble.kind {
             TroubleKind::CrashLoop

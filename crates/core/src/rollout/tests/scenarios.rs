@@ -303,6 +303,25 @@ fn scaling_to_zero_while_rolling_out_says_that_it_waits() {
 }
 
 #[test]
+fn a_canary_whose_replica_set_is_changed_by_hand_is_not_promoted_and_not_used_again() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(15);
+    world.sets.get_mut(&revision("v2")).unwrap().altered = true;
+    assert!(world.run_until(Phase::RolledBack, 60));
+    assert_eq!(outcome(&world).2, "RevisionAltered");
+    world.run(60);
+    assert!(!world.sets.contains_key(&revision("v2")));
+    assert_eq!(world.state.stable, Some(revision("v1")));
+    world.update("v3");
+    assert!(world.run_until(Phase::Healthy, 300));
+    // Made anew when it is asked for again.
+    world.update("v2");
+    assert!(world.run_until(Phase::Healthy, 300));
+    assert_eq!(world.state.stable, Some(revision("v2")));
+}
+
+#[test]
 fn a_service_without_pods_does_not_claim_to_serve() {
     let mut world = World::with_stable();
     world.plan.replicas = 0;

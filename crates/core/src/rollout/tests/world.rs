@@ -60,6 +60,8 @@ pub struct Set {
     pub created_at: Option<Timestamp>,
     /// Pods of it never become ready.
     pub broken: Option<Trouble>,
+    /// Somebody has changed its template.
+    pub altered: bool,
     /// When the runs of a container of it ended.
     pub crashes: Vec<Timestamp>,
 }
@@ -221,6 +223,7 @@ impl World {
                     created_at: set.created_at,
                     attempt: set.attempt,
                     trouble: set.broken.clone().filter(|_| set.wanted > 0),
+                    altered: set.altered,
                     crashes: vec![Crashes {
                         message: "pod v2-abcde, container app: ended with exit code 1".into(),
                         ends: set.crashes.clone(),
