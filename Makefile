@@ -12,6 +12,8 @@ CARGO ?= cargo
 # Helm as e2e/cluster/build.sh makes it, or the one on the PATH.
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/molt/$(shell . e2e/cluster/versions.env 2>/dev/null && echo "$$MOLT_CACHE_VERSION" || true)
 HELM ?= $(or $(wildcard $(CACHE)/bin/helm),helm)
+# What writes the CRDs; one that is built already spares another build.
+CRDGEN ?= $(CARGO) run --quiet --bin crdgen --
 TEST_ARGS ?=
 # Scenarios of `make e2e` that run side by side.
 E2E_THREADS ?= 3
@@ -40,7 +42,7 @@ lint: ## Format, clippy, and the dependencies' licenses, sources and versions.
 
 .PHONY: generate
 generate: ## Writes the CRDs from the types: crds/ and the chart's copy.
-	$(CARGO) run --quiet --bin crdgen -- crds charts/molt/crds
+	$(CRDGEN) crds charts/molt/crds
 
 .PHONY: chart
 chart: generate ## Checks the chart and renders deploy/molt.yaml.
@@ -53,7 +55,7 @@ chart: generate ## Checks the chart and renders deploy/molt.yaml.
 .PHONY: test
 test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
-	$(CARGO) test --workspace --exclude molt-e2e --exclude molt-sim-cluster $(TEST_ARGS)
+	$(CARGO) test --workspace $(TEST_ARGS)
 	python3 -B -m unittest discover --start-directory e2e/demo
 
 .PHONY: bench-decisions
@@ -66,11 +68,11 @@ sim: ## The whole controller on a simulated cluster with faults, in virtual time
 
 .PHONY: sim-test
 sim-test: ## The simulation's own tests: planted mistakes are found, a seed replays.
-	$(CARGO) test --profile sim -p molt-sim-cluster $(TEST_ARGS)
+	$(CARGO) test --profile sim -p molt-sim-cluster --test lives --test planted $(TEST_ARGS)
 
 .PHONY: e2e
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
-	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test -p molt-e2e -- --test-threads=$(E2E_THREADS) --nocapture $(TEST_ARGS)
+	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test --workspace --test scenarios -- --test-threads=$(E2E_THREADS) --nocapture $(TEST_ARGS)
 
 .PHONY: cluster
 cluster: ## Makes the cluster CLUSTER: Kubernetes, gateway, Prometheus.
@@ -82,7 +84,7 @@ cluster-down: ## Takes the cluster CLUSTER down.
 
 .PHONY: image
 image: ## Builds the images of the operator and the sample application into the cluster CLUSTER.
-	$(CARGO) build --release
+	$(CARGO) build --release --bin molt --bin kubectl-molt
 	e2e/cluster/image.sh operator $(CLUSTER)
 	e2e/cluster/image.sh app $(CLUSTER)
 

@@ -6,6 +6,7 @@
 pub mod api;
 pub mod controller;
 pub mod k8s;
+pub mod leader;
 pub mod metric_sources;
 pub mod metrics;
 pub mod plugin;

@@ -1,11 +1,14 @@
 //! The operator.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use molt::controller::{self, Options};
+use molt::leader::{Settings, Timing, TimingError};
 use molt::metrics::Metrics;
 use molt::server::{self, Readiness, ServerState};
 use molt::telemetry::{self, LogFormat};
@@ -24,7 +27,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the controller, inside a cluster or with the kubeconfig of the environment.
-    Controller(ControllerArgs),
+    Controller(Box<ControllerArgs>),
     /// Print the CustomResourceDefinitions.
     Crds,
     /// Print the version.
@@ -60,9 +63,73 @@ struct ControllerArgs {
     /// rules by.
     #[arg(long, env = "MOLT_RULE_LABELS", value_delimiter = ',', value_parser = label)]
     rule_labels: Vec<(String, String)>,
+    #[command(flatten)]
+    election: ElectionArgs,
     /// How logs are written; what is logged is chosen by the filter in `MOLT_LOG`.
     #[arg(long, env = "MOLT_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
+}
+
+/// How one of several replicas is chosen.
+#[derive(Debug, clap::Args)]
+struct ElectionArgs {
+    /// Whether one of several replicas is chosen by a Lease. Without it this one must be alone. Default: inside a
+    /// cluster.
+    #[arg(long = "leader-election", env = "MOLT_LEADER_ELECTION", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enabled: Option<bool>,
+    /// The name of the Lease; the same for all replicas, and another one for an operator of another namespace.
+    #[arg(
+        long = "leader-election-lease",
+        env = "MOLT_LEADER_ELECTION_LEASE",
+        value_name = "NAME",
+        default_value = "molt"
+    )]
+    lease: String,
+    /// The namespace of the Lease. Default: the operator's own.
+    #[arg(
+        long = "leader-election-namespace",
+        env = "MOLT_LEADER_ELECTION_NAMESPACE",
+        value_name = "NAMESPACE"
+    )]
+    election_namespace: Option<String>,
+    /// How long the lease lasts that its holder does not renew: whole seconds, such as 4s.
+    #[arg(long = "leader-election-lease-duration", env = "MOLT_LEADER_ELECTION_LEASE_DURATION", value_name = "DURATION", default_value = "4s", value_parser = duration)]
+    lease_duration: Duration,
+    /// How often its holder renews it.
+    #[arg(long = "leader-election-renew-interval", env = "MOLT_LEADER_ELECTION_RENEW_INTERVAL", value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    renew_interval: Duration,
+    /// How long before its end its holder stops writing.
+    #[arg(long = "leader-election-margin", env = "MOLT_LEADER_ELECTION_MARGIN", value_name = "DURATION", default_value = "1s", value_parser = duration)]
+    margin: Duration,
+}
+
+impl ElectionArgs {
+    /// The settings; `None` for a replica that is alone.
+    fn settings(self, own_namespace: &str) -> Result<Option<Settings>, TimingError> {
+        let timing = Timing::new(self.lease_duration, self.renew_interval, self.margin)?;
+        // What every container of a cluster is given.
+        let in_cluster = || std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let settings = || Settings {
+            namespace: self.election_namespace.unwrap_or(own_namespace.to_owned()),
+            lease: self.lease,
+            identity: identity(),
+            timing,
+        };
+        Ok(self.enabled.unwrap_or_else(in_cluster).then(settings))
+    }
+}
+
+/// The pod's name, and a word of this process's own: a container that is started again is another candidate.
+fn identity() -> String {
+    let name = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    // Each is made with keys of its own, which come from the system's source of randomness.
+    let word = RandomState::new().hash_one(std::process::id());
+    format!("{}_{word:016x}", name.as_deref().unwrap_or("molt"))
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = molt::api::v1alpha1::Duration::from(text).parse()?;
+    Duration::try_from(parsed).map_err(|e| e.to_string())
 }
 
 fn label(text: &str) -> Result<(String, String), String> {
@@ -80,7 +147,7 @@ fn main() -> ExitCode {
             print!("{}", molt::api::crds::all_yaml());
             Ok(())
         }
-        Command::Controller(args) => run(args),
+        Command::Controller(args) => run(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -115,6 +182,7 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
         namespace: args.namespace,
         concurrency: args.concurrency,
         rule_labels: args.rule_labels.into_iter().collect(),
+        leader_election: args.election.settings(client.default_namespace())?,
     };
     tracing::info!(version = VERSION, "molt controller");
     let mut controller = std::pin::pin!(controller::run(
@@ -131,7 +199,7 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
         _ = int.recv() => {}
     }
     tracing::info!("ending: running reconciles are let to end");
-    readiness.set(false);
+    readiness.ending();
     stop.send_replace(true);
     controller.await?;
     server.await??;

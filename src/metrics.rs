@@ -64,6 +64,7 @@ struct Inner {
     canary_weight: Family<ObjectLabels, WeightGauge>,
     query_duration: Histogram,
     query_errors: Family<ReasonLabels, Counter>,
+    leader: Gauge,
 }
 
 type WeightGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
@@ -106,6 +107,7 @@ impl Metrics {
         let canary_weight = Family::default();
         let query_duration = Histogram::new(EDGES);
         let query_errors = Family::default();
+        let leader = Gauge::default();
 
         // Names follow the conventions of Prometheus; the encoder itself appends `_seconds`, `_total`, `_info`.
         let mut registry = Registry::with_prefix(PREFIX);
@@ -143,6 +145,11 @@ impl Metrics {
             query_errors.clone(),
         );
         registry.register(
+            "leader",
+            "1 if this replica steers, 0 if it stands by",
+            leader.clone(),
+        );
+        registry.register(
             "build",
             "The version that runs",
             Info::new(vec![("version".to_owned(), version.to_owned())]),
@@ -157,6 +164,7 @@ impl Metrics {
             canary_weight,
             query_duration,
             query_errors,
+            leader,
         }));
         // A counter that appears with its first event hides that event from `rate()`.
         for outcome in OUTCOMES {
@@ -216,6 +224,18 @@ impl Metrics {
             self.0.rollout_phase.remove(&phase_labels(namespace, name, phase));
         }
         self.0.canary_weight.remove(&object_labels(namespace, name));
+    }
+
+    /// This replica steers from now on.
+    pub fn took_over(&self) {
+        self.0.leader.set(1);
+    }
+
+    /// This replica steers no longer: what was said of the services is another one's to say.
+    pub fn stood_down(&self) {
+        self.0.leader.set(0);
+        self.0.rollout_phase.clear();
+        self.0.canary_weight.clear();
     }
 
     /// A query to a metric source took this long, whatever came of it.
@@ -326,8 +346,13 @@ mod tests {
         ));
         assert_eq!(metrics.encode().matches("molt_rollout_phase{").count(), 2);
 
+        metrics.took_over();
+        assert!(has(&metrics, "molt_leader 1"), "{}", metrics.encode());
+
         metrics.forget("shop", "checkout");
         assert!(!metrics.encode().contains("checkout"));
         assert!(metrics.encode().contains("cart"));
+        metrics.stood_down();
+        assert!(has(&metrics, "molt_leader 0") && !metrics.encode().contains("cart"));
     }
 }

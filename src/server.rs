@@ -3,37 +3,60 @@
 use std::future::{Future, IntoFuture};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
 use axum::routing::get;
+use axum::{Router, extract};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 
+use crate::leader::{Leadership, Standing};
 use crate::metrics::{CONTENT_TYPE, Metrics};
 
 /// How long requests under way may last once the process is to stop: a client that never reads must not
 /// keep it alive.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Whether the operator can do its work: its caches are in sync. Clones share it.
+/// Whether the operator can do its work, or stand in for the one that does. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<AtomicBool>);
+pub struct Readiness(Arc<RwLock<State>>);
+
+#[derive(Debug, Default)]
+enum State {
+    #[default]
+    Starting,
+    Ready(Leadership),
+    Ending,
+}
 
 impl Readiness {
-    /// Says so from now on.
-    pub fn set(&self, ready: bool) {
-        self.0.store(ready, Ordering::Release);
+    /// The caches are filled; whether this replica leads is told by its leadership.
+    pub fn ready(&self, leadership: Leadership) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = State::Ready(leadership);
     }
 
-    /// What was said last; not ready at first.
-    pub fn is_ready(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    /// The process is about to end.
+    pub fn ending(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = State::Ending;
+    }
+
+    /// What it does, or why it is not ready. A replica that never saw the lease could not take over.
+    pub fn tell(&self) -> Result<String, String> {
+        let leadership = match &*self.0.read().unwrap_or_else(PoisonError::into_inner) {
+            State::Starting => return Err("caches are not in sync yet".to_owned()),
+            State::Ending => return Err("ending".to_owned()),
+            State::Ready(leadership) => leadership.standing(),
+        };
+        match leadership {
+            Standing::Leading(_) => Ok("leading".to_owned()),
+            Standing::Standby { leader: Some(leader) } => Ok(format!("standby; {leader} leads")),
+            Standing::Standby { leader: None } => Ok("standby; nobody is known to lead".to_owned()),
+            Standing::Unknown { why: Some(why) } => Err(why),
+            Standing::Unknown { why: None } => Err("the lease has not been read yet".to_owned()),
+        }
     }
 }
 
@@ -46,7 +69,7 @@ pub struct ServerState {
     pub readiness: Readiness,
 }
 
-/// `/livez`: the process answers; `/readyz`: it can do its work; `/metrics`.
+/// `/livez`: the process answers; `/readyz`: it can do its work, or stand in for the one that does, and which; `/metrics`.
 pub fn router(state: ServerState) -> Router {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
@@ -55,15 +78,14 @@ pub fn router(state: ServerState) -> Router {
         .with_state(state)
 }
 
-async fn readyz(State(state): State<ServerState>) -> impl IntoResponse {
-    if state.readiness.is_ready() {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "caches are not in sync yet\n")
+async fn readyz(extract::State(state): extract::State<ServerState>) -> impl IntoResponse {
+    match state.readiness.tell() {
+        Ok(what) => (StatusCode::OK, format!("ok: {what}\n")),
+        Err(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
     }
 }
 
-async fn metrics(State(state): State<ServerState>) -> impl IntoResponse {
+async fn metrics(extract::State(state): extract::State<ServerState>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, CONTENT_TYPE)], state.metrics.encode())
 }
 
@@ -135,7 +157,7 @@ mod tests {
         };
         assert_eq!(status("/livez").await, 200);
         assert_eq!(status("/readyz").await, 503);
-        state.readiness.set(true);
+        state.readiness.ready(Leadership::alone());
         assert_eq!(status("/readyz").await, 200);
         assert_eq!(status("/nowhere").await, 404);
 

@@ -73,8 +73,8 @@ fn what_was_left_out_is_said() {
 fn a_manifest_that_cant_be_used_names_the_fix() {
     for (arguments, part) in [
         (&["checkout.yaml", "-n", "elsewhere"][..], "by -n: leave one out"),
-        (&["absent.yaml"], "absent.yaml can't be read"),
-        (&["alerts.test.yaml"], "holds no PythonService"),
+        (&["absent.yaml"], "absent.yaml: can't be read"),
+        (&["alerts.test.yaml"], "alerts.test.yaml: has no PythonService"),
     ] {
         let output = molt(arguments);
         let errors = String::from_utf8_lossy(&output.stderr);

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # control-plane.sh start DIR | stop DIR: etcd, kube-apiserver and kube-controller-manager on loopback, for
 # tests that need a real API server and no node. No root, free ports, several side by side.
-# DIR/kubeconfig is an administrator's. With MOLT_CP_PARENT_PID set, everything ends with that process.
+# DIR/kubeconfig is an administrator's, DIR/etcd-address is etcd's URL. With MOLT_CP_PARENT_PID set, everything ends with that process.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/node/common.sh"
 command=${1:-} dir=${2:-}
@@ -68,6 +68,7 @@ current-context: test
 YAML
 }
 kubeconfig >"$dir/kubeconfig"
+echo "http://127.0.0.1:$etcd_port" >"$dir/etcd-address"
 
 run() { # run NAME COMMAND…
   local name=$1

@@ -5,6 +5,9 @@ use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
+/// What k6 says of a request that was under way when k6 was ended.
+const TAKEN_BACK: &str = "context canceled";
+
 /// One request, as the load generator saw it.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Request {
@@ -49,12 +52,14 @@ impl Load {
         Self { process, out }
     }
 
-    /// Every request that has been answered, or given up, so far.
+    /// Every request that has been answered, or has failed, so far; not those that the generator took back
+    /// itself because it was ended.
     pub fn requests(&self) -> Vec<Request> {
         let text = std::fs::read_to_string(&self.out).unwrap_or_default();
         // The last line may be half written.
         text.lines()
             .filter_map(|line| serde_json::from_str(line).ok())
+            .filter(|request: &Request| request.error != TAKEN_BACK)
             .collect()
     }
 

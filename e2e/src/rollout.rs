@@ -56,11 +56,12 @@ fn canary_weight(route: &Value, stable: &str) -> u64 {
 /// Then the canary's weight is so. `stable` is what stable's backend ends in: its revision in a route of
 /// Molt's, `stable` in one of the user's.
 pub async fn until_weight(stage: &Stage, stable: &str, check: impl Fn(u64) -> bool) {
-    until("the canary's weight is as awaited", async || {
-        let route = stage.routes().get("shop").await.expect("the route exists");
-        check(canary_weight(&route.data, stable))
-    })
-    .await;
+    stage
+        .until("the canary's weight is as awaited", async || {
+            let route = stage.routes().get("shop").await.expect("the route exists");
+            check(canary_weight(&route.data, stable))
+        })
+        .await;
 }
 
 /// The pods of a revision.

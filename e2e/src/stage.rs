@@ -244,7 +244,7 @@ impl Stage {
     /// Then a condition has this status and reason, and an event tells of it; returns the condition's message.
     pub async fn until_told(&self, name: &str, kind: &str, status: &str, reason: &str) -> String {
         let mut message = String::new();
-        until(&format!("{kind} of {name} is {status}, {reason}"), async || {
+        self.until(&format!("{kind} of {name} is {status}, {reason}"), async || {
             let service = self.services().get(name).await.expect("the service exists");
             let conditions = service.status.and_then(|s| s.conditions).unwrap_or_default();
             let found = conditions.into_iter().find(|c| c.type_ == kind);
@@ -256,12 +256,32 @@ impl Stage {
         })
         .await;
         let events = Api::<Event>::namespaced(self.client.clone(), &self.namespace);
-        until(&format!("an event tells of {reason}"), async || {
+        self.until(&format!("an event tells of {reason}"), async || {
             let events = events.list(&ListParams::default()).await;
             events.is_ok_and(|l| l.items.iter().any(|e| e.reason.as_deref() == Some(reason)))
         })
         .await;
         message
+    }
+
+    /// Waits until something is so; what the services and pods say is told if that is in vain.
+    pub async fn until(&self, what: &str, check: impl AsyncFnMut() -> bool) {
+        if is_in_time(check).await {
+            return;
+        }
+        let services = self.services().list(&ListParams::default()).await;
+        let statuses: Vec<_> = services.into_iter().flatten().map(|s| s.status).collect();
+        let pods = self.pods().list(&ListParams::default()).await;
+        let pods: Vec<_> = pods
+            .into_iter()
+            .flatten()
+            .map(|p| (p.name_any(), p.status))
+            .collect();
+        panic!(
+            "waited in vain until {what}; services: {:#}; pods: {:#}",
+            json!(statuses),
+            json!(pods)
+        );
     }
 
     /// The record of the latest attempt, once it has ended.
@@ -273,7 +293,7 @@ impl Stage {
             .and_then(|s| s.last.as_ref());
         let last = last.expect("an attempt has ended");
         let name = format!("{}-{}-{}", service.name_any(), last.revision, last.number);
-        until("the record is ended", async || {
+        self.until("the record is ended", async || {
             let record = self.records().get_opt(&name).await.expect("records can be read");
             record.is_some_and(|r| r.status.is_some_and(|s| s.outcome.is_some()))
         })
@@ -283,13 +303,18 @@ impl Stage {
 }
 
 /// Waits until something is so.
-pub async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+pub async fn until(what: &str, check: impl AsyncFnMut() -> bool) {
+    assert!(is_in_time(check).await, "waited in vain until {what}");
+}
+
+/// Something becomes so before patience ends.
+async fn is_in_time(mut check: impl AsyncFnMut() -> bool) -> bool {
     let waited = tokio::time::timeout(PATIENCE, async {
         while !check().await {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
-    assert!(waited.await.is_ok(), "waited in vain until {what}");
+    waited.await.is_ok()
 }
 
 fn host(namespace: &str, service: &str) -> String {
@@ -312,7 +337,8 @@ pub fn sample(namespace: &str, name: &str, version: &str, behaviour: &[(&str, &s
         "spec": {
             "replicas": 2,
             "port": 8000,
-            "progressDeadline": "60s",
+            // Generous: how long pods need is the machine's business.
+            "progressDeadline": "3m",
             "drain": {"timeout": "5s"},
             "runtime": {"server": "uvicorn"},
             "template": {

@@ -11,6 +11,12 @@ use serde_json::{Map, Value, json};
 
 use super::v1alpha1::{PythonService, RolloutAction, RolloutRecord};
 
+/// Where the pod templates are.
+const TEMPLATES: [&str; 2] = [
+    "/properties/spec/properties/template",
+    "/properties/spec/properties/guards/properties/conditions/items/properties/job/properties/template",
+];
+
 /// Lists of the pod template that are maps, as the core types have them: the path of the object that has the
 /// list, within the pod template's spec; the list; its keys. `*` stands for each of the container lists.
 const MAP_LISTS: &[(&str, &str, &[&str])] = &[
@@ -102,8 +108,10 @@ fn finish(schema: &mut Value) {
     // Without this a merge patch could take the whole spec away, and its rules with it.
     schema["required"] = json!(["spec"]);
     tidy(schema);
-    if let Some(template) = schema.pointer_mut("/properties/spec/properties/template") {
-        finish_template(template);
+    for template in TEMPLATES {
+        if let Some(template) = schema.pointer_mut(template) {
+            finish_template(template);
+        }
     }
     // What the state is made of concerns the operator alone; its types describe it.
     if let Some(Value::Object(parts)) = schema.pointer_mut("/properties/status/properties/state/properties") {
@@ -146,7 +154,11 @@ fn without_descriptions(schema: &mut Value) {
 }
 
 fn finish_template(template: &mut Value) {
+    let said = template["description"].take();
     without_descriptions(template);
+    if !said.is_null() {
+        template["description"] = said;
+    }
     template["properties"]["metadata"] = template_metadata();
     template["required"] = json!(["spec"]);
     each_schema(template, &mut |node| {

@@ -183,9 +183,7 @@ impl Applier<'_> {
     ) -> Result<(), WriteError> {
         let set = self.set(revision)?;
         let attempt = attempt.unwrap_or(set.attempt);
-        let body = self
-            .owner()
-            .scale(revision, replicas, attempt, &set.uid, &set.resource_version);
+        let body = self.owner().scale(&set, replicas, attempt);
         let namespace = &self.target.service.namespace;
         self.writer
             .apply::<ReplicaSet>(namespace, labels::SCALE_MANAGER, true, &body)
@@ -218,17 +216,15 @@ impl Applier<'_> {
         let namespace = &self.target.service.namespace;
         let name = revision_name(&self.target.service.name, revision);
         let set = self.set(revision)?;
+        // The ReplicaSet last: it is what a revision is known by, so whatever a crash cuts off is asked for again.
+        if let Some(service) = self.caches.core_services.get(&self.target.service, &name) {
+            self.writer
+                .delete::<Service>(namespace, &name, &service.uid, None)
+                .await?;
+        }
         self.writer
             .delete::<ReplicaSet>(namespace, &name, &set.uid, Some(&set.resource_version))
-            .await?;
-        match self.caches.core_services.get(&self.target.service, &name) {
-            Some(service) => {
-                self.writer
-                    .delete::<Service>(namespace, &name, &service.uid, None)
-                    .await
-            }
-            None => Ok(()),
-        }
+            .await
     }
 
     /// Adds the finalizer, or takes it off.

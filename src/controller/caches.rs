@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::edges::Edges;
 use super::facts::{ActionFacts, RecordFacts, ReplicaSetFacts, RouteUser, ServiceFacts, SliceFacts};
+use super::jobs::{JobFacts, JobPodFacts};
 use super::object::ServiceObject;
 use super::pods::PodFacts;
 use super::rules::{PrometheusRule, RuleFacts};
@@ -40,6 +42,10 @@ pub struct Caches {
     pub actions: Arc<Index<ActionFacts>>,
     /// Records.
     pub records: Arc<Index<RecordFacts>>,
+    /// Jobs of conditions. Nothing waits for them.
+    pub jobs: Arc<Index<JobFacts>>,
+    /// Their pods, which are none of the services' own.
+    pub job_pods: Arc<Index<JobPodFacts>>,
     /// PrometheusRules. Nothing waits for them.
     pub rules: Arc<Index<RuleFacts>>,
     /// HTTPRoutes, by their own name.
@@ -61,6 +67,8 @@ impl Caches {
             slices: Arc::default(),
             actions: Arc::default(),
             records: Arc::default(),
+            jobs: Arc::default(),
+            job_pods: Arc::default(),
             rules: Arc::default(),
             routes: Arc::default(),
             route_users: Arc::default(),
@@ -75,6 +83,8 @@ impl Caches {
         };
         watch.start::<ReplicaSet, _>(ours.clone(), &caches.sets);
         watch.start::<Pod, _>(ours.clone(), &caches.pods);
+        watch.start::<Job, _>(ours.clone(), &caches.jobs);
+        watch.start::<Pod, _>(Config::default().labels(labels::JOB_OF), &caches.job_pods);
         watch.start::<Service, _>(ours.clone(), &caches.core_services);
         watch.start::<EndpointSlice, _>(ours.clone(), &caches.slices);
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);

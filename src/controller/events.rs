@@ -1,6 +1,6 @@
 //! Events: what happened, told where `kubectl describe` and `kubectl events` show it.
 
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{Container, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Resource;
 use kube::runtime::events::{Event, EventType};
@@ -38,6 +38,31 @@ pub fn events(object: &ServiceObject, report: &Report) -> Vec<Event> {
         }
     }
     told
+}
+
+/// What is worth a warning in a spec that can be used; told once for each generation.
+pub fn advice(object: &ServiceObject) -> Option<Event> {
+    let told = object.status.as_ref().ok().and_then(|s| s.observed_generation);
+    let spec = object.spec.as_ref().ok()?;
+    if told == object.metadata.generation || object.is_deleting() {
+        return None;
+    }
+    let containers = &spec.template.spec.as_ref()?.containers;
+    let serves = |c: &&Container| c.ports.iter().flatten().any(|p| p.container_port == spec.port);
+    let serving = containers.iter().find(serves).or_else(|| containers.first())?;
+    if serving.readiness_probe.is_some() {
+        return None;
+    }
+    let note = format!(
+        "container {} of spec.template has no readinessProbe: its pods count as ready before they answer, so requests fail while pods start; give it one at port {}",
+        serving.name, spec.port
+    );
+    Some(event(true, "NoReadinessProbe", &note, "spec.template"))
+}
+
+/// What can't be said by a condition, because the object itself can't be written.
+pub fn untold(reason: &str, message: &str) -> Event {
+    event(true, reason, message, "write status")
 }
 
 /// What the events are about.
@@ -118,6 +143,28 @@ mod tests {
             slos: vec![],
             guards: Vec::new(),
         }
+    }
+
+    #[test]
+    fn a_serving_container_without_a_readiness_probe_is_told_once() {
+        let with = |containers: serde_json::Value, observed: i64| {
+            let object = changed(|o| {
+                o["spec"]["template"]["spec"]["containers"] = containers;
+                o["status"] = json!({"observedGeneration": observed});
+            });
+            advice(&object).and_then(|e| e.note)
+        };
+        let probe = json!({"tcpSocket": {"port": 8000}});
+        let bare = json!([{"name": "app", "image": "checkout:1"}]);
+        assert!(with(bare.clone(), 2).unwrap().contains("container app of"));
+        assert_eq!(with(bare, 3), None, "generation 3 was told of");
+        let probed = json!([{"name": "app", "image": "checkout:1", "readinessProbe": probe}]);
+        assert_eq!(with(probed, 2), None);
+        let beside = json!([
+            {"name": "proxy", "image": "proxy:1", "readinessProbe": probe},
+            {"name": "app", "image": "checkout:1", "ports": [{"containerPort": 8000}]},
+        ]);
+        assert!(with(beside, 2).unwrap().contains("container app of"));
     }
 
     #[test]

@@ -10,9 +10,10 @@ use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use molt_core::observed::{Action, ActionView};
 use molt_core::plan::Revision;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::object::ServiceObject;
+use super::revision::digest;
 use crate::api::v1alpha1::{ActionKind, RolloutAction, RolloutRecord};
 use crate::k8s::index::Facts;
 use crate::k8s::labels;
@@ -54,6 +55,10 @@ pub struct ReplicaSetFacts {
     pub created_at: Option<Timestamp>,
     /// The attempt that used it last; 0 if none did.
     pub attempt: u32,
+    /// A digest of its pod template.
+    pub template: String,
+    /// The digest that it had when it was scaled first.
+    pub first_template: Option<String>,
     /// The serving port of its pods.
     pub port: Option<u16>,
     /// Why it can't create pods.
@@ -86,6 +91,8 @@ impl Facts for ReplicaSetFacts {
                 .map_or(1, |n| u32::try_from(n).unwrap_or(0)),
             created_at: created_at(set),
             attempt: annotation(set, labels::ATTEMPT).unwrap_or(0),
+            template: digest(&json!(set.spec.as_ref().and_then(|s| s.template.as_ref()))),
+            first_template: annotation(set, labels::TEMPLATE),
             port: annotation(set, labels::PORT),
             failure,
         };

@@ -1,13 +1,15 @@
 //! What is remembered of each service between two reconciles. Losing it costs nothing but a repeated try.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use molt_core::decision::Verdict;
-use molt_core::observed::{History, Problem};
+use molt_core::observed::{History, JobKey, Problem};
 use tokio::time::Instant;
 
+use super::jobs::Refused;
 use super::rules::Failed;
 use crate::k8s::Key;
 
@@ -15,6 +17,11 @@ use crate::k8s::Key;
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 /// The longest wait between two tries.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
+/// The longest while a person may be putting it right, and nothing tells when that is done.
+const LONGEST_FOR_A_PERSON: Duration = Duration::from_secs(15);
+
+/// How long a route's controller may take to answer before it is said that it does not.
+const PATIENCE: SignedDuration = SignedDuration::from_secs(15);
 
 /// What is remembered of one service.
 #[derive(Clone, Debug, Default)]
@@ -31,6 +38,10 @@ pub struct Memory {
     pub verdicts: Vec<Verdict>,
     /// Why the PrometheusRule could not be written.
     pub rules: Option<Failed>,
+    /// The Jobs that the API server did not take.
+    pub jobs: BTreeMap<JobKey, Refused>,
+    /// Since when a parent of the route is without an answer.
+    pub unanswered_since: Option<Timestamp>,
     /// Failures in a row.
     pub failures: u32,
 }
@@ -66,13 +77,29 @@ impl Memories {
         self.lock().remove(key);
     }
 
-    /// Notes a failure, and says how long to wait: twice as long with each one in a row.
-    pub fn failed(&self, key: &Key) -> Duration {
+    /// Notes a failure, and says how long to wait: twice as long with each one in a row, up to 5 minutes, or
+    /// 15 seconds where a person puts it right.
+    pub fn failed(&self, key: &Key, for_a_person: bool) -> Duration {
         let mut memories = self.lock();
         let memory = memories.entry(key.clone()).or_default();
         let wait = FIRST_WAIT.saturating_mul(2u32.saturating_pow(memory.failures.min(16)));
         memory.failures = memory.failures.saturating_add(1);
-        wait.min(LONGEST_WAIT)
+        wait.min(if for_a_person {
+            LONGEST_FOR_A_PERSON
+        } else {
+            LONGEST_WAIT
+        })
+    }
+
+    /// Notes whether a parent of the route is without an answer, and says how long that may still last: nothing
+    /// once it has lasted too long.
+    pub fn unanswered(&self, key: &Key, is: bool, now: Timestamp) -> Duration {
+        let mut memories = self.lock();
+        let memory = memories.entry(key.clone()).or_default();
+        let since = memory.unanswered_since.filter(|_| is).unwrap_or(now);
+        memory.unanswered_since = is.then_some(since);
+        let lasted = now.duration_since(since).max(SignedDuration::ZERO);
+        Duration::try_from(PATIENCE - lasted).unwrap_or_default()
     }
 
     // A panic while the lock is held leaves a map that is still a map.
@@ -86,14 +113,35 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_brief_silence_is_no_news() {
+        let (key, memories) = (Key::new("shop", "a"), Memories::default());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let left = |is, second| memories.unanswered(&key, is, at(second)).as_secs();
+        assert_eq!((left(true, 100), left(true, 110)), (15, 5));
+        assert_eq!(left(false, 111), 15);
+        assert_eq!(
+            (left(true, 112), left(true, 127)),
+            (15, 0),
+            "an answer begins it anew"
+        );
+        assert_eq!(left(true, 200), 0);
+        assert_eq!(left(true, 90), 15, "the clock went back");
+    }
+
+    #[test]
     fn each_service_backs_off_on_its_own() {
         let (a, b) = (Key::new("shop", "a"), Key::new("shop", "b"));
         let memories = Memories::default();
-        let waits: Vec<u64> = (0..12).map(|_| memories.failed(&a).as_secs()).collect();
+        let waits: Vec<u64> = (0..12).map(|_| memories.failed(&a, false).as_secs()).collect();
         assert_eq!(waits[..4], [1, 2, 4, 8]);
         assert_eq!(waits[11], 300);
-        assert_eq!(memories.failed(&b).as_secs(), 1);
+        assert_eq!(
+            memories.failed(&a, true).as_secs(),
+            15,
+            "nobody waits for minutes after a correction"
+        );
+        assert_eq!(memories.failed(&b, false).as_secs(), 1);
         memories.update(&a, |m| m.failures = 0);
-        assert_eq!(memories.failed(&a).as_secs(), 1);
+        assert_eq!(memories.failed(&a, false).as_secs(), 1);
     }
 }

@@ -9,8 +9,10 @@
 //! | decide | [`molt_core::rollout::decide`] | none |
 //! | persist | [`status`] | one write |
 //! | apply | [`apply`], [`render`], [`traffic`](crate::traffic) | writes |
-//! | side objects | [`rules`] | writes that nothing waits for |
+//! | side objects | [`rules`], [`jobs`] | writes that nothing waits for |
 //! | tell | [`record`], [`events`] | writes |
+//!
+//! `steer` does so while this replica leads, see [`crate::leader`].
 //!
 //! The status is written before any effect, see `docs/adr/0001-persist-before-effects.md`.
 
@@ -19,6 +21,8 @@ pub mod caches;
 pub mod edges;
 pub mod events;
 pub mod facts;
+pub mod job_template;
+pub mod jobs;
 pub mod memory;
 pub mod object;
 pub mod observe;
@@ -29,6 +33,7 @@ pub mod render;
 pub mod revision;
 pub mod rules;
 pub mod status;
+mod steer;
 pub mod validate;
 
 use std::collections::BTreeMap;
@@ -36,11 +41,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{FutureExt, StreamExt, TryStreamExt};
+use futures::FutureExt;
 use kube::Client;
-use kube::runtime::controller::{Action, Config, ReconcileRequest, applier};
-use kube::runtime::events::{Recorder, Reporter};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::controller::Action;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -48,17 +51,17 @@ use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
 use crate::k8s::secrets::Secrets;
 use crate::k8s::writer::Writer;
+use crate::leader::{Candidate, Leadership, Settings};
 use crate::metric_sources::MetricSource;
 use crate::metric_sources::headers::{self, Headers};
 use crate::metric_sources::sources::Sources;
 use crate::metrics::Metrics;
 use crate::server::Readiness;
 use crate::traffic::Routers;
-use crate::traffic::gateway_api::GatewayApi;
 use caches::Caches;
 use edges::{Clock, Decide, Edges};
 use memory::Memories;
-use object::ServiceObject;
+use steer::{Operator, Wakes};
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
@@ -75,6 +78,8 @@ pub struct Options {
     pub concurrency: u16,
     /// Labels of every PrometheusRule, for a Prometheus that selects rules by them.
     pub rule_labels: BTreeMap<String, String>,
+    /// How one of several replicas is chosen; without it this one must be alone.
+    pub leader_election: Option<Settings>,
 }
 
 /// Why the controller could not start.
@@ -87,13 +92,12 @@ pub enum StartError {
 
 /// What every reconcile shares.
 struct Context {
-    caches: Caches,
+    caches: Arc<Caches>,
     writer: Writer,
     routers: Routers,
     source: Arc<dyn MetricSource>,
     clock: Arc<dyn Clock>,
     decide: Arc<Decide>,
-    recorder: Recorder,
     metrics: Metrics,
     memories: Memories,
     defaults: validate::Defaults,
@@ -113,7 +117,7 @@ enum Failure {
 
 /// Runs until `shutdown`, then lets running reconciles end.
 ///
-/// `readiness` turns true once every cache is filled.
+/// `readiness` turns true once every cache is filled, whether this replica leads or stands by.
 pub async fn run(
     client: Client,
     options: Options,
@@ -142,63 +146,49 @@ pub async fn run_on(
     readiness: Readiness,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
-    let (wake, woken) = mpsc::unbounded_channel::<Key>();
-    let caches = Caches::start(&edges, options.namespace.as_deref(), &wake);
-    let writer = Writer::new(edges.client.clone());
-    let gateway_api = GatewayApi::new(writer.clone(), caches.routes.clone(), caches.services.clone());
-    let store = caches.services.clone();
-    let reporter = Reporter {
-        controller: "molt".to_owned(),
-        instance: std::env::var("POD_NAME").ok(),
-    };
-    let context = Arc::new(Context {
-        routers: Routers { gateway_api },
-        writer,
-        source: edges.source,
-        clock: edges.clock,
-        decide: edges.decide,
-        recorder: Recorder::new(edges.client, reporter),
+    let (sender, receiver) = mpsc::unbounded_channel::<Key>();
+    let caches = Arc::new(Caches::start(&edges, options.namespace.as_deref(), &sender));
+    let wakes = Wakes { sender, receiver };
+    let operator = Operator {
+        caches,
+        namespace: options.namespace,
+        concurrency: options.concurrency,
         metrics,
-        memories: Memories::default(),
         defaults: validate::Defaults {
             prometheus_address: Some(options.prometheus_address),
         },
-        caches,
         rule_labels: options.rule_labels,
-    });
+        edges,
+    };
     let shutdown = shutdown.shared();
     tokio::select! {
         biased;
         () = shutdown.clone() => return,
-        () = context.caches.known() => {}
+        // Whoever does not see everything must not keep others from leading.
+        () = operator.caches.known() => {}
     }
-    readiness.set(true);
-    tracing::info!("every cache is filled; reconciling");
-    let queue = requests(woken)
-        .take_until(shutdown)
-        .map(Ok::<_, std::convert::Infallible>);
-    let config = Config::default()
-        .concurrency(options.concurrency)
-        .debounce(Duration::from_millis(20));
-    applier(
-        |object: Arc<ServiceObject>, context: Arc<Context>| reconcile::reconcile(object, context).boxed(),
-        reconcile::on_error,
-        context,
-        store,
-        queue,
-        config,
-    )
-    .map(Ok::<_, std::convert::Infallible>)
-    .try_for_each(|result| {
-        if let Err(error) = result {
-            tracing::debug!(%error, "reconcile");
+    tracing::info!("every cache is filled");
+    let (mut candidate, leadership) = match options.leader_election {
+        Some(settings) => {
+            let (candidate, leadership) = Candidate::new(&operator.edges, settings);
+            (Some(candidate), leadership)
         }
-        std::future::ready(Ok(()))
-    })
-    .await
-    .unwrap_or_default();
-    // The wake-ups hold the queue open until here.
-    drop(wake);
+        None => (None, Leadership::alone()),
+    };
+    let campaign = async {
+        match &mut candidate {
+            Some(candidate) => candidate.campaign().await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        never = campaign => match never {},
+        () = Box::pin(operator.run(leadership, readiness, wakes, shutdown)) => {}
+    }
+    if let Some(candidate) = candidate {
+        candidate.resign().await;
+    }
 }
 
 /// The sources of measurements, with what the operator was given for it.
@@ -218,17 +208,6 @@ fn sources(client: &Client, options: &Options, metrics: &Metrics) -> Result<Sour
         Headers::new(Some(secrets), file),
         ca.transpose()?.as_deref(),
     )
-}
-
-/// Keys as requests to reconcile.
-fn requests(
-    mut woken: mpsc::UnboundedReceiver<Key>,
-) -> impl futures::Stream<Item = ReconcileRequest<ServiceObject>> {
-    futures::stream::poll_fn(move |cx| woken.poll_recv(cx)).map(|key| {
-        ObjectRef::<ServiceObject>::new(&key.name)
-            .within(&key.namespace)
-            .into()
-    })
 }
 
 /// When to look again if nothing happens.

@@ -26,8 +26,12 @@ pub struct ServiceObject {
     pub traffic: Option<Traffic>,
     /// The revision that the spec asks for, from the spec as it was written.
     pub revision: Option<Revision>,
-    /// The status, or why it can't be read.
+    /// The status, or why it can't be read. Nothing depends on it: what can't be read is written anew.
     pub status: Result<PythonServiceStatus, String>,
+    /// The part of the status that decides, empty for a new object; or why it can't be used.
+    pub state: Result<State, String>,
+    /// How large the object is without its status, in bytes of JSON.
+    pub size: usize,
     /// The conditions, readable or not as the rest of the status may be.
     pub conditions: Vec<Condition>,
 }
@@ -45,8 +49,8 @@ impl ServiceObject {
 
     /// The persisted state; empty for a new object.
     pub fn state(&self) -> Result<State, &str> {
-        match &self.status {
-            Ok(status) => Ok(status.state.clone().unwrap_or_default()),
+        match &self.state {
+            Ok(state) => Ok(state.clone()),
             Err(why) => Err(why),
         }
     }
@@ -79,6 +83,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let mut object = Value::deserialize(deserializer)?;
         let mut take = |field: &str| object.get_mut(field).map_or(Value::Null, Value::take);
         let (mut metadata, spec, status) = (take("metadata"), take("spec"), take("status"));
+        let size = metadata.to_string().len() + spec.to_string().len();
         if let Some(fields) = metadata.as_object_mut() {
             fields.remove("managedFields");
         }
@@ -89,6 +94,12 @@ impl<'de> Deserialize<'de> for ServiceObject {
             .get("conditions")
             .and_then(|c| Vec::<Condition>::deserialize(c).ok())
             .unwrap_or_default();
+        let state = match status.get("state") {
+            None | Some(Value::Null) => Ok(State::default()),
+            Some(state) => State::deserialize(state)
+                .map_err(|error| error.to_string())
+                .and_then(|state| state.check().map(|()| state)),
+        };
         let status = if status.is_null() {
             Ok(PythonServiceStatus::default())
         } else {
@@ -103,6 +114,8 @@ impl<'de> Deserialize<'de> for ServiceObject {
             traffic,
             revision,
             status,
+            state,
+            size,
             conditions,
         })
     }
@@ -184,6 +197,31 @@ pub mod tests {
         assert_eq!(object.conditions.len(), 1);
         assert!(object.traffic.is_some());
         assert_eq!(object.revision, None);
+    }
+
+    #[test]
+    fn only_the_part_that_decides_stops_the_work() {
+        let object = changed(|o| {
+            o["status"] = json!({"phase": "Frozen", "replicas": "many", "state": {"stable": "0a"}});
+        });
+        assert!(object.status.is_err());
+        assert_eq!(object.state().unwrap().stable, Some(Revision::from("0a")));
+        for (state, part) in [
+            (json!({"stable": "../x"}), "stable is no name of a revision"),
+            (
+                json!({"asserted": {"stable": 250, "canary": 0}}),
+                "asserted.stable is 250 %",
+            ),
+            (
+                json!({"asserted": {"stable": -1, "canary": 0}}),
+                "invalid value: integer `-1`",
+            ),
+            (json!({"attemptz": {}}), "unknown field `attemptz`"),
+        ] {
+            let object = changed(|o| o["status"] = json!({"phase": "Healthy", "state": state}));
+            let why = object.state().unwrap_err();
+            assert!(why.contains(part), "{why}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use molt_core::observed::{Observed, RevisionView, Selection, Slot, Trouble, Trou
 use molt_core::plan::Revision;
 
 use super::caches::Caches;
+use super::jobs;
 use super::object::ServiceObject;
 use super::pods::worst;
 use super::render::{revision_name, slot_name};
@@ -68,6 +69,7 @@ pub fn observe(
         measurement: None,
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
+        jobs: jobs::observe(object, caches),
         problems,
     }
 }
@@ -108,6 +110,11 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
             created_at: set.created_at,
             attempt: set.attempt,
             trouble: worst(of_set.iter().filter_map(|p| p.trouble.clone()).chain(failure)),
+            altered: set
+                .first_template
+                .as_ref()
+                .is_some_and(|first| *first != set.template),
+            crashes: of_set.iter().flat_map(|p| p.crashes.clone()).collect(),
         };
         views.insert(set.revision.clone(), view);
     }

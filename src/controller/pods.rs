@@ -1,9 +1,9 @@
 //! What is kept of a pod, and what is wrong with it.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use kube::ResourceExt;
-use molt_core::observed::{Trouble, TroubleKind};
+use molt_core::observed::{Crashes, Trouble, TroubleKind};
 use molt_core::plan::Revision;
 
 use crate::k8s::index::Facts;
@@ -26,6 +26,8 @@ pub struct PodFacts {
     pub starts: Starts,
     /// What is wrong with it.
     pub trouble: Option<Trouble>,
+    /// Its containers that were restarted.
+    pub crashes: Vec<Crashes>,
 }
 
 impl Facts for PodFacts {
@@ -52,6 +54,7 @@ impl Facts for PodFacts {
             ready: ready && !leaving,
             starts: starts(pod),
             trouble: if leaving { None } else { trouble(pod) },
+            crashes: crashes(pod),
         };
         Some((set.get(labels::SERVICE)?.clone(), facts))
     }
@@ -85,7 +88,8 @@ pub fn worst(troubles: impl Iterator<Item = Trouble>) -> Option<Trouble> {
     troubles.max_by_key(|t| (t.kind, t.restarts))
 }
 
-fn trouble(pod: &Pod) -> Option<Trouble> {
+/// What is wrong with a pod.
+pub(super) fn trouble(pod: &Pod) -> Option<Trouble> {
     let status = pod.status.as_ref()?;
     let name = pod.name_any();
     let unschedulable = status.conditions.iter().flatten().filter_map(|c| {
@@ -107,7 +111,29 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
         .flatten()
         .chain(status.container_statuses.iter().flatten())
         .filter_map(|container| container_trouble(&name, container));
-    worst(unschedulable.chain(containers))
+    let unready = status
+        .container_statuses
+        .iter()
+        .flatten()
+        .filter_map(|container| unready(&name, container));
+    worst(unschedulable.chain(containers).chain(unready))
+}
+
+/// A container that runs, and whose probe keeps it from being ready.
+fn unready(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
+    let runs = container.state.as_ref().is_some_and(|s| s.running.is_some());
+    let probe = match container.started {
+        Some(false) => "startup",
+        _ => "readiness",
+    };
+    (runs && !container.ready).then(|| Trouble {
+        kind: TroubleKind::NotReady,
+        message: format!(
+            "pod {pod}, container {}: it runs, and its {probe} probe has not succeeded yet: `kubectl describe pod {pod}` tells more",
+            container.name
+        ),
+        restarts: 0,
+    })
 }
 
 fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> {
@@ -123,7 +149,8 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
         "CreateContainerConfigError" | "CreateContainerError" => TroubleKind::NotCreated,
         "InvalidImageName" | "ErrImageNeverPull" => TroubleKind::BadContainer,
         "CrashLoopBackOff" => TroubleKind::CrashLoop,
-        _ if restarts > 0 && has_terminated(container) => TroubleKind::CrashLoop,
+        // One that is ready has recovered.
+        _ if restarts > 0 && has_terminated(container) && !container.ready => TroubleKind::CrashLoop,
         _ => return None,
     };
     let message = match kind {
@@ -136,6 +163,46 @@ fn container_trouble(pod: &str, container: &ContainerStatus) -> Option<Trouble> 
         message,
         restarts,
     })
+}
+
+/// The ends of the runs of the containers that were restarted.
+fn crashes(pod: &Pod) -> Vec<Crashes> {
+    let name = pod.name_any();
+    let containers = pod.status.iter().flat_map(|s| {
+        let init = s.init_container_statuses.iter().flatten();
+        init.chain(s.container_statuses.iter().flatten())
+    });
+    containers
+        .filter(|c| c.restart_count > 0)
+        .map(|container| Crashes {
+            message: format!(
+                "pod {name}, container {}: {}",
+                container.name,
+                last_end(container)
+            ),
+            ends: ends(container),
+        })
+        .collect()
+}
+
+/// When the runs ended that the kubelet knows of, and the one before: it ended, at the latest, when the oldest
+/// of them began.
+fn ends(container: &ContainerStatus) -> Vec<Timestamp> {
+    let state = |s: &Option<ContainerState>| s.as_ref().and_then(|s| s.terminated.clone());
+    // What has ended and is ready is an init container that is done.
+    let current = state(&container.state).filter(|_| !container.ready);
+    let known: Vec<_> = state(&container.last_state).into_iter().chain(current).collect();
+    let runs = container.state.as_ref().is_some_and(|s| s.running.is_some());
+    let ended = container.restart_count + i32::from(!runs && !container.ready);
+    let before = known
+        .first()
+        .filter(|_| usize::try_from(ended).is_ok_and(|n| n > known.len()));
+    before
+        .and_then(|run| run.started_at.as_ref())
+        .into_iter()
+        .chain(known.iter().filter_map(|run| run.finished_at.as_ref()))
+        .map(|t| t.0)
+        .collect()
 }
 
 fn has_terminated(container: &ContainerStatus) -> bool {
@@ -160,7 +227,7 @@ fn last_end(container: &ContainerStatus) -> String {
     format!("ended with exit code {}{reason}{said}", ended.exit_code)
 }
 
-fn short(text: &str) -> String {
+pub(super) fn short(text: &str) -> String {
     match text.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
@@ -274,6 +341,51 @@ mod tests {
             trouble.message,
             "pod checkout-0a-x, container app: ended with exit code 1: no module named shop"
         );
+    }
+
+    #[test]
+    fn a_container_that_recovered_is_no_trouble_but_its_ends_are_known() {
+        let last = json!({"terminated": {
+            "exitCode": 1, "startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:00:20Z",
+        }});
+        let running = json!({"running": {"startedAt": "2026-01-01T00:00:30Z"}});
+        let ends = |state: &Value, restarts, ready: bool| {
+            let mut status = container(state, &last, restarts);
+            status["containerStatuses"][0]["ready"] = json!(ready);
+            let facts = read(&status);
+            let ends: Vec<_> = facts.crashes[0].ends.iter().map(|t| t.as_second() % 60).collect();
+            (facts.trouble.is_some(), ends)
+        };
+        assert_eq!(ends(&running, 1, true), (false, vec![20]));
+        assert_eq!(ends(&running, 2, true), (false, vec![10, 20]));
+        assert_eq!(ends(&running, 2, false), (true, vec![10, 20]));
+        assert_eq!(ends(&waiting("CrashLoopBackOff"), 1, false), (true, vec![10, 20]));
+        let again = json!({"terminated": {
+            "exitCode": 1, "startedAt": "2026-01-01T00:00:30Z", "finishedAt": "2026-01-01T00:00:40Z",
+        }});
+        assert_eq!(ends(&again, 1, false), (true, vec![20, 40]));
+        let done = json!({"terminated": {
+            "exitCode": 0, "startedAt": "2026-01-01T00:00:30Z", "finishedAt": "2026-01-01T00:00:40Z",
+        }});
+        assert_eq!(ends(&done, 1, true), (false, vec![20]), "an init container");
+    }
+
+    #[test]
+    fn a_container_that_runs_and_is_not_ready_says_which_probe_to_look_at() {
+        let mut status = container(&json!({"running": {}}), &json!({}), 0);
+        for (started, probe) in [(true, "readiness"), (false, "startup")] {
+            status["containerStatuses"][0]["started"] = json!(started);
+            let trouble = read(&status).trouble.unwrap();
+            assert_eq!(trouble.kind, TroubleKind::NotReady);
+            assert_eq!(
+                trouble.message,
+                format!(
+                    "pod checkout-0a-x, container app: it runs, and its {probe} probe has not succeeded yet: `kubectl describe pod checkout-0a-x` tells more"
+                )
+            );
+        }
+        status["containerStatuses"][0]["ready"] = json!(true);
+        assert_eq!(read(&status).trouble, None);
     }
 
     #[test]

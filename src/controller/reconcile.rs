@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use molt_core::decision::{Decision, Effect, Phase};
-use molt_core::observed::{Observed, ProblemKind};
+use molt_core::observed::{Observed, ProblemKind, Slot};
+use molt_core::plan::{Revision, RouteMode};
 use molt_core::rollout::{Due, measurement_due};
 use molt_core::state::State;
 use serde_json::json;
@@ -17,15 +18,15 @@ use super::apply::Applier;
 use super::memory::KeptHistory;
 use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
-use super::render::revision_name;
+use super::render::{revision_name, slot_name};
 use super::validate::{Validated, validate};
-use super::{Context, Failure, events, record, requeue, rules, status};
+use super::{Context, Failure, events, jobs, record, requeue, rules, status};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
-use crate::metric_sources::MeasureRequest;
+use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
-use crate::traffic::RouteTarget;
+use crate::traffic::{self, BackendPlace, RouteTarget};
 
 /// What a conflict waits for the watch to catch up.
 const CATCH_UP: Duration = Duration::from_millis(200);
@@ -46,6 +47,9 @@ pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Res
             m.apply_problem = None;
         }),
         Err(Failure::Write(error)) => {
+            if error.is_untold() {
+                tell_beside(&object, &context, "StatusNotWritten", &error.to_string()).await;
+            }
             // The next decision tells of it; what passes by itself is no news.
             let problem = error.problem();
             context.memories.update(&key, |m| m.apply_problem = problem);
@@ -53,6 +57,14 @@ pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Res
         Err(Failure::State(_)) => {}
     }
     result
+}
+
+/// Tells by an event alone: the status can't be written, or may not be.
+async fn tell_beside(object: &ServiceObject, context: &Context, reason: &str, message: &str) {
+    let event = events::untold(reason, message);
+    if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
+        tracing::warn!(service = %object.key(), reason, %error, "an event was lost");
+    }
 }
 
 /// How long a failed reconcile waits.
@@ -64,11 +76,15 @@ pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Cont
         Failure::State(_) => "UnreadableState",
     };
     context.metrics.reconcile_failed(category);
-    if matches!(failure, Failure::Write(WriteError::Stale(_))) {
+    if matches!(
+        failure,
+        Failure::Write(WriteError::Stale(_) | WriteError::NotLeading { .. })
+    ) {
         tracing::debug!(service = %key, error = %failure, "decided anew");
         return Action::requeue(CATCH_UP);
     }
-    let wait = context.memories.failed(&key);
+    let for_a_person = matches!(failure, Failure::Write(error) if error.is_for_a_person());
+    let wait = context.memories.failed(&key, for_a_person);
     tracing::warn!(service = %key, error = %failure, wait_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
 }
@@ -103,8 +119,9 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         applier.set_finalizer(true).await?;
         return Ok(Action::await_change());
     }
-    let seen = see(object, context, key, &validated, &target, &before).await;
+    let mut seen = see(object, context, key, &validated, &target, &before).await;
     let now = context.clock.now();
+    let patience = answer_awaited(context, key, &target, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
     let rules = rules::plan(
         object,
@@ -121,35 +138,22 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let mut verdicts = memory.verdicts.clone();
     verdicts.extend(decision.report.verdicts.iter().cloned());
     let goes = decision.effects.contains(&Effect::RemoveFinalizer);
+    let limit = validated.record_limit;
+    let record = || write_record(context, key, &before, &decision, &verdicts, limit, now);
     let mut recorded = Ok(());
     if goes {
         // Afterwards nobody would know that there is something left to write.
-        recorded = write_record(
-            context,
-            key,
-            &before,
-            &decision,
-            &verdicts,
-            validated.record_limit,
-            now,
-        )
-        .await;
+        recorded = record().await;
     }
     let outcome = applier.apply(&decision.effects, now).await;
     if !goes {
-        recorded = write_record(
-            context,
-            key,
-            &before,
-            &decision,
-            &verdicts,
-            validated.record_limit,
-            now,
-        )
-        .await;
+        recorded = record().await;
     }
-    for event in events::events(object, &decision.report) {
-        if let Err(error) = context.recorder.publish(&event, &events::reference(object)).await {
+    for event in events::events(object, &decision.report)
+        .into_iter()
+        .chain(events::advice(object))
+    {
+        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
             tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
         }
     }
@@ -163,11 +167,17 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         applier.heal().await?;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
+    let jobs_again = jobs::carry_out(object, context, key, &decision.jobs).await;
     let wake = decision
         .wake_at
         .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
-    Ok(requeue(wake.into_iter().chain(retry).chain(again).min()))
+    Ok(requeue(
+        [wake, retry, again, jobs_again, patience]
+            .into_iter()
+            .flatten()
+            .min(),
+    ))
 }
 
 /// The cache is older than what this operator has written: versions of one object can be compared.
@@ -196,7 +206,7 @@ async fn see(
     let asked = !context.caches.actions.of(key).is_empty();
     if !asked
         && let Some(due) = measurement_due(&validated.plan, before, now)
-        && let Some(request) = request(key, validated, context, before, due, now)
+        && let Some(request) = request(key, validated, target, context, before, due, now)
     {
         let mut request = request;
         let kept = context.memories.of(key).history;
@@ -236,6 +246,24 @@ async fn see(
     with_problems(seen, context, key, before)
 }
 
+/// Adds that nobody answers for the route, once that has lasted; until then, how long to wait for it.
+fn answer_awaited(
+    context: &Context,
+    key: &Key,
+    target: &RouteTarget,
+    seen: &mut Observed,
+    now: Timestamp,
+) -> Option<Duration> {
+    let unanswered = context.routers.of(&target.spec).observe(target).unanswered;
+    let left = context.memories.unanswered(key, unanswered.is_some(), now);
+    let message = unanswered?;
+    if left.is_zero() {
+        seen.problems.push(traffic::unanswered(message));
+        return None;
+    }
+    Some(left)
+}
+
 /// Adds what earlier reconciles have learnt.
 fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &State) -> Observed {
     if before.attempt.is_none() {
@@ -245,6 +273,7 @@ fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &Stat
     let memory = context.memories.of(key);
     seen.problems.extend(memory.metric_problems);
     seen.problems.extend(memory.apply_problem);
+    jobs::add_refused(&mut seen.jobs, &memory.jobs, before);
     // A reading that failed as a whole is none at all: the core must ask again.
     let unread = |m: &molt_core::observed::Measurement| m.blocks.is_empty() && m.history.is_empty();
     if seen.problem(ProblemKind::Metrics).is_some() && seen.measurement.as_ref().is_some_and(unread) {
@@ -256,23 +285,39 @@ fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &Stat
 fn request(
     key: &Key,
     validated: &Validated,
+    target: &RouteTarget,
     context: &Context,
     before: &State,
     due: Due,
     now: Timestamp,
 ) -> Option<MeasureRequest> {
-    let name = |revision| revision_name(&key.name, revision);
+    let name = |revision: &Revision| revision_name(&key.name, revision);
     let pods = context.caches.pods.of(key);
     let births: BTreeMap<String, Timestamp> = pods
         .iter()
         .filter_map(|(name, pod)| Some((name.clone(), pod.created_at?)))
         .collect();
+    let canary = before.attempt.as_ref().map(|attempt| &attempt.revision);
+    let places = context.routers.of(&target.spec).observe(target).backends;
+    let in_route = |revision: Option<&Revision>, slot| {
+        let service = match target.spec.mode() {
+            RouteMode::Owned => revision.map(name),
+            RouteMode::Adopted => revision.map(|_| slot_name(&key.name, slot)),
+        };
+        let of_revision = |place: &&BackendPlace| Some(&place.service) == service.as_ref();
+        places.iter().filter(of_revision).cloned().collect()
+    };
     Some(MeasureRequest {
+        backends: RouteBackends {
+            route: target.spec.name(&key.name).to_owned(),
+            canary: in_route(canary, Slot::Canary),
+            stable: in_route(before.stable.as_ref(), Slot::Stable),
+        },
         source: validated.source.clone()?,
         namespace: key.namespace.clone(),
         service: key.name.clone(),
         slos: validated.queries.clone(),
-        canary: before.attempt.as_ref().map(|a| name(&a.revision)),
+        canary: canary.map(name),
         stable: before.stable.as_ref().map(name),
         births,
         starts: pods
@@ -341,6 +386,8 @@ async fn unreadable_state(
         .iter()
         .any(|c| c.type_ == "Stalled" && c.reason == "StateUnreadable")
     {
+        // Whatever else is wrong with the status may keep the API server from taking a condition.
+        tell_beside(object, context, "StateUnreadable", &message).await;
         let body = json!({"status": {"phase": "Degraded", "message": message, "conditions": [{
             "type": "Stalled", "status": "True", "reason": "StateUnreadable", "message": message,
             "lastTransitionTime": context.clock.now(), "observedGeneration": object.metadata.generation,

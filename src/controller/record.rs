@@ -24,6 +24,8 @@ use crate::k8s::{Key, labels};
 const MOST_VERDICTS: usize = 300;
 /// The first and the last verdicts of each step and objective are never thinned.
 const KEPT_AT_EDGES: usize = 3;
+/// Records that are deleted at once, at most: nothing more urgent waits for thousands of them.
+const MOST_DELETIONS: usize = 20;
 /// Transitions that a record holds at most, as its schema says.
 const MOST_TRANSITIONS: usize = 100;
 
@@ -113,7 +115,8 @@ pub async fn write(
         .filter_map(|(name, r)| Some((r.ended_at?, name, &r.uid)))
         .collect();
     ended.sort_unstable();
-    let surplus = known.len().saturating_sub(limit);
+    // Few at a time: the end of each brings about the next turn, which goes on.
+    let surplus = known.len().saturating_sub(limit).min(MOST_DELETIONS);
     for (_, name, uid) in ended.into_iter().take(surplus) {
         writer
             .delete::<RolloutRecord>(&service.namespace, name, uid, None)

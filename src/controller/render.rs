@@ -9,6 +9,7 @@ use molt_core::observed::Slot;
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
+use super::facts::ReplicaSetFacts;
 use crate::k8s::{Key, labels};
 use crate::rules::{self, Group};
 
@@ -41,7 +42,8 @@ pub struct Owner {
 }
 
 impl Owner {
-    fn metadata(&self, name: &str, revision: Option<&Revision>) -> Value {
+    /// The metadata of an object that belongs to it, and to a revision of it.
+    pub(super) fn metadata(&self, name: &str, revision: Option<&Revision>) -> Value {
         let mut metadata = json!({
             "name": name,
             "namespace": self.service.namespace,
@@ -134,15 +136,17 @@ impl Owner {
 
     /// How many pods a ReplicaSet is asked for, and by which attempt: all that the field manager for scaling
     /// owns, so what it does not want to change it has to say again.
-    pub fn scale(&self, revision: &Revision, replicas: u32, attempt: u32, uid: &str, version: &str) -> Value {
+    pub fn scale(&self, set: &ReplicaSetFacts, replicas: u32, attempt: u32) -> Value {
+        let first = set.first_template.as_ref().unwrap_or(&set.template);
         let mut metadata = json!({
-            "name": revision_name(&self.service.name, revision),
+            "name": revision_name(&self.service.name, &set.revision),
             "namespace": self.service.namespace,
-            "uid": uid,
-            "resourceVersion": version,
+            "uid": set.uid,
+            "resourceVersion": set.resource_version,
+            "annotations": {labels::TEMPLATE: first},
         });
         if attempt > 0 {
-            metadata["annotations"] = json!({labels::ATTEMPT: attempt.to_string()});
+            metadata["annotations"][labels::ATTEMPT] = json!(attempt.to_string());
         }
         json!({
             "apiVersion": "apps/v1",
@@ -162,7 +166,10 @@ pub fn action_status(applied: bool, message: &str, now: Timestamp) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::api::apps::v1::ReplicaSet;
+
     use crate::controller::object::tests::changed;
+    use crate::k8s::index::Facts;
     use crate::k8s::subset::is_subset;
 
     fn owner() -> Owner {
@@ -244,14 +251,27 @@ mod tests {
 
     #[test]
     fn scaling_says_again_which_attempt_it_is() {
-        let scale = owner().scale(&Revision::from("0a"), 3, 2, "u", "7");
+        let set: ReplicaSet = serde_json::from_value(json!({
+            "metadata": {
+                "labels": {labels::SERVICE: "checkout", labels::REVISION: "0a"},
+                "resourceVersion": "7",
+            },
+            "spec": {"selector": {}, "template": {"spec": {"containers": [{"name": "app", "image": "checkout:1"}]}}},
+        }))
+        .unwrap();
+        let mut set = ReplicaSetFacts::read(&set).unwrap().1;
+        let scale = owner().scale(&set, 3, 2);
         assert_eq!(scale["spec"], json!({"replicas": 3}));
         assert_eq!(scale["metadata"]["annotations"]["molt.dev/attempt"], "2");
         assert_eq!(scale["metadata"]["resourceVersion"], "7");
-        assert!(
-            owner().scale(&Revision::from("0a"), 3, 0, "u", "7")["metadata"]
-                .get("annotations")
-                .is_none()
+        assert_eq!(
+            scale["metadata"]["annotations"]["molt.dev/template-digest"],
+            set.template
+        );
+        set.first_template = Some("the first".to_owned());
+        assert_eq!(
+            owner().scale(&set, 3, 0)["metadata"]["annotations"],
+            json!({"molt.dev/template-digest": "the first"})
         );
     }
 }

@@ -27,12 +27,18 @@ pub fn of_spec(spec: &Value) -> Revision {
 
 /// Ten hex digits of a hash; the order of keys and what is null make no difference.
 pub fn digest(value: &Value) -> String {
+    hex_digest(value, DIGITS)
+}
+
+/// The same with so many digits, at most 64.
+pub fn hex_digest(value: &Value, length: usize) -> String {
     let hash = Sha256::digest(canonical(value).to_string().as_bytes());
-    let mut digits = String::with_capacity(DIGITS);
-    for byte in hash.iter().take(DIGITS / 2) {
+    let mut digits = String::with_capacity(2 * hash.len());
+    for byte in hash {
         // Writing to a String does not fail.
         let _ = write!(digits, "{byte:02x}");
     }
+    digits.truncate(length);
     digits
 }
 

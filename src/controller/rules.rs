@@ -218,6 +218,7 @@ pub fn plan(
     let subject = Subject {
         namespace: &key.namespace,
         service: &key.name,
+        route: validated.route.name(&key.name),
         source,
         slos: &slos,
     };

@@ -143,12 +143,13 @@ fn guard_condition(state: &ConditionState) -> GuardConditionStatus {
         (None, Some(_)) => "NotMet",
         _ => "NotEvaluated",
     };
+    let failure = || state.job.as_ref().and_then(|job| job.failure.clone());
     GuardConditionStatus {
         name: state.name.clone(),
         success_condition: state.bound.clone(),
         verdict: verdict.to_owned(),
         value: state.value.clone(),
-        message: state.not_evaluated.clone(),
+        message: state.not_evaluated.clone().or_else(failure),
         evaluated: number(state.evaluated),
         failed: number(state.failed),
         failure_limit: number(state.failure_limit),

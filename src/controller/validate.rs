@@ -14,6 +14,7 @@ use super::object::ServiceObject;
 use crate::api::v1alpha1::{
     self as api, ExhaustedPolicy, InconclusivePolicy, MismatchPolicy, PythonServiceSpec,
 };
+use crate::metric_sources::at_route::Naming;
 use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
@@ -86,7 +87,7 @@ pub struct Validated {
     pub plan: Plan,
     /// How the objectives are measured, in the plan's order.
     pub queries: Vec<SloQuery>,
-    /// How the thresholds are read, in the plan's order.
+    /// How the numbers of conditions are read, in the plan's order.
     pub conditions: Vec<ConditionQuery>,
     /// Where; absent only in the plan of an invalid spec.
     pub source: Option<PrometheusSource>,
@@ -122,10 +123,14 @@ impl Validated {
     }
 }
 
+/// Bytes of JSON that an object may have without its status.
+const MOST_BYTES: usize = 1 << 20;
+
 /// Resolves a spec.
 pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Validated {
     let mut errors = Vec::new();
     check_name(object, &mut errors);
+    check_size(object, &mut errors);
     let mut validated = match &object.spec {
         Ok(spec) => resolve(spec, defaults, known, &mut errors),
         Err(why) => {
@@ -143,6 +148,18 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
     }
     validated.errors = errors;
     validated
+}
+
+/// etcd takes objects of 1.5 MiB. A rollout whose status no longer fits could be neither steered nor aborted.
+fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
+    if object.size > MOST_BYTES {
+        let message = format!(
+            "is too large: the object has {} KiB and may have {}, so that its status can be stored as well: move large values of the template to ConfigMaps",
+            object.size >> 10,
+            MOST_BYTES >> 10
+        );
+        errors.push(FieldError::new("spec", message));
+    }
 }
 
 /// The plan of a spec that can't be read at all.
@@ -203,7 +220,8 @@ fn resolve(
     // What serves must not be scaled by a number that can't be used.
     let unset = known.stable_wanted.filter(|n| *n > 0).unwrap_or(DEFAULT_REPLICAS);
     let replicas = in_range(errors, "spec.replicas", spec.replicas, 0..=i32::MAX, unset);
-    let route = route(Some(&spec.traffic.gateway_api), known, errors);
+    let mut route = route(Some(&spec.traffic.gateway_api), known, errors);
+    tell_clusters_apart(&mut route, &spec.slos, errors);
     let fallback = default_plan(replicas, route.mode());
     let history = in_range(
         errors,
@@ -268,7 +286,7 @@ fn resolve(
     let policies = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
-    let conditions = guards::resolve(spec.guards.as_ref(), errors);
+    let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let plan = Plan {
         steps,
         bake,
@@ -291,7 +309,7 @@ fn resolve(
     Validated {
         plan,
         queries,
-        conditions: conditions.into_iter().map(|(_, query)| query).collect(),
+        conditions: conditions.into_iter().filter_map(|(_, query)| query).collect(),
         source,
         route,
         record_limit,
@@ -482,6 +500,28 @@ fn resolve_slos(
     queries
 }
 
+/// Objectives that are counted by Envoy's clusters need one for each backend of the route.
+fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Vec<FieldError>) {
+    let by_cluster = |slo: &api::Slo| slo.sli.preset.and_then(Naming::of) == Some(Naming::Cluster);
+    let Some(index) = slos.iter().position(by_cluster) else {
+        return;
+    };
+    match route {
+        RouteSpec::Owned { content } => {
+            if let Some(content) = content {
+                content.names_revisions = true;
+            }
+        }
+        RouteSpec::Adopted { name } if name.contains('.') => errors.push(FieldError::new(
+            format!("spec.slos[{index}].sli.preset"),
+            format!(
+                "can't be read of HTTPRoute {name}: Envoy cuts the names of its clusters at the first dot; choose another preset, or rename the route"
+            ),
+        )),
+        RouteSpec::Adopted { .. } => {}
+    }
+}
+
 /// The route that is meant. A contradictory spec must not make Molt change routes: then the one that it
 /// created is kept if there is one.
 fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
@@ -500,6 +540,7 @@ fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<Field
                 content: Some(crate::traffic::OwnedRoute {
                     parents: parents.clone(),
                     hostnames,
+                    names_revisions: false,
                 }),
             }
         }

@@ -6,6 +6,8 @@ use kube::core::Status;
 use molt_core::observed::{Problem, ProblemKind};
 use thiserror::Error;
 
+use crate::leader::NotLeading;
+
 /// What was attempted on which object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
@@ -47,6 +49,15 @@ pub enum WriteError {
         /// What the server, or the way to it, said.
         source: Box<kube::Error>,
     },
+    /// This replica does not lead. What was under way when it lost the lead may have been done.
+    #[error("{} {} {}: {why}", .target.verb, .target.resource, .target.name)]
+    NotLeading {
+        /// What was attempted.
+        target: Target,
+        /// In words.
+        #[source]
+        why: NotLeading,
+    },
     /// The API server did not answer in time.
     #[error("{} {} {}: the API server did not answer within {limit:?}", .target.verb, .target.resource, .target.name)]
     Timeout {
@@ -70,6 +81,7 @@ impl WriteError {
                 kube::Error::Api(_) => "Refused",
                 _ => "Unreachable",
             },
+            Self::NotLeading { .. } => "NotLeading",
             Self::Timeout { .. } => "Timeout",
         }
     }
@@ -77,7 +89,7 @@ impl WriteError {
     /// What the next decision is told; `None` for what passes by itself.
     pub fn problem(&self) -> Option<Problem> {
         let reason = match self {
-            Self::Stale(_) => return None,
+            Self::Stale(_) | Self::NotLeading { .. } => return None,
             Self::NameTaken { .. } => "NameTaken",
             Self::Unready { reason, .. } => reason,
             Self::Refused { .. } | Self::Timeout { .. } => "ApplyFailed",
@@ -87,6 +99,26 @@ impl WriteError {
             reason: reason.to_owned(),
             message: self.to_string(),
         })
+    }
+
+    /// A person puts it right, mostly where no watch tells of it: a name, a quota, a role, a webhook.
+    pub fn is_for_a_person(&self) -> bool {
+        match self {
+            Self::NameTaken { .. } | Self::Unready { .. } => true,
+            Self::Refused { .. } => self
+                .status()
+                .is_some_and(|s| (400..500).contains(&s.code) && s.code != 429),
+            Self::Stale(_) | Self::NotLeading { .. } | Self::Timeout { .. } => false,
+        }
+    }
+
+    /// The API server has refused to write to a PythonService itself: no condition can say so.
+    pub fn is_untold(&self) -> bool {
+        let own = |target: &Target| target.resource.starts_with("pythonservices.");
+        match self {
+            Self::Refused { target, .. } => own(target) && self.status().is_some(),
+            _ => false,
+        }
     }
 
     /// The API server's answer, if it gave one.
@@ -129,9 +161,18 @@ fn hint(status: &Status) -> &'static str {
         "; raise the namespace's quota or lower replicas"
     } else if status.message.contains("admission webhook") || status.reason == "ServiceUnavailable" {
         "; see the admission webhook that it names"
+    } else if is_too_large(status) {
+        "; the object is larger than the API server can store: move large values of spec.template to ConfigMaps, and shorten annotations"
     } else {
         ""
     }
+}
+
+/// etcd takes requests of 1.5 MiB, unless it is told otherwise; the API server takes more from its clients.
+fn is_too_large(status: &Status) -> bool {
+    status.code == 413
+        || status.message.contains("request is too large")
+        || status.message.contains("larger than max")
 }
 
 #[cfg(test)]
@@ -178,6 +219,13 @@ mod tests {
             message.contains("raise the namespace's quota") && !message.contains("role"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn what_a_person_corrects_is_told_from_what_a_busy_server_says() {
+        assert!(refused_with(403, "Forbidden", "exceeded quota: small").is_for_a_person());
+        assert!(!refused_with(429, "TooManyRequests", "slow down").is_for_a_person());
+        assert!(!refused_with(500, "InternalError", "etcd is gone").is_for_a_person());
     }
 
     #[test]

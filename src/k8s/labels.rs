@@ -10,11 +10,14 @@ pub const APP_NAME: &str = "app.kubernetes.io/name";
 pub const SERVICE: &str = "molt.dev/service";
 /// The revision that an object belongs to.
 pub const REVISION: &str = "molt.dev/revision";
-/// Annotation of a ReplicaSet: the attempt that used it last.
+/// Annotation of a ReplicaSet: the attempt that used it last. Label of a Job: the attempt that it is of.
 pub const ATTEMPT: &str = "molt.dev/attempt";
 /// Annotation of a ReplicaSet: the serving port of its pods, which the spec no longer tells once it has
 /// gone on to another revision.
 pub const PORT: &str = "molt.dev/port";
+/// Annotation of a ReplicaSet: a digest of its pod template when it was scaled first. A template that has another one
+/// since was changed by somebody else.
+pub const TEMPLATE: &str = "molt.dev/template-digest";
 /// The finalizer of a PythonService: a route of the user's is given back before the object goes.
 pub const FINALIZER: &str = "molt.dev/rollout";
 /// The field manager of everything that Molt writes but the number of pods.
@@ -23,3 +26,14 @@ pub const MANAGER: &str = "molt";
 pub const SCALE_MANAGER: &str = "molt-scale";
 /// The label by which the control plane names the Service of an EndpointSlice.
 pub const SLICE_SERVICE: &str = "kubernetes.io/service-name";
+/// Label of a condition's Job: the condition's name.
+pub const CONDITION: &str = "molt.dev/condition";
+/// Label of a condition's Job: which run of it, from 1.
+pub const RUN: &str = "molt.dev/run";
+/// Label of a condition's Job: a digest of what it runs.
+pub const DIGEST: &str = "molt.dev/job-digest";
+/// Label of the pods of conditions' Jobs: the service. They have none of the labels by which a service's own pods
+/// are found: they must neither be counted nor be sent requests.
+pub const JOB_OF: &str = "molt.dev/job-of";
+/// The label by which the control plane names the Job of a pod.
+pub const POD_JOB: &str = "batch.kubernetes.io/job-name";

@@ -1,11 +1,14 @@
-//! Writes to the API server: each bounded in time, each failure with the object and verb it is about.
+//! Writes to the API server: each bounded in time and by the leadership, each failure with the object and verb it
+//! is about. The Lease apart, which [`crate::leader`] writes, the operator writes nothing but through here.
 
 use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
 use kube::core::NamespaceResourceScope;
+use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::failure::{Target, WriteError};
 use super::labels;
+use crate::leader::Fence;
 
 /// How long one request may take. Watches have no such limit, so the client itself can't have one.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -28,16 +32,33 @@ impl<K> Writable for K where
 {
 }
 
-/// Writes objects.
+/// Writes objects, during one leadership.
 #[derive(Clone)]
 pub struct Writer {
     client: Client,
+    recorder: Recorder,
+    fence: Fence,
 }
 
 impl Writer {
-    /// A writer by this client.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// A writer by this client as long as the fence lets it, whose events are `reporter`'s.
+    pub fn new(client: Client, reporter: Reporter, fence: Fence) -> Self {
+        Self {
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            fence,
+        }
+    }
+
+    /// Makes a request that changes something.
+    async fn write<T>(
+        &self,
+        target: Target,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, WriteError> {
+        let request = Box::pin(bounded(LIMIT, target.clone(), request));
+        let written = self.fence.hold(request).await;
+        written.unwrap_or_else(|why| Err(WriteError::NotLeading { target, why }))
     }
 
     fn api<K: Writable>(&self, namespace: &str) -> Api<K> {
@@ -47,7 +68,7 @@ impl Writer {
     /// The object as the server has it now.
     pub async fn get<K: Writable>(&self, namespace: &str, name: &str) -> Result<Option<K>, WriteError> {
         let api = self.api::<K>(namespace);
-        bounded(target::<K>("get", name), api.get_opt(name)).await
+        bounded(LIMIT, target::<K>("get", name), api.get_opt(name)).await
     }
 
     /// Server-side apply of a rendered object, whose name it is given by. With `force`, fields of other
@@ -68,7 +89,7 @@ impl Writer {
             ..PatchParams::apply(manager)
         };
         let api = self.api::<K>(namespace);
-        bounded(
+        self.write(
             target::<K>("patch", name),
             api.patch(name, &params, &Patch::Apply(body)),
         )
@@ -115,7 +136,7 @@ impl Writer {
         };
         let patch: Patch<()> = Patch::Json(patch);
         let target = target::<K>("patch", name);
-        bounded(target.clone(), api.patch(name, &params, &patch))
+        self.write(target.clone(), api.patch(name, &params, &patch))
             .await
             .map_err(|e| stale_test(e, target))
     }
@@ -132,7 +153,7 @@ impl Writer {
             field_manager: Some(labels::MANAGER.to_owned()),
             ..PatchParams::default()
         };
-        bounded(
+        self.write(
             target::<K>("patch", name),
             api.patch(name, &params, &Patch::Merge(body)),
         )
@@ -153,7 +174,8 @@ impl Writer {
         };
         let mut target = target::<K>("patch", name);
         target.resource = format!("{}/status", target.resource);
-        bounded(target, api.patch_status(name, &params, &Patch::Merge(body))).await
+        self.write(target, api.patch_status(name, &params, &Patch::Merge(body)))
+            .await
     }
 
     /// Replaces the status of the version of an object that was decided on; a newer one is [`WriteError::Stale`].
@@ -178,7 +200,7 @@ impl Writer {
         let patch: Patch<()> = Patch::Json(patch);
         let mut target = target::<K>("patch", name);
         target.resource = format!("{}/status", target.resource);
-        bounded(target.clone(), api.patch_status(name, &params, &patch))
+        self.write(target.clone(), api.patch_status(name, &params, &patch))
             .await
             .map_err(|e| stale_test(e, target))
     }
@@ -195,7 +217,10 @@ impl Writer {
             field_manager: Some(labels::MANAGER.to_owned()),
             ..PostParams::default()
         };
-        match bounded(target::<K>("create", &name), api.create(&params, body)).await {
+        match self
+            .write(target::<K>("create", &name), api.create(&params, body))
+            .await
+        {
             Ok(created) => Ok(Some(created)),
             Err(error) if error.status().is_some_and(kube::core::Status::is_already_exists) => Ok(None),
             Err(error) => Err(error),
@@ -219,10 +244,24 @@ impl Writer {
             }),
             ..DeleteParams::default()
         };
-        match bounded(target::<K>("delete", name), api.delete(name, &params)).await {
+        match self
+            .write(target::<K>("delete", name), api.delete(name, &params))
+            .await
+        {
             Err(error) if error.status().is_some_and(|s| s.code == 404) => Ok(()),
             result => result.map(drop),
         }
+    }
+
+    /// Tells of something that happened to an object.
+    pub async fn publish(&self, event: &Event, about: &ObjectReference) -> Result<(), WriteError> {
+        let target = Target {
+            verb: "create",
+            resource: "events.events.k8s.io".to_owned(),
+            name: event.reason.clone(),
+        };
+        self.write(target, Box::pin(self.recorder.publish(event, about)))
+            .await
     }
 }
 
@@ -261,15 +300,20 @@ fn stale_test(error: WriteError, target: Target) -> WriteError {
     if failed { WriteError::Stale(target) } else { error }
 }
 
-async fn bounded<T>(target: Target, request: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
-    match tokio::time::timeout(LIMIT, request).await {
+/// Makes a request that is given up after `limit`.
+pub(crate) async fn bounded<T>(
+    limit: Duration,
+    target: Target,
+    request: impl Future<Output = kube::Result<T>>,
+) -> Result<T, WriteError> {
+    match tokio::time::timeout(limit, request).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(kube::Error::Api(status))) if is_stale(&status) => Err(WriteError::Stale(target)),
         Ok(Err(error)) => Err(WriteError::Refused {
             target,
             source: Box::new(error),
         }),
-        Err(_) => Err(WriteError::Timeout { target, limit: LIMIT }),
+        Err(_) => Err(WriteError::Timeout { target, limit }),
     }
 }
 

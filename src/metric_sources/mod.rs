@@ -6,6 +6,7 @@
 //! - [`query`]: what is asked for, from the spec.
 //! - [`selector`]: selectors of own counters.
 //! - [`presets`]: the metrics of well-known instrumentations.
+//! - [`at_route`]: how the proxies of a route name its backends.
 //! - [`conditions`]: the queries of thresholds.
 //! - [`headers`]: what a source asks for beside the query.
 //! - [`web`]: numbers that a URL answers with.
@@ -19,6 +20,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use molt_core::observed::{Measurement, Problem};
 
+pub mod at_route;
 pub mod conditions;
 pub mod headers;
 pub mod http;
@@ -29,6 +31,7 @@ pub mod selector;
 pub mod sources;
 pub mod web;
 
+pub use at_route::RouteBackends;
 pub use conditions::ConditionQuery;
 pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};
 
@@ -55,6 +58,8 @@ pub struct MeasureRequest {
     pub canary: Option<String>,
     /// Stable's ReplicaSet.
     pub stable: Option<String>,
+    /// Where the route names both.
+    pub backends: RouteBackends,
     /// When each pod of both was created.
     pub births: BTreeMap<String, Timestamp>,
     /// When containers of each pod of both began; a pod that is not there is not known any more.

@@ -4,8 +4,8 @@
 //! hide slow requests. A series without a handler (a path that matches no route) stays in.
 //!
 //! Those of proxies are of the proxy beside each pod, whose series carry the pod's name as the application's do,
-//! so that revisions are told apart by their pods. A gateway's own series do not tell them apart: Envoy Gateway
-//! has one cluster for all backends of a rule.
+//! so that revisions are told apart by their pods; or of the proxies of the route, whose series name its backends:
+//! see [`super::at_route`].
 
 use jiff::SignedDuration;
 
@@ -18,24 +18,35 @@ pub const PROBES: &str = "/?((_?(api|internal|management|actuator|probes?|q|heal
     _{0,2}(metrics|health|healthz|health[_-]?check|ready|readyz|readiness|live|livez|liveness|ping)/?";
 
 /// What of a preset's series counts requests of users.
-fn of_users(preset: Preset) -> Matcher {
-    match preset {
+fn of_users(preset: Preset) -> Option<Matcher> {
+    let matcher = match preset {
         Preset::FastapiInstrumentator => Matcher::new("handler", MatchOp::NotRegex, PROBES),
         Preset::Otel => Matcher::new("http_route", MatchOp::NotRegex, PROBES),
         // What reaches the pod, as its own proxy sees it. The empty alternative lets series pass that have no
         // such label: `up` comes with the same query.
         Preset::Istio => Matcher::new("reporter", MatchOp::Regex, "(destination)?"),
         Preset::Linkerd => Matcher::new("direction", MatchOp::Regex, "(inbound)?"),
-    }
+        // What leaves the gateway, or the caller's pod.
+        Preset::IstioGateway => Matcher::new("reporter", MatchOp::Equal, "source"),
+        // Nothing but requests to the backends.
+        Preset::EnvoyGateway | Preset::LinkerdOutbound => return None,
+    };
+    Some(matcher)
 }
 
 fn selector(preset: Preset, name: &str) -> Selector {
-    let selector = Selector::named(name).with(of_users(preset));
+    let mut selector = Selector::named(name);
+    selector.matchers.extend(of_users(preset));
     match preset {
         // Probes pass through the proxy, which knows them.
         Preset::Linkerd => selector.with(Matcher::new("route_name", MatchOp::NotEqual, "probe")),
         _ => selector,
     }
+}
+
+/// The text as a pattern: names of ReplicaSets and routes may have dots, which would match any character.
+pub fn escape_regex(text: &str) -> String {
+    text.replace('.', "[.]")
 }
 
 /// Counts requests, with their status.
@@ -44,16 +55,47 @@ pub fn requests(preset: Preset) -> Selector {
         Preset::FastapiInstrumentator => "http_requests_total",
         // The count of the duration histogram: the conventions have no separate counter.
         Preset::Otel => "http_server_request_duration_seconds_count",
-        Preset::Istio => "istio_requests_total",
+        Preset::Istio | Preset::IstioGateway => "istio_requests_total",
         Preset::Linkerd => "response_total",
+        // By class, once for each request of a user, when its answer begins or the proxy gives up: retries are
+        // counted elsewhere, and what the user gives up before any answer not at all.
+        Preset::EnvoyGateway => "envoy_cluster_upstream_rq_xx",
+        Preset::LinkerdOutbound => "outbound_http_route_backend_response_statuses_total",
     };
-    selector(preset, name)
+    let selector = selector(preset, name);
+    match unanswered(preset) {
+        Some((label, value)) => selector.with(Matcher::new(label, MatchOp::NotEqual, value)),
+        None => selector,
+    }
+}
+
+/// The counter of requests that proxies of the route sent to a backend, answered or not, where they have one.
+pub fn sent(preset: Preset) -> Option<&'static str> {
+    match preset {
+        Preset::EnvoyGateway => Some("envoy_cluster_upstream_rq_total"),
+        Preset::LinkerdOutbound => Some("outbound_http_route_backend_requests_total"),
+        Preset::FastapiInstrumentator
+        | Preset::Otel
+        | Preset::Istio
+        | Preset::Linkerd
+        | Preset::IstioGateway => None,
+    }
+}
+
+/// What series of [`requests`] say of requests that nobody answered before the caller gave up: these are neither
+/// good nor bad, and are missed where they should have been.
+fn unanswered(preset: Preset) -> Option<(&'static str, &'static str)> {
+    (preset == Preset::IstioGateway).then_some(("response_code", "0"))
 }
 
 /// Of [`requests`], those that failed: `5xx` or `500`, for statuses may be grouped or not.
 pub fn failed_requests(preset: Preset) -> Selector {
     let (label, value) = failure(preset);
-    requests(preset).with(Matcher::new(label, MatchOp::Regex, format!("{value}.*")))
+    let pattern = match preset {
+        Preset::LinkerdOutbound => format!("({value}.*)?"),
+        _ => format!("{value}.*"),
+    };
+    requests(preset).with(Matcher::new(label, MatchOp::Regex, pattern))
 }
 
 /// The label that tells failures, and how its value then begins.
@@ -61,7 +103,9 @@ fn failure(preset: Preset) -> (&'static str, &'static str) {
     match preset {
         Preset::FastapiInstrumentator => ("status", "5"),
         Preset::Otel => ("http_response_status_code", "5"),
-        Preset::Istio => ("response_code", "5"),
+        Preset::Istio | Preset::IstioGateway => ("response_code", "5"),
+        Preset::EnvoyGateway => ("envoy_response_code_class", "5"),
+        Preset::LinkerdOutbound => ("http_status", "5"),
         // Of gRPC, which answers errors with 200, too.
         Preset::Linkerd => ("classification", "failure"),
     }
@@ -70,7 +114,11 @@ fn failure(preset: Preset) -> (&'static str, &'static str) {
 /// Whether a series of [`requests`] counts failures; `label` looks a label up.
 pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     let (name, value) = failure(preset);
-    label(name).is_some_and(|text| text.starts_with(value))
+    match label(name).unwrap_or_default() {
+        // Linkerd's proxy has no status for what ended in an error of its own, which `error` names.
+        "" => preset == Preset::LinkerdOutbound,
+        text => text.starts_with(value),
+    }
 }
 
 /// The histogram of durations, without the suffix of its series, in the unit of [`edge_pattern`].
@@ -79,7 +127,9 @@ pub fn durations(preset: Preset) -> Selector {
         // Not the `highr` variant: it has no labels, so probes can't be left out.
         Preset::FastapiInstrumentator => "http_request_duration_seconds",
         Preset::Otel => "http_server_request_duration_seconds",
-        Preset::Istio => "istio_request_duration_milliseconds",
+        Preset::Istio | Preset::IstioGateway => "istio_request_duration_milliseconds",
+        Preset::EnvoyGateway => "envoy_cluster_upstream_rq_time",
+        Preset::LinkerdOutbound => "outbound_http_route_backend_response_duration_seconds",
         // To the first byte of the answer.
         Preset::Linkerd => "response_latency_ms",
     };
@@ -89,9 +139,14 @@ pub fn durations(preset: Preset) -> Selector {
 /// How many milliseconds an edge of 1 of the histogram of durations is.
 fn unit_millis(preset: Preset) -> f64 {
     match preset {
-        Preset::FastapiInstrumentator | Preset::Otel => 1000.0,
-        Preset::Istio | Preset::Linkerd => 1.0,
+        Preset::FastapiInstrumentator | Preset::Otel | Preset::LinkerdOutbound => 1000.0,
+        Preset::Istio | Preset::Linkerd | Preset::IstioGateway | Preset::EnvoyGateway => 1.0,
     }
+}
+
+/// A duration in the unit of the histogram of durations.
+pub fn in_unit(preset: Preset, duration: SignedDuration) -> f64 {
+    duration.as_secs_f64() * 1000.0 / unit_millis(preset)
 }
 
 /// A pattern for the spellings of an edge: libraries and versions of Prometheus write `1`, `1.0` and `0.50`.
@@ -165,6 +220,29 @@ mod tests {
             text,
             r#"response_total{direction=~"(inbound)?",route_name!="probe",classification=~"failure.*"}"#
         );
+    }
+
+    #[test]
+    fn proxies_of_the_route_count_what_they_send() {
+        let text = |preset| failed_requests(preset).to_string();
+        assert_eq!(
+            text(Preset::EnvoyGateway),
+            r#"envoy_cluster_upstream_rq_xx{envoy_response_code_class=~"5.*"}"#
+        );
+        assert_eq!(
+            text(Preset::IstioGateway),
+            r#"istio_requests_total{reporter="source",response_code!="0",response_code=~"5.*"}"#
+        );
+        assert_eq!(
+            text(Preset::LinkerdOutbound),
+            r#"outbound_http_route_backend_response_statuses_total{http_status=~"(5.*)?"}"#
+        );
+        // A proxy's own errors have no status.
+        assert!(is_failure(Preset::LinkerdOutbound, |label| match label {
+            "http_status" => Some(""),
+            _ => Some("RESPONSE_HEADERS_TIMEOUT"),
+        }));
+        assert!(!is_failure(Preset::EnvoyGateway, |_| None));
     }
 
     #[test]

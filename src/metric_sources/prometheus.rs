@@ -8,6 +8,7 @@ mod ask;
 mod conditions;
 mod falls;
 mod history;
+mod native;
 pub mod promql;
 mod reading;
 mod series;

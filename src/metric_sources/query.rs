@@ -6,6 +6,7 @@ use std::fmt;
 use jiff::SignedDuration;
 use molt_core::analysis::Objective;
 
+use super::at_route::Naming;
 use super::selector::{Selector, is_label_name};
 use crate::api::v1alpha1::{self as api, Preset, SliType};
 
@@ -204,6 +205,14 @@ pub enum SliQuery {
 }
 
 impl SliQuery {
+    /// How its series name the route's backends; `None` where they are of the revisions' own pods.
+    pub fn at_route(&self) -> Option<Naming> {
+        match self {
+            Self::Availability(preset) | Self::Latency(preset, _) => Naming::of(*preset),
+            Self::Counters { .. } => None,
+        }
+    }
+
     /// Reads `sli`. The schema refuses most of these errors first, but objects may be older than it.
     pub fn parse(sli: &api::Sli, source: &PrometheusSource) -> Result<Self, Vec<FieldError>> {
         let one = |field: &str, message: &str| Err(vec![FieldError::new(field, message)]);

@@ -14,13 +14,10 @@ pub enum Failure {
     /// There was nothing to change.
     #[error("{0}")]
     NothingChanged(String),
-    /// What was given to a command can't be used: where, why, and what to do about it.
-    #[error("{0}")]
-    BadInput(String),
     /// The kubeconfig can't be used.
     #[error("no cluster to talk to: {0}")]
     Config(String),
-    /// A manifest can't be used, or a file not written.
+    /// A manifest, a recording or another input can't be used, or a file not written: `where: why: what to do`.
     #[error("{0}")]
     Input(String),
     /// The API server can't be reached, or refused.
@@ -32,7 +29,6 @@ impl Failure {
     /// The exit code.
     pub fn code(&self) -> u8 {
         match self {
-            Self::BadInput(_) => 2,
             Self::Unacknowledged(_) => 3,
             Self::NotFound(_) => 4,
             Self::NothingChanged(_) => 5,

@@ -46,7 +46,7 @@ pub(super) fn read_file(path: &Path) -> Result<String, Failure> {
     } else {
         std::fs::read_to_string(path)
     };
-    read.map_err(|error| Failure::BadInput(format!("{name}: can't be read: {error}")))
+    read.map_err(|error| Failure::Input(format!("{name}: can't be read: {error}")))
 }
 
 impl Manifest {
@@ -55,10 +55,10 @@ impl Manifest {
     pub fn read(path: &Path, service: Option<&str>, prometheus: Option<&str>) -> Result<Self, Failure> {
         let file = path.display();
         let manifest = Self::parse(&read_file(path)?, service, prometheus)
-            .map_err(|why| Failure::BadInput(format!("{file}: {why}")))?;
+            .map_err(|why| Failure::Input(format!("{file}: {why}")))?;
         if manifest.without_conditions {
             eprintln!(
-                "warning: {file}: spec.guards.conditions: are left out: their queries have no answer here"
+                "warning: {file}: spec.guards.conditions: are left out: their queries, URLs and Jobs have no answer here"
             );
         }
         for field in &manifest.ignored {
@@ -119,6 +119,14 @@ fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
     let mut fields = Vec::new();
     if let Some(mut read) = read {
         read["template"] = written["template"].clone();
+        let conditions = read.pointer_mut("/guards/conditions");
+        let conditions = conditions.and_then(Value::as_array_mut).into_iter().flatten();
+        for (index, condition) in conditions.enumerate() {
+            let template = written.pointer(&format!("/guards/conditions/{index}/job/template"));
+            if let (Some(template), Some(job)) = (template, condition.get_mut("job")) {
+                job["template"] = template.clone();
+            }
+        }
         compare("spec", written, &read, &mut fields);
     }
     fields
@@ -146,8 +154,21 @@ fn compare(path: &str, written: &Value, read: &Value, ignored: &mut Vec<String>)
     }
 }
 
-fn documents(text: &str) -> Result<Vec<Value>, String> {
-    serde_saphyr::from_multiple(text).map_err(|error| format!("is no YAML: {error}"))
+/// The documents of a manifest, those within a List as well.
+pub(super) fn documents(text: &str) -> Result<Vec<Value>, String> {
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| format!("is no YAML: {error}"))?;
+    Ok(documents
+        .into_iter()
+        .flat_map(|mut document| {
+            let is_list = document["kind"] == "List";
+            let items = document.get_mut("items").filter(|_| is_list);
+            match items.map(Value::take) {
+                Some(Value::Array(items)) => items,
+                _ => vec![document],
+            }
+        })
+        .collect())
 }
 
 fn pick(documents: Vec<Value>, service: Option<&str>) -> Result<Value, String> {
@@ -256,6 +277,17 @@ mod tests {
                 "spec.strategy.canary.steps[0].wait"
             ]
         );
+    }
+
+    #[test]
+    fn conditions_are_left_out_and_the_template_of_a_job_is_kubernetes_own() {
+        let text = SMALLEST.replace(
+            "port: 8000",
+            "port: 8000\n  guards: {conditions: [{name: a, job: {timeOut: 1m, template: {spec: {containers: [{name: a, newField: 1}]}}}}]}",
+        );
+        let manifest = Manifest::parse(&text, None, None).unwrap();
+        assert!(manifest.without_conditions && manifest.plan.conditions.is_empty());
+        assert_eq!(manifest.ignored, ["spec.guards.conditions[0].job.timeOut"]);
     }
 
     #[test]

@@ -49,13 +49,13 @@ const EXIT_CODES: &str = "\
 Exit codes:
   0   done; status: Healthy
   1   status: RolledBack or Degraded
-  2   status: still moving, or waiting for a person; simulate, replay: bad input
+  2   status: still moving, or waiting for a person
   3   nobody acknowledged the action within 10 seconds
   4   not found
   5   nothing was changed: no attempt is under way, or the action had expired
   6   the cluster can't be reached, or refused the request
   64  the command line can't be understood
-  65  rules: the manifest can't be used";
+  65  rules, simulate, replay: the input can't be used";
 
 /// Which cluster and namespace, as kubectl has it.
 #[derive(Debug, Args)]
@@ -243,7 +243,7 @@ mod tests {
                 .iter()
                 .chain(words);
             let code = run(words.map(OsString::from)).await;
-            assert_eq!(code, ExitCode::from(2));
+            assert_eq!(code, ExitCode::from(65));
         }
     }
 

@@ -52,13 +52,13 @@ pub(super) async fn run(args: &ReplayArgs, namespace: Option<String>) -> Result<
         Some(path) => {
             let slos: Vec<&str> = manifest.plan.slos.iter().map(|slo| slo.name.as_str()).collect();
             Recording::parse(&read_file(path)?, &slos)
-                .map_err(|wrong| Failure::BadInput(format!("{}: {wrong}", path.display())))?
+                .map_err(|wrong| Failure::Input(format!("{}: {wrong}", path.display())))?
         }
         None => args.range.read(&manifest, namespace).await?,
     };
     let replayed = replay(&manifest.plan, &recording, args.rps).map_err(|invalid| match invalid.field {
-        "rps" => Failure::BadInput(format!("--rps: {}", invalid.reason)),
-        _ => Failure::BadInput(format!("{}: {invalid}", args.file.display())),
+        "rps" => Failure::Input(format!("--rps: {}", invalid.reason)),
+        _ => Failure::Input(format!("{}: {invalid}", args.file.display())),
     })?;
     if let Some(path) = &args.picture {
         timeline::draw(path, &manifest, &replayed.timeline)?;

@@ -1,17 +1,18 @@
 //! `kubectl molt rules`: alerts and a dashboard from a manifest, without a cluster.
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::manifest::{documents, read_file};
 use super::{Failure, Output, text};
 use crate::controller::object::ServiceObject;
 use crate::controller::validate::{Defaults, Known, validate};
 use crate::k8s::{Key, labels};
 use crate::metric_sources::{PrometheusSource, SloQuery};
 use crate::rules::{self, Rules, Subject, dashboard::dashboard};
+use crate::traffic::RouteSpec;
 
 /// What is asked for.
 #[derive(Debug, clap::Args)]
@@ -38,21 +39,22 @@ fn label(text: &str) -> Result<(String, String), String> {
 }
 
 pub(super) fn run(args: &RulesArgs, namespace: Option<&str>) -> Result<ExitCode, Failure> {
-    let services = read(&args.file)?
+    let wrong = |why| Failure::Input(format!("{}: {why}", args.file.display()));
+    let services = documents(&read_file(&args.file)?)
+        .map_err(wrong)?
         .iter()
         .filter(|document| is_service(document))
-        .map(|document| Service::read(document, namespace))
+        .map(|document| Service::read(document, namespace).map_err(wrong))
         .collect::<Result<Vec<_>, _>>()?;
     if services.is_empty() {
-        return Err(Failure::Input(format!(
-            "{} holds no PythonService of {API_VERSION}",
-            args.file.display()
+        return Err(wrong(format!(
+            "has no PythonService: name a manifest of {API_VERSION}"
         )));
     }
     let mut objects = Vec::new();
     let mut groups = Vec::new();
     for service in &services {
-        let made = service.rules()?;
+        let made = service.rules().map_err(wrong)?;
         for note in &made.notes {
             eprintln!("note: {}: {note}", service.key);
         }
@@ -61,9 +63,8 @@ pub(super) fn run(args: &RulesArgs, namespace: Option<&str>) -> Result<ExitCode,
     }
     if let Some(path) = &args.dashboard {
         let [service] = services.as_slice() else {
-            return Err(Failure::Input(format!(
-                "{} holds {} PythonServices: a dashboard is of one, so give a manifest of one",
-                args.file.display(),
+            return Err(wrong(format!(
+                "has {} PythonServices: a dashboard is of one, so give a manifest of one",
                 services.len()
             )));
         };
@@ -96,30 +97,9 @@ fn is_service(document: &Value) -> bool {
     document["apiVersion"] == API_VERSION && document["kind"] == "PythonService"
 }
 
-/// The documents of a manifest, those within a List as well.
-fn read(path: &Path) -> Result<Vec<Value>, Failure> {
-    let read = if path == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).map(|_| text)
-    } else {
-        std::fs::read_to_string(path)
-    };
-    let wrong = |why: String| Failure::Input(format!("{} can't be read: {why}", path.display()));
-    let text = read.map_err(|error| wrong(error.to_string()))?;
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(&text).map_err(|error| wrong(error.to_string()))?;
-    Ok(documents
-        .into_iter()
-        .flat_map(|mut document| match document["items"].take() {
-            Value::Array(items) if document["kind"] == "List" => items,
-            _ => vec![document],
-        })
-        .collect())
-}
-
 fn write(path: &Path, dashboard: &Value) -> Result<(), Failure> {
     std::fs::write(path, format!("{dashboard:#}\n"))
-        .map_err(|error| Failure::Input(format!("{} can't be written: {error}", path.display())))
+        .map_err(|error| Failure::Input(format!("{}: can't be written: {error}", path.display())))
 }
 
 fn metadata(key: &Key, more: &[(String, String)]) -> Value {
@@ -134,24 +114,25 @@ fn metadata(key: &Key, more: &[(String, String)]) -> Value {
 struct Service {
     key: Key,
     source: PrometheusSource,
+    route: RouteSpec,
     slos: Vec<SloQuery>,
 }
 
 impl Service {
-    fn read(document: &Value, namespace: Option<&str>) -> Result<Self, Failure> {
-        let mut object: ServiceObject =
-            serde_json::from_value(document.clone()).map_err(|e| Failure::Input(e.to_string()))?;
+    fn read(document: &Value, namespace: Option<&str>) -> Result<Self, String> {
+        let mut object: ServiceObject = serde_json::from_value(document.clone())
+            .map_err(|error| format!("metadata: can't be read: {error}"))?;
         let name = object.key().name;
         object.metadata.namespace = match (object.metadata.namespace.take(), namespace) {
             (Some(own), Some(asked)) if own != asked => {
-                return Err(Failure::Input(format!(
-                    "{name} is of the namespace {own} by its manifest, and of {asked} by -n: leave one out"
-                )));
+                return Err(format!(
+                    "{name}: is of the namespace {own} by its manifest, and of {asked} by -n: leave one out"
+                ));
             }
             (None, None) => {
-                return Err(Failure::Input(format!(
-                    "{name} has no metadata.namespace, and its series are found by it: give it by -n"
-                )));
+                return Err(format!(
+                    "{name}: has no metadata.namespace, and its series are found by it: give it by -n"
+                ));
             }
             (own, asked) => own.or(asked.map(str::to_owned)),
         };
@@ -164,12 +145,13 @@ impl Service {
             Some(source) if validated.errors.is_empty() => Ok(Self {
                 key: object.key(),
                 source,
+                route: validated.route,
                 slos: validated.queries,
             }),
             _ => {
                 let errors = validated.errors.iter().map(|error| format!("\n  {error}"));
                 let errors: String = errors.collect();
-                Err(Failure::Input(format!("{name} is not valid:{errors}")))
+                Err(format!("{name}: is invalid:{errors}"))
             }
         }
     }
@@ -178,13 +160,13 @@ impl Service {
         Subject {
             namespace: &self.key.namespace,
             service: &self.key.name,
+            route: self.route.name(&self.key.name),
             source: &self.source,
             slos: &self.slos,
         }
     }
 
-    fn rules(&self) -> Result<Rules, Failure> {
-        rules::build(self.subject())
-            .map_err(|error| Failure::Input(format!("{}: spec.metrics.prometheus.{error}", self.key)))
+    fn rules(&self) -> Result<Rules, String> {
+        rules::build(self.subject()).map_err(|error| format!("{}: spec.metrics.prometheus.{error}", self.key))
     }
 }

@@ -83,7 +83,7 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
 }
 
 fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
-    let wrong = |flag: &str, why: String| Failure::BadInput(format!("{flag}: {why}"));
+    let wrong = |flag: &str, why: String| Failure::Input(format!("{flag}: {why}"));
     let baseline = args
         .baseline
         .parse()
@@ -104,7 +104,7 @@ fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
     )
     .map_err(|invalid| match invalid.field {
         "rps" => wrong("--rps", invalid.reason),
-        _ => Failure::BadInput(format!("{}: {invalid}", args.file.display())),
+        _ => Failure::Input(format!("{}: {invalid}", args.file.display())),
     })?;
     setup.budget_remaining = Some(budget);
     if let Some(limit) = manifest.memory_limit {

@@ -26,7 +26,7 @@ pub(super) struct StudyOfOne<'a> {
 pub(super) fn draw(path: &Path, manifest: &Manifest, timeline: &Timeline) -> Result<(), Failure> {
     let svg = picture::draw(&manifest.name, &manifest.plan, timeline);
     std::fs::write(path, svg)
-        .map_err(|error| Failure::BadInput(format!("{}: can't be written: {error}", path.display())))
+        .map_err(|error| Failure::Input(format!("{}: can't be written: {error}", path.display())))
 }
 
 /// What happened in one run.

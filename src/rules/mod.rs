@@ -37,6 +37,8 @@ pub struct Subject<'a> {
     pub namespace: &'a str,
     /// The service.
     pub service: &'a str,
+    /// Its HTTPRoute.
+    pub route: &'a str,
     /// How its series are named.
     pub source: &'a PrometheusSource,
     /// Its objectives.

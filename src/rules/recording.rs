@@ -47,15 +47,8 @@ pub(super) fn records(target: &Target<'_>) -> (Vec<Rule>, Vec<Rule>) {
         expr,
         labels: labels.clone(),
     };
-    let Subject {
-        namespace,
-        service,
-        source,
-        ..
-    } = subject;
-    let all = Rates::of_service(source, namespace, service, &target.slo.sli, BASE);
-    let each =
-        Rates::of_service(source, namespace, service, &target.slo.sli, BASE).by_revision(source, service);
+    let all = Rates::of_service(subject, &target.slo.sli, BASE);
+    let each = Rates::by_revision(subject, &target.slo.sli, BASE);
     let (events, events_of_each) = (target.series(EVENTS), target.series(EVENTS_BY_REVISION));
 
     let budget = target.slo.objective.bad_fraction;
@@ -65,16 +58,12 @@ pub(super) fn records(target: &Target<'_>) -> (Vec<Rule>, Vec<Rule>) {
         record(WINDOW, format!("vector({})", target.window().as_secs())),
         record(EVENTS, all.events()),
         record(BAD_EVENTS, all.bad(&events)),
-        record(EVENTS_BY_REVISION, each.events()),
-        record(
-            BAD_BY_REVISION,
-            format!(
-                "({}) / ({} > 0)",
-                each.bad(&events_of_each),
-                each.recorded(&events_of_each)
-            ),
-        ),
     ];
+    if let Some(each) = each {
+        let (bad, events) = (each.bad(&events_of_each), each.recorded(&events_of_each));
+        fast.push(record(EVENTS_BY_REVISION, each.events()));
+        fast.push(record(BAD_BY_REVISION, format!("({bad}) / ({events} > 0)")));
+    }
     let mut slow = Vec::new();
     for window in windows() {
         let rule = record(&ratio(window), bad_ratio(target, window));

@@ -1,11 +1,11 @@
 //! What the snapshots in `tests/rules` don't show.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::api::v1alpha1::Slo;
+use crate::api::v1alpha1::{Preset, Slo};
 
 fn source(interval: &str) -> PrometheusSource {
     let spec = serde_json::from_value(json!({"interval": interval})).unwrap();
@@ -25,6 +25,7 @@ fn made(slo: SloQuery, interval: &str) -> Result<Rules, FieldError> {
     build(Subject {
         namespace: "shop",
         service: "checkout",
+        route: "checkout",
         source: &source(interval),
         slos: &[slo],
     })
@@ -81,6 +82,42 @@ fn an_alert_that_can_never_fire_is_left_out_and_said() {
 }
 
 #[test]
+fn what_is_counted_at_the_route_is_recorded_by_backend() {
+    let recorded = |preset| {
+        let sli = crate::metric_sources::SliQuery::Availability(preset);
+        let rules = made(
+            SloQuery {
+                sli,
+                ..slo("99.9", "30d")
+            },
+            "15s",
+        )
+        .unwrap();
+        let rules = rules.groups.into_iter().flat_map(|g| g.rules);
+        let records: BTreeMap<String, String> = rules
+            .filter_map(|rule| match rule {
+                Rule::Record { record, expr, .. } => Some((record, expr)),
+                Rule::Alert { .. } => None,
+            })
+            .collect();
+        records
+    };
+    let mesh = recorded(Preset::LinkerdOutbound);
+    assert!(
+        mesh[recording::EVENTS]
+            .contains(r#"backend_name=~"checkout-([0-9a-f]{10}|stable|canary)",backend_namespace="shop""#)
+    );
+    assert!(mesh[recording::EVENTS_BY_REVISION].contains(r#""revision","$1","backend_name""#));
+    let envoy = recorded(Preset::EnvoyGateway);
+    assert!(
+        envoy[recording::EVENTS]
+            .contains(r#"envoy_cluster_name=~"httproute/shop/checkout/rule/[0-9]+/backend/[0-9]+""#)
+    );
+    // A place in the route is no revision.
+    assert_eq!(envoy.get(recording::EVENTS_BY_REVISION), None);
+}
+
+#[test]
 fn a_service_that_is_scraped_too_seldom_has_no_rules() {
     assert!(made(slo("99.9", "30d"), "2m").is_ok());
     assert_eq!(made(slo("99.9", "30d"), "5m").unwrap_err().field, "interval");
@@ -93,6 +130,7 @@ fn a_service_has_one_dashboard_and_each_panel_a_place() {
         dashboard::dashboard(Subject {
             namespace,
             service: "checkout",
+            route: "checkout",
             source: &source,
             slos: &slos,
         })

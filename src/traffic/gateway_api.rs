@@ -13,6 +13,7 @@ use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOpera
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 use molt_core::observed::{Backend, ProblemKind, RouteView, Slot, Weights};
+use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
 use super::{OwnedRoute, RouteSpec, RouteTarget, Sighting, TrafficRouter, problem};
@@ -183,6 +184,7 @@ impl TrafficRouter for GatewayApi {
             return Sighting {
                 view: RouteView::default(),
                 problems: vec![problem(ProblemKind::Route, "GatewayApiMissing", message)],
+                ..Sighting::default()
             };
         }
         self.sight(target, self.route(target).as_deref())
@@ -230,6 +232,13 @@ fn owned_route(
             return Err(unready("RouteUnknown", message));
         }
     };
+    let written = live.map_or(&[][..], |live| {
+        live.spec.rules.first().map_or(&[][..], |rule| &rule.backend_refs)
+    });
+    let names_revisions = content.map_or_else(
+        || written.iter().any(|backend| !backend.filters.is_empty()),
+        |content| content.names_revisions,
+    );
     let mut backends = Vec::new();
     for (backend, weight) in weights {
         let Backend::Revision(revision) = backend else {
@@ -240,8 +249,18 @@ fn owned_route(
                 format!("the serving port of revision {revision} is not known: its ReplicaSet is gone");
             unready("RevisionGone", message)
         })?;
-        backends.push(json!({"name": format!("{name}-{revision}"), "port": port, "weight": weight}));
+        let service = format!("{name}-{revision}");
+        let mut backend = json!({"name": service, "port": port, "weight": weight});
+        if names_revisions {
+            backend["filters"] = json!([revision_header(revision)]);
+        }
+        let place = written.iter().position(|backend| backend.name == service);
+        backends.push((place.unwrap_or(usize::MAX), backend));
     }
+    // Those that are there keep their order, a new one comes last: a proxy that has a cluster for each place
+    // would else send stable's requests to the canary while it takes the change.
+    backends.sort_by_key(|(place, _)| *place);
+    let backends: Vec<Value> = backends.into_iter().map(|(_, backend)| backend).collect();
     let mut body = json!({
         "apiVersion": API_VERSION,
         "kind": HttpRoute::kind(&()),
@@ -257,6 +276,16 @@ fn owned_route(
         body["metadata"]["resourceVersion"] = json!(version);
     }
     Ok(body)
+}
+
+/// The header that names the revision which a request is sent to.
+const REVISION_HEADER: &str = "x-molt-revision";
+
+fn revision_header(revision: &Revision) -> Value {
+    json!({
+        "type": "RequestHeaderModifier",
+        "requestHeaderModifier": {"set": [{"name": REVISION_HEADER, "value": revision.to_string()}]},
+    })
 }
 
 /// Changes the weights in every rule with both fixed names, and nothing else; only if the route is still the
@@ -308,3 +337,6 @@ fn test<const N: usize>(path: [&str; N], value: &str) -> PatchOperation {
         value: json!(value),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -55,6 +55,9 @@ pub struct OwnedRoute {
     pub parents: Vec<ParentRef>,
     /// Its host names; empty for all.
     pub hostnames: Vec<String>,
+    /// Each backend sets a request header that names its revision, which also gives it an Envoy cluster of its
+    /// own.
+    pub names_revisions: bool,
 }
 
 /// The service whose traffic is meant.
@@ -79,6 +82,22 @@ pub struct Sighting {
     pub view: RouteView,
     /// What stands in the way.
     pub problems: Vec<Problem>,
+    /// For which of the route's parents no controller has answered yet, in words; usual for a moment after each
+    /// change.
+    pub unanswered: Option<String>,
+    /// Where the route names the revisions' Services.
+    pub backends: Vec<BackendPlace>,
+}
+
+/// Where a route names a Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendPlace {
+    /// The Service.
+    pub service: String,
+    /// The index of the rule.
+    pub rule: usize,
+    /// The index of the backend in the rule.
+    pub index: usize,
 }
 
 /// Something that divides traffic by weights.
@@ -113,6 +132,11 @@ impl Routers {
             RouteSpec::Owned { .. } | RouteSpec::Adopted { .. } => &self.gateway_api,
         }
     }
+}
+
+/// Nobody has answered for a parent of the route, and not only for a moment.
+pub fn unanswered(message: String) -> Problem {
+    problem(ProblemKind::RouteStatus, "RouteNotAcknowledged", message)
 }
 
 fn problem(kind: ProblemKind, reason: &str, message: String) -> Problem {

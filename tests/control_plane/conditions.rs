@@ -1,5 +1,8 @@
 //! Thresholds beside the objectives, from the spec to the rollback.
 
+use k8s_openapi::api::batch::v1::Job;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use molt::api::v1alpha1::Phase;
 use molt_core::state::Outcome;
 use serde_json::{Value, json};
@@ -136,5 +139,111 @@ async fn a_number_that_a_url_answers_with_is_judged_too() {
     let mut both = with("shop:third");
     both["spec"]["guards"]["conditions"][0]["query"] = json!("a{$selector}");
     let error = stage.apply(both).await.unwrap_err().to_string();
-    assert!(error.contains("exactly one of query (PromQL) and web"), "{error}");
+    assert!(
+        error.contains("exactly one of query (PromQL), web and job"),
+        "{error}"
+    );
+}
+
+fn checked_by(image: &str, check: &str) -> Value {
+    let mut object = service("shop", image);
+    object["spec"]["guards"] = json!({"conditions": [{
+        "name": "smoke",
+        "job": {
+            "template": {"spec": {"containers": [{
+                "name": "smoke", "image": check, "args": ["--url=http://$(MOLT_ADDRESS)/"],
+            }]}},
+            "timeout": "10s",
+        },
+    }]});
+    object
+}
+
+#[tokio::test]
+async fn a_job_that_fails_rolls_back_and_one_that_succeeds_lets_pass() {
+    let stage = given("threshold-job").await;
+    stage
+        .apply(checked_by("shop:good", "smoke:fails"))
+        .await
+        .expect("it is valid");
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    let jobs: Api<Job> = Api::namespaced(stage.client.clone(), "threshold-job");
+    let all = ListParams::default();
+    let made = || jobs.list(&all);
+    assert!(
+        made().await.unwrap().items.is_empty(),
+        "nothing to compare with: no canary"
+    );
+
+    stage
+        .apply(checked_by("shop:second", "smoke:fails"))
+        .await
+        .unwrap();
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    assert_eq!(stable(&back), first);
+    let last = back.status.unwrap().state.unwrap().last.unwrap();
+    assert_eq!(last.reason, "ConditionFailed", "{}", last.message);
+    for part in [
+        "condition smoke: its Job failed: container smoke of pod",
+        "exit code 3: 9 checks were made",
+    ] {
+        assert!(last.message.contains(part), "{}", last.message);
+    }
+    let runs = made().await.unwrap().items;
+    assert_eq!(runs.len(), 1, "one run, and it is left for its logs");
+    let labels = runs[0].labels();
+    assert_eq!(labels["molt.dev/revision"], last.revision.0);
+    assert_eq!(
+        (
+            labels["molt.dev/attempt"].as_str(),
+            labels["molt.dev/run"].as_str()
+        ),
+        ("1", "1")
+    );
+    let of_service = ListParams::default().labels("molt.dev/service=shop");
+    let pods = stage.pods().list(&of_service).await.unwrap();
+    assert!(
+        pods.iter().all(|p| !p.name_any().contains("-job-")),
+        "no pod of a Job is the service's"
+    );
+
+    stage
+        .apply(checked_by("shop:third", "smoke:succeeds"))
+        .await
+        .unwrap();
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first);
+    let ended = done.status.unwrap().state.unwrap().last.unwrap();
+    let condition = &ended.conditions[0];
+    assert_eq!(
+        (condition.failed, condition.value.as_deref()),
+        (0, Some("succeeded"))
+    );
+    assert_eq!(condition.passed_at_weight, Some(100));
+}
+
+#[tokio::test]
+async fn a_job_whose_image_cannot_be_pulled_says_nothing_of_the_canary() {
+    let stage = given("threshold-job-image").await;
+    stage
+        .apply(checked_by("shop:good", "smoke:nopull"))
+        .await
+        .unwrap();
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    stage
+        .apply(checked_by("shop:second", "smoke:nopull"))
+        .await
+        .unwrap();
+    let held = stage.until_phase("shop", Phase::Paused).await;
+    assert_eq!(stable(&held), first);
+    let status = held.status.unwrap();
+    let shown = &status.guards.unwrap().conditions[0];
+    assert_eq!((shown.verdict.as_str(), shown.failed), ("NotEvaluated", 0));
+    let message = shown.message.as_deref().unwrap_or_default();
+    assert!(message.contains("ImagePullBackOff"), "{message}");
+
+    let mut both = checked_by("shop:third", "smoke:succeeds");
+    both["spec"]["guards"]["conditions"][0]["successCondition"] = json!("value == 0");
+    let error = stage.apply(both).await.unwrap_err().to_string();
+    assert!(error.contains("a job has none"), "{error}");
 }

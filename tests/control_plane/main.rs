@@ -7,7 +7,11 @@
 mod admission;
 mod bad_input;
 mod conditions;
+mod crashes;
+mod leaders;
 mod like_the_real_one;
+mod limits;
+mod poison;
 mod rollouts;
 mod rules;
 mod support;

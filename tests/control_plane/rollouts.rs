@@ -227,7 +227,10 @@ async fn pods_that_cannot_run_are_said_and_taken_back() {
         back.status.unwrap().state.unwrap().last.unwrap().reason,
         "ProgressDeadlineExceeded"
     );
-    assert_eq!(stage.weights("shop").await, [(format!("shop-{first}"), 100)]);
+    until("only stable is left in the route", async || {
+        stage.weights("shop").await == [(format!("shop-{first}"), 100)]
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -24,7 +24,14 @@ fn run<T>(sim: &Sim, work: impl AsyncFnOnce(Writer) -> T) -> T {
         .start_paused(true)
         .build()
         .unwrap();
-    runtime.block_on(async { work(Writer::new(sim.client())).await })
+    runtime.block_on(async {
+        work(Writer::new(
+            sim.client(),
+            "test".into(),
+            molt::leader::Fence::open(),
+        ))
+        .await
+    })
 }
 
 #[test]

@@ -4,7 +4,8 @@ use http::Method;
 use molt_sim_api::{Call, Fault, Sim};
 use serde_json::Value;
 
-use super::stage::{apply_service, empty, idle, is_healthy, live, seen};
+use super::players::NO_GATEWAY;
+use super::stage::{apply, apply_service, empty, idle, is_healthy, live, seen, service};
 
 fn prepared() -> Sim {
     let sim = empty();
@@ -139,6 +140,21 @@ fn a_service_that_does_not_move_causes_no_writes() {
 }
 
 #[test]
+fn a_status_that_the_store_has_no_room_for_is_told_by_an_event() {
+    let sim = prepared();
+    sim.plan(|call, _| is_status_write(call).then(Fault::too_large));
+    live(&sim, |sim| {
+        sim.with_log(|log| {
+            log.iter().any(|l| {
+                l.call.path.contains("/events") && l.call.body.to_string().contains("StatusNotWritten")
+            })
+        })
+    });
+    sim.no_faults();
+    live(&sim, is_healthy);
+}
+
+#[test]
 fn a_field_that_somebody_else_applies_is_put_right() {
     let sim = prepared();
     live(&sim, is_healthy);
@@ -161,4 +177,22 @@ fn a_field_that_somebody_else_applies_is_put_right() {
     };
     assert_eq!(port(&sim), 9);
     live(&sim, |sim| port(sim) == 8000);
+}
+
+#[test]
+fn a_gateway_that_does_not_exist_is_named_in_the_status() {
+    let sim = empty();
+    let mut service = service("checkout:1");
+    service["spec"]["traffic"]["gatewayAPI"]["parentRefs"][0]["name"] = NO_GATEWAY.into();
+    apply(&sim, service);
+    let text = "no controller has answered for Gateway shop/missing";
+    live(&sim, |sim| condition(sim, text));
+    let service = seen(&sim);
+    assert!(service["status"]["message"].as_str().unwrap().contains(text));
+    let conditions = service["status"]["conditions"].as_array().unwrap();
+    let route_ready = conditions.iter().find(|c| c["type"] == "RouteReady").unwrap();
+    assert_eq!(
+        (&route_ready["status"], &route_ready["reason"]),
+        (&"False".into(), &"RouteNotAcknowledged".into())
+    );
 }

@@ -5,5 +5,7 @@
 mod applying;
 mod crashes;
 mod faults;
+mod jobs;
+mod leaders;
 mod players;
 mod stage;

@@ -108,7 +108,13 @@ fn publish(server: &mut ApiServer, service: &Value) {
     assert!(answer.code < 300, "{}", answer.body);
 }
 
+/// A Gateway that does not exist: no controller says anything of its routes.
+pub const NO_GATEWAY: &str = "missing";
+
 fn acknowledge(server: &mut ApiServer, route: &Value) {
+    if route["spec"]["parentRefs"][0]["name"] == NO_GATEWAY {
+        return;
+    }
     let generation = &route["metadata"]["generation"];
     if route["status"]["parents"][0]["conditions"][0]["observedGeneration"] == *generation {
         return;

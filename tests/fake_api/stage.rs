@@ -12,8 +12,8 @@ use super::players;
 /// How long anything may take before a test fails; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(2);
 
-/// The kinds that an operator watches.
-const WATCHES: usize = 8;
+/// The watches that an operator has.
+const WATCHES: usize = 10;
 
 /// A server that knows Molt's kinds and holds nothing.
 pub fn empty() -> Sim {
@@ -26,18 +26,19 @@ pub fn empty() -> Sim {
 
 /// Applies the service as a person would.
 pub fn apply_service(sim: &Sim, image: &str) {
+    apply(sim, service(image));
+}
+
+/// Applies a service as a person would.
+pub fn apply(sim: &Sim, service: Value) {
     let path = "/apis/molt.dev/v1alpha1/namespaces/shop/pythonservices/checkout?fieldManager=person";
-    let call = Call::new(
-        Method::PATCH,
-        path,
-        "application/apply-patch+yaml",
-        service(image),
-    );
+    let call = Call::new(Method::PATCH, path, "application/apply-patch+yaml", service);
     let answer = sim.ask(&call);
     assert!(answer.code < 300, "{}", answer.body);
 }
 
-fn service(image: &str) -> Value {
+/// A service with pauses that a person ends.
+pub fn service(image: &str) -> Value {
     json!({
         "apiVersion": "molt.dev/v1alpha1",
         "kind": "PythonService",
@@ -116,6 +117,19 @@ pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
     });
 }
 
+/// An operator of the namespace, with a Prometheus that does not answer.
+pub fn options() -> molt::controller::Options {
+    molt::controller::Options {
+        prometheus_address: "http://127.0.0.1:9".to_owned(),
+        namespace: Some("shop".to_owned()),
+        concurrency: 1,
+        prometheus_ca_file: None,
+        prometheus_headers_file: None,
+        rule_labels: std::collections::BTreeMap::new(),
+        leader_election: None,
+    }
+}
+
 /// Lets an operator live until something is so, or until it crashes, with all that belongs to it.
 pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -125,14 +139,7 @@ pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
     runtime.block_on(async {
         let operator = molt::controller::run(
             sim.client(),
-            molt::controller::Options {
-                prometheus_address: "http://127.0.0.1:9".to_owned(),
-                namespace: Some("shop".to_owned()),
-                concurrency: 1,
-                prometheus_ca_file: None,
-                prometheus_headers_file: None,
-                rule_labels: std::collections::BTreeMap::new(),
-            },
+            options(),
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),
             std::future::pending(),

@@ -73,6 +73,7 @@ impl Engine {
             stable,
             canary_pods,
             stable_pods,
+            at_route: None,
             reference: None,
         });
     }
@@ -84,6 +85,7 @@ impl Engine {
             objective: &self.objective,
             expected_requests: self.objective.expected_requests(per_second),
             may_spend: self.limits.max_budget_spend(),
+            alone: false,
             evidence: &self.evidence,
         }
     }
@@ -125,7 +127,7 @@ impl Judge for Engine {
             None => [Arm::Canary, Arm::Stable].map(|arm| counts(trace.once(arm, now))),
         };
         self.absorb(now - SCRAPE, trace.weight, both, trace.pods(now));
-        match judge_harm(&[self.view(trace.per_second)], &self.limits) {
+        match judge_harm(&[self.view(trace.per_second)], 1, &self.limits) {
             Some(_) => Verdict::Rollback,
             None => Verdict::Continue,
         }
@@ -164,6 +166,6 @@ impl Verdicts {
         let slos: Vec<_> = self.engines.iter().map(|engine| engine.view(20.0)).collect();
         self.engines
             .first()
-            .is_some_and(|engine| judge_harm(&slos, &engine.limits).is_some())
+            .is_some_and(|engine| judge_harm(&slos, slos.len(), &engine.limits).is_some())
     }
 }

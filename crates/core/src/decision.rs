@@ -1,9 +1,9 @@
 //! What is to be done, and why.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{Burn, Counts};
-use crate::observed::{Slot, Weights};
+use crate::observed::{JobKey, Slot, Weights};
 use crate::plan::Revision;
 use crate::state::{ConditionState, State, Transition};
 
@@ -14,6 +14,9 @@ pub struct Decision {
     pub state: State,
     /// What to do, in order. Each is level-based: repeating one that was done changes nothing.
     pub effects: Vec<Effect>,
+    /// Jobs of conditions to create and to delete. Nothing waits for them, so one that can't be written keeps no
+    /// effect from being applied.
+    pub jobs: Vec<JobEffect>,
     /// When to decide again if nothing happens before.
     pub wake_at: Option<Timestamp>,
     /// What to tell.
@@ -69,6 +72,20 @@ pub enum Effect {
         /// What became of it.
         message: String,
     },
+}
+
+/// A change to the Jobs of conditions. Level-based, as effects are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobEffect {
+    /// Create the Job of a run.
+    Start {
+        /// Which.
+        key: JobKey,
+        /// How long it may exist without an end: for the case that nobody is there to delete it.
+        at_most: SignedDuration,
+    },
+    /// Delete the Job of a run, with its pods.
+    Delete(JobKey),
 }
 
 /// What the user sees: derived from the state, never read back.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-use crate::analysis::{Counts, PodCounts};
+use crate::analysis::{AtRoute, Counts, PodCounts};
 use crate::plan::Revision;
 
 /// Everything that was seen for one PythonService at one moment.
@@ -21,6 +21,8 @@ pub struct Observed {
     pub actions: Vec<ActionView>,
     /// The highest attempt number seen for each revision on ReplicaSets and records.
     pub attempts: BTreeMap<Revision, u32>,
+    /// The Jobs of conditions that there are, and those that the API server did not take.
+    pub jobs: BTreeMap<JobKey, JobPhase>,
     /// What stands in the way, as the edges found it.
     pub problems: Vec<Problem>,
 }
@@ -56,6 +58,10 @@ pub struct RevisionView {
     pub attempt: u32,
     /// What is wrong with its pods, worst first.
     pub trouble: Option<Trouble>,
+    /// Its pod template is no longer the one that its first pods were created from.
+    pub altered: bool,
+    /// Its containers that were restarted, whether they have recovered or not.
+    pub crashes: Vec<Crashes>,
 }
 
 impl RevisionView {
@@ -76,9 +82,20 @@ pub struct Trouble {
     pub restarts: u32,
 }
 
+/// The ends of one container's runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Crashes {
+    /// Which pod and container, and how the last run ended.
+    pub message: String,
+    /// When runs ended, oldest first, as far as it is known: the last two at least, by the node's clock.
+    pub ends: Vec<Timestamp>,
+}
+
 /// Kinds of trouble with pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TroubleKind {
+    /// A container runs, and a probe keeps it from being ready: usual while it starts.
+    NotReady,
     /// A pod can't be created (quota, admission).
     CreateFailed,
     /// No node takes it.
@@ -157,17 +174,66 @@ pub struct Measurement {
     pub blocks: Vec<MeasuredBlock>,
     /// History of each objective, in the plan's order; empty when it was not asked for.
     pub history: Vec<Option<History>>,
-    /// What each threshold's query gave, in the plan's order; empty when they were not asked for.
+    /// What was read for each condition with a bound, in the plan's order; empty when they were not asked for.
     pub conditions: Vec<ConditionReading>,
 }
 
-/// What one threshold's query gave.
+/// What was read for one condition with a bound.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConditionReading {
     /// The time that it was evaluated for.
     pub at: Timestamp,
     /// The number, or why there is none: neither for nor against the canary.
     pub value: Result<f64, String>,
+}
+
+/// Which run of which condition a Job is. A Job's name is made of it, so that none is run twice.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct JobKey {
+    /// The revision under test.
+    pub revision: Revision,
+    /// The attempt.
+    pub attempt: u32,
+    /// The condition's name.
+    pub condition: String,
+    /// [`JobPlan::digest`](crate::plan::JobPlan::digest) of what is run.
+    pub digest: String,
+    /// Counts the runs, from 1.
+    pub run: u32,
+}
+
+/// Where a Job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobPhase {
+    /// There is none: the API server did not take it, for this reason.
+    Refused(String),
+    /// None of its containers has started; why, where it is known.
+    Waiting(Option<String>),
+    /// Its containers run.
+    Running {
+        /// When the first of them started.
+        since: Timestamp,
+    },
+    /// Its containers have ended; how, is not told yet.
+    Ending,
+    /// Every container ended with success.
+    Succeeded,
+    /// A container ended by itself, without success; how, and what it said.
+    Failed(String),
+    /// It ended otherwise: its pod was evicted, a container could not be started, its own deadline passed.
+    Broken(String),
+}
+
+impl JobPhase {
+    /// It exists, and has not ended.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, Self::Waiting(_) | Self::Running { .. } | Self::Ending)
+    }
+
+    /// It has ended, however.
+    pub fn has_ended(&self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed(_) | Self::Broken(_))
+    }
 }
 
 /// What was counted between two edges of the grid.
@@ -192,6 +258,8 @@ pub struct BlockCounts {
     pub canary_pods: PodCounts,
     /// Stable's by pod; empty where the source does not tell pods apart.
     pub stable_pods: PodCounts,
+    /// What else is known where requests were counted at the route; `None` where the pods counted them.
+    pub at_route: Option<AtRoute>,
 }
 
 /// What an objective's series say of the time before the attempt.

@@ -90,15 +90,63 @@ pub struct SloPlan {
     pub question: String,
 }
 
-/// One threshold of the plan: a number that the edges read while users are on the canary.
+/// One condition of the plan: what must hold while users are on the canary, beside the objectives.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ConditionPlan {
     /// Its name, unique within the service.
     pub name: String,
-    /// What the number must satisfy.
-    pub bound: Bound,
+    /// How it is found out.
+    pub check: Check,
     /// Evaluations that may fail in one attempt; one more rolls back.
     pub failure_limit: u32,
+}
+
+/// How a condition is found out.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Check {
+    /// A number that the edges read at the end of each block must satisfy this.
+    Value(Bound),
+    /// A Job must end with success.
+    Job(JobPlan),
+}
+
+impl Check {
+    /// The bound of a number.
+    pub fn bound(&self) -> Option<&Bound> {
+        match self {
+            Self::Value(bound) => Some(bound),
+            Self::Job(_) => None,
+        }
+    }
+
+    /// The Job.
+    pub fn job(&self) -> Option<&JobPlan> {
+        match self {
+            Self::Job(job) => Some(job),
+            Self::Value(_) => None,
+        }
+    }
+}
+
+/// What is wanted, for people.
+impl fmt::Display for Check {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Value(bound) => bound.fmt(f),
+            Self::Job(_) => f.write_str("the Job succeeds"),
+        }
+    }
+}
+
+/// A Job that is run at each weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPlan {
+    /// A digest of what it runs: what another one has found is not about this one.
+    pub digest: String,
+    /// How long its container may run, and how long it may take to start.
+    pub timeout: SignedDuration,
+    /// How long after its begin a run that was met is repeated while the weight stays; once, if absent.
+    pub interval: Option<SignedDuration>,
 }
 
 /// A validated PythonService. See [`Plan::without_revision`] for one that could not be validated.
@@ -128,7 +176,7 @@ pub struct Plan {
     pub route: RouteMode,
     /// The objectives that decide.
     pub slos: Vec<SloPlan>,
-    /// The thresholds that decide beside them.
+    /// The conditions that decide beside them.
     pub conditions: Vec<ConditionPlan>,
     /// Error probabilities and the budget that one rollout may spend.
     pub limits: Limits,

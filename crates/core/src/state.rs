@@ -1,11 +1,13 @@
 //! What decides and must survive a restart. It lives in the status of the PythonService: small and bounded.
 
+mod check;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Counts, Evidence};
-use crate::plan::{Revision, Step};
+use crate::plan::{Revision, SloPlan, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
 pub const MAX_TRANSITIONS: usize = 40;
@@ -171,6 +173,13 @@ pub struct SloEvidence {
     pub evidence: Evidence,
 }
 
+impl SloEvidence {
+    /// It answers this objective's question, and not that of another of the same name.
+    pub fn is_of(&self, slo: &SloPlan) -> bool {
+        self.name == slo.name && self.question == slo.question
+    }
+}
+
 /// What was counted in one block.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -189,20 +198,21 @@ pub struct NewestBlock {
 pub struct ConditionState {
     /// Its name.
     pub name: String,
-    /// What the value must satisfy: `value < 0.8`.
+    /// What is wanted: `value < 0.8`, or that the Job succeeds.
     pub bound: String,
     /// Evaluations that may fail.
     pub failure_limit: u32,
     /// Evaluations that failed.
     #[serde(default)]
     pub failed: u32,
-    /// Evaluations that gave a number.
+    /// Evaluations that gave a number, or runs that said something.
     #[serde(default)]
     pub evaluated: u32,
-    /// The edge that the last number is of; none is counted twice.
+    /// The edge that the last number is of, or the begin of the last run that said something; none is counted
+    /// twice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evaluated_at: Option<Timestamp>,
-    /// The number of the last evaluation that gave one, as text.
+    /// The number of the last evaluation that gave one, as text; what became of the last run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub value: Option<String>,
     /// That number satisfied the bound.
@@ -214,6 +224,42 @@ pub struct ConditionState {
     /// The weight, in percent, at which the last number satisfied the bound; absent once one did not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub passed_at_weight: Option<u8>,
+    /// A Job only: its runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<JobState>,
+}
+
+/// The runs of one condition's Job in an attempt.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobState {
+    /// [`JobPlan::digest`](crate::plan::JobPlan::digest) of what was run.
+    pub digest: String,
+    /// How many were begun; the number of the last.
+    #[serde(default)]
+    pub runs: u32,
+    /// The one under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub running: Option<JobRun>,
+    /// After a run that failed or said nothing: when the next begins.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry_at: Option<Timestamp>,
+    /// How the last run that said something ended, if it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
+
+/// A run of a Job that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct JobRun {
+    /// When it was begun.
+    pub since: Timestamp,
+    /// The weight, in percent, that it was begun at.
+    pub weight: u8,
+    /// The Job was seen: it has been created, and is not created again.
+    #[serde(default)]
+    pub seen: bool,
 }
 
 /// Where an attempt is.

@@ -4,8 +4,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
-    Block, Counts, Evidence, HarmKind, Limits, Objective, PodCounts, SloView, WATCH, judge_harm,
-    margin_for_promotion, margin_for_step, safe_for_promotion, safe_for_step,
+    Block, Counts, Evidence, HarmKind, Limits, Objective, PodCounts, SloView, WATCH, affordable, judge_harm,
+    ln_harm_factor, margin_for_promotion, margin_for_step, plug_in, safe_for_promotion, safe_for_step,
 };
 use proptest::prelude::*;
 
@@ -30,6 +30,7 @@ fn evidence(blocks: i32, canary: (f64, f64), stable: (f64, f64)) -> Evidence {
             stable: Counts::new(stable.0, stable.1).unwrap(),
             canary_pods: PodCounts::default(),
             stable_pods: PodCounts::default(),
+            at_route: None,
             reference: None,
         });
     }
@@ -47,6 +48,7 @@ fn view<'a>(
         objective,
         expected_requests: requests,
         may_spend: Limits::default().max_budget_spend(),
+        alone: false,
         evidence,
     }
 }
@@ -98,22 +100,25 @@ fn each_objective_needs_more_evidence_beside_others() {
         }
     }
     let harmed = harmed.expect("some count lies between the two thresholds");
-    let alone = judge_harm(&[view("availability", &objective, None, &harmed)], &limits).unwrap();
+    let alone = judge_harm(&[view("availability", &objective, None, &harmed)], 1, &limits).unwrap();
     assert_eq!(
         (alone.slo.as_str(), alone.kind),
         ("availability", HarmKind::Evidence)
     );
+    // Nor is the other one's silence a reason to ask for less.
+    let unread = judge_harm(&[view("availability", &objective, None, &harmed)], 2, &limits);
+    assert_eq!(unread, None);
     let two = [
         view("latency", &objective, None, &healthy),
         view("availability", &objective, None, &harmed),
     ];
-    assert_eq!(judge_harm(&two, &limits), None);
+    assert_eq!(judge_harm(&two, 2, &limits), None);
     let worse = evidence(1, (40.0, 40.0), (360.0, 0.0));
     let two = [
         view("latency", &objective, None, &healthy),
         view("availability", &objective, None, &worse),
     ];
-    let harm = judge_harm(&two, &limits).unwrap();
+    let harm = judge_harm(&two, 2, &limits).unwrap();
     assert_eq!(harm.slo, "availability");
     assert!(
         harm.to_string()
@@ -129,7 +134,7 @@ fn a_spent_budget_needs_no_proof_of_harm() {
     let slight = evidence(10, (1000.0, 2.2), (9000.0, 9.0));
     assert!(slight.ln_harm() < 100f64.ln());
     let harm = |requests| {
-        judge_harm(&[view("availability", &objective, requests, &slight)], &limits).map(|h| h.kind)
+        judge_harm(&[view("availability", &objective, requests, &slight)], 1, &limits).map(|h| h.kind)
     };
     assert_eq!(harm(Some(500_000.0)), Some(HarmKind::BudgetSpent));
     assert_eq!(harm(Some(700_000.0)), None);
@@ -147,7 +152,7 @@ fn a_few_unlucky_requests_of_a_small_budget_need_some_proof() {
         let evidence = evidence(1, canary, (3600.0, 36.0));
         (
             evidence.ln_harm(),
-            judge_harm(&[view("availability", &objective, small, &evidence)], &limits),
+            judge_harm(&[view("availability", &objective, small, &evidence)], 1, &limits),
         )
     };
     let (ln, unlucky) = judged((400.0, 6.5));
@@ -182,8 +187,8 @@ fn no_data_is_no_success() {
         safe_for_step(&none, &limits, 0.1).is_err() && safe_for_promotion(&none, &limits, WATCH).is_err()
     );
     assert!(safe_for_step(&[], &limits, 0.1).is_err() && safe_for_promotion(&[], &limits, WATCH).is_err());
-    assert_eq!(judge_harm(&none, &limits), None);
-    assert_eq!(judge_harm(&[], &limits), None);
+    assert_eq!(judge_harm(&none, 1, &limits), None);
+    assert_eq!(judge_harm(&[], 0, &limits), None);
 }
 
 #[test]
@@ -207,7 +212,7 @@ proptest! {
         let evidence = evidence(blocks, (0.0, 0.0), (stable.0, stable.0 * stable.1));
         let slos = [view("a", &objective, requests, &evidence)];
         // Nothing of its quality; but a canary that has weight and completes nothing does not answer.
-        let harm = judge_harm(&slos, &limits).map(|harm| harm.kind);
+        let harm = judge_harm(&slos, 1, &limits).map(|harm| harm.kind);
         prop_assert!(matches!(harm, None | Some(HarmKind::MissingResponses)), "{harm:?}");
         prop_assert!(safe_for_step(&slos, &limits, next).is_err());
         prop_assert!(safe_for_promotion(&slos, &limits, WATCH).is_err());
@@ -224,4 +229,85 @@ proptest! {
         prop_assert_eq!(safe_for_step(&slos, &limits, next).unwrap_err().slo, "silent");
         prop_assert_eq!(safe_for_promotion(&slos, &limits, WATCH).unwrap_err().slo, "silent");
     }
+}
+
+#[test]
+fn a_move_that_could_spend_more_than_is_left_is_not_affordable() {
+    let (objective, limits) = (objective("99.9"), Limits::default());
+    let nothing = Evidence::default();
+    let minute = SignedDuration::from_secs(60);
+    let at = |evidence: &Evidence, next: f64, time| {
+        affordable(&[view("a", &objective, Some(1e9), evidence)], &limits, next, time)
+    };
+    // U = 1 while nothing is known: 1 · 0.05 · 60 s / (0.001 · 2 592 000 s) = 0.116 % of the budget.
+    assert_eq!(at(&nothing, 0.05, minute), Ok(()));
+    let over = at(&nothing, 1.0, minute).unwrap_err();
+    close(over.could_spend, 60.0 / 2592.0);
+    close(over.left, 0.02);
+    // What is shown bounds what could be spent: U · 1 · 3600 s / 2592 s.
+    let much = evidence(100, (1000.0, 1.0), (9000.0, 9.0));
+    let upper = much.harm_upper_margin(limits.ln_safe_needed());
+    assert!((0.0001..0.002).contains(&upper), "{upper}");
+    assert_eq!(at(&much, 1.0, minute * 10), Ok(()));
+    // What is spent is no longer left: x − F.
+    let spent = evidence(10, (1000.0, 2.2), (9000.0, 9.0));
+    let mut slo = view("a", &objective, Some(1e6), &spent);
+    let over = affordable(&[slo], &limits, 1.0, DAY).unwrap_err();
+    close(over.left, 0.02 - spent.attributable_bad() / 1000.0);
+    slo.expected_requests = None;
+    close(affordable(&[slo], &limits, 1.0, DAY).unwrap_err().left, 0.02);
+}
+
+#[test]
+fn a_burn_that_pages_needs_real_spend_and_some_evidence_while_stable_serves() {
+    let (objective, limits) = (objective("99.9"), Limits::default());
+    // 1.2 % of the canary's requests where stable had 1.0 %: 12 times the budget's rate, and hardly worse.
+    let unlucky = evidence(20, (400.0, 4.8), (3600.0, 36.0));
+    let alike = evidence(20, (400.0, 4.8), (3600.0, 0.0));
+    assert!(unlucky.canary_pages(&objective).is_some() && unlucky.ln_harm() < 5f64.ln());
+    let kind = |evidence: &Evidence, requests: f64, alone: bool| {
+        let mut slo = view("a", &objective, Some(requests), evidence);
+        slo.alone = alone;
+        judge_harm(&[slo], 1, &limits).map(|harm| harm.kind)
+    };
+    // 16 beyond stable's: a quarter of x is 5 events of 1,000,000 requests' budget, and of 4,000,000's 20.
+    assert_eq!(kind(&unlucky, 1e6, false), None);
+    assert_eq!(kind(&unlucky, 1e6, true), Some(HarmKind::BurnRate));
+    assert_eq!(kind(&unlucky, 4e6, true), None);
+    // Where stable has no failure, the evidence is there anyway.
+    assert_eq!(kind(&alike, 1e9, false), Some(HarmKind::Evidence));
+    // A few events are spent by bad luck, unless nobody serves beside the canary.
+    let few = evidence(1, (400.0, 6.5), (3600.0, 36.0));
+    assert_eq!(kind(&few, 1e5, false), None);
+    assert_eq!(kind(&few, 1e5, true), Some(HarmKind::BudgetSpent));
+}
+
+/// The design's vector of one bet alone, on five times stable's rate.
+#[test]
+fn vectors_of_the_bet_on_a_ratio_of_five() {
+    let blocks = [
+        ([30.0, 0.0], [270.0, 3.0], -1.043_694_19),
+        ([31.0, 1.0], [265.0, 2.0], -0.480_657_98),
+        ([28.0, 2.0], [272.0, 4.0], 0.872_049_26),
+        ([30.0, 3.0], [268.0, 1.0], 4.438_254_15),
+        ([29.0, 2.0], [271.0, 3.0], 6.062_056_47),
+    ];
+    let (mut ln, mut before) = (0.0, Counts::default());
+    for ([n_c, e_c], [n_p, e_p], cumulative) in blocks {
+        let (canary, stable) = (Counts::new(n_c, e_c).unwrap(), Counts::new(n_p, e_p).unwrap());
+        let rate = plug_in(before);
+        ln += ln_harm_factor(canary, stable, (5.0 * rate).min(0.95), rate);
+        before = before.plus(stable);
+        assert!((ln - cumulative).abs() < 1e-8, "{ln} is not {cumulative}");
+    }
+}
+
+/// What a bettor who knew both rates would take at 20 requests a second, a tenth of them at the canary, from 1 %
+/// to 5 %: 67 s. No engine decides sooner on average.
+#[test]
+fn the_detection_floor_is_that_of_the_design() {
+    let second = |n: f64, p: f64| Counts::new(n, n * p).unwrap();
+    let each_second = ln_harm_factor(second(2.0, 0.05), second(18.0, 0.01), 0.05, 0.01);
+    let floor = 100f64.ln() / each_second;
+    assert!((67.0..68.0).contains(&floor), "{floor}");
 }

@@ -86,6 +86,7 @@ impl Traffic {
             stable: self.dice.counts(requests * (1.0 - share), self.bad[1]),
             canary_pods: PodCounts::default(),
             stable_pods: PodCounts::default(),
+            at_route: None,
             reference: None,
         });
         self.now = end;
@@ -97,12 +98,13 @@ impl Traffic {
             objective,
             expected_requests: None,
             may_spend: Limits::default().max_budget_spend(),
+            alone: false,
             evidence: &self.evidence,
         }
     }
 
     fn harmed(&self, objective: &Objective) -> bool {
-        judge_harm(&[self.view(objective)], &Limits::default()).is_some()
+        judge_harm(&[self.view(objective)], 1, &Limits::default()).is_some()
     }
 
     /// Seconds until harm is shown at one weight.

@@ -12,6 +12,13 @@ pub fn kinds() -> Vec<Kind> {
         config_map(),
         pod(),
         replica_set(),
+        Kind::built_in(
+            "batch",
+            "v1",
+            "Job",
+            "jobs",
+            Shape::fields([("status", Shape::fields([("conditions", conditions())]))]),
+        ),
         service(),
         endpoint_slice(),
         Kind {

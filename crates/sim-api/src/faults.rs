@@ -58,6 +58,14 @@ impl Fault {
         Self::Refused(Refusal::new(403, "Forbidden", message))
     }
 
+    /// A quota of the namespace is used up.
+    pub fn over_quota(plural: &str, group: &str, name: &str) -> Self {
+        let message = format!(
+            "{plural}.{group} \"{name}\" is forbidden: exceeded quota: small, requested: count/{plural}.{group}=1, used: count/{plural}.{group}=1, limited: count/{plural}.{group}=1"
+        );
+        Self::Refused(Refusal::new(403, "Forbidden", message))
+    }
+
     /// The kind is not known.
     pub fn unknown_kind() -> Self {
         Self::Refused(no_such_path())
@@ -66,6 +74,15 @@ impl Fault {
     /// The server has failed.
     pub fn internal_error() -> Self {
         Self::Refused(Refusal::new(500, "InternalError", "etcdserver: leader changed"))
+    }
+
+    /// The object is too large for the server's store.
+    pub fn too_large() -> Self {
+        Self::Refused(Refusal::new(
+            500,
+            "InternalError",
+            "etcdserver: request is too large",
+        ))
     }
 
     /// The request is carried out although its sender does not learn of it.

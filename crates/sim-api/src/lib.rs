@@ -13,6 +13,7 @@
 //! | watches from a version, bookmarks, `410 Gone` | [`watch`] |
 //! | garbage collection by owner, as an explicit step | [`collect`] |
 //! | faults: refusals, lost answers, crashes | [`faults`], [`service`] |
+//! | several clients, told apart and cut off one by one | [`gate`] |
 //!
 //! A differential test in the root package holds it to a real `kube-apiserver`.
 //!
@@ -26,6 +27,7 @@ pub mod builtin;
 pub mod call;
 pub mod collect;
 pub mod faults;
+pub mod gate;
 pub mod kind;
 pub mod selector;
 pub mod server;

@@ -1,7 +1,8 @@
 //! Pods: their lives, what they count, and what is scraped of it.
 
 use jiff::SignedDuration;
-use molt_core::observed::{Trouble, TroubleKind};
+use jiff::Timestamp;
+use molt_core::observed::{Crashes, Trouble, TroubleKind};
 use rand::{Rng, RngExt};
 
 use crate::arrivals::{among, arrivals, first_of};
@@ -54,6 +55,8 @@ pub struct Pod {
     life: Life,
     ends: u32,
     restarts: u32,
+    /// The last two ends.
+    ended_at: Vec<Millis>,
     out_of_memory: bool,
     next_scrape: Millis,
     /// Requests, then bad ones for each objective.
@@ -82,6 +85,7 @@ impl Pod {
             life: Life::Starting(now + start_up(rng, environment)),
             ends: 0,
             restarts: 0,
+            ended_at: Vec::new(),
             out_of_memory: false,
             // Scrapes of different pods are spread evenly over the interval.
             next_scrape: now + rng.random_range(0..interval),
@@ -120,18 +124,32 @@ impl Pod {
     /// What the operator is told of it.
     pub fn trouble(&self, name: &str) -> Option<Trouble> {
         let waits = matches!(self.life, Life::BackOff(_));
-        (self.ends > 0 && (self.restarts > 0 || waits)).then(|| {
-            let end = if self.out_of_memory {
-                "137 (OOMKilled)"
-            } else {
-                "1"
-            };
-            Trouble {
-                kind: TroubleKind::CrashLoop,
-                message: format!("{name}: ended with exit code {end}"),
-                restarts: self.restarts,
-            }
+        (self.ends > 0 && (self.restarts > 0 || waits) && !self.is_ready()).then(|| Trouble {
+            kind: TroubleKind::CrashLoop,
+            message: self.last_end(name),
+            restarts: self.restarts,
         })
+    }
+
+    /// The ends of its runs, if it was restarted.
+    pub fn crashes(&self, name: &str) -> Option<Crashes> {
+        (self.restarts > 0).then(|| Crashes {
+            message: self.last_end(name),
+            ends: self
+                .ended_at
+                .iter()
+                .filter_map(|at| Timestamp::from_millisecond(*at).ok())
+                .collect(),
+        })
+    }
+
+    fn last_end(&self, name: &str) -> String {
+        let code = if self.out_of_memory {
+            "137 (OOMKilled)"
+        } else {
+            "1"
+        };
+        format!("{name}: ended with exit code {code}")
     }
 
     /// Its life goes on at `now`, if it is time.
@@ -149,6 +167,10 @@ impl Pod {
                     .killed_after
                     .is_some_and(|killed| fate.crash_after.is_none_or(|crash| killed < crash));
                 self.ends += 1;
+                if self.ended_at.len() == 2 {
+                    self.ended_at.remove(0);
+                }
+                self.ended_at.push(now);
                 // What the process counted since its last scrape is lost with it.
                 let width = self.counters.len();
                 match self.scraped.len().checked_sub(width) {

@@ -69,11 +69,13 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
         timeline: Timeline::default(),
         wake_at: None,
         doing: String::new(),
-        history: rps.map(|rate| History {
-            rate,
+        // A recording tells nothing of the time before it: its requests are independent until they show that
+        // they are not.
+        history: History {
+            rate: rps.unwrap_or(0.0),
             budget_remaining: None,
-            correlation: None,
-        }),
+            correlation: Some(0.0),
+        },
         plan: &plan,
     };
     Ok(player.play(recording))
@@ -87,7 +89,7 @@ struct Player<'a> {
     wake_at: Option<Millis>,
     /// The machine's own words for where it is.
     doing: String,
-    history: Option<History>,
+    history: History,
 }
 
 impl Player<'_> {
@@ -131,7 +133,7 @@ impl Player<'_> {
                 end: at(block.end),
                 slos: block.slos.clone(),
             }],
-            history: vec![self.history; self.plan.slos.len()],
+            history: vec![Some(self.history); self.plan.slos.len()],
             conditions: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
@@ -171,7 +173,7 @@ impl Player<'_> {
             } else {
                 Vec::new()
             },
-            history: vec![self.history; self.plan.slos.len()],
+            history: vec![Some(self.history); self.plan.slos.len()],
         }
     }
 

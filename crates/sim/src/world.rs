@@ -234,6 +234,7 @@ impl<'a> World<'a> {
                     stable,
                     canary_pods,
                     stable_pods,
+                    at_route: None,
                 })
             });
             MeasuredBlock {
@@ -337,6 +338,13 @@ impl Set {
             created_at: Timestamp::from_millisecond(self.created_at).ok(),
             attempt: self.attempt,
             trouble: troubles.max_by_key(|t| (t.kind, t.restarts)),
+            altered: false,
+            crashes: self
+                .pods
+                .iter()
+                .enumerate()
+                .filter_map(|(index, pod)| pod.crashes(&format!("pod {}", self.pod_name(index))))
+                .collect(),
         }
     }
 

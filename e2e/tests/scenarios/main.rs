@@ -2,4 +2,5 @@
 
 mod bad_input;
 mod faults;
+mod replicas;
 mod rollouts;

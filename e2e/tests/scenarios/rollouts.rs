@@ -92,6 +92,57 @@ async fn a_version_that_fails_a_tenth_of_its_requests_is_rolled_back_in_seconds(
 }
 
 #[tokio::test]
+async fn a_version_that_never_answers_is_seen_by_the_gateway_and_taken_back() {
+    let namespace = "e2e-silent";
+    let counted_by_the_gateway = |version: &str, behaviour: &[(&str, &str)]| {
+        let mut manifest = sample(namespace, "shop", version, behaviour);
+        manifest["spec"]["slos"][0]["sli"] = json!({"preset": "envoy-gateway", "type": "availability"});
+        manifest
+    };
+    let stage = Stage::given(namespace).await;
+    stage.apply(counted_by_the_gateway("v1", &[])).await;
+    let service = stage.until_phase("shop", Phase::Healthy).await;
+    let first = stable(&service);
+    let load = load(&stage, 40).await;
+
+    // It takes every request, its probe answers.
+    let silent = counted_by_the_gateway("v2", &[("EXTRA_LATENCY_MS", "3600000")]);
+    stage.apply(silent).await;
+    until_weight(&stage, &first, |w| w > 0).await;
+    let exposed = std::time::Instant::now();
+    let route = stage.routes().get("shop").await.unwrap();
+    let backends = &route.data["spec"]["rules"][0]["backendRefs"];
+    let names_its_revision = |backend: &serde_json::Value| {
+        let header = &backend["filters"][0]["requestHeaderModifier"]["set"][0];
+        let revision = header["value"].as_str().unwrap_or_default();
+        header["name"] == "x-molt-revision" && backend["name"] == format!("shop-{revision}")
+    };
+    assert!(
+        backends.as_array().unwrap().iter().all(names_its_revision),
+        "{backends}"
+    );
+    until_weight(&stage, &first, |w| w == 0).await;
+    println!(
+        "silent version: weight 0 after {:.1} s",
+        exposed.elapsed().as_secs_f64()
+    );
+
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    assert_eq!(stable(&back), first);
+    let record = stage.last_record(&back).await.status.unwrap();
+    assert_eq!(record.outcome, Some(Outcome::RolledBack));
+    // Callers give up after 5 s, which Envoy counts for nobody; after 15 s it would give up itself, by a 504.
+    assert_eq!(record.reason.as_deref(), Some("MissingResponses"), "{record:?}");
+    let requests = load.end();
+    let served = requests.iter().skip_while(|r| r.failed());
+    // Whoever waited in vain was with the canary; stable has answered all others.
+    let failed: Vec<&Request> = served.filter(|r| r.failed() && r.status != 0).collect();
+    assert_eq!(failed, Vec::<&Request>::new());
+    assert!(requests.iter().all(|r| r.version != "v2"));
+    stage.end().await;
+}
+
+#[tokio::test]
 async fn a_version_that_crashes_never_harms_stable() {
     let (stage, load) = given_stable_under_load("e2e-crash", 20).await;
     let first = stable(&stage.services().get("shop").await.unwrap());
@@ -226,5 +277,47 @@ async fn the_operator_is_small_and_soon_ready() {
         ready.as_secs_f64()
     );
     assert!(resident < 40 * 1024, "{resident} KiB resident");
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn a_job_that_fails_takes_the_canary_back_and_one_that_succeeds_lets_it_pass() {
+    let (stage, load) = given_stable_under_load("e2e-job", 20).await;
+    let first = stable(&stage.services().get("shop").await.unwrap());
+    // The image is the service's own: it has Python, and nothing else is needed.
+    let checked = |version: &str, expected: &str| {
+        let mut object = sample("e2e-job", "shop", version, &[]);
+        let script = format!(
+            "import os, sys, urllib.request as r; \
+             got = r.urlopen('http://' + os.environ['MOLT_ADDRESS'] + '/').headers['x-app-version']; \
+             sys.exit(0 if got == '{expected}' else 3)"
+        );
+        object["spec"]["guards"] = json!({"conditions": [{
+            "name": "smoke",
+            "job": {
+                "template": {"spec": {"containers": [
+                    {"name": "smoke", "command": ["python3", "-c", script]},
+                ]}},
+                "timeout": "30s",
+            },
+        }]});
+        object
+    };
+
+    stage.apply(checked("v2", "v9")).await;
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    assert_eq!(stable(&back), first);
+    let record = stage.last_record(&back).await.status.unwrap();
+    assert_eq!(record.reason.as_deref(), Some("ConditionFailed"));
+    let message = record.message.unwrap_or_default();
+    assert!(
+        message.contains("its Job failed: container smoke of pod"),
+        "{message}"
+    );
+
+    stage.apply(checked("v4", "v4")).await;
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first);
+    drop(load.end());
     stage.end().await;
 }

@@ -332,6 +332,16 @@ pub enum Preset {
     /// Linkerd's proxy beside each pod: `response_total` with `direction="inbound"`.
     #[serde(rename = "linkerd")]
     Linkerd,
+    /// Envoy Gateway's proxies, at the route: `envoy_cluster_upstream_rq_xx`.
+    #[serde(rename = "envoy-gateway")]
+    EnvoyGateway,
+    /// Istio's gateway, at the route: `istio_requests_total` with `reporter="source"`.
+    #[serde(rename = "istio-gateway")]
+    IstioGateway,
+    /// Linkerd's proxy beside each caller, at the route:
+    /// `outbound_http_route_backend_response_statuses_total`.
+    #[serde(rename = "linkerd-outbound")]
+    LinkerdOutbound,
 }
 
 /// What a preset measures.

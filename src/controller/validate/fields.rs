@@ -65,6 +65,42 @@ pub(super) fn check_template(template: &PodTemplateSpec, errors: &mut Vec<FieldE
     }
 }
 
+/// What would keep every Job of it from being made, or have its pods taken for the service's.
+pub(super) fn check_job_template(path: &str, template: &PodTemplateSpec, errors: &mut Vec<FieldError>) {
+    match &template.spec {
+        Some(spec) if !spec.containers.is_empty() => {
+            if let Some(policy) = spec.restart_policy.as_deref().filter(|p| *p != "Never") {
+                let message = format!("{policy} would hide failures: leave it out, or write Never");
+                errors.push(FieldError::new(format!("{path}.spec.restartPolicy"), message));
+            }
+            let containers = spec.init_containers.iter().flatten().chain(&spec.containers);
+            for container in containers {
+                let reserved = |e: &&k8s_openapi::api::core::v1::EnvVar| e.name.starts_with("MOLT_");
+                for variable in container.env.iter().flatten().filter(reserved) {
+                    let at = format!(
+                        "{path}.spec.containers[{}].env[{}]",
+                        container.name, variable.name
+                    );
+                    errors.push(FieldError::new(
+                        at,
+                        "names that begin with MOLT_ are set by Molt: choose another",
+                    ));
+                }
+            }
+        }
+        _ => errors.push(FieldError::new(
+            format!("{path}.spec.containers"),
+            "is empty: write the container that checks the revision",
+        )),
+    }
+    let set = template.metadata.as_ref().and_then(|m| m.labels.as_ref());
+    let keys = set.into_iter().flat_map(|labels| labels.keys());
+    for key in keys.filter(|key| key.starts_with("molt.dev/")) {
+        let message = "labels of molt.dev are set by Molt, which finds pods by them: leave it out";
+        errors.push(FieldError::new(format!("{path}.metadata.labels[{key}]"), message));
+    }
+}
+
 /// A duration, or its default; the default stands in for one that can't be used.
 pub(super) fn duration(
     errors: &mut Vec<FieldError>,

@@ -1,23 +1,31 @@
 //! `spec.guards`.
 
+use jiff::SignedDuration;
 use molt_core::condition::Bound;
-use molt_core::plan::ConditionPlan;
+use molt_core::plan::{Check, ConditionPlan, JobPlan};
+use serde_json::json;
 
 use super::FieldError;
-use super::fields::{check_slo_name, in_range};
+use super::fields::{check_job_template, check_slo_name, duration, in_range};
 use crate::api::v1alpha1 as api;
+use crate::controller::revision::digest;
 use crate::metric_sources::ConditionQuery;
 use crate::metric_sources::conditions::PromqlQuery;
 use crate::metric_sources::web::WebQuery;
 
-/// Thresholds of one service, at most: each is a query in every block.
+/// Conditions of one service, at most: most are a query in every block.
 const MOST_CONDITIONS: usize = 10;
 
-/// The thresholds, each with its query.
+/// How long a Job may run unless the spec says otherwise.
+const JOB_TIMEOUT: SignedDuration = SignedDuration::from_mins(5);
+
+/// The conditions, each with its query if it has one. An attempt waits for a Job no longer than
+/// `progress_deadline`.
 pub(super) fn resolve(
     guards: Option<&api::Guards>,
+    progress_deadline: SignedDuration,
     errors: &mut Vec<FieldError>,
-) -> Vec<(ConditionPlan, ConditionQuery)> {
+) -> Vec<(ConditionPlan, Option<ConditionQuery>)> {
     let Some(conditions) = guards.and_then(|g| g.conditions.as_ref()) else {
         return Vec::new();
     };
@@ -47,40 +55,85 @@ pub(super) fn resolve(
             0..=100,
             0,
         );
-        let bound = Bound::parse(&condition.success_condition)
-            .map_err(|message| FieldError::new(format!("{at}.successCondition"), message));
-        let query = source(&at, condition);
-        match (bound, query) {
-            (Ok(bound), Ok(query)) => {
-                let plan = ConditionPlan {
-                    name: condition.name.clone(),
-                    bound,
-                    failure_limit,
-                };
-                resolved.push((plan, query));
-            }
-            (bound, query) => errors.extend(bound.err().into_iter().chain(query.err().into_iter().flatten())),
+        if let Some((check, query)) = check(&at, condition, progress_deadline, errors) {
+            let plan = ConditionPlan {
+                name: condition.name.clone(),
+                check,
+                failure_limit,
+            };
+            resolved.push((plan, query));
         }
     }
     resolved
 }
 
-/// Where the number of a condition comes from.
-fn source(at: &str, condition: &api::GuardCondition) -> Result<ConditionQuery, Vec<FieldError>> {
-    match (&condition.query, &condition.web) {
-        (Some(query), None) => PromqlQuery::parse(&condition.name, query)
+/// What has to hold, and where a number for it comes from.
+fn check(
+    at: &str,
+    condition: &api::GuardCondition,
+    progress_deadline: SignedDuration,
+    errors: &mut Vec<FieldError>,
+) -> Option<(Check, Option<ConditionQuery>)> {
+    let query = match (&condition.query, &condition.web, &condition.job) {
+        (Some(query), None, None) => PromqlQuery::parse(&condition.name, query)
             .map(ConditionQuery::Promql)
             .map_err(|error| vec![FieldError::under(at, error)]),
-        (None, Some(web)) => WebQuery::parse(web)
+        (None, Some(web), None) => WebQuery::parse(web)
             .map(ConditionQuery::Web)
             .map_err(|errors| errors.into_iter().map(|e| FieldError::under(at, e)).collect()),
-        (Some(_), Some(_)) => Err(vec![FieldError::new(
+        (None, None, Some(check)) => {
+            if condition.success_condition.is_some() {
+                let message = "belongs to query and web: leave it out, for a Job has to succeed";
+                errors.push(FieldError::new(format!("{at}.successCondition"), message));
+            }
+            let job = job(&format!("{at}.job"), check, progress_deadline, errors);
+            return Some((Check::Job(job), None));
+        }
+        (None, None, None) => Err(vec![FieldError::new(
             at,
-            "has both query and web: make two conditions of it",
+            "has neither query nor web nor job: write PromQL, a URL that answers with JSON, or a Job",
         )]),
-        (None, None) => Err(vec![FieldError::new(
+        _ => Err(vec![FieldError::new(
             at,
-            "has neither query nor web: write PromQL, or a URL that answers with JSON",
+            "has several of query, web and job: make a condition of each",
         )]),
+    };
+    let bound = match &condition.success_condition {
+        Some(text) => Bound::parse(text),
+        None => Err("is missing: write what the number must be, such as value < 0.8".to_owned()),
+    };
+    let bound = bound.map_err(|message| FieldError::new(format!("{at}.successCondition"), message));
+    match (bound, query) {
+        (Ok(bound), Ok(query)) => Some((Check::Value(bound), Some(query))),
+        (bound, query) => {
+            errors.extend(bound.err().into_iter().chain(query.err().into_iter().flatten()));
+            None
+        }
+    }
+}
+
+fn job(
+    at: &str,
+    check: &api::JobCheck,
+    progress_deadline: SignedDuration,
+    errors: &mut Vec<FieldError>,
+) -> JobPlan {
+    check_job_template(&format!("{at}.template"), &check.template, errors);
+    let second = SignedDuration::from_secs(1);
+    let field = format!("{at}.timeout");
+    let timeout = duration(errors, &field, check.timeout.as_ref(), JOB_TIMEOUT, second);
+    if timeout >= progress_deadline {
+        let message = format!(
+            "{timeout:#} is no shorter than spec.progressDeadline, which is {progress_deadline:#}: the attempt would end before the Job"
+        );
+        errors.push(FieldError::new(field, message));
+    }
+    let field = format!("{at}.interval");
+    let ten = SignedDuration::from_secs(10);
+    let interval = check.interval.as_ref();
+    JobPlan {
+        digest: digest(&json!(check.template)),
+        timeout,
+        interval: interval.map(|interval| duration(errors, &field, Some(interval), ten, ten)),
     }
 }

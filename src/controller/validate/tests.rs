@@ -222,7 +222,7 @@ fn guards_are_resolved_and_each_bad_condition_is_named() {
     assert_eq!(
         (
             plan.name.as_str(),
-            plan.bound.to_string().as_str(),
+            plan.check.to_string().as_str(),
             plan.failure_limit
         ),
         ("latency", "value <= 2", 3)
@@ -253,11 +253,11 @@ fn guards_are_resolved_and_each_bad_condition_is_named() {
     let web = json!({"url": "https://checks/$revision", "jsonPath": "$.p99"});
     refused(
         bad("web", web.clone()),
-        "spec.guards.conditions[0]: has both query and web: make two conditions of it",
+        "spec.guards.conditions[0]: has several of query, web and job: make a condition of each",
     );
     refused(
         with(json!([{"name": "a", "successCondition": "value < 1"}])),
-        "spec.guards.conditions[0]: has neither query nor web: write PromQL, or a URL that answers with JSON",
+        "spec.guards.conditions[0]: has neither query nor web nor job: write PromQL, a URL that answers with JSON, or a Job",
     );
     refused(
         with(
@@ -270,5 +270,116 @@ fn guards_are_resolved_and_each_bad_condition_is_named() {
     refused(
         with(json!([good, good])),
         "spec.guards.conditions[1].name: \"latency\" is the name of spec.guards.conditions[0] already: give each its own",
+    );
+}
+
+#[test]
+fn a_job_is_resolved_and_what_would_never_run_is_named() {
+    let with = |job: Value| {
+        move |o: &mut Value| {
+            o["spec"]["guards"] = json!({"conditions": [{"name": "smoke", "job": job, "failureLimit": 1}]});
+        }
+    };
+    let template = json!({"spec": {"containers": [{"name": "smoke", "args": ["$(MOLT_ADDRESS)"]}]}});
+    let validated = result(with(json!({"template": template})));
+    assert_eq!(validated.errors, []);
+    assert!(validated.conditions.is_empty(), "nothing is asked of a source");
+    let plan = &validated.plan.conditions[0];
+    let job = plan.check.job().expect("it is a Job");
+    assert_eq!(
+        (job.timeout, job.interval, plan.failure_limit),
+        (SignedDuration::from_mins(5), None, 1)
+    );
+    let other = json!({"template": template, "timeout": "30s", "interval": "1m"});
+    let validated = result(with(other));
+    let changed = validated.plan.conditions[0].check.job().unwrap();
+    assert_eq!(
+        changed.digest, job.digest,
+        "how long it may run is not what it runs"
+    );
+    assert_eq!(changed.interval, Some(SignedDuration::from_mins(1)));
+
+    let at = "spec.guards.conditions[0].job";
+    let bad = |pointer: &str, value: Value| {
+        let mut job = json!({"template": template});
+        match pointer.split_once('/') {
+            Some((first, rest)) => job[first]["spec"][rest] = value,
+            None => job[pointer] = value,
+        }
+        with(job)
+    };
+    refused(
+        bad("timeout", json!("10m")),
+        &format!(
+            "{at}.timeout: 10m is no shorter than spec.progressDeadline, which is 10m: the attempt would end before the Job"
+        ),
+    );
+    refused(
+        bad("interval", json!("1s")),
+        &format!("{at}.interval: \"1s\" is too short: write 10s or more"),
+    );
+    refused(
+        bad("template/restartPolicy", json!("OnFailure")),
+        &format!(
+            "{at}.template.spec.restartPolicy: OnFailure would hide failures: leave it out, or write Never"
+        ),
+    );
+    refused(
+        bad("template/containers", json!([])),
+        &format!("{at}.template.spec.containers: is empty: write the container that checks the revision"),
+    );
+    let reserved = json!([{"name": "smoke", "env": [{"name": "MOLT_ADDRESS", "value": "a"}]}]);
+    refused(
+        bad("template/containers", reserved),
+        &format!(
+            "{at}.template.spec.containers[smoke].env[MOLT_ADDRESS]: names that begin with MOLT_ are set by Molt: choose another"
+        ),
+    );
+    let mut labelled = template.clone();
+    labelled["metadata"] = json!({"labels": {"molt.dev/service": "checkout"}});
+    refused(
+        bad("template", labelled),
+        &format!(
+            "{at}.template.metadata.labels[molt.dev/service]: labels of molt.dev are set by Molt, which finds pods by them: leave it out"
+        ),
+    );
+    refused(
+        |o| {
+            o["spec"]["guards"] = json!({"conditions": [
+                {"name": "smoke", "job": {"template": template}, "successCondition": "value == 0"},
+            ]});
+        },
+        "spec.guards.conditions[0].successCondition: belongs to query and web: leave it out, for a Job has to succeed",
+    );
+}
+
+#[test]
+fn clusters_are_told_apart_where_an_objective_counts_by_them() {
+    let names = |validated: &Validated| match &validated.route {
+        RouteSpec::Owned {
+            content: Some(content),
+        } => Some(content.names_revisions),
+        _ => None,
+    };
+    let by_cluster = |o: &mut Value| {
+        o["spec"]["slos"][0]["sli"] = json!({"preset": "envoy-gateway", "type": "availability"});
+    };
+    assert_eq!(names(&result(|_| ())), Some(false));
+    let validated = result(by_cluster);
+    assert_eq!(validated.errors, []);
+    assert_eq!(names(&validated), Some(true));
+    let own = |name: &'static str| {
+        result(move |o| {
+            by_cluster(o);
+            o["spec"]["traffic"]["gatewayAPI"] = json!({"httpRouteRef": {"name": name}});
+        })
+    };
+    assert_eq!(own("front").errors, []);
+    let errors = own("www.shop").errors;
+    assert_eq!(errors.len(), 1);
+    assert!(
+        errors[0]
+            .to_string()
+            .starts_with("spec.slos[0].sli.preset: can't be read of HTTPRoute www.shop")
     );
 }

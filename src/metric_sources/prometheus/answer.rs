@@ -10,13 +10,49 @@ use serde::de::{self, DeserializeOwned, Deserializer, Visitor};
 pub type Labels = HashMap<String, String>;
 
 /// One series of a range selector's answer.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct RawSeries {
     /// Its labels and name.
     pub metric: Labels,
     /// Its samples in order of time; none when it has native histograms instead.
     #[serde(default)]
     pub values: Vec<RawSample>,
+    /// Its native histograms in order of time.
+    #[serde(default)]
+    pub histograms: Vec<RawHistogram>,
+}
+
+/// A time in seconds, and a native histogram.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct RawHistogram(pub f64, pub HistogramValue);
+
+/// A native histogram. Its sum is of no use here.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct HistogramValue {
+    /// Observations.
+    pub count: Number,
+    /// The buckets that are not empty, none of which contains another; absent when all are empty.
+    #[serde(default)]
+    pub buckets: Vec<Bucket>,
+}
+
+/// One bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(from = "(u8, Number, Number, Number)")]
+pub struct Bucket {
+    /// Where it begins: this value is in it for some kinds of buckets.
+    pub lower: Number,
+    /// Where it ends: this value is in it, for positive values.
+    pub upper: Number,
+    /// Observations in it alone.
+    pub count: Number,
+}
+
+/// As the API writes it, with a number for which of the edges belong to it first.
+impl From<(u8, Number, Number, Number)> for Bucket {
+    fn from((_, lower, upper, count): (u8, Number, Number, Number)) -> Self {
+        Self { lower, upper, count }
+    }
 }
 
 /// One series of an instant vector.
@@ -30,11 +66,11 @@ pub struct RawPoint {
 }
 
 /// A time in seconds, and a value.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
 pub struct RawSample(pub f64, pub Number);
 
 /// A value, as Prometheus writes it: in quotes, with `NaN`, `+Inf` and `-Inf`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Number(pub f64);
 
 impl<'de> Deserialize<'de> for Number {

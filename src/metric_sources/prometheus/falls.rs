@@ -64,10 +64,15 @@ impl Falls {
         self.between.len()
     }
 
+    /// Several counters answer in turn.
+    pub fn is_saw_tooth(&self) -> bool {
+        self.count() >= SAW_TOOTH
+    }
+
     /// Whether what the pod counted in `(start, end]` can't be used.
     pub fn spoil(&self, start: Timestamp, end: Timestamp) -> bool {
         let touches = |(_, to): &(Timestamp, Timestamp)| *to > start && *to <= end;
-        self.count() >= SAW_TOOTH || self.between.iter().any(touches)
+        self.is_saw_tooth() || self.between.iter().any(touches)
     }
 }
 

@@ -26,7 +26,13 @@ pub async fn read(
     slo: &SloQuery,
     limit: Duration,
 ) -> Option<History> {
-    let scope = Scope::of_service(&request.source, &request.namespace, &request.service);
+    let scope = Scope::of_sli(
+        &request.source,
+        &request.namespace,
+        &request.service,
+        &request.backends.route,
+        &slo.sli,
+    );
     let target = Target::of(request);
     let rates: Vec<RawPoint> = asker
         .ask(

@@ -2,10 +2,12 @@
 
 use jiff::SignedDuration;
 
-use super::super::presets;
+use super::super::at_route::Naming;
+use super::super::presets::{self, escape_regex};
 use super::super::selector::{MatchOp, Matcher, Selector};
 use super::super::{MeasureRequest, PrometheusSource, SliQuery};
 use crate::api::v1alpha1::Preset;
+use crate::rules::Subject;
 
 /// The last part of a pod's name, which its ReplicaSet adds.
 const POD_SUFFIX: &str = "-[a-z0-9]+";
@@ -39,6 +41,28 @@ impl Scope {
         ))
     }
 
+    /// The backends of the revisions under comparison; `None` when the route names neither.
+    pub fn of_backends(request: &MeasureRequest, naming: Naming) -> Option<Self> {
+        let backends = &request.backends;
+        let named = !backends.canary.is_empty() || !backends.stable.is_empty();
+        named.then(|| Self::of(&request.source, naming.matchers(&request.namespace, backends)))
+    }
+
+    /// All revisions of the service, as an indicator's series name them: by their pods, or by the backends of
+    /// its route.
+    pub fn of_sli(
+        source: &PrometheusSource,
+        namespace: &str,
+        service: &str,
+        route: &str,
+        sli: &SliQuery,
+    ) -> Self {
+        match sli.at_route() {
+            Some(naming) => Self::of(source, naming.of_service(namespace, service, route).0),
+            None => Self::of_service(source, namespace, service),
+        }
+    }
+
     /// The matchers as they stand between braces.
     pub fn matchers(&self) -> String {
         let all: Vec<String> = self.matchers.iter().map(ToString::to_string).collect();
@@ -46,7 +70,7 @@ impl Scope {
     }
 
     /// The pods of all revisions of the service.
-    pub fn of_service(source: &PrometheusSource, namespace: &str, service: &str) -> Self {
+    fn of_service(source: &PrometheusSource, namespace: &str, service: &str) -> Self {
         Self::new(
             source,
             namespace,
@@ -55,10 +79,14 @@ impl Scope {
     }
 
     fn new(source: &PrometheusSource, namespace: &str, pods: &str) -> Self {
-        let mut matchers = vec![
+        let pods = vec![
             Matcher::new(&source.namespace_label, MatchOp::Equal, namespace),
             Matcher::new(&source.pod_label, MatchOp::Regex, pods),
         ];
+        Self::of(source, pods)
+    }
+
+    fn of(source: &PrometheusSource, mut matchers: Vec<Matcher>) -> Self {
         matchers.extend(
             source
                 .matchers
@@ -96,12 +124,30 @@ pub fn with_scrapes(counter: &Selector) -> Selector {
     selector
 }
 
-/// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, together with
-/// [`scrapes`]. These and the count have no `le`, which matches the empty alternative.
+/// A counter of proxies of the route, together with what they sent.
+pub fn with_sent(preset: Preset) -> Selector {
+    let requests = presets::requests(preset);
+    let names: Vec<&str> = std::iter::once(requests.name.as_str())
+        .chain(presets::sent(preset))
+        .collect();
+    let mut selector = named_as(&names);
+    selector.matchers.extend(requests.matchers.iter().cloned());
+    selector
+}
+
+/// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, or the one
+/// series that a native histogram is; together with
+/// [`scrapes`] or, at the route, with what was sent. These and the count have no `le`, which matches the empty
+/// alternative.
 pub fn count_and_bucket(preset: Preset, edge: SignedDuration) -> Selector {
     let histogram = &presets::durations(preset);
     let [count, bucket] = [count(histogram), buckets(histogram)];
-    let mut selector = named_as(&[&count.name, &bucket.name, UP, TARGET, START]).with(Matcher::new(
+    let mut names = vec![count.name.as_str(), &bucket.name, &histogram.name];
+    match Naming::of(preset) {
+        Some(_) => names.extend(presets::sent(preset)),
+        None => names.extend([UP, TARGET, START]),
+    }
+    let mut selector = named_as(&names).with(Matcher::new(
         "le",
         MatchOp::Regex,
         format!("({})?", presets::edge_pattern(preset, edge)),
@@ -152,8 +198,11 @@ pub fn edges(scope: &Scope, histogram: &Selector) -> String {
 /// A pod that is read by way of two Services, or by two scrapers, counts once. These are the labels that
 /// differ then; sums can't look as closely as the reading of samples does.
 fn once_each(series: &str) -> String {
-    format!("max without (job,service,prometheus,prometheus_replica) ({series})")
+    format!("max without ({READ_TWICE}) ({series})")
 }
+
+/// Labels that differ when a pod is read twice.
+const READ_TWICE: &str = "job,service,prometheus,prometheus_replica";
 
 fn once(series: &str) -> String {
     format!("sum({})", once_each(series))
@@ -185,10 +234,12 @@ fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
 pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> String {
     // `rate` needs at least two samples, also when one is late.
     let window = (interval.as_secs() * 4).max(120);
-    let points = format!(
-        "({})[1d:2m]",
-        once(&format!("rate({}[{window}s])", scope.pin(&total(sli))))
-    );
+    let mut rate = once(&format!("rate({}[{window}s])", scope.pin(&total(sli))));
+    if let SliQuery::Latency(preset, _) = sli {
+        let native = native(scope, *preset, "rate", window);
+        rate = format!("{rate} or histogram_count({native})");
+    }
+    let points = format!("({rate})[1d:2m]");
     format!(
         "label_replace(avg_over_time({points}),\"what\",\"rate\",\"\",\"\") \
          or label_replace(count_over_time({points}),\"what\",\"points\",\"\",\"\")"
@@ -197,13 +248,27 @@ pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> 
 
 /// Bad events of the window; nothing when there is no series of any.
 pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> String {
-    bad(sli, |selector| {
+    let bad = bad(sli, |selector| {
         once(&format!(
             "increase({}[{}s])",
             scope.pin(selector),
             window.as_secs()
         ))
-    })
+    });
+    let SliQuery::Latency(preset, edge) = sli else {
+        return bad;
+    };
+    let native = native(scope, *preset, "increase", window.as_secs());
+    let edge = presets::in_unit(*preset, *edge);
+    // Interpolated, unlike evidence: a budget is an estimate anyway.
+    format!("{bad} or histogram_count({native}) * (1 - histogram_fraction(0, {edge}, {native}))")
+}
+
+/// Native histograms as one, of what a function makes of each. Of a pod that is read twice it takes the mean,
+/// for there is no greatest histogram.
+fn native(scope: &Scope, preset: Preset, function: &str, seconds: i64) -> String {
+    let selector = scope.pin(&presets::durations(preset));
+    format!("sum(avg without ({READ_TWICE}) ({function}({selector}[{seconds}s])))")
 }
 
 /// Events per second of a service, for rules that record them.
@@ -211,36 +276,51 @@ pub struct Rates<'a> {
     scope: Scope,
     sli: &'a SliQuery,
     over: SignedDuration,
-    /// The labels of a pod's name and of a revision within it; `None` for all revisions together.
+    /// The label that names a pod or a backend, and the revision within it; `None` for all revisions together.
     revision: Option<(String, String)>,
 }
 
 impl<'a> Rates<'a> {
     /// Of all revisions together, over a time.
-    pub fn of_service(
-        source: &PrometheusSource,
-        namespace: &str,
-        service: &str,
-        sli: &'a SliQuery,
-        over: SignedDuration,
-    ) -> Self {
+    pub fn of_service(subject: Subject<'_>, sli: &'a SliQuery, over: SignedDuration) -> Self {
         Self {
-            scope: Scope::of_service(source, namespace, service),
+            scope: Scope::of_sli(
+                subject.source,
+                subject.namespace,
+                subject.service,
+                subject.route,
+                sli,
+            ),
             sli,
             over,
             revision: None,
         }
     }
 
-    /// Of each revision, which the label `revision` names. A pod's name tells it: its ReplicaSet is
-    /// `<service>-<revision>`.
-    #[must_use]
-    pub fn by_revision(self, source: &PrometheusSource, service: &str) -> Self {
-        let pattern = format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service));
-        Self {
-            revision: Some((source.pod_label.clone(), pattern)),
-            ..self
-        }
+    /// Of each revision, which the label `revision` names; `None` where no label tells it. A pod's name does:
+    /// its ReplicaSet is `<service>-<revision>`.
+    pub fn by_revision(subject: Subject<'_>, sli: &'a SliQuery, over: SignedDuration) -> Option<Self> {
+        let Subject {
+            namespace,
+            service,
+            route,
+            source,
+            ..
+        } = subject;
+        let revision = match sli.at_route() {
+            Some(naming) => (
+                naming.label().to_owned(),
+                naming.of_service(namespace, service, route).1?,
+            ),
+            None => (
+                source.pod_label.clone(),
+                format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service)),
+            ),
+        };
+        Some(Self {
+            revision: Some(revision),
+            ..Self::of_service(subject, sli, over)
+        })
     }
 
     /// All events.
@@ -279,9 +359,4 @@ impl<'a> Rates<'a> {
             None => once(&rate),
         }
     }
-}
-
-/// Names of ReplicaSets may have dots, which a pattern would take for any character.
-fn escape_regex(text: &str) -> String {
-    text.replace('.', "[.]")
 }

@@ -13,9 +13,12 @@ use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
 use super::ask::{self, Asker, Failure, Target};
 use super::falls::Falls;
+use super::native::{self, TooCoarse};
 use super::promql::{self, Scope};
 use super::series::{self, Arm, Frame, Role};
 use crate::api::v1alpha1::Preset;
+
+mod at_route;
 
 /// Pods of a revision have been there for a while, but nothing was read from them lately.
 const NOT_SCRAPED: &str = "PodsNotScraped";
@@ -30,7 +33,12 @@ const MAX_EDGES_SHOWN: usize = 20;
 
 /// One objective's counts in each block.
 pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> Column {
-    let (Some(scope), [first, .., last]) = (Scope::of_revisions(request), request.edges.as_slice()) else {
+    let naming = slo.sli.at_route();
+    let scope = match naming {
+        Some(naming) => Scope::of_backends(request, naming),
+        None => Scope::of_revisions(request),
+    };
+    let (Some(scope), [first, .., last]) = (scope, request.edges.as_slice()) else {
         return Column::unknown(request, None);
     };
     let range = last.duration_since(*first) + lookback(request);
@@ -44,7 +52,10 @@ pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit
         range,
     };
     match reading.arms().await {
-        Ok(arms) => reading.column(&arms),
+        Ok(arms) => match naming {
+            Some(naming) => reading.column_at_route(naming, &arms),
+            None => reading.column(&arms),
+        },
         Err(failure) => Column::unknown(request, Some(failure)),
     }
 }
@@ -95,10 +106,14 @@ impl Reading<'_> {
         let request = self.request;
         let answer = match &self.slo.sli {
             SliQuery::Availability(preset) => {
-                let all = self
-                    .samples(&promql::with_scrapes(&presets::requests(*preset)))
-                    .await?;
-                tagged(all, |labels| {
+                let selector = match self.slo.sli.at_route() {
+                    Some(_) => promql::with_sent(*preset),
+                    None => promql::with_scrapes(&presets::requests(*preset)),
+                };
+                tagged(self.samples(&selector).await?, |labels| {
+                    if is_sent(*preset, labels) {
+                        return Role::Sent;
+                    }
                     let failed = presets::is_failure(*preset, |label| labels.get(label).map(String::as_str));
                     if failed { Role::BadOfTotal } else { Role::Total }
                 })
@@ -114,8 +129,13 @@ impl Reading<'_> {
             }
             SliQuery::Latency(preset, edge) => {
                 let all = self.samples(&promql::count_and_bucket(*preset, *edge)).await?;
+                let histogram = presets::durations(*preset).name;
+                let all = native::to_counters(all, &histogram, presets::in_unit(*preset, *edge))
+                    .map_err(|coarse| self.too_coarse(*preset, *edge, coarse))?;
                 tagged(all, |labels| {
-                    if labels.contains_key("le") {
+                    if is_sent(*preset, labels) {
+                        Role::Sent
+                    } else if labels.contains_key("le") {
                         Role::Within
                     } else {
                         Role::Total
@@ -123,18 +143,10 @@ impl Reading<'_> {
                 })
             }
         };
-        let arm = |replica_set: &Option<String>| {
-            replica_set
-                .as_deref()
-                .map(|replica_set| Arm::new(request, replica_set, &answer))
-                .transpose()
+        let arms = match self.slo.sli.at_route() {
+            Some(naming) => self.arms_at_route(naming, &answer),
+            None => self.arms_of_pods(&answer),
         };
-        let arms = arm(&request.canary).and_then(|canary| {
-            Ok(Arms {
-                canary,
-                stable: arm(&request.stable)?,
-            })
-        });
         let arms = arms.map_err(|what| ask::bad_answer(&request.source.address, &what))?;
         if let SliQuery::Latency(preset, edge) = &self.slo.sli
             && [&arms.canary, &arms.stable]
@@ -145,6 +157,20 @@ impl Reading<'_> {
             return Err(self.edge_missing(*preset, *edge).await?);
         }
         Ok(arms)
+    }
+
+    fn arms_of_pods(&self, answer: &[(Role, RawSeries)]) -> Result<Arms, String> {
+        let request = self.request;
+        let arm = |replica_set: &Option<String>| {
+            replica_set
+                .as_deref()
+                .map(|replica_set| Arm::new(request, replica_set, answer))
+                .transpose()
+        };
+        Ok(Arms {
+            canary: arm(&request.canary)?,
+            stable: arm(&request.stable)?,
+        })
     }
 
     async fn samples(&self, selector: &Selector) -> Result<Vec<RawSeries>, Failure> {
@@ -212,6 +238,7 @@ impl Reading<'_> {
                     stable: counts(stable)?,
                     canary_pods: by_pod(canary),
                     stable_pods: by_pod(stable),
+                    at_route: None,
                 })
             })
             .collect();
@@ -301,6 +328,22 @@ impl Reading<'_> {
         }
     }
 
+    fn too_coarse(&self, preset: Preset, edge: SignedDuration, coarse: TooCoarse) -> Failure {
+        let nearest = presets::edge_name(preset, &coarse.edge.to_string());
+        let nearest = nearest.map_or_else(
+            || "none of its edges is near below it".to_owned(),
+            |(_, name)| format!("the nearest edge below it is {name}"),
+        );
+        Failure {
+            reason: EDGE_MISSING,
+            message: self.of_slo(&format!(
+                "the native histogram {} has a bucket across the threshold {}ms, and {nearest}: set sli.threshold to an edge (every power of two is one, such as 250ms, 500ms and 1s), or let the buckets grow by less than a fifth",
+                presets::durations(preset).name,
+                edge.as_millis()
+            )),
+        }
+    }
+
     async fn edge_missing(&self, preset: Preset, edge: SignedDuration) -> Result<Failure, Failure> {
         let histogram = presets::durations(preset);
         let buckets: Vec<RawPoint> = self.ask(&promql::edges(&self.scope, &histogram)).await?;
@@ -335,6 +378,11 @@ impl Reading<'_> {
             )),
         })
     }
+}
+
+/// Whether a series counts what proxies of the route sent.
+fn is_sent(preset: Preset, labels: &Labels) -> bool {
+    presets::sent(preset).is_some_and(|name| labels.get("__name__").is_some_and(|is| is == name))
 }
 
 fn tagged(answer: Vec<RawSeries>, role: impl Fn(&Labels) -> Role) -> Vec<(Role, RawSeries)> {

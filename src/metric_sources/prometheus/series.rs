@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use molt_core::analysis::{Counts, PodCounts, Sample, Series, fresh, increase};
 
-use super::super::MeasureRequest;
+use super::super::{MeasureRequest, PrometheusSource, Starts};
 use super::answer::{Labels, RawSeries};
 use super::falls::Falls;
 
@@ -35,6 +35,10 @@ pub enum Role {
     Target,
     /// Nothing; it tells when the process began.
     Start,
+    /// Requests that a proxy of the route sent, answered or not.
+    Sent,
+    /// Nothing that this revision served; it shows that the proxy was read.
+    Witness,
 }
 
 /// The series of one revision.
@@ -43,6 +47,7 @@ pub struct Arm {
     total: Vec<Series>,
     bad: Vec<Series>,
     within: Vec<Series>,
+    sent: Vec<Series>,
     /// For each pod, when it was read.
     reads: Vec<Series>,
     /// For each pod, when the scraper that counts read it: counters that stay at 0. They tell the core that a
@@ -81,16 +86,44 @@ impl Arm {
         }
         let mut arm = Self::default();
         for (pod, series) in pods {
-            arm.add(request, pod, &series)?;
+            arm.add(&request.source, pod, &series, request.starts.get(pod))?;
         }
+        Ok(arm)
+    }
+
+    /// The series of the backends with these values of a label, by the proxies that counted them. Whatever else
+    /// of the answer is of a proxy shows that it was read.
+    pub fn at_route(
+        source: &PrometheusSource,
+        label: &str,
+        values: &[String],
+        answer: &[(Role, RawSeries)],
+    ) -> Result<Self, String> {
+        let mut proxies: BTreeMap<String, Vec<(Role, &RawSeries)>> = BTreeMap::new();
+        for (role, series) in answer {
+            let value = series.metric.get(label);
+            let own = value.is_some_and(|value| values.contains(value));
+            proxies
+                .entry(proxy(source, &series.metric))
+                .or_default()
+                .push((if own { *role } else { Role::Witness }, series));
+        }
+        let mut arm = Self::default();
+        for (proxy, series) in proxies {
+            arm.add(source, &proxy, &series, Some(&Starts::default()))?;
+        }
+        // A proxy begins again, and so do the counters of a cluster that was gone for a while. Several falls in
+        // a short time are several proxies behind one address.
+        arm.falls.retain(Falls::is_saw_tooth);
         Ok(arm)
     }
 
     fn add(
         &mut self,
-        request: &MeasureRequest,
+        source: &PrometheusSource,
         pod: &str,
         series: &[(Role, &RawSeries)],
+        starts: Option<&Starts>,
     ) -> Result<(), String> {
         let ups = series.iter().filter(|(role, _)| *role == Role::Up);
         let added = ups.flat_map(|(_, up)| up.metric.keys()).map(String::as_str);
@@ -126,12 +159,12 @@ impl Arm {
             }
             if *role == Role::Start {
                 processes.extend(samples.iter().map(|s| s.value).filter(|v| v.is_finite()));
-            } else if !matches!(role, Role::Up | Role::Target) {
+            } else if !matches!(role, Role::Up | Role::Target | Role::Witness) {
                 counters.push((*role, raw, samples));
             }
         }
         // What began in a pod that is gone nobody knows.
-        if let Some(starts) = request.starts.get(pod) {
+        if let Some(starts) = starts {
             let all = counters.iter().map(|(_, _, samples)| samples.as_slice());
             let falls = Falls::find(pod, all, &processes, starts);
             if falls.count() > 0 {
@@ -146,7 +179,7 @@ impl Arm {
         self.reads.push(constant(read_at));
         self.scrapes.push(constant(scraped_at));
 
-        ignored.extend(["__name__", "le", &request.source.pod_label]);
+        ignored.extend(["__name__", "le", &source.pod_label]);
         for (role, raw, samples) in counters {
             let key = labels(&raw.metric, |label| !ignored.contains(label));
             let series = Series {
@@ -161,6 +194,7 @@ impl Arm {
                 }
                 Role::Bad => self.bad.push(series),
                 Role::Within => self.within.push(series),
+                Role::Sent => self.sent.push(series),
                 _ => self.total.push(series),
             }
         }
@@ -172,14 +206,32 @@ impl Arm {
         !self.total.is_empty()
     }
 
+    /// Some series counts what was sent.
+    pub fn has_sent(&self) -> bool {
+        !self.sent.is_empty()
+    }
+
+    /// What proxies sent in `(start, end]`.
+    pub fn sent(&self, frame: &Frame<'_>, start: Timestamp, end: Timestamp) -> f64 {
+        increase(
+            &[self.sent.as_slice(), &self.scrapes].concat(),
+            frame.births,
+            frame.seen_from,
+            start,
+            end,
+        )
+    }
+
     /// A pod whose counters can't be used in `(start, end]`.
     pub fn spoilt(&self, start: Timestamp, end: Timestamp) -> Option<&Falls> {
         self.falls.iter().find(|falls| falls.spoil(start, end))
     }
 
-    /// Events are counted by a histogram that has no bucket at the threshold.
+    /// Events are counted by a histogram that has no bucket at the threshold: none at all, or that of some of its
+    /// series has none.
     pub fn lacks_bucket(&self) -> bool {
-        !self.total.is_empty() && self.within.is_empty()
+        let within: BTreeSet<(&str, &str)> = self.within.iter().map(identity).collect();
+        self.total.iter().any(|s| !within.contains(&identity(s)))
     }
 
     /// Some pod was read in that time.
@@ -247,6 +299,7 @@ impl Arm {
             total: of_pod(&self.total),
             bad: of_pod(&self.bad),
             within: of_pod(&self.within),
+            sent: of_pod(&self.sent),
             reads: of_pod(&self.reads),
             scrapes: of_pod(&self.scrapes),
             // Falls spoil the whole revision, not a pod.
@@ -261,6 +314,18 @@ impl Arm {
             .binary_search_by(|scrapes| scrapes.pod.as_str().cmp(pod));
         found.map_or(&[], |i| std::slice::from_ref(&self.scrapes[i]))
     }
+}
+
+fn identity(series: &Series) -> (&str, &str) {
+    (&series.pod, &series.key)
+}
+
+/// What tells a proxy from the others: its pod, or the address that was scraped.
+fn proxy(source: &PrometheusSource, metric: &Labels) -> String {
+    let label = |name: &str| metric.get(name).map(String::as_str);
+    let pod = label(&source.pod_label).or_else(|| label("instance"));
+    let namespace = label(&source.namespace_label).unwrap_or_default();
+    format!("{namespace}/{}", pod.unwrap_or_default())
 }
 
 /// Whether a ReplicaSet named the pod.

@@ -1,9 +1,11 @@
 //! Against a server that answers as a Prometheus does, or as something else.
 
+mod at_route;
 mod conditions;
 mod counting;
 mod dirty;
 mod failing;
+mod native;
 mod secured;
 
 use std::collections::BTreeMap;
@@ -21,7 +23,9 @@ use prometheus_http_query::reqwest::Url;
 use super::super::headers::Headers;
 use super::super::http;
 use super::super::selector::Selector;
-use super::super::{MeasureRequest, Measured, MetricSource, PrometheusSource, SliQuery, SloQuery, Starts};
+use super::super::{
+    MeasureRequest, Measured, MetricSource, PrometheusSource, RouteBackends, SliQuery, SloQuery, Starts,
+};
 use super::{Prometheus, TimeLimits};
 use crate::api::v1alpha1::Preset;
 use crate::metrics::Metrics;
@@ -195,6 +199,7 @@ fn request(slos: Vec<SloQuery>) -> MeasureRequest {
         slos,
         canary: Some(CANARY.to_owned()),
         stable: Some(STABLE.to_owned()),
+        backends: RouteBackends::default(),
         starts: [canary_pod(), stable_pod()]
             .map(|pod| {
                 let at = vec![at(-3600)];

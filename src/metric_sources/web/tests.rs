@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 
 use super::super::headers::{SecretData, SecretReader};
-use super::super::{PrometheusSource, http};
+use super::super::{PrometheusSource, RouteBackends, http};
 use super::*;
 use crate::api::v1alpha1::SecretRef;
 
@@ -61,6 +61,7 @@ async fn read(check: &WebCheck) -> Result<f64, String> {
         slos: Vec::new(),
         canary: Some("checkout-bbbbbbbbbb".to_owned()),
         stable: Some("checkout-aaaaaaaaaa".to_owned()),
+        backends: RouteBackends::default(),
         births: BTreeMap::new(),
         starts: BTreeMap::new(),
         conditions: vec![ConditionQuery::Web(WebQuery::parse(check).unwrap())],

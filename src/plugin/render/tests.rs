@@ -61,6 +61,7 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         stable: Counts::new(300.0, 0.0).unwrap(),
         canary_pods: PodCounts::default(),
         stable_pods: PodCounts::default(),
+        at_route: None,
         reference: None,
     });
     let last = service

@@ -10,11 +10,13 @@ use molt_sim::replay::Recording;
 
 use super::super::Failure;
 use super::super::manifest::Manifest;
+use crate::metric_sources::at_route::Naming;
 use crate::metric_sources::headers::Headers;
 use crate::metric_sources::http::client;
 use crate::metric_sources::prometheus::{Prometheus, TimeLimits};
-use crate::metric_sources::{MeasureRequest, MetricSource, PrometheusSource};
+use crate::metric_sources::{MeasureRequest, MetricSource, PrometheusSource, RouteBackends, SloQuery};
 use crate::metrics::Metrics;
+use crate::traffic::BackendPlace;
 
 /// Blocks that one query covers: its answer holds every sample of every series.
 const BLOCKS_AT_ONCE: usize = 40;
@@ -46,14 +48,21 @@ impl RangeArgs {
     pub async fn read(&self, manifest: &Manifest, namespace: Option<String>) -> Result<Recording, Failure> {
         let from = time("--from", self.from.as_deref())?;
         let to = time("--to", self.to.as_deref())?;
-        let edges = edges(from, to, manifest.plan.block).map_err(Failure::BadInput)?;
+        let edges = edges(from, to, manifest.plan.block).map_err(Failure::Input)?;
         let namespace = namespace
             .or_else(|| manifest.namespace.clone())
             .unwrap_or_else(|| "default".to_owned());
         let source = manifest
             .source
             .clone()
-            .ok_or_else(|| Failure::BadInput("no Prometheus is named: set --prometheus".to_owned()))?;
+            .ok_or_else(|| Failure::Input("no Prometheus is named: set --prometheus".to_owned()))?;
+        let by_place = |slo: &&SloQuery| slo.sli.at_route() == Some(Naming::Cluster);
+        if let Some(slo) = manifest.queries.iter().find(by_place) {
+            return Err(Failure::Input(format!(
+                "objective {:?} counts by the places of the route's backends, which nobody knows any more: take it out of the file, or give it the preset of the application",
+                slo.name
+            )));
+        }
         let http = client(None).map_err(Failure::Other)?;
         let headers = Arc::new(Headers::new(None, None));
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
@@ -73,7 +82,7 @@ impl RangeArgs {
         }
         self.check(&blocks, &namespace)?;
         Recording::measured(from, &blocks)
-            .ok_or_else(|| Failure::BadInput("--from and --to span no block".to_owned()))
+            .ok_or_else(|| Failure::Input("--from and --to span no block".to_owned()))
     }
 
     fn request(
@@ -83,6 +92,14 @@ impl RangeArgs {
         namespace: &str,
         edges: &[Timestamp],
     ) -> MeasureRequest {
+        let place = |service: Option<&String>| {
+            let place = |service: &String| BackendPlace {
+                service: service.clone(),
+                rule: 0,
+                index: 0,
+            };
+            service.map(place).into_iter().collect()
+        };
         MeasureRequest {
             source: source.clone(),
             namespace: namespace.to_owned(),
@@ -90,6 +107,12 @@ impl RangeArgs {
             slos: manifest.queries.clone(),
             canary: self.canary.clone(),
             stable: self.stable.clone(),
+            // The Service of a backend is named as its ReplicaSet is; its place is not known any more.
+            backends: RouteBackends {
+                route: manifest.name.clone(),
+                canary: place(self.canary.as_ref()),
+                stable: place(self.stable.as_ref()),
+            },
             // Nothing is left that tells it: a pod that began in between counts from its first sample on.
             births: BTreeMap::new(),
             starts: BTreeMap::new(),
@@ -121,7 +144,7 @@ impl RangeArgs {
         ] {
             if counted(canary) <= 0.0 {
                 let name = name.as_deref().unwrap_or_default();
-                return Err(Failure::BadInput(format!(
+                return Err(Failure::Input(format!(
                     "{flag}: no request of ReplicaSet {name:?} in namespace {namespace:?} was counted between --from and --to: check the name, the namespace (-n) and the times"
                 )));
             }
@@ -133,7 +156,7 @@ impl RangeArgs {
 fn time(flag: &str, text: Option<&str>) -> Result<Timestamp, Failure> {
     let text = text.unwrap_or_default();
     text.parse().map_err(|_| {
-        Failure::BadInput(format!(
+        Failure::Input(format!(
             "{flag}: {text:?} is no time: write it with its zone, such as 2026-05-04T10:00:00Z"
         ))
     })

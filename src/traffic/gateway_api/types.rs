@@ -112,6 +112,9 @@ pub struct BackendRef {
     /// Its weight; by default 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<i32>,
+    /// Its filters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<serde_json::Value>,
 }
 
 impl BackendRef {

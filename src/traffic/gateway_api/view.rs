@@ -6,9 +6,9 @@ use molt_core::observed::{Backend, Problem, ProblemKind, RouteView, Slot, Weight
 use molt_core::plan::Revision;
 
 use super::rules_owners::rules_owners;
-use super::types::{HttpRoute, ParentReference, Rule};
+use super::types::{BackendRef, HttpRoute, ParentReference, Rule};
 use crate::k8s::writer::is_owned_by;
-use crate::traffic::{Sighting, problem};
+use crate::traffic::{BackendPlace, Sighting, problem};
 
 /// The fixed names in a user's route.
 pub fn slot_names(service: &str) -> [(Slot, String); 2] {
@@ -30,6 +30,7 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
         return Sighting {
             view: RouteView::default(),
             problems: vec![problem(ProblemKind::Route, "RouteConflict", message)],
+            ..Sighting::default()
         };
     }
     let view = RouteView {
@@ -41,7 +42,39 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
     Sighting {
         view,
         problems: refusals(route),
+        unanswered: unanswered(route),
+        backends: owned_places(route),
     }
+}
+
+/// The backends of a route that Molt owns, all in its one rule.
+fn owned_places(route: &HttpRoute) -> Vec<BackendPlace> {
+    let backends = route.spec.rules.first().map(|rule| rule.backend_refs.iter());
+    let place = |(index, backend): (usize, &BackendRef)| BackendPlace {
+        service: backend.name.clone(),
+        rule: 0,
+        index,
+    };
+    backends.into_iter().flatten().enumerate().map(place).collect()
+}
+
+/// The two fixed names in the rules of a user's route that divide traffic between them.
+fn adopted_places(service: &str, rules: &[SplitRule]) -> Vec<BackendPlace> {
+    let [(_, stable), (_, canary)] = slot_names(service);
+    let place = |service: &str, rule: &SplitRule, index| BackendPlace {
+        service: service.to_owned(),
+        rule: rule.index,
+        index,
+    };
+    rules
+        .iter()
+        .flat_map(|rule| {
+            [
+                place(&stable, rule, rule.stable.0),
+                place(&canary, rule, rule.canary.0),
+            ]
+        })
+        .collect()
 }
 
 /// The weights of our revisions in a route that Molt owns, as they are written.
@@ -80,19 +113,23 @@ pub fn adopted(
         return Sighting {
             view: RouteView::default(),
             problems: vec![problem(ProblemKind::Route, "RouteNotFound", message)],
+            ..Sighting::default()
         };
     };
+    let rules = split_rules(service, namespace, route);
+    let (weights, agree) = slot_weights(&rules);
     let blocked = |reason, message| Sighting {
         view: RouteView {
             exists: true,
+            weights: weights.clone(),
             ..RouteView::default()
         },
         problems: vec![problem(ProblemKind::Route, reason, message)],
+        ..Sighting::default()
     };
     if let Some(message) = conflict(service, name, namespace, route, is_service) {
         return blocked("RouteConflict", message);
     }
-    let rules = split_rules(service, namespace, route);
     if rules.is_empty() {
         return blocked("RouteBackendsMismatch", mismatch(service, name, route));
     }
@@ -106,7 +143,6 @@ pub fn adopted(
         );
         return blocked("RouteWeightsImplicit", message);
     }
-    let (weights, agree) = slot_weights(&rules);
     let view = RouteView {
         exists: true,
         weights,
@@ -116,6 +152,8 @@ pub fn adopted(
     Sighting {
         view,
         problems: refusals(route),
+        unanswered: unanswered(route),
+        backends: adopted_places(service, &rules),
     }
 }
 
@@ -213,7 +251,7 @@ fn conflict(
             None => String::new(),
         };
         Some(format!(
-            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; nothing is changed meanwhile",
+            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; the route is not changed meanwhile, and stable keeps serving with the weight that it has",
             other.name
         ))
     })
@@ -271,6 +309,39 @@ fn spoken_for<'a>(
         .parents
         .iter()
         .filter(move |s| s.parent_ref.meaning(namespace) == parent.meaning(namespace))
+}
+
+/// Which parents no controller has answered for in the route's present form. A controller need not write
+/// anything where the parent does not exist.
+fn unanswered(route: &HttpRoute) -> Option<String> {
+    let name = route.metadata.name.as_deref().unwrap_or_default();
+    let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
+    if route.spec.parent_refs.is_empty() {
+        return Some(format!(
+            "HTTPRoute {name} names no Gateway in spec.parentRefs, so no controller answers for it"
+        ));
+    }
+    let answered = |parent: &ParentReference| {
+        spoken_for(route, parent)
+            .flat_map(|status| &status.conditions)
+            .any(|c| c.observed_generation == route.metadata.generation)
+    };
+    let silent: Vec<String> = route
+        .spec
+        .parent_refs
+        .iter()
+        .filter(|parent| !answered(parent))
+        .map(|parent| {
+            let (_, kind, place, gateway, ..) = parent.meaning(namespace);
+            format!("{kind} {place}/{gateway}")
+        })
+        .collect();
+    (!silent.is_empty()).then(|| {
+        format!(
+            "no controller has answered for {}: does it exist, does its listener admit namespace {namespace}?",
+            silent.join(", ")
+        )
+    })
 }
 
 /// What controllers say against the route in its present form. What they said of an earlier one is past.

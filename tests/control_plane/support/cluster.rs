@@ -13,6 +13,7 @@ use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use molt::api::v1alpha1::{Phase, PythonService, RolloutAction, RolloutRecord};
+use molt::controller::object::ServiceObject;
 use serde_json::{Value, json};
 
 use super::{gateway, kubelet, prometheus};
@@ -65,24 +66,10 @@ pub async fn given(namespace: &str) -> Stage {
 
 /// Given an empty namespace, with a kubelet, a gateway and a Prometheus, but no operator.
 pub async fn without_operator(namespace: &str) -> Stage {
-    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .expect("it is valid");
-    let client = Client::try_from(config).expect("a client can be made");
+    let client = connect().await;
     install_crds(&client).await;
-    let object = json!({"metadata": {"name": namespace}});
-    Api::<Namespace>::all(client.clone())
-        .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
-        .await
-        .expect("the namespace is new");
-    let node = json!({"metadata": {"name": "node-1"}});
-    // Every stage asks for the same node: the first one makes it.
-    drop(
-        Api::<Node>::all(client.clone())
-            .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
-            .await,
-    );
+    make_namespace(&client, namespace).await;
+    make_node(&client).await;
     tokio::spawn(kubelet::run(client.clone(), namespace.to_owned()));
     tokio::spawn(gateway::run(client.clone(), namespace.to_owned()));
     let prometheus = prometheus::Fake::start(client.clone(), namespace.to_owned()).await;
@@ -95,8 +82,42 @@ pub async fn without_operator(namespace: &str) -> Stage {
     }
 }
 
+/// Where the control plane's etcd answers.
+pub fn etcd_address() -> String {
+    let path = control_plane().kubeconfig.with_file_name("etcd-address");
+    let address = std::fs::read_to_string(path).expect("the script writes it");
+    address.trim().to_owned()
+}
+
+/// A client of the control plane, with a connection of its own.
+pub async fn connect() -> Client {
+    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
+    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("it is valid");
+    Client::try_from(config).expect("a client can be made")
+}
+
+pub async fn make_namespace(client: &Client, name: &str) {
+    let object = json!({"metadata": {"name": name}});
+    Api::<Namespace>::all(client.clone())
+        .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+        .await
+        .expect("the namespace is new");
+}
+
+/// The node that all pods run on. Every stage asks for it: the first one makes it.
+pub async fn make_node(client: &Client) {
+    let node = json!({"metadata": {"name": "node-1"}});
+    drop(
+        Api::<Node>::all(client.clone())
+            .create(&PostParams::default(), &serde_json::from_value(node).unwrap())
+            .await,
+    );
+}
+
 /// Molt's CRDs, and the Gateway API's own HTTPRoute.
-async fn install_crds(client: &Client) {
+pub async fn install_crds(client: &Client) {
     let api = Api::<CustomResourceDefinition>::all(client.clone());
     let mut crds = molt::api::crds::all();
     crds.push(http_route_crd());
@@ -152,14 +173,7 @@ impl Stage {
         let (stop, stopped) = tokio::sync::oneshot::channel();
         let operator = molt::controller::run(
             self.client.clone(),
-            molt::controller::Options {
-                prometheus_address: self.prometheus.address.clone(),
-                prometheus_headers_file: None,
-                prometheus_ca_file: None,
-                namespace: Some(self.namespace.clone()),
-                concurrency: 4,
-                rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),
-            },
+            self.options(),
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),
             async {
@@ -170,6 +184,19 @@ impl Stage {
         self.operator = Some(tokio::spawn(async move {
             operator.await.expect("the operator ends cleanly");
         }));
+    }
+
+    /// What an operator of this stage is given; it is alone.
+    pub fn options(&self) -> molt::controller::Options {
+        molt::controller::Options {
+            prometheus_address: self.prometheus.address.clone(),
+            prometheus_headers_file: None,
+            prometheus_ca_file: None,
+            namespace: Some(self.namespace.clone()),
+            concurrency: 4,
+            rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),
+            leader_election: None,
+        }
     }
 
     /// Ends the operator and waits until it has ended.
@@ -227,7 +254,11 @@ impl Stage {
         let seen = std::sync::Mutex::new(None);
         let waited = tokio::time::timeout(PATIENCE, async {
             loop {
-                let service = self.service(name).await;
+                // One that another version wrote can't be read until the operator has put it right.
+                let Ok(service) = self.services().get(name).await else {
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                };
                 let current = service.metadata.generation
                     == service.status.as_ref().and_then(|s| s.observed_generation);
                 if current && service.status.as_ref().and_then(|s| s.phase) == Some(phase) {
@@ -250,14 +281,12 @@ impl Stage {
     /// Waits for a condition with a status and a reason, and returns its message.
     pub async fn until_condition(&self, name: &str, kind: &str, status: &str, reason: &str) -> String {
         let mut message = String::new();
+        // As the operator reads it, whatever was written into it.
+        let objects: Api<ServiceObject> = Api::namespaced(self.client.clone(), &self.namespace);
         let found = tokio::time::timeout(PATIENCE, async {
             loop {
-                let conditions = self
-                    .service(name)
-                    .await
-                    .status
-                    .and_then(|s| s.conditions)
-                    .unwrap_or_default();
+                let service = objects.get(name).await.expect("the service exists");
+                let conditions = service.conditions;
                 if let Some(c) = conditions.iter().find(|c| c.type_ == kind) {
                     message = format!("{} {}: {}", c.status, c.reason, c.message);
                     if c.status == status && c.reason == reason {

@@ -7,11 +7,15 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 pub fn routes(client: Client, namespace: &str) -> Api<DynamicObject> {
-    let kind = ApiResource::from_gvk_with_plural(
+    Api::namespaced_with(client, namespace, &route_kind())
+}
+
+/// The Gateway API's HTTPRoute.
+pub fn route_kind() -> ApiResource {
+    ApiResource::from_gvk_with_plural(
         &GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute"),
         "httproutes",
-    );
-    Api::namespaced_with(client, namespace, &kind)
+    )
 }
 
 /// The backends of the first rule, with their weights.
@@ -43,7 +47,8 @@ pub async fn run(client: Client, namespace: String) {
     }
 }
 
-async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
+/// Acknowledges a route as it is now, if that was not done yet.
+pub async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
     let generation = route.metadata.generation;
     let parents = route.data["spec"]["parentRefs"]
         .as_array()
@@ -69,8 +74,14 @@ async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
         })
         .collect();
     let status = json!({"status": {"parents": parents}});
-    drop(
-        api.patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(status))
-            .await,
-    );
+    for _ in 0..5 {
+        let told = api
+            .patch_status(&route.name_any(), &PatchParams::default(), &Patch::Merge(&status))
+            .await;
+        match told {
+            Ok(_) => return,
+            Err(kube::Error::Api(status)) if status.code == 404 => return,
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Says of pods what a kubelet would say. The image chooses: `…:crash` crash-loops, `…:nopull` can't be
-//! pulled, everything else becomes ready.
+//! pulled, `…:succeeds` and `…:fails` end with exit codes 0 and 3, everything else becomes ready.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Binding, Pod};
@@ -8,21 +9,23 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+/// Addresses that were given so far; no two pods have the same one.
+static ADDRESSES: AtomicU32 = AtomicU32::new(0);
+
 pub async fn run(client: Client, namespace: String) {
     let api: Api<Pod> = Api::namespaced(client, &namespace);
-    let mut address = 0u32;
     loop {
         // A call that fails is made again in the next round.
         if let Ok(pods) = api.list(&ListParams::default()).await {
             for pod in pods {
-                look_after(&api, &pod, &mut address).await;
+                look_after(&api, &pod).await;
             }
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
-async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
+async fn look_after(api: &Api<Pod>, pod: &Pod) {
     let name = pod.name_any();
     if pod.metadata.deletion_timestamp.is_some() {
         let now = kube::api::DeleteParams {
@@ -32,6 +35,15 @@ async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
         drop(api.delete(&name, &now).await);
         return;
     }
+    let said = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).is_some();
+    if !said {
+        drop(begin(api, pod).await);
+    }
+}
+
+/// Puts a pod on the node, if it is on none, and says how it does there.
+pub async fn begin(api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {
+    let name = pod.name_any();
     let spec = pod.spec.as_ref();
     if spec.is_none_or(|s| s.node_name.is_none()) {
         let binding: Binding = serde_json::from_value(json!({
@@ -39,39 +51,58 @@ async fn look_after(api: &Api<Pod>, pod: &Pod, address: &mut u32) {
             "target": {"apiVersion": "v1", "kind": "Node", "name": "node-1"}
         }))
         .unwrap();
-        drop(
-            api.create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding)
-                .await,
-        );
-        return;
+        let bound = api
+            .create_subresource::<_, Value>("binding", &name, &PostParams::default(), &binding)
+            .await;
+        match bound {
+            // Somebody did it at an earlier try.
+            Err(kube::Error::Api(status)) if status.code == 409 => {}
+            bound => drop(bound?),
+        }
     }
     let image = spec
         .and_then(|s| s.containers.first())
         .and_then(|c| c.image.clone())
         .unwrap_or_default();
-    let said = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()).is_some();
-    if said {
-        return;
-    }
-    *address += 1;
-    let ip = format!("10.1.{}.{}", *address / 250, *address % 250 + 1);
-    let status = status(&image, &ip);
-    drop(
-        api.patch_status(
-            &name,
-            &PatchParams::default(),
-            &Patch::Strategic(json!({ "status": status })),
-        )
-        .await,
+    let address = ADDRESSES.fetch_add(1, Ordering::Relaxed);
+    let ip = format!(
+        "10.{}.{}.{}",
+        address / 62_500 + 1,
+        address / 250 % 250,
+        address % 250 + 1
     );
+    let container = spec
+        .and_then(|s| s.containers.first())
+        .map(|c| c.name.clone())
+        .unwrap_or_default();
+    let body = json!({ "status": status(&container, &image, &ip) });
+    api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(body))
+        .await
+        .map(drop)
 }
 
-fn status(image: &str, ip: &str) -> Value {
+fn status(name: &str, image: &str, ip: &str) -> Value {
     let container = |ready: bool, restarts: u32, state: Value| {
         json!([{
-            "name": "app", "image": image, "imageID": image, "ready": ready, "restartCount": restarts, "state": state,
+            "name": name, "image": image, "imageID": image, "ready": ready, "restartCount": restarts, "state": state,
         }])
     };
+    if let Some(code) = match image.rsplit(':').next() {
+        Some("succeeds") => Some(0),
+        Some("fails") => Some(3),
+        _ => None,
+    } {
+        let ended = json!({"terminated": {
+            "exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" },
+            "message": "9 checks were made",
+            "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z",
+        }});
+        return json!({
+            "phase": if code == 0 { "Succeeded" } else { "Failed" },
+            "podIP": ip, "podIPs": [{"ip": ip}],
+            "containerStatuses": container(false, 0, ended),
+        });
+    }
     let (ready, containers) = match image.rsplit(':').next() {
         Some("crash") => {
             let mut containers = container(

@@ -3,6 +3,9 @@
 pub mod cluster;
 pub mod gateway;
 pub mod kubelet;
+pub mod mortal;
 pub mod prometheus;
+pub mod stored;
+pub mod world;
 
 pub use cluster::{Stage, given};

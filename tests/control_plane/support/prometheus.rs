@@ -2,7 +2,7 @@
 //!
 //! The image chooses how a revision fails: `…:bad` answers one request in four with a 500.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -10,22 +10,27 @@ use axum::extract::{Form, State};
 use axum::routing::post;
 use axum::{Json, Router};
 use k8s_openapi::api::core::v1::{Pod, Service};
-use kube::api::ListParams;
+use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::gateway;
 
-/// Requests per second through the route.
+/// Requests per second through each route.
 const RATE: f64 = 200.0;
+/// Samples that are kept of each counter where there are many: answers stay small.
+const KEPT_OF_MANY: usize = 80;
+/// Between two scrapes.
+const INTERVAL: Duration = Duration::from_millis(500);
 
 type Samples = Vec<(f64, f64)>;
+/// A pod's namespace and name, and a status class.
+type Counter = (String, String, &'static str);
 
 /// What the fake has counted, and how it behaves.
 #[derive(Default)]
 struct Counted {
-    /// By pod and status class.
-    series: BTreeMap<(String, &'static str), Samples>,
+    series: BTreeMap<Counter, Samples>,
     behaviour: Behaviour,
     /// What instant queries give.
     instant: Value,
@@ -51,7 +56,36 @@ pub struct Fake {
 }
 
 impl Fake {
+    /// Counts what happens in one namespace.
     pub async fn start(client: Client, namespace: String) -> Self {
+        let fake = Self::serve().await;
+        tokio::spawn(scrape(client, namespace, fake.scraper(usize::MAX)));
+        fake
+    }
+
+    /// Counts what is shown to it, in many namespaces.
+    pub async fn of(read: impl Fn() -> Target + Send + Sync + 'static) -> Self {
+        let fake = Self::serve().await;
+        let mut scraper = fake.scraper(KEPT_OF_MANY);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(INTERVAL).await;
+                scraper.scrape(&read());
+            }
+        });
+        fake
+    }
+
+    fn scraper(&self, keeps: usize) -> Scraper {
+        Scraper {
+            totals: BTreeMap::new(),
+            last: now(),
+            counted: self.counted.clone(),
+            keeps,
+        }
+    }
+
+    async fn serve() -> Self {
         let counted = Arc::new(Mutex::new(Counted::default()));
         let app = Router::new()
             .route("/api/v1/query", post(query))
@@ -61,7 +95,6 @@ impl Fake {
             .expect("a port is free");
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        tokio::spawn(scrape(client, namespace, counted.clone()));
         Self { address, counted }
     }
 
@@ -84,15 +117,19 @@ impl Fake {
     }
 }
 
-/// Every half second the traffic since then is spread by the weights, and every counter gets a sample.
-async fn scrape(client: Client, namespace: String, counted: Arc<Mutex<Counted>>) {
+/// What is scraped: everything that decides who gets which requests.
+pub struct Target {
+    pub pods: Vec<Pod>,
+    pub services: Vec<Service>,
+    pub routes: Vec<DynamicObject>,
+}
+
+async fn scrape(client: Client, namespace: String, mut scraper: Scraper) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
     let routes = gateway::routes(client, &namespace);
-    let mut totals: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
-    let mut last = now();
     loop {
-        tokio::time::sleep(Duration::from_millis(500)).await;
+        tokio::time::sleep(INTERVAL).await;
         let (Ok(pods), Ok(routes), Ok(services)) = (
             pods.list(&ListParams::default()).await,
             routes.list(&ListParams::default()).await,
@@ -100,45 +137,77 @@ async fn scrape(client: Client, namespace: String, counted: Arc<Mutex<Counted>>)
         ) else {
             continue;
         };
+        scraper.scrape(&Target {
+            pods: pods.items,
+            services: services.items,
+            routes: routes.items,
+        });
+    }
+}
+
+/// The traffic since the last scrape is spread by the weights, and every counter gets a sample.
+struct Scraper {
+    totals: BTreeMap<Counter, f64>,
+    last: f64,
+    counted: Arc<Mutex<Counted>>,
+    /// How many samples of each counter are kept.
+    keeps: usize,
+}
+
+impl Scraper {
+    fn scrape(&mut self, target: &Target) {
         let at = now();
-        let requests = RATE * (at - last);
-        last = at;
-        for pod in &pods {
-            for class in ["2xx", "5xx"] {
-                totals.entry((pod.name_any(), class)).or_default();
-            }
+        spread(target, RATE * (at - self.last), &mut self.totals);
+        self.last = at;
+        let mut counted = self.counted.lock().unwrap();
+        for (counter, total) in &self.totals {
+            let samples = counted.series.entry(counter.clone()).or_default();
+            samples.push((at, total.floor()));
+            let surplus = samples.len().saturating_sub(self.keeps);
+            samples.drain(..surplus);
         }
-        for (backend, weight) in routes.items.iter().flat_map(|r| gateway::backends(&r.data)) {
-            let selector = services
-                .items
+    }
+}
+
+fn spread(target: &Target, requests: f64, totals: &mut BTreeMap<Counter, f64>) {
+    let counter = |pod: &Pod, class| (pod.namespace().unwrap_or_default(), pod.name_any(), class);
+    // A pod that is gone is no longer scraped.
+    let live: BTreeSet<Counter> = target
+        .pods
+        .iter()
+        .flat_map(|pod| ["2xx", "5xx"].map(|class| counter(pod, class)))
+        .collect();
+    totals.retain(|counter, _| live.contains(counter));
+    for counter in live {
+        totals.entry(counter).or_default();
+    }
+    for route in &target.routes {
+        let namespace = route.namespace();
+        for (backend, weight) in gateway::backends(&route.data) {
+            let selector = target
+                .services
                 .iter()
-                .find(|s| s.name_any() == backend)
+                .find(|s| s.namespace() == namespace && s.name_any() == backend)
                 .and_then(|s| s.spec.as_ref()?.selector.clone());
             let Some(selector) = selector else { continue };
-            let behind: Vec<&Pod> = pods
-                .items
+            let behind: Vec<&Pod> = target
+                .pods
                 .iter()
-                .filter(|p| selector.iter().all(|(k, v)| p.labels().get(k) == Some(v)))
+                .filter(|p| {
+                    p.namespace() == namespace && selector.iter().all(|(k, v)| p.labels().get(k) == Some(v))
+                })
                 .collect();
             for pod in &behind {
                 let share = requests * (weight as f64 / 100.0) / behind.len() as f64;
-                let image = pod
-                    .spec
-                    .as_ref()
-                    .and_then(|s| s.containers[0].image.clone())
-                    .unwrap_or_default();
-                let bad = if image.ends_with(":bad") { 0.25 } else { 0.0 };
-                *totals.entry((pod.name_any(), "5xx")).or_default() += share * bad;
-                *totals.entry((pod.name_any(), "2xx")).or_default() += share * (1.0 - bad);
+                let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.clone());
+                let bad = if image.is_some_and(|i| i.ends_with(":bad")) {
+                    0.25
+                } else {
+                    0.0
+                };
+                *totals.entry(counter(pod, "5xx")).or_default() += share * bad;
+                *totals.entry(counter(pod, "2xx")).or_default() += share * (1.0 - bad);
             }
-        }
-        let mut counted = counted.lock().unwrap();
-        for ((pod, class), total) in &totals {
-            counted
-                .series
-                .entry((pod.clone(), class))
-                .or_default()
-                .push((at, total.floor()));
         }
     }
 }
@@ -170,14 +239,14 @@ async fn query(
         ));
     }
     let mut result = Vec::new();
-    for ((pod, class), samples) in counted.series.iter().filter(|_| raw) {
+    for ((namespace, pod, class), samples) in counted.series.iter().filter(|_| raw) {
         let revision = pod.rsplit('-').nth(1).unwrap_or("?");
-        if !query.contains(revision) {
+        if !query.contains(revision) || !query.contains(&format!("namespace=\"{namespace}\"")) {
             continue;
         }
         let seen: Vec<(f64, f64)> = samples.iter().copied().filter(|(at, _)| *at <= end).collect();
         let series = |name: &str, class: Option<&str>, value: fn(f64) -> f64| {
-            let mut metric = json!({"__name__": name, "namespace": "any", "pod": pod, "job": "pods"});
+            let mut metric = json!({"__name__": name, "namespace": namespace, "pod": pod, "job": "pods"});
             if let Some(class) = class {
                 metric["handler"] = json!("/");
                 metric["method"] = json!("GET");

@@ -9,7 +9,7 @@
 //! Kayenta recommends a baseline of the canary's size and age; here the baseline is stable itself, which
 //! has less noise: that favours Kayenta.
 
-use super::mann_whitney::shift;
+use super::mann_whitney::{is_above_zero, shift};
 use crate::judge::{Judge, Verdict};
 use crate::traces::{Arm, Trace};
 
@@ -55,16 +55,16 @@ pub fn classify(experiment: &[f64], control: &[f64], settings: &Settings) -> Cla
     if experiment.is_empty() || control.is_empty() {
         return Class::Nodata;
     }
-    // All values tied: there is no interval, and no difference.
-    let Some(shift) = shift(experiment, control, settings.z) else {
-        return Class::Pass;
-    };
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let worse = mean(experiment) >= settings.allowed_increase * mean(control);
-    if shift.lower > settings.tolerance * shift.estimate.abs() && worse {
-        Class::High
-    } else {
-        Class::Pass
+    // Most looks end here, where the differences need not be sorted.
+    if !worse || !is_above_zero(experiment, control, settings.z) {
+        return Class::Pass;
+    }
+    match shift(experiment, control, settings.z) {
+        Some(shift) if shift.lower > settings.tolerance * shift.estimate.abs() => Class::High,
+        // All values tied: there is no interval, and no difference.
+        _ => Class::Pass,
     }
 }
 

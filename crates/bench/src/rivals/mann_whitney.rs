@@ -20,11 +20,34 @@ pub struct Shift {
 /// The shift with an interval of `z` standard deviations, the normal quantile of its confidence (2.326… for
 /// 98 %). `None` if there is nothing to compare, or all values are tied.
 pub fn shift(experiment: &[f64], control: &[f64], z: f64) -> Option<Shift> {
+    let rank = rank(experiment, control, z)?;
     let mut differences: Vec<f64> = experiment
         .iter()
         .flat_map(|x| control.iter().map(move |y| x - y))
         .collect();
     let pairs = differences.len();
+    let mut at = |i: usize| *differences.select_nth_unstable_by(i, f64::total_cmp).1;
+    Some(Shift {
+        lower: at(rank - 1),
+        upper: at(pairs - rank),
+        estimate: f64::midpoint(at((pairs - 1) / 2), at(pairs / 2)),
+    })
+}
+
+/// Whether the interval's lower end is above 0: what [`shift`] says, without a list of all the differences.
+pub fn is_above_zero(experiment: &[f64], control: &[f64], z: f64) -> bool {
+    let Some(rank) = rank(experiment, control, z) else {
+        return false;
+    };
+    let mut control = control.to_vec();
+    control.sort_unstable_by(f64::total_cmp);
+    let not_below = |x: &f64| control.len() - control.partition_point(|y| y < x);
+    experiment.iter().map(not_below).sum::<usize>() < rank
+}
+
+/// The place of the interval's lower end among the differences in rising order, counted from 1.
+fn rank(experiment: &[f64], control: &[f64], z: f64) -> Option<usize> {
+    let pairs = experiment.len() * control.len();
     let sigma = sigma(
         &[ties(experiment), ties(control)].concat(),
         experiment.len(),
@@ -34,15 +57,8 @@ pub fn shift(experiment: &[f64], control: &[f64], z: f64) -> Option<Shift> {
     if pairs == 0 || sigma.is_nan() || sigma <= 0.0 {
         return None;
     }
-    let middle = pairs as f64 / 2.0;
-    let rank = (middle - 0.5 - z * sigma).ceil().max(1.0) as usize;
-    let rank = rank.min(pairs.div_ceil(2));
-    let mut at = |i: usize| *differences.select_nth_unstable_by(i, f64::total_cmp).1;
-    Some(Shift {
-        lower: at(rank - 1),
-        upper: at(pairs - rank),
-        estimate: f64::midpoint(at((pairs - 1) / 2), at(pairs / 2)),
-    })
+    let rank = (pairs as f64 / 2.0 - 0.5 - z * sigma).ceil().max(1.0) as usize;
+    Some(rank.min(pairs.div_ceil(2)))
 }
 
 /// Standard deviation of `U` for groups of tied values.

@@ -3,7 +3,7 @@
 use super::argo::{self, Argo};
 use super::flagger::{self, Flagger};
 use super::kayenta::{Class, Kayenta, Settings, classify};
-use super::mann_whitney::{shift, sigma, ties};
+use super::mann_whitney::{is_above_zero, shift, sigma, ties};
 use crate::judge::{Judge, rolled_back_at};
 use crate::traces::{SCRAPE, Seen, Trace};
 
@@ -31,6 +31,32 @@ fn after(judge: impl Judge, trace: &Trace) -> Option<u32> {
 fn the_shift_is_that_of_the_reference() {
     let got = shift(&[10.0, 20.0, 30.0, 40.0], &[1.0, 2.0, 3.0, 4.0], Z95).unwrap();
     assert_eq!((got.lower, got.upper, got.estimate), (6.0, 39.0, 22.5));
+}
+
+#[test]
+fn the_short_cut_says_what_the_interval_says() {
+    let mut state = 1_u64;
+    let mut values = |n: usize, most: u64, plus: f64| -> Vec<f64> {
+        (0..n)
+            .map(|_| {
+                state = crate::measure::seed(state, 1, 1);
+                (state % most) as f64 + plus
+            })
+            .collect()
+    };
+    let mut above = 0;
+    for round in 0..2000_u32 {
+        let plus = f64::from(round % 4);
+        let (x, y) = (
+            values(3 + round as usize % 20, 6, plus),
+            values(4 + round as usize % 15, 6, 0.0),
+        );
+        let lower = shift(&x, &y, Z95).map_or(0.0, |shift| shift.lower);
+        assert_eq!(is_above_zero(&x, &y, Z95), lower > 0.0, "{x:?} {y:?}");
+        above += u32::from(lower > 0.0);
+    }
+    assert!((200..1800).contains(&above), "{above}");
+    assert!(!is_above_zero(&[1.0, 1.0], &[1.0], Z95) && !is_above_zero(&[], &[1.0], Z95));
 }
 
 /// scipy's `mannwhitneyu([1,2,3,4], [1,2,3,4,5], method="asymptotic")`: U = 8, p = 0.7086240584439.

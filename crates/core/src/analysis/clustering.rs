@@ -16,8 +16,8 @@
 //! evidence counts for `ln E / D`. `D` is at least 1: the guarantee for independent requests is untouched,
 //! that for clustered ones is approximate, and is measured.
 //!
-//! Only an excess beyond one standard error counts, lest chance alone discount evidence; at the start, when
-//! nothing is known, a correlation of 1 % within blocks is assumed, which fades as blocks come in. A canary
+//! Only an excess beyond one standard error counts, lest chance alone discount evidence. Without a history a
+//! correlation of 1 % within blocks is assumed for as long as the blocks so far do not rule it out. A canary
 //! with a single pod can't be told from its pod: nothing inside the rollout can.
 
 use schemars::JsonSchema;
@@ -27,8 +27,12 @@ use super::{Counts, exact, plug_in};
 
 /// Pods are told apart by this many slots; more pods share them, which leaves the estimate unbiased.
 pub const POD_SLOTS: usize = 8;
-/// The correlation within a block that is assumed while nothing is known.
+/// The correlation within a block that is assumed until the blocks rule it out.
 const ASSUMED: f64 = 0.01;
+/// One-sided 99 % quantile of the normal distribution: how surely the blocks rule a correlation out.
+const Z99: f64 = 2.326_347_874_040_841;
+/// The mean age in blocks of what counts as recent.
+const RECENT: f64 = 20.0;
 
 /// From so many pods on, harm must show without the worst of them too.
 const SEVERAL: usize = 3;
@@ -56,6 +60,11 @@ impl PodCounts {
         for (mine, more) in self.0.iter_mut().zip(other.0) {
             *mine = mine.plus(more);
         }
+    }
+
+    /// What is left of it a block later, as far as the recent past goes.
+    fn faded(&self) -> Self {
+        Self(self.0.map(faded))
     }
 
     fn served(&self) -> impl Iterator<Item = Counts> {
@@ -126,12 +135,27 @@ fn ln_difference(worse: Counts, other: Counts) -> f64 {
     term(worse.bad(), p) + good(worse.good(), p) + term(other.bad(), q) + good(other.good(), q)
 }
 
+fn faded(counts: Counts) -> Counts {
+    counts.scaled((-1.0 / RECENT).exp())
+}
+
+/// The lower 1 % quantile of χ² with `k` degrees of freedom over `k`, by Wilson and Hilferty's cube (1931);
+/// `None` where the approximation has none, below two degrees or so.
+fn low_chi_square(k: f64) -> Option<f64> {
+    let root = 1.0 - 2.0 / (9.0 * k) - Z99 * (2.0 / (9.0 * k)).sqrt();
+    (root > 0.0).then(|| root.powi(3))
+}
+
 /// What is known of how requests cluster.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Clustering {
     canary_pods: PodCounts,
     stable_pods: PodCounts,
+    /// What the canary's pods served lately: harm that begins late hides in hours of good service.
+    canary_lately: PodCounts,
+    /// What stable served lately, while it served.
+    stable_lately: Counts,
     /// Stable's last block.
     last: Counts,
     /// Pairs of successive blocks of stable's.
@@ -144,31 +168,19 @@ pub(super) struct Clustering {
     #[serde(with = "exact")]
     #[schemars(with = "String")]
     pair_sizes: f64,
-    /// `Σ n²` over the canary's blocks.
-    #[serde(with = "exact")]
-    #[schemars(with = "String")]
-    canary_squares: f64,
-    /// `Σ n²` over stable's blocks.
-    #[serde(with = "exact")]
-    #[schemars(with = "String")]
-    stable_squares: f64,
     /// The correlation within blocks that stable's history shows, in parts per million.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     history_ppm: Option<u32>,
 }
 
 impl Clustering {
-    pub(super) fn absorb(
-        &mut self,
-        canary: Counts,
-        stable: Counts,
-        canary_pods: &PodCounts,
-        stable_pods: &PodCounts,
-    ) {
-        self.canary_pods.plus(canary_pods);
+    /// Takes in a block in which both served.
+    pub(super) fn absorb(&mut self, stable: Counts, canary_pods: &PodCounts, stable_pods: &PodCounts) {
+        self.absorb_alone(canary_pods);
         self.stable_pods.plus(stable_pods);
-        self.canary_squares += canary.total().powi(2);
-        self.stable_squares += stable.total().powi(2);
+        if stable.total() > 0.0 {
+            self.stable_lately = faded(self.stable_lately).plus(stable);
+        }
         if let (Some(now), Some(before)) = (stable.ratio(), self.last.ratio()) {
             let harmonic = 1.0 / (1.0 / stable.total() + 1.0 / self.last.total());
             self.differences += harmonic * (now - before).powi(2);
@@ -176,6 +188,13 @@ impl Clustering {
             self.pairs = self.pairs.saturating_add(1);
         }
         self.last = stable;
+    }
+
+    /// Takes in a block in which the canary served alone.
+    pub(super) fn absorb_alone(&mut self, canary_pods: &PodCounts) {
+        self.canary_pods.plus(canary_pods);
+        self.canary_lately = self.canary_lately.faded();
+        self.canary_lately.plus(canary_pods);
     }
 
     /// What stable's history shows, a share from 0 to 1.
@@ -190,57 +209,45 @@ impl Clustering {
         block.scaled(1.0 / (1.0 + more * self.within_blocks(stable_before)))
     }
 
-    /// `D`, at least 1, for all that both have served: for pods, and for what is assumed at the start.
+    /// `D`, at least 1, for all that both have served: that of their pods.
     pub(super) fn design_effect(&self, canary: Counts, stable: Counts) -> f64 {
         let (n_c, n_p) = (canary.total(), stable.total());
         if n_c <= 0.0 || n_p <= 0.0 {
             return 1.0;
         }
-        let assumed = match self.history_ppm {
-            Some(_) => 0.0,
-            None => ASSUMED / (1.0 + f64::from(self.pairs)),
-        };
         let between = self.between_pods();
-        let arm = |n: f64, squares: f64, pods: &PodCounts| {
-            let block = squares / n;
-            (1.0 + (block - 1.0).max(0.0) * assumed) / n + between / pods.effective()
-        };
-        let spread = arm(n_c, self.canary_squares, &self.canary_pods)
-            + arm(n_p, self.stable_squares, &self.stable_pods);
+        let arm = |n: f64, pods: &PodCounts| 1.0 / n + between / pods.effective();
+        let spread = arm(n_c, &self.canary_pods) + arm(n_p, &self.stable_pods);
         (spread / (1.0 / n_c + 1.0 / n_p)).max(1.0)
     }
 
-    /// The canary has several pods, and without the worst of them it is not clearly worse than stable.
-    pub(super) fn rests_on_one_pod(&self) -> bool {
-        let pods: Vec<Counts> = self.canary_pods.served().collect();
-        if pods.len() < SEVERAL {
-            return false;
-        }
-        let stable = self.stable_pods.all();
-        let without = |worst: usize| {
-            let others = pods.iter().enumerate().filter(|(index, _)| *index != worst);
-            let rest = others.fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));
-            ln_difference(rest, stable)
-        };
-        let least = (0..pods.len()).map(without).fold(f64::INFINITY, f64::min);
-        least < LN_CLEARLY
+    /// The canary has several pods, and without the worst of them it is not clearly worse than stable, neither
+    /// since the attempt's start nor lately. `stable` is all that stable served.
+    pub(super) fn rests_on_one_pod(&self, stable: Counts) -> bool {
+        is_of_one(&self.canary_pods, stable) && is_of_one(&self.canary_lately, self.stable_lately)
     }
 
-    /// `ρ_b`, 0 to 1: what history shows, or more if the attempt does.
+    /// `ρ_b`, 0 to 1: what the attempt shows, or more if history does; without a history what is assumed, as
+    /// long as the attempt does not rule it out.
     fn within_blocks(&self, stable: Counts) -> f64 {
         let pairs = f64::from(self.pairs);
+        let known = self.history_ppm.map(|ppm| f64::from(ppm) / 1e6);
+        if pairs <= 0.0 {
+            return known.unwrap_or(ASSUMED);
+        }
         let rate = plug_in(stable);
-        let seen = if pairs > 0.0 {
-            let size = self.pair_sizes / pairs;
-            let ratio = self.differences / pairs / (rate * (1.0 - rate));
-            // Of squared differences that overlap, at few bad requests in each.
-            let error = ((3.0 + 1.0 / (size * rate)) / pairs).sqrt();
-            (ratio - 1.0 - error).max(0.0) / (size - 1.0).max(1.0)
-        } else {
-            0.0
-        };
-        let known = self.history_ppm.map_or(0.0, |ppm| f64::from(ppm) / 1e6);
-        seen.max(known).min(1.0)
+        let size = self.pair_sizes / pairs;
+        // The variance between successive blocks over what it would be for independent requests.
+        let ratio = self.differences / pairs / (rate * (1.0 - rate));
+        // What a pair tells: squared differences overlap, and at few bad requests they vary more.
+        let each = 3.0 + 1.0 / (size * rate);
+        let correlation = |ratio: f64| ((ratio - 1.0) / (size - 1.0).max(1.0)).clamp(0.0, 1.0);
+        let seen = correlation(ratio - (each / pairs).sqrt());
+        let known = known.unwrap_or_else(|| {
+            let highest = low_chi_square(2.0 * pairs / each).map(|low| correlation(ratio / low));
+            highest.map_or(ASSUMED, |highest| highest.min(ASSUMED))
+        });
+        seen.max(known)
     }
 
     /// `ρ_p`, 0 to 1: that of the revision whose pods differ more. What happens to pods of one may happen to
@@ -256,6 +263,21 @@ impl Clustering {
     }
 }
 
+/// See [`Clustering::rests_on_one_pod`].
+fn is_of_one(canary: &PodCounts, stable: Counts) -> bool {
+    let pods: Vec<Counts> = canary.served().collect();
+    if pods.len() < SEVERAL {
+        return false;
+    }
+    let without = |worst: usize| {
+        let others = pods.iter().enumerate().filter(|(index, _)| *index != worst);
+        let rest = others.fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));
+        ln_difference(rest, stable)
+    };
+    let least = (0..pods.len()).map(without).fold(f64::INFINITY, f64::min);
+    least < LN_CLEARLY
+}
+
 /// `ρ_b` from stable's history in equal strata of time: the moment estimate from successive differences with
 /// two standard errors on top, as a share from 0 to 1. `None` below eight pairs of strata with requests.
 pub fn correlation_in(history: &[Counts]) -> Option<f64> {
@@ -263,12 +285,7 @@ pub fn correlation_in(history: &[Counts]) -> Option<f64> {
     let mut seen = Clustering::default();
     let mut all = Counts::default();
     for stratum in history {
-        seen.absorb(
-            Counts::default(),
-            *stratum,
-            &PodCounts::default(),
-            &PodCounts::default(),
-        );
+        seen.absorb(*stratum, &PodCounts::default(), &PodCounts::default());
         all = all.plus(*stratum);
     }
     let rate = all.ratio().filter(|_| seen.pairs >= LEAST)?;

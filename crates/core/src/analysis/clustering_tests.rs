@@ -5,40 +5,66 @@ fn counts(total: f64, bad: f64) -> Counts {
     Counts::new(total, bad).unwrap()
 }
 
-/// After stable blocks of 1,000 requests with so many bad ones, beside a canary of 100 with a tenth of them:
-/// the design effect, and what a block of 1,000 is worth.
-fn after(bad: &[f64]) -> (f64, f64) {
+/// What a block of 1,000 is worth after stable blocks of so many requests with so many bad ones.
+fn worth_after(total: f64, bad: &[f64], history: Option<f64>) -> f64 {
     let mut seen = Clustering::default();
-    let (mut canary, mut stable) = (Counts::default(), Counts::default());
-    for bad in bad {
-        let (c, p) = (counts(100.0, bad / 10.0), counts(1000.0, *bad));
-        seen.absorb(c, p, &PodCounts::default(), &PodCounts::default());
-        canary = canary.plus(c);
-        stable = stable.plus(p);
+    if let Some(correlation) = history {
+        seen.know(correlation);
     }
-    let worth = seen.deflated(counts(1000.0, 10.0), stable).total();
-    (seen.design_effect(canary, stable), worth)
+    let mut stable = Counts::default();
+    for bad in bad {
+        let block = counts(total, *bad);
+        seen.absorb(block, &PodCounts::default(), &PodCounts::default());
+        stable = stable.plus(block);
+    }
+    seen.deflated(counts(1000.0, 10.0), stable).total()
+}
+
+/// About what chance does to ten bad ones.
+const CALM: [f64; 11] = [10.0, 8.0, 13.0, 9.0, 11.0, 7.0, 12.0, 10.0, 9.0, 11.0, 10.0];
+
+#[test]
+fn what_is_assumed_holds_until_the_blocks_rule_it_out() {
+    let assumed = 1000.0 / (1.0 + 999.0 * ASSUMED);
+    // One block, or two that happen to be alike, rule nothing out.
+    for few in [&[][..], &[10.0], &[10.0, 10.0]] {
+        let worth = worth_after(1000.0, few, None);
+        assert!((worth - assumed).abs() < 1e-9, "{worth}");
+    }
+    let calm = worth_after(1000.0, &CALM, None);
+    assert!((250.0..1000.0).contains(&calm), "{calm}");
+    let long = worth_after(1000.0, &CALM.repeat(10), None);
+    assert!((990.0..=1000.0).contains(&long), "{long}");
+    // At 1 % of clustering the blocks differ by five times as much: no more than what is assumed is ruled out.
+    let bursts = [10.0, 0.0, 28.0, 3.0, 21.0, 0.0, 7.0, 31.0, 2.0, 16.0, 0.0];
+    let worth = worth_after(1000.0, &bursts, None);
+    assert!(worth <= assumed * 1.01, "{worth}");
+    // Without a bad request nothing is known of how they come.
+    let silent = worth_after(1000.0, &[0.0; 50], None);
+    assert!((silent - assumed).abs() < 1e-9, "{silent}");
+    // Few requests can't be much of a cluster.
+    assert!(worth_after(1.0, &[], Some(0.0)) > 999.0);
 }
 
 #[test]
-fn what_is_assumed_at_first_fades() {
-    let (first, _) = after(&[10.0]);
-    // (D_c·n_p + D_p·n_c)/n with D_c = 1 + 99·0.01 and D_p = 1 + 999·0.01.
-    assert!(
-        (first - (1.99 * 1000.0 + 10.99 * 100.0) / 1100.0).abs() < 1e-9,
-        "{first}"
-    );
-    let (calm, worth) = after(&[10.0, 8.0, 13.0, 9.0, 11.0, 7.0, 12.0, 10.0, 9.0, 11.0, 10.0]);
-    assert!((1.0..1.2).contains(&calm), "{calm}");
-    assert_eq!(worth.to_bits(), 1000f64.to_bits());
+fn the_low_quantile_of_chi_square_is_that_of_the_tables() {
+    for (k, wanted) in [(5.0, 0.5543), (10.0, 2.5582), (50.0, 29.707)] {
+        let got = low_chi_square(k).unwrap() * k;
+        // The cube is below it where there are few degrees, which assumes more.
+        assert!((0.75..1.01).contains(&(got / wanted)), "{k}: {got}");
+    }
+    assert_eq!(low_chi_square(0.5), None);
+    assert_eq!(low_chi_square(0.0), None);
 }
 
 #[test]
 fn bursts_are_clusters_and_a_drift_is_none() {
-    let (_, bursts) = after(&[0.0, 100.0, 0.0, 0.0, 120.0, 0.0, 90.0, 0.0, 0.0, 110.0]);
+    let bursts = [0.0, 100.0, 0.0, 0.0, 120.0, 0.0, 90.0, 0.0, 0.0, 110.0];
+    let bursts = worth_after(1000.0, &bursts, Some(0.0));
     assert!(bursts < 100.0, "{bursts}");
     let drift: Vec<f64> = (0..40).map(|i| 10.0 + 2.0 * f64::from(i)).collect();
-    assert_eq!(after(&drift).1.to_bits(), 1000f64.to_bits());
+    let drift = worth_after(1000.0, &drift, Some(0.0));
+    assert_eq!(drift.to_bits(), 1000f64.to_bits());
 }
 
 #[test]
@@ -66,9 +92,9 @@ fn a_sick_pod_of_several_is_told_from_a_bad_revision() {
             canary.add(pod, counts(100.0, bad));
             stable.add(pod, counts(1000.0, 10.0));
         }
-        seen.absorb(canary.all(), stable.all(), &canary, &stable);
+        seen.absorb(stable.all(), &canary, &stable);
         (
-            seen.rests_on_one_pod(),
+            seen.rests_on_one_pod(stable.all()),
             seen.design_effect(canary.all(), stable.all()),
         )
     };
@@ -113,7 +139,7 @@ proptest! {
             let (c, p) = (counts(n_c, n_c * s_c), counts(n_p, n_p * s_p));
             let mut pods = PodCounts::default();
             pods.add(&format!("pod-{index}"), c);
-            seen.absorb(c, p, &pods, &PodCounts::default());
+            seen.absorb(p, &pods, &PodCounts::default());
             canary = canary.plus(c);
             stable = stable.plus(p);
             let effect = seen.design_effect(canary, stable);

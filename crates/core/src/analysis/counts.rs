@@ -22,15 +22,16 @@ impl Counts {
     /// The most that is counted, 2⁵³: beyond it a float no longer tells one request from none.
     pub const MOST: f64 = 9_007_199_254_740_992.0;
 
-    /// Counts from two readings. A reading that is no count (NaN, infinite, negative) is none: `None`.
-    /// More bad events than events happen when the two were scraped at different moments; then all are bad.
+    /// Counts from two readings. A reading that is no count (NaN, infinite, negative, more than
+    /// [`MOST`](Self::MOST)) is none: `None`. More bad events than events happen when the two were scraped at
+    /// different moments; then all are bad.
     pub fn new(total: f64, bad: f64) -> Option<Self> {
-        let count = |n: f64| n.is_finite() && n >= 0.0;
+        let count = |n: f64| (0.0..=Self::MOST).contains(&n);
         if !count(total) || !count(bad) {
             return None;
         }
         // Adding 0 makes -0 a 0, which a status shows as such.
-        let total = total.min(Self::MOST) + 0.0;
+        let total = total + 0.0;
         Some(Self {
             total,
             bad: bad.min(total) + 0.0,
@@ -110,6 +111,8 @@ mod tests {
             (-1.0, 0.0),
             (1.0, -0.5),
             (f64::INFINITY, 1.0),
+            (1e16, 0.0),
+            (1.0, 1e300),
         ] {
             assert_eq!(Counts::new(total, bad), None);
         }

@@ -14,8 +14,9 @@ use super::Counts;
 
 /// Rates are kept this far from 0 and 1, where one event would make a factor infinite.
 const EDGE: f64 = 1e-12;
-/// The nearest point is found when a step would move it by less than this share.
-const CLOSE: f64 = 8.0 * f64::EPSILON;
+/// The nearest point is found with a step that moves it by less than this share: as each step squares the
+/// error, it is then known to the last digits.
+const CLOSE: f64 = 1e-8;
 /// Bounds the search for the nearest point, which takes about five steps where services live.
 const MOST_STEPS: usize = 200;
 
@@ -118,16 +119,14 @@ fn nearest(n_c: f64, n_p: f64, theta_c: f64, theta_p: f64, margin: f64) -> (f64,
         }
         let bend = n_c * ((1.0 - theta_c) / (good_c * good_c) + theta_c / (bad_c * bad_c))
             + n_p * ((1.0 - theta_p) / ((1.0 - q) * (1.0 - q)) + theta_p / (q * q));
-        let step = slope / bend;
-        if step.abs() <= CLOSE * q {
+        let newton = q - slope / bend;
+        let inside = newton > low && newton < high;
+        let moved = if inside { newton } else { f64::midpoint(low, high) };
+        let found = (moved - q).abs() <= CLOSE * q;
+        q = moved;
+        if found {
             break;
         }
-        let newton = q - step;
-        q = if newton > low && newton < high {
-            newton
-        } else {
-            f64::midpoint(low, high)
-        };
     }
     ((q + margin).min(1.0 - f64::EPSILON), q)
 }

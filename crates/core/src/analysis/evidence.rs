@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::bets::{Beside, HarmBets};
 use super::clustering::{Clustering, PodCounts};
-use super::exposure::Exposure;
+use super::exposure::{AtRoute, Exposure};
 use super::safety::Safety;
-use super::windows::Windows;
+use super::windows::{Windows, least_factor};
 use super::{Counts, Objective, exact, plug_in};
 
 /// One-sided 95 % quantile of the normal distribution.
@@ -43,6 +43,8 @@ pub struct Block {
     pub canary_pods: PodCounts,
     /// Stable's counts by pod; empty where they are not known.
     pub stable_pods: PodCounts,
+    /// What else is known where requests were counted at the route; `None` where the pods counted them.
+    pub at_route: Option<AtRoute>,
     /// Stands for stable's rate when stable serves nobody, as in the bake: an upper bound of what it was, 0
     /// to 1. That of [`Evidence::stable_upper_bound`] is 1 where nothing is known, which is no reference.
     pub reference: Option<f64>,
@@ -109,9 +111,10 @@ impl Evidence {
         }
         let (canary, stable) = (block.canary, block.stable);
         match block.reference.filter(|known| (0.0..1.0).contains(known)) {
-            // A last straggler at stable is no reason to compare with it alone.
-            Some(known) if stable.total() <= 0.0 || block.canary_weight >= 100 => {
-                self.compare_to(known, canary);
+            // A last straggler at stable is no reason to compare with it alone; while the router has yet to take
+            // it out, it serves.
+            Some(known) if stable.total() <= 0.0 || (block.canary_weight >= 100 && block.weight_in_force) => {
+                self.compare_to(known, block);
             }
             _ => self.compare(block),
         }
@@ -138,10 +141,16 @@ impl Evidence {
         let theta = plug_in(self.stable.plus(self.canary));
         self.safety.absorb(canary_worth, stable_worth, theta);
         self.clustering
-            .absorb(canary, stable, &block.canary_pods, &block.stable_pods);
+            .absorb(stable, &block.canary_pods, &block.stable_pods);
         if block.weight_in_force {
             let share = f64::from(block.canary_weight) / 100.0;
-            self.exposure.absorb(canary.total(), stable.total(), share);
+            self.exposure.absorb(
+                canary.total(),
+                stable.total(),
+                share,
+                seconds(block),
+                block.at_route,
+            );
         }
         // Without a request of stable's at the same time, its rate so far stands for it; if it never had
         // any, all that is bad is the canary's.
@@ -150,10 +159,15 @@ impl Evidence {
     }
 
     /// The canary alone beside what stable's rate was. That says nothing of safety.
-    fn compare_to(&mut self, reference: f64, canary: Counts) {
+    fn compare_to(&mut self, reference: f64, block: &Block) {
+        let canary = block.canary;
         let known = reference.max(plug_in(self.stable));
         let worth = self.clustering.deflated(canary, self.stable);
         self.harm.absorb(worth, self.canary, Beside::Rate(known));
+        self.clustering.absorb_alone(&block.canary_pods);
+        if block.weight_in_force && block.canary_weight >= 100 {
+            self.exposure.absorb_alone(canary.total(), seconds(block));
+        }
         self.attributable += canary.bad() - canary.total() * reference;
     }
 
@@ -184,7 +198,7 @@ impl Evidence {
     }
 
     /// Natural logarithm of the evidence that the canary has been worse than stable since the attempt's
-    /// start, as if requests were independent: the mean of the running products.
+    /// start: the mean of the running products with equal stakes, whatever the pods.
     pub fn ln_harm_from_start(&self) -> f64 {
         self.harm.ln_from_start()
     }
@@ -212,7 +226,7 @@ impl Evidence {
     /// The canary has several pods, and without the worst of them it is not clearly worse than stable: a sick
     /// pod, not a bad revision.
     pub fn rests_on_one_pod(&self) -> bool {
-        self.clustering.rests_on_one_pod()
+        self.clustering.rests_on_one_pod(self.stable)
     }
 
     /// Clustering weakens evidence; it is no reason to forget what speaks against a claim.
@@ -223,6 +237,12 @@ impl Evidence {
     /// Natural logarithm of the evidence that the canary takes requests and does not answer; 0 while it does.
     pub fn ln_silent(&self) -> f64 {
         self.exposure.ln_silent()
+    }
+
+    /// Natural logarithm of the evidence that the canary answers less than half of what is due to it at the
+    /// route, or nothing; `None` where requests are not counted there.
+    pub fn ln_short(&self) -> Option<f64> {
+        self.exposure.ln_short()
     }
 
     /// The canary's share of requests as a part of its weight, where it is below a half or above twice beyond
@@ -247,10 +267,13 @@ impl Evidence {
     }
 
     /// Stable burns fast enough to page somebody, and several times as fast as it did before in this attempt: its
-    /// burn rate. A service that always burns its budget is no incident.
+    /// burn rate. A service that always burns its budget is no incident, and neither is one that is over: the
+    /// longer windows began with the attempt, and would remember half a minute of it for half an hour.
     pub fn incident(&self, objective: &Objective) -> Option<f64> {
-        let burn = self.stable_windows.fires(objective)?;
-        (burn > UNUSUAL * objective.burn(plug_in(self.calm))).then_some(burn)
+        self.stable_windows.fires(objective)?;
+        let burn = self.stable_windows.burn(objective)?;
+        let usual = UNUSUAL * objective.burn(plug_in(self.calm));
+        (burn > usual.max(least_factor(objective))).then_some(burn)
     }
 
     fn is_unusual(&self, stable: Counts) -> bool {
@@ -273,6 +296,10 @@ impl Evidence {
         let spread = Z95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
         ((p + z2 / (2.0 * n) + spread) / (1.0 + z2 / n)).min(1.0)
     }
+}
+
+fn seconds(block: &Block) -> f64 {
+    block.end.duration_since(block.start).as_secs_f64()
 }
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ pub use clustering::{POD_SLOTS, PodCounts, correlation_in};
 pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, Evidence};
+pub use exposure::AtRoute;
 pub use safety::{MARGINS, MOST_MARGINS};
 pub use samples::{Sample, Series, find_edge, fresh, histogram_edges, increase};
 pub use verdict::{

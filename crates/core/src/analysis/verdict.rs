@@ -84,6 +84,9 @@ pub struct SloView<'a> {
     pub expected_requests: Option<f64>,
     /// The share of the window's budget that the attempt may spend, above 0, at most 1.
     pub may_spend: f64,
+    /// The canary has all the traffic: what stable's rate was stands for stable, so that no coincidence of
+    /// the moment speaks against the canary, and nobody is left beside it.
+    pub alone: bool,
     /// The evidence.
     pub evidence: &'a Evidence,
 }
@@ -97,23 +100,28 @@ impl SloView<'_> {
     }
 
     /// The attempt has spent what it may: where that is fewer than five events, a few unlucky requests would
-    /// spend it, and some evidence of harm is asked for as well.
+    /// spend it, and some evidence of harm is asked for as well, unless the canary has all the traffic.
     fn overspent(&self) -> bool {
         let (Some(spent), Some(requests)) = (self.spent(), self.expected_requests) else {
             return false;
         };
         let few = self.may_spend * self.objective.budget(requests) < FEW_EVENTS;
-        spent >= self.may_spend && (!few || self.evidence.ln_harm() >= SOME_EVIDENCE.ln())
+        spent >= self.may_spend && (!few || self.alone || self.is_somewhat_harmed())
     }
 
-    /// The canary alone burns fast enough to page somebody, with some evidence of harm and real spend.
+    /// The canary alone burns fast enough to page somebody, with real spend, and with some evidence of harm
+    /// unless it has all the traffic.
     fn burns(&self) -> bool {
+        let beside = || self.evidence.stable_pages(self.objective).is_none() && self.is_somewhat_harmed();
         self.evidence.canary_pages(self.objective).is_some()
-            && self.evidence.stable_pages(self.objective).is_none()
-            && self.evidence.ln_harm() >= SOME_EVIDENCE.ln()
+            && (self.alone || beside())
             && self
                 .spent()
                 .is_some_and(|spent| spent >= REAL_SPEND * self.may_spend)
+    }
+
+    fn is_somewhat_harmed(&self) -> bool {
+        self.evidence.ln_harm() >= SOME_EVIDENCE.ln()
     }
 
     fn requests(&self) -> f64 {
@@ -153,6 +161,8 @@ pub enum HarmKind {
     BurnRate,
     /// The canary takes requests and does not answer them.
     MissingResponses,
+    /// The canary answers less than half of the requests that the route sends to it.
+    FewResponses,
 }
 
 impl fmt::Display for Harm {
@@ -180,7 +190,12 @@ impl fmt::Display for Harm {
             ),
             HarmKind::MissingResponses => write!(
                 f,
-                "{}: missing responses: the canary has weight, but completes no request while stable does ({:.0} completed before)",
+                "{}: missing responses: the canary has weight, but completes none of the requests that are due ({:.0} completed before)",
+                self.slo, self.canary_requests
+            ),
+            HarmKind::FewResponses => write!(
+                f,
+                "{}: missing responses: the canary answers less than half of the requests that the route brings to it ({:.0} answered)",
                 self.slo, self.canary_requests
             ),
         }
@@ -199,9 +214,13 @@ fn factor(ln: f64) -> String {
 /// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives, or the
 /// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too), or a burn rate that
 /// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
-/// request, which the objective with the most requests tells.
-pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
-    let needed = limits.ln_harm_needed(slos.len());
+/// request, which the objective with the most requests tells; or, where requests are counted at the route, it
+/// answers none or less than half of what is due to it, beyond `2m/α`. A canary that has all the traffic is judged
+/// by its spend and its burn without `E_harm`.
+///
+/// `objectives` is `m`: all that the attempt has, whether they have been read yet or not.
+pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> Option<Harm> {
+    let needed = limits.ln_harm_needed(objectives.max(slos.len()));
     let shown = slos.iter().find_map(|slo| {
         let kind = if slo.evidence.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() {
             HarmKind::Evidence
@@ -219,7 +238,20 @@ pub fn judge_harm(slos: &[SloView<'_>], limits: &Limits) -> Option<Harm> {
         (busiest.evidence.ln_silent() >= limits.ln_harm_needed(1))
             .then_some((busiest, HarmKind::MissingResponses))
     };
-    let (slo, kind) = shown.or_else(silent)?;
+    // Two products for each objective: that it answers nothing, and that it answers too little.
+    let short = || {
+        let enough = limits.ln_harm_needed(2 * objectives.max(slos.len()));
+        let slo = slos
+            .iter()
+            .find(|slo| slo.evidence.ln_short().is_some_and(|ln| ln >= enough))?;
+        let kind = if slo.evidence.ln_silent() >= enough {
+            HarmKind::MissingResponses
+        } else {
+            HarmKind::FewResponses
+        };
+        Some((slo, kind))
+    };
+    let (slo, kind) = shown.or_else(silent).or_else(short)?;
     Some(Harm {
         slo: slo.name.to_owned(),
         kind,

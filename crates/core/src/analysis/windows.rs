@@ -49,6 +49,14 @@ impl Windows {
     }
 }
 
+/// The least factor of the rules that page: a revision that burns slower than that now pages nobody.
+pub(super) fn least_factor(objective: &Objective) -> f64 {
+    let paging = BURN_RATES.iter().take(RULES);
+    paging
+        .map(|rule| rule.factor(objective.window))
+        .fold(f64::INFINITY, f64::min)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

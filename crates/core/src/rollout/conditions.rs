@@ -1,20 +1,29 @@
-//! Thresholds: numbers that were read into failed evaluations and rollbacks.
+//! Conditions: what was found out beside the objectives into failed evaluations and rollbacks.
 //!
 //! A number that could not be read is neither for nor against the canary. One that does not satisfy its bound
-//! counts against it, at whatever weight; one that does counts for the weight that it was read at.
+//! counts against it, at whatever weight; one that does counts for the weight that it was read at. The same goes
+//! for runs of Jobs, see `jobs.rs`.
+
+use jiff::Timestamp;
 
 use super::Turn;
 use super::attempt::End;
 use super::stages::Wait;
+use crate::condition::Bound;
 use crate::observed::ConditionReading;
-use crate::plan::ConditionPlan;
-use crate::state::{Attempt, ConditionState, Outcome, Stage};
+use crate::plan::{Check, ConditionPlan};
+use crate::state::{Attempt, ConditionState, JobState, Outcome, Stage};
 
 /// Characters of a reason that are kept.
 const LONGEST_REASON: usize = 200;
 
+/// A text as it is kept in the state, which must stay small.
+pub(super) fn short(text: &str) -> String {
+    text.chars().take(LONGEST_REASON).collect()
+}
+
 impl Turn<'_> {
-    /// Takes in what the thresholds' queries gave, and rolls back where one has failed too often.
+    /// Takes in the numbers that were read, and rolls back where one has failed too often.
     pub(super) fn follow_conditions(&mut self) {
         let Some(measured) = self.seen.measurement.as_ref() else {
             return;
@@ -22,19 +31,27 @@ impl Turn<'_> {
         let Some(mut attempt) = self.state.attempt.take() else {
             return;
         };
-        let judged = matches!(
-            attempt.stage,
-            Stage::Stepping | Stage::Promoting | Stage::Baking { .. }
-        );
         let mut failures = Vec::new();
-        if judged {
-            for (plan, reading) in self.plan.conditions.iter().zip(&measured.conditions) {
-                failures.extend(take_in(&mut attempt, plan, reading));
+        if is_judged(&attempt) {
+            let bounds = self.plan.conditions.iter();
+            let bounds = bounds.filter_map(|plan| Some((plan, plan.check.bound()?)));
+            for ((plan, bound), reading) in bounds.zip(&measured.conditions) {
+                failures.extend(take_in(&mut attempt, plan, bound, reading));
             }
-            let known = |c: &ConditionState| self.plan.conditions.iter().any(|plan| plan.name == c.name);
-            attempt.conditions.retain(known);
+            self.forget_others(&mut attempt);
         }
         self.state.attempt = Some(attempt);
+        self.tell(failures);
+    }
+
+    /// Forgets conditions that are no longer asked for.
+    pub(super) fn forget_others(&self, attempt: &mut Attempt) {
+        let known = |c: &ConditionState| self.plan.conditions.iter().any(|plan| plan.name == c.name);
+        attempt.conditions.retain(known);
+    }
+
+    /// Tells of failed evaluations, and rolls back where there are too many.
+    pub(super) fn tell(&mut self, failures: Vec<Failure>) {
         for failure in failures {
             if failure.beyond_limit {
                 self.withdraw(End::new(Outcome::RolledBack, "ConditionFailed", failure.message));
@@ -44,13 +61,13 @@ impl Turn<'_> {
         }
     }
 
-    /// Why neither evidence nor thresholds allow the next move yet: to a weight, or to full traffic.
+    /// Why neither evidence nor conditions allow the next move yet: to a weight, or to full traffic.
     pub(super) fn verdict_wait(&self, attempt: &Attempt, next: Option<u8>) -> Option<Wait> {
         self.evidence_wait(attempt, next)
             .or_else(|| self.conditions_wait(attempt, next).map(Wait::Evidence))
     }
 
-    /// Why the thresholds do not allow the next move yet: each must have been satisfied at this weight.
+    /// Why the conditions do not allow the next move yet: each must have been satisfied at this weight.
     pub(super) fn conditions_wait(&self, attempt: &Attempt, next: Option<u8>) -> Option<String> {
         if attempt.max_weight == 0 && next.is_some() {
             // Nothing can be known of a revision that nobody has used.
@@ -62,7 +79,7 @@ impl Turn<'_> {
             .find_map(|plan| lack(attempt, plan, attempt.weight))
     }
 
-    /// Why the thresholds do not let the bake end. A bake without a block has nothing to be read in.
+    /// Why the conditions do not let the bake end. A bake without a block has nothing to be read in.
     pub(super) fn bake_conditions_wait(&self, attempt: &Attempt) -> Option<String> {
         if self.plan.bake < self.plan.block {
             return None;
@@ -70,32 +87,57 @@ impl Turn<'_> {
         self.conditions_wait(attempt, None)
     }
 
-    /// Where each threshold of the attempt under way stands.
+    /// Where each condition of the attempt under way stands.
     pub(super) fn condition_reports(&self) -> Vec<ConditionState> {
         let Some(attempt) = self.attempt() else {
             return Vec::new();
         };
-        let of = |plan| found(attempt, plan).cloned().unwrap_or_else(|| new(plan));
+        let of = |plan| entry(attempt, plan);
         self.plan.conditions.iter().map(of).collect()
     }
 }
 
+/// Verdicts count: users are on the canary, or about to be.
+pub(super) fn is_judged(attempt: &Attempt) -> bool {
+    matches!(
+        attempt.stage,
+        Stage::Stepping | Stage::Promoting | Stage::Baking { .. }
+    )
+}
+
 /// An evaluation that failed and is to be told.
-struct Failure {
+pub(super) struct Failure {
     beyond_limit: bool,
     message: String,
 }
 
-fn take_in(attempt: &mut Attempt, plan: &ConditionPlan, reading: &ConditionReading) -> Option<Failure> {
+/// What an evaluation has found out.
+pub(super) struct Finding {
+    /// What it is of.
+    pub at: Timestamp,
+    /// The condition is met.
+    pub met: bool,
+    /// It says so of the weight that the canary has now.
+    pub of_this_weight: bool,
+    /// The number, or what became of the run.
+    pub value: String,
+    /// The failure in a sentence.
+    pub failure: String,
+}
+
+fn take_in(
+    attempt: &mut Attempt,
+    plan: &ConditionPlan,
+    bound: &Bound,
+    reading: &ConditionReading,
+) -> Option<Failure> {
     let exposed = attempt.exposed_since.is_some_and(|since| reading.at >= since);
-    let known = found(attempt, plan).cloned();
-    let mut entry = known.unwrap_or_else(|| new(plan));
+    let mut entry = entry(attempt, plan);
     if !exposed || attempt.weight == 0 || entry.evaluated_at.is_some_and(|last| reading.at <= last) {
         return None;
     }
-    let failure = evaluate(&mut entry, attempt, plan, reading);
-    attempt.conditions.retain(|c| c.name != plan.name);
-    attempt.conditions.push(entry);
+    let failure = evaluate(&mut entry, attempt, plan, bound, reading);
+    keep(attempt, entry);
     failure
 }
 
@@ -103,6 +145,7 @@ fn evaluate(
     entry: &mut ConditionState,
     attempt: &Attempt,
     plan: &ConditionPlan,
+    bound: &Bound,
     reading: &ConditionReading,
 ) -> Option<Failure> {
     let value = match &reading.value {
@@ -112,19 +155,36 @@ fn evaluate(
     let value = match value {
         Ok(value) => value,
         Err(why) => {
-            entry.not_evaluated = Some(why.chars().take(LONGEST_REASON).collect());
+            entry.not_evaluated = Some(short(&why));
             return None;
         }
     };
-    entry.not_evaluated = None;
-    entry.evaluated_at = Some(reading.at);
-    entry.value = Some(text(value));
-    entry.evaluated = entry.evaluated.saturating_add(1);
-    let met_before = std::mem::replace(&mut entry.last_met, plan.bound.holds(value));
-    if entry.last_met {
+    let finding = Finding {
+        at: reading.at,
+        met: bound.holds(value),
         // What was read before the weight was in force says nothing of it.
-        if reading.at >= attempt.step_since.max(attempt.since) {
-            entry.passed_at_weight = Some(attempt.weight);
+        of_this_weight: reading.at >= attempt.step_since.max(attempt.since),
+        value: text(value),
+        failure: format!("the value is {}, not {}", text(value), wanted(bound)),
+    };
+    settle(entry, attempt.weight, plan, finding)
+}
+
+/// Counts what an evaluation has found out.
+pub(super) fn settle(
+    entry: &mut ConditionState,
+    weight: u8,
+    plan: &ConditionPlan,
+    finding: Finding,
+) -> Option<Failure> {
+    entry.not_evaluated = None;
+    entry.evaluated_at = Some(finding.at);
+    entry.value = Some(finding.value);
+    entry.evaluated = entry.evaluated.saturating_add(1);
+    let met_before = std::mem::replace(&mut entry.last_met, finding.met);
+    if finding.met {
+        if finding.of_this_weight {
+            entry.passed_at_weight = Some(weight);
         }
         return None;
     }
@@ -139,62 +199,100 @@ fn evaluate(
     (news || beyond_limit).then(|| Failure {
         beyond_limit,
         message: format!(
-            "condition {}: the value is {}, not {}; {} of {} evaluations failed, {} may",
-            plan.name,
-            text(value),
-            wanted(plan),
-            entry.failed,
-            entry.evaluated,
-            plan.failure_limit
+            "condition {}: {}; {} of {} evaluations failed, {} may",
+            plan.name, finding.failure, entry.failed, entry.evaluated, plan.failure_limit
         ),
     })
 }
 
-/// What is lacking of a threshold before the canary may have more than a weight.
+/// What is lacking of a condition before the canary may have more than a weight.
 fn lack(attempt: &Attempt, plan: &ConditionPlan, weight: u8) -> Option<String> {
     let entry = found(attempt, plan);
     if entry.is_some_and(|entry| entry.passed_at_weight == Some(weight)) {
         return None;
     }
     let name = &plan.name;
-    Some(match entry {
-        Some(ConditionState {
-            not_evaluated: Some(why),
-            ..
-        }) => format!("condition {name} could not be evaluated at {weight} %: {why}"),
-        Some(ConditionState {
-            value: Some(value),
-            passed_at_weight: None,
-            failed: 1..,
-            ..
-        }) => format!(
+    Some(match (entry, &plan.check) {
+        (
+            Some(ConditionState {
+                not_evaluated: Some(why),
+                ..
+            }),
+            _,
+        ) => format!("condition {name} could not be evaluated at {weight} %: {why}"),
+        (
+            Some(ConditionState {
+                job:
+                    Some(JobState {
+                        failure: Some(failure),
+                        ..
+                    }),
+                passed_at_weight: None,
+                last_met: false,
+                ..
+            }),
+            Check::Job(_),
+        ) => format!("condition {name} was not met at last: {failure}"),
+        (
+            Some(ConditionState {
+                value: Some(value),
+                passed_at_weight: None,
+                failed: 1..,
+                ..
+            }),
+            Check::Value(bound),
+        ) => format!(
             "condition {name} was not met at last: the value is {value}, not {}",
-            wanted(plan)
+            wanted(bound)
         ),
+        (entry, Check::Job(_)) if entry.is_some_and(runs) => {
+            format!("condition {name}: its Job runs, begun at {weight} %")
+        }
         _ => format!("condition {name} has not been evaluated at {weight} % yet"),
     })
 }
 
+fn runs(entry: &ConditionState) -> bool {
+    entry.job.as_ref().is_some_and(|job| job.running.is_some())
+}
+
 /// The bound without the word `value`: `< 0.8`.
-fn wanted(plan: &ConditionPlan) -> String {
-    let bound = plan.bound.to_string();
+fn wanted(bound: &Bound) -> String {
+    let bound = bound.to_string();
     bound.strip_prefix("value ").unwrap_or(&bound).to_owned()
 }
 
-/// The entry of a threshold; one with another bound is another threshold.
-fn found<'a>(attempt: &'a Attempt, plan: &ConditionPlan) -> Option<&'a ConditionState> {
-    let bound = plan.bound.to_string();
+/// The entry of a condition; one with another bound, or another Job, is another condition.
+pub(super) fn found<'a>(attempt: &'a Attempt, plan: &ConditionPlan) -> Option<&'a ConditionState> {
+    let bound = plan.check.to_string();
+    let digest = plan.check.job().map(|job| &job.digest);
     attempt
         .conditions
         .iter()
-        .find(|c| c.name == plan.name && c.bound == bound)
+        .find(|c| c.name == plan.name && c.bound == bound && c.job.as_ref().map(|job| &job.digest) == digest)
+}
+
+/// The same, or a new one.
+pub(super) fn entry(attempt: &Attempt, plan: &ConditionPlan) -> ConditionState {
+    found(attempt, plan).cloned().unwrap_or_else(|| new(plan))
+}
+
+/// Puts an entry in its place.
+pub(super) fn keep(attempt: &mut Attempt, entry: ConditionState) {
+    attempt.conditions.retain(|c| c.name != entry.name);
+    attempt.conditions.push(entry);
 }
 
 fn new(plan: &ConditionPlan) -> ConditionState {
+    let job = plan.check.job().map(|job| JobState {
+        digest: job.digest.clone(),
+        ..JobState::default()
+    });
     ConditionState {
         name: plan.name.clone(),
-        bound: plan.bound.to_string(),
+        bound: plan.check.to_string(),
         failure_limit: plan.failure_limit,
+        job,
         ..ConditionState::default()
     }
 }

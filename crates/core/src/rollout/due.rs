@@ -52,7 +52,7 @@ pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due
 fn unread(plan: &Plan, attempt: &Attempt) -> bool {
     plan.slos
         .iter()
-        .any(|slo| !attempt.evidence.iter().any(|e| e.name == slo.name))
+        .any(|slo| !attempt.evidence.iter().any(|e| e.is_of(slo)))
 }
 
 /// When something is to be read next.

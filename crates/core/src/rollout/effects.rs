@@ -8,6 +8,9 @@ use crate::observed::{Backend, ProblemKind, Slot};
 use crate::plan::{Revision, RouteMode};
 use crate::state::{Attempt, Stage};
 
+/// Revisions that one turn deletes at most. The next turn, which their end brings about, goes on.
+const MOST_DELETIONS: usize = 20;
+
 impl Turn<'_> {
     /// What is to be done, in an order that is safe to be cut anywhere: grow, point, weigh, shrink, clean up.
     pub(super) fn effects(&mut self) -> Vec<Effect> {
@@ -67,6 +70,34 @@ impl Turn<'_> {
             wanted.insert(revision.clone(), self.plan.replicas);
         }
         wanted
+    }
+
+    /// That the service is to have no pods, and keeps them because an attempt runs.
+    pub(super) fn scaling_put_off(&self) -> Option<&'static str> {
+        let attempt = self.attempt()?;
+        if self.plan.deleting || self.plan.replicas > 0 {
+            return None;
+        }
+        match attempt.stage {
+            // Nobody is served by the old revision: there is nothing to wait for.
+            Stage::Deploying => None,
+            Stage::Settling | Stage::Withdrawing { .. } => {
+                Some("scaled to zero: takes effect when the attempt ends")
+            }
+            Stage::Stepping | Stage::Promoting | Stage::Baking { .. } | Stage::Held => Some(
+                "scaled to zero: takes effect when the attempt ends; `kubectl molt abort` to have it now",
+            ),
+        }
+    }
+
+    /// Tells once in an attempt that the scaling to zero waits for its end.
+    pub(super) fn tell_of_scaling(&mut self) {
+        let told = |a: &Attempt| a.transitions.iter().any(|t| t.reason == "ScalingPutOff");
+        if let Some(put_off) = self.scaling_put_off()
+            && !self.attempt().is_some_and(told)
+        {
+            self.note("ScalingPutOff", put_off);
+        }
     }
 
     /// Pods that the attempt's revision needs for where it is and where it is cleared to go.
@@ -288,7 +319,8 @@ impl Turn<'_> {
             .iter()
             .filter(|(revision, view)| {
                 let named = self.state.stable.as_ref() == Some(revision)
-                    || self.plan.revision.as_ref() == Some(revision)
+                    // One that was altered is not to be used again, even if it is asked for.
+                    || (self.plan.revision.as_ref() == Some(revision) && !view.altered)
                     || self.attempt().is_some_and(|a| a.revision == **revision)
                     || self.state.retiring.iter().any(|r| r.revision == **revision);
                 !named
@@ -305,7 +337,11 @@ impl Turn<'_> {
             })
             .collect();
         idle.sort_by_key(|(revision, view)| (std::cmp::Reverse(view.created_at), (*revision).clone()));
-        for (revision, _) in idle.into_iter().skip(self.plan.revision_history_limit) {
+        let (altered, mut idle): (Vec<_>, Vec<_>) = idle.into_iter().partition(|(_, view)| view.altered);
+        let mut surplus = idle.split_off(idle.len().min(self.plan.revision_history_limit));
+        surplus.extend(altered);
+        // The oldest first, and few at a time: what is more urgent must not wait for thousands of them.
+        for (revision, _) in surplus.into_iter().rev().take(MOST_DELETIONS) {
             effects.push(Effect::DeleteRevision {
                 revision: revision.clone(),
             });

@@ -4,14 +4,13 @@ use jiff::SignedDuration;
 
 use super::Turn;
 use super::attempt::End;
+use super::objectives::first_reading;
 use super::resume::first_weight;
 use super::stages::Wait;
-use crate::analysis::{
-    self, Block, Burn, Evidence, Harm, HarmKind, SloView, WATCH, margin_for_promotion, margin_for_step,
-};
+use crate::analysis::{self, Block, Burn, Harm, HarmKind, WATCH, margin_for_promotion, margin_for_step};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};
-use crate::plan::{BudgetExhausted, OnShareMismatch, Plan, SloPlan, Step};
+use crate::plan::{BudgetExhausted, OnShareMismatch, SloPlan, Step};
 use crate::state::{Attempt, NewestBlock, Outcome, Patience, SloEvidence, Stage};
 
 /// A block that could not be read for one objective is asked for again this many blocks long; then what it
@@ -19,32 +18,28 @@ use crate::state::{Attempt, NewestBlock, Outcome, Patience, SloEvidence, Stage};
 const REREAD_BLOCKS: i32 = 20;
 /// A step is reckoned to last this long at least: harm is not seen at once.
 const LEAST_STEP: SignedDuration = SignedDuration::from_secs(60);
-/// What a rollout may spend of an exhausted budget, as a part of the usual.
-const SLOW_SPEND: f64 = 0.1;
+/// What passes between the sight of harm and the last request that it meets: the router and its connections.
+const REACTION: SignedDuration = SignedDuration::from_secs(60);
 /// A wait for evidence is prolonged this often at most, each time by the progress deadline.
 const MOST_PATIENCE: u8 = 5;
 /// Growth of the evidence for safety that prolongs a wait, in thousandths of its natural logarithm.
 const GROWTH: i64 = 100;
-/// Without history, the attempt's own traffic stands for it after this long.
-const OWN_HISTORY: SignedDuration = SignedDuration::from_secs(20);
 
 impl Turn<'_> {
     /// Takes in what was measured, and rolls back if it shows harm.
     pub(super) fn follow_evidence(&mut self) {
         self.follow_weight();
+        self.forget_other_questions();
         let Some(measured) = self.seen.measurement.as_ref() else {
             return;
         };
         let Some(mut attempt) = self.state.attempt.take() else {
             return;
         };
-        if matches!(
-            attempt.stage,
-            Stage::Stepping | Stage::Promoting | Stage::Baking { .. }
-        ) {
+        if judged(&attempt.stage) {
             self.take_in(&mut attempt, measured);
         }
-        let harm = analysis::judge_harm(&self.views(&attempt), &self.plan.limits);
+        let harm = analysis::judge_harm(&self.views(&attempt), self.plan.slos.len(), &self.plan.limits);
         self.state.attempt = Some(attempt);
         if let Some(harm) = harm {
             self.withdraw(harmed(&harm));
@@ -62,10 +57,23 @@ impl Turn<'_> {
         }
     }
 
+    /// Counts of an objective that was changed answer another question, and so does what they have shown.
+    fn forget_other_questions(&mut self) {
+        let slos = &self.plan.slos;
+        let Some(attempt) = self.state.attempt.as_mut().filter(|a| judged(&a.stage)) else {
+            return;
+        };
+        let other = |e: &SloEvidence| slos.iter().any(|slo| slo.name == e.name && !e.is_of(slo));
+        if attempt.evidence.iter().any(other) {
+            attempt.evidence.retain(|e| !other(e));
+            attempt.cleared_step = None;
+        }
+    }
+
     fn take_in(&mut self, attempt: &mut Attempt, measured: &Measurement) {
         let kept = std::mem::take(&mut attempt.evidence);
         for (index, slo) in self.plan.slos.iter().enumerate() {
-            let known = kept.iter().find(|e| e.name == slo.name).cloned();
+            let known = kept.iter().find(|e| e.is_of(slo)).cloned();
             attempt
                 .evidence
                 .extend(known.or_else(|| first_reading(self.plan, attempt, index, measured)));
@@ -97,12 +105,13 @@ impl Turn<'_> {
     fn take_in_block(&mut self, attempt: &mut Attempt, block: &MeasuredBlock) {
         let exposed = attempt.exposed_since.is_some_and(|since| block.start >= since);
         let weight = if exposed { attempt.weight } else { 0 };
+        let shares_count = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
         let in_force = attempt.in_force_since.is_some_and(|since| block.start >= since);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
             };
-            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.name == slo.name) else {
+            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.is_of(slo)) else {
                 continue;
             };
             if block.start < entry.measured_to {
@@ -119,6 +128,7 @@ impl Turn<'_> {
                 stable: counts.stable,
                 canary_pods: counts.canary_pods,
                 stable_pods: counts.stable_pods,
+                at_route: counts.at_route.filter(|_| shares_count),
                 reference,
             });
             if exposed {
@@ -170,7 +180,8 @@ impl Turn<'_> {
         let view = self.view(attempt, slo, entry);
         let margin = self.next_margin(attempt, slo);
         let ln_safe = entry.evidence.ln_safe_at(margin);
-        let harmed = analysis::judge_harm(std::slice::from_ref(&view), &self.plan.limits).is_some();
+        let (slos, limits) = (self.plan.slos.len(), &self.plan.limits);
+        let harmed = analysis::judge_harm(std::slice::from_ref(&view), slos, limits).is_some();
         let verdict = if harmed {
             VerdictKind::RollBack
         } else if entry.evidence.canary().total() <= 0.0 {
@@ -238,8 +249,14 @@ impl Turn<'_> {
         let (share, time) = next.map_or((1.0, self.plan.bake), |weight| {
             (f64::from(weight) / 100.0, time_at(attempt))
         });
-        let time = time.max(LEAST_STEP);
-        if let Err(over) = analysis::affordable(&views, limits, share, time) {
+        // Every block is weighed against the budget, and a step that overspends ends there: what it can spend
+        // beyond is what passes until that is seen and undone, however long it would have lasted.
+        let time = time.max(LEAST_STEP).min(self.plan.block * 2 + REACTION);
+        // A way back is not kept waiting for what nobody can know of it yet.
+        let exempt = first && self.is_way_back(attempt);
+        if let Err(over) = analysis::affordable(&views, limits, share, time)
+            && !exempt
+        {
             let what = format!(
                 "{:.0} % of the traffic could spend {:.2} % of the error budget of {}, and {:.2} % are left to this rollout",
                 share * 100.0,
@@ -250,7 +267,7 @@ impl Turn<'_> {
             // Nothing can be known of a revision that nobody has used: only a person can take that risk.
             return Some(if first {
                 Wait::Person(format!(
-                    "{what}: `promote` takes the risk, a smaller first step or a shorter dwell avoids it"
+                    "{what}: `promote` takes the risk, a smaller first step avoids it"
                 ))
             } else {
                 Wait::Safety(what)
@@ -314,16 +331,18 @@ impl Turn<'_> {
     /// The first objective with less budget left than one rollout may spend, and what is left of it, 1 for
     /// all. None for a way back to the revision that was stable before: that is always allowed.
     pub(super) fn exhausted<'a>(&self, attempt: &'a Attempt) -> Option<(&'a str, f64)> {
-        let back = self
-            .state
-            .last
-            .as_ref()
-            .is_some_and(|last| last.stable.as_ref() == Some(&attempt.revision));
+        let back = self.is_way_back(attempt);
         attempt.evidence.iter().find_map(|entry| {
             let remaining = entry.budget_remaining_ppm? as f64 / 1e6;
             (!back && remaining < self.plan.limits.max_budget_spend())
                 .then_some((entry.name.as_str(), remaining))
         })
+    }
+
+    /// The attempt goes back to the revision that was stable before.
+    fn is_way_back(&self, attempt: &Attempt) -> bool {
+        let last = self.state.last.as_ref();
+        last.is_some_and(|last| last.stable.as_ref() == Some(&attempt.revision))
     }
 
     /// A wait for evidence is worth while as long as the evidence grows: how far it has come, if that is
@@ -366,39 +385,11 @@ impl Turn<'_> {
                 .iter()
                 .all(|v| v.evidence.canary().total() > 0.0 && v.spent().is_some_and(|s| s < v.may_spend))
     }
+}
 
-    /// The objectives that something is known of, in the plan's order.
-    pub(super) fn views<'v>(&'v self, attempt: &'v Attempt) -> Vec<SloView<'v>> {
-        self.plan
-            .slos
-            .iter()
-            .filter_map(|slo| {
-                let entry = attempt.evidence.iter().find(|e| e.name == slo.name)?;
-                Some(self.view(attempt, slo, entry))
-            })
-            .collect()
-    }
-
-    fn view<'v>(&self, attempt: &Attempt, slo: &'v SloPlan, entry: &'v SloEvidence) -> SloView<'v> {
-        let expected_requests = entry
-            .expected_requests
-            .map(|n| n as f64)
-            .or_else(|| own_history(attempt, slo, entry));
-        let usual = self.plan.limits.max_budget_spend();
-        let slow = self.plan.budget_exhausted == BudgetExhausted::Slow && self.exhausted(attempt).is_some();
-        let left = entry.budget_remaining_ppm.map_or(usual, |ppm| ppm as f64 / 1e6);
-        SloView {
-            name: &slo.name,
-            objective: &slo.objective,
-            expected_requests,
-            may_spend: if slow {
-                left.clamp(SLOW_SPEND * usual, usual)
-            } else {
-                usual
-            },
-            evidence: &entry.evidence,
-        }
-    }
+/// Users are on the canary, or will be: what is measured counts.
+fn judged(stage: &Stage) -> bool {
+    matches!(stage, Stage::Stepping | Stage::Promoting | Stage::Baking { .. })
 }
 
 /// How long the step that a move leads to stays before the next one.
@@ -413,54 +404,6 @@ fn time_at(attempt: &Attempt) -> SignedDuration {
     SignedDuration::from_secs(seconds)
 }
 
-/// The margins that an attempt will ask for.
-fn margins(plan: &Plan, attempt: &Attempt, slo: &SloPlan) -> Vec<f64> {
-    let steps = attempt.steps.iter().filter_map(|step| match step {
-        Step::SetWeight(weight) => Some(margin_for_step(&slo.objective, f64::from(*weight) / 100.0)),
-        Step::Dwell(_) => None,
-    });
-    let promotion = margin_for_promotion(&slo.objective, &plan.limits, WATCH);
-    std::iter::once(promotion).chain(steps).collect()
-}
-
-/// The beginning of an objective's evidence, once something of it could be read. What was read before users
-/// were on the canary only shows that it can be.
-fn first_reading(
-    plan: &Plan,
-    attempt: &Attempt,
-    index: usize,
-    measured: &Measurement,
-) -> Option<SloEvidence> {
-    let slo = plan.slos.get(index)?;
-    let read = measured
-        .blocks
-        .iter()
-        .rev()
-        .find(|b| matches!(b.slos.get(index), Some(Some(_))))?;
-    let history = measured.history.get(index).copied().flatten();
-    let expected = history.map(|h| h.rate * slo.objective.window.as_secs_f64());
-    let budget = history.and_then(|h| h.budget_remaining).filter(|r| r.is_finite());
-    let mut evidence = Evidence::for_margins(&margins(plan, attempt, slo));
-    if let Some(correlation) = history.and_then(|h| h.correlation) {
-        evidence.know_correlation(correlation);
-    }
-    Some(SloEvidence {
-        name: slo.name.clone(),
-        question: slo.question.clone(),
-        expected_requests: expected
-            .filter(|n| n.is_finite() && *n >= 1.0)
-            .map(|n| n.min(1e18) as u64),
-        budget_remaining_ppm: budget.map(|r| (r.clamp(-1000.0, 1.0) * 1e6) as i64),
-        measured_to: if attempt.exposed_since.is_some() {
-            attempt.measured_to
-        } else {
-            read.end
-        },
-        newest: None,
-        evidence,
-    })
-}
-
 /// How fast both revisions burn the budget now.
 fn burn(slo: &SloPlan, entry: &SloEvidence) -> Burn {
     entry.newest.map_or_else(Burn::default, |block| {
@@ -469,20 +412,12 @@ fn burn(slo: &SloPlan, entry: &SloEvidence) -> Burn {
     })
 }
 
-/// Requests in the window if the attempt's own traffic went on.
-pub(super) fn own_history(attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> Option<f64> {
-    let counted = entry.measured_to.duration_since(attempt.exposed_since?);
-    let requests = entry.evidence.canary().total() + entry.evidence.stable().total();
-    (counted >= OWN_HISTORY && requests > 0.0)
-        .then(|| requests / counted.as_secs_f64() * slo.objective.window.as_secs_f64())
-}
-
 fn harmed(harm: &Harm) -> End {
     let reason = match harm.kind {
         HarmKind::Evidence => "HarmShown",
         HarmKind::BudgetSpent => "BudgetSpent",
         HarmKind::BurnRate => "BurnRate",
-        HarmKind::MissingResponses => "MissingResponses",
+        HarmKind::MissingResponses | HarmKind::FewResponses => "MissingResponses",
     };
     End::new(Outcome::RolledBack, reason, harm.to_string())
 }

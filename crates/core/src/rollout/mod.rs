@@ -20,6 +20,8 @@ mod conditions;
 mod due;
 mod effects;
 mod evidence;
+mod jobs;
+mod objectives;
 mod report;
 mod resume;
 mod rival;
@@ -37,11 +39,12 @@ use crate::plan::Plan;
 use crate::state::{Attempt, Ended, MAX_TRANSITIONS, State, Transition};
 
 pub use due::{Due, measurement_due};
+pub use jobs::runs_under_way;
 
 /// A canary that crashed this often before it had traffic is rolled back; fewer may be a slow dependency.
 pub const CRASHES_BEFORE_TRAFFIC: u32 = 3;
-/// A canary that crashed this often while users are on it is rolled back.
-pub const CRASHES_UNDER_TRAFFIC: u32 = 2;
+/// A canary of which one container crashed this often since it has had users is rolled back.
+pub const CRASHES_UNDER_TRAFFIC: usize = 2;
 
 /// Decides what to do now.
 ///
@@ -60,16 +63,21 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.watch_route();
     turn.follow_evidence();
     turn.follow_conditions();
+    turn.follow_jobs();
     turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
+    turn.tell_of_scaling();
     turn.advance();
+    turn.begin_runs();
     let effects = turn.effects();
+    let jobs = turn.job_effects();
     let wake_at = turn.wake_at();
     let report = turn.report();
     Decision {
         state: turn.state,
         effects,
+        jobs,
         wake_at,
         report,
     }
@@ -114,6 +122,7 @@ impl Turn<'_> {
             times.extend(self.dwell_until());
             times.extend(self.bake_until());
             times.extend(due::next_measurement(self.plan, attempt, self.now));
+            times.extend(self.job_times(attempt));
         }
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
         times.extend(self.set_again_at());

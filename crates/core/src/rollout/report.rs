@@ -26,7 +26,11 @@ impl Turn<'_> {
             return (Phase::Progressing, "the service is being deleted".to_owned());
         }
         if let Some(attempt) = self.attempt() {
-            return self.place_of(attempt);
+            let (phase, message) = self.place_of(attempt);
+            return match self.scaling_put_off() {
+                Some(put_off) => (phase, format!("{put_off}; {message}")),
+                None => (phase, message),
+            };
         }
         let spec = self.seen.problem(ProblemKind::Spec);
         let Some(stable) = &self.state.stable else {
@@ -98,6 +102,10 @@ impl Turn<'_> {
                 });
             return (Phase::Progressing, why.to_owned());
         }
+        if wanted == 0 {
+            let message = format!("revision {stable} is stable; scaled to zero: nobody is served");
+            return (Phase::Healthy, message);
+        }
         (
             Phase::Healthy,
             format!("revision {stable} serves all users with {ready} pods"),
@@ -118,6 +126,8 @@ impl Turn<'_> {
                     .problem(ProblemKind::Route)
                     .or_else(|| self.seen.problem(ProblemKind::RouteStatus));
                 let message = match route {
+                    // Pods can't come of a write that is refused.
+                    _ if let Some(refused) = self.seen.problem(ProblemKind::Apply) => refused.message.clone(),
                     Some(problem) if ready >= self.plan.replicas => problem.message.clone(),
                     _ => format!(
                         "{ready} of {} pods of the first revision {revision} are ready{why}",
@@ -205,7 +215,7 @@ impl Turn<'_> {
                 .slos
                 .iter()
                 .filter_map(|slo| {
-                    let entry = attempt.evidence.iter().find(|e| e.name == slo.name)?;
+                    let entry = attempt.evidence.iter().find(|e| e.is_of(slo))?;
                     Some(self.slo_report(attempt, slo, entry))
                 })
                 .collect();
@@ -322,6 +332,13 @@ impl Turn<'_> {
                 fault: true,
                 ..about
             },
+            // True of every change for a moment, so it is no fault.
+            None if about.status && !self.seen.route.acknowledged => ConditionView {
+                status: false,
+                reason: "RoutePending".to_owned(),
+                message: "the router has not acknowledged the route in its present form yet".to_owned(),
+                ..about
+            },
             None => about,
         }
     }
@@ -352,6 +369,7 @@ impl Turn<'_> {
             .and_then(|v| v.trouble.as_ref());
         if let Some(trouble) = trouble {
             let reason = match trouble.kind {
+                TroubleKind::NotReady => "PodsNotReady",
                 TroubleKind::CreateFailed => "PodCreationFailed",
                 TroubleKind::Unschedulable => "Unschedulable",
                 TroubleKind::ImagePull => "ImagePullFailed",
@@ -359,7 +377,9 @@ impl Turn<'_> {
                 TroubleKind::BadContainer => "CannotStart",
                 TroubleKind::CrashLoop => "Crashing",
             };
-            return view(false, reason, trouble.message.clone(), true);
+            // A container that starts is no fault, and one that never gets ready meets a deadline.
+            let fault = trouble.kind != TroubleKind::NotReady;
+            return view(false, reason, trouble.message.clone(), fault);
         }
         let ready = self.seen.ready(&attempt.revision);
         let wanted = self.seen.revisions.get(&attempt.revision).map_or(0, |v| v.wanted);

@@ -1,6 +1,6 @@
 //! An attempt that was paused by a deadline goes on by itself once what stood in the way is corrected.
 
-use super::evidence::own_history;
+use super::objectives::own_history;
 use super::{Turn, after};
 use crate::analysis;
 use crate::observed::Action;
@@ -26,11 +26,9 @@ impl Turn<'_> {
             return;
         }
         let now = self.now;
-        attempt.evidence.retain(|entry| {
-            plan.slos
-                .iter()
-                .any(|slo| slo.name == entry.name && slo.question == entry.question)
-        });
+        attempt
+            .evidence
+            .retain(|entry| plan.slos.iter().any(|slo| entry.is_of(slo)));
         self.keep_own_history(&mut attempt);
         attempt.step = self.step_to_resume(&attempt, hold.weight);
         attempt.stage = Stage::Stepping;
@@ -73,7 +71,7 @@ impl Turn<'_> {
     /// time without traffic would make it look small.
     fn keep_own_history(&self, attempt: &mut Attempt) {
         for slo in &self.plan.slos {
-            let Some(index) = attempt.evidence.iter().position(|e| e.name == slo.name) else {
+            let Some(index) = attempt.evidence.iter().position(|e| e.is_of(slo)) else {
                 continue;
             };
             let entry = &attempt.evidence[index];

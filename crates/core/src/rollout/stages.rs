@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::attempt::End;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
 use crate::observed::{ProblemKind, TroubleKind};
-use crate::plan::{BudgetExhausted, OnInconclusive, RouteMode, Step};
+use crate::plan::{BudgetExhausted, OnInconclusive, RouteMode, SloPlan, Step};
 use crate::state::{Attempt, Hold, Outcome, Stage};
 
 /// What an attempt waits for; the status tells it, and a deadline judges by it.
@@ -79,21 +79,36 @@ impl Turn<'_> {
         if first || matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling) {
             return None;
         }
-        let trouble = self.seen.revisions.get(&attempt.revision)?.trouble.as_ref()?;
-        let crashes = if attempt.weight > 0 {
-            CRASHES_UNDER_TRAFFIC
-        } else {
-            CRASHES_BEFORE_TRAFFIC
-        };
-        match trouble.kind {
-            TroubleKind::CrashLoop if trouble.restarts >= crashes => Some(End::new(
+        if let Some(end) = self.clock_went_back(attempt) {
+            return Some(end);
+        }
+        if let Some(end) = self.crashed_under_traffic(attempt) {
+            return Some(end);
+        }
+        if self.seen.revisions.get(&attempt.revision)?.altered {
+            return Some(End::new(
                 Outcome::RolledBack,
-                "CanaryCrashLooping",
+                "RevisionAltered",
                 format!(
-                    "the canary crashed {} times: {}",
-                    trouble.restarts, trouble.message
+                    "the pod template in the ReplicaSet of revision {} was changed since its first pods were created, so what would be promoted is not what is tested: change spec.template of the PythonService instead",
+                    attempt.revision
                 ),
-            )),
+            ));
+        }
+        let trouble = self.seen.revisions.get(&attempt.revision)?.trouble.as_ref()?;
+        match trouble.kind {
+            TroubleKind::CrashLoop
+                if attempt.exposed_since.is_none() && trouble.restarts >= CRASHES_BEFORE_TRAFFIC =>
+            {
+                Some(End::new(
+                    Outcome::RolledBack,
+                    "CanaryCrashLooping",
+                    format!(
+                        "the canary crashed {} times: {}",
+                        trouble.restarts, trouble.message
+                    ),
+                ))
+            }
             TroubleKind::BadContainer => Some(End::new(
                 Outcome::RolledBack,
                 "CanaryCannotStart",
@@ -101,6 +116,42 @@ impl Turn<'_> {
             )),
             _ => None,
         }
+    }
+
+    /// A container ended too often since users came. What it did before, waiting for a dependency for instance,
+    /// is not held against it, and one that runs again at the moment is not acquitted.
+    fn crashed_under_traffic(&self, attempt: &Attempt) -> Option<End> {
+        let since = attempt.exposed_since?;
+        let crashes = &self.seen.revisions.get(&attempt.revision)?.crashes;
+        let of_users = |ends: &[Timestamp]| ends.iter().filter(|end| **end >= since).count();
+        let worst = crashes.iter().max_by_key(|c| of_users(&c.ends))?;
+        let times = of_users(&worst.ends);
+        (times >= CRASHES_UNDER_TRAFFIC).then(|| {
+            End::new(
+                Outcome::RolledBack,
+                "CanaryCrashLooping",
+                format!(
+                    "the canary crashed {times} times since it has had users: {}",
+                    worst.message
+                ),
+            )
+        })
+    }
+
+    /// What was read of the canary lies ahead of the clock: until the clock is there again nothing new is read,
+    /// and no deadline comes, so nobody would watch over its users.
+    fn clock_went_back(&self, attempt: &Attempt) -> Option<End> {
+        let unwatched = attempt.measured_to > after(self.now, self.plan.progress_deadline);
+        (attempt.weight > 0 && unwatched).then(|| {
+            End::new(
+                Outcome::Inconclusive,
+                "ClockWentBack",
+                format!(
+                    "the operator's clock says {:.0}, and the metrics were read up to {:.0} already: nothing new can be read of the canary; check the time of the operator's node, then try the revision again",
+                    self.now, attempt.measured_to
+                ),
+            )
+        })
     }
 
     fn deploying(&mut self, attempt: &Attempt) -> bool {
@@ -325,14 +376,11 @@ impl Turn<'_> {
 
     /// The time that every objective was read up to; `None` while one of them was never read.
     fn least_read(&self, attempt: &Attempt) -> Option<Timestamp> {
-        let read = |name: &str| {
-            attempt
-                .evidence
-                .iter()
-                .find(|e| e.name == name)
-                .map(|e| e.measured_to)
+        let read = |slo: &SloPlan| {
+            let mut entries = attempt.evidence.iter();
+            entries.find(|e| e.is_of(slo)).map(|e| e.measured_to)
         };
-        let all: Option<Vec<Timestamp>> = self.plan.slos.iter().map(|slo| read(&slo.name)).collect();
+        let all: Option<Vec<Timestamp>> = self.plan.slos.iter().map(read).collect();
         all?.into_iter().min()
     }
 

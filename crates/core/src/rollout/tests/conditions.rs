@@ -4,14 +4,14 @@ use super::world::World;
 use crate::condition::Bound;
 use crate::decision::Phase;
 use crate::observed::Action;
-use crate::plan::{ConditionPlan, OnInconclusive};
+use crate::plan::{Check, ConditionPlan, OnInconclusive};
 use crate::state::{ConditionState, Outcome, Stage};
 
 fn given(failure_limit: u32, value: Result<f64, &str>) -> World {
     let mut world = World::with_stable();
     world.plan.conditions = vec![ConditionPlan {
         name: "latency".into(),
-        bound: Bound::parse("value < 0.8").unwrap(),
+        check: Check::Value(Bound::parse("value < 0.8").unwrap()),
         failure_limit,
     }];
     set(&mut world, value);
@@ -194,7 +194,7 @@ fn a_condition_that_was_changed_or_taken_away_starts_anew_or_is_forgotten() {
     until_weight(&mut world, 10);
     world.run(30);
     assert!(entry(&world).failed > 0);
-    world.plan.conditions[0].bound = Bound::parse("value < 2").unwrap();
+    world.plan.conditions[0].check = Check::Value(Bound::parse("value < 2").unwrap());
     world.run(15);
     assert_eq!(
         (entry(&world).failed, entry(&world).bound.as_str()),

@@ -25,6 +25,8 @@ enum Event {
     WriteBack(u8),
     /// What verdicts depend on is changed; the objective itself as well or not.
     Correct(u8, bool),
+    /// The clock of the operator's host is set, by so many minutes.
+    Clock(i16),
     Promote,
     Abort,
     /// The operator crashes after so many effects of its next decision.
@@ -51,6 +53,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Deaf),
         1 => prop_oneof![Just(0u8), Just(50), Just(100)].prop_map(Event::WriteBack),
         1 => (0..9u8, any::<bool>()).prop_map(|(n, anew)| Event::Correct(n, anew)),
+        1 => (-300..300i16).prop_map(Event::Clock),
         1 => Just(Event::Promote),
         1 => Just(Event::Abort),
         4 => (0..4u8).prop_map(Event::Crash),
@@ -82,6 +85,9 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
                 restarts: u32::from(*restarts),
             };
             if let Some(set) = world.sets.get_mut(&name(*n)) {
+                if *kind == TroubleKind::CrashLoop {
+                    set.crashes = vec![world.now; usize::from(*restarts)];
+                }
                 set.broken = Some(trouble);
             }
         }
@@ -108,6 +114,7 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
                 world.plan.slos[0].question = format!("q{n}");
             }
         }
+        Event::Clock(minutes) => world.set_clock(*minutes),
         Event::Promote => world.act(&format!("p{serial}"), Action::Promote),
         Event::Abort => world.act(&format!("a{serial}"), Action::Abort),
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
@@ -278,6 +285,8 @@ fn story(route: RouteMode, events: &[Event]) {
     for (serial, event) in events.iter().enumerate() {
         happen(&mut world, event, serial);
     }
+    // Times that were persisted by a clock that was ahead are waited for.
+    world.now = world.now.max(world.latest);
     settles(&mut world);
 }
 

@@ -1,8 +1,13 @@
 //! The state machine in a small world of its own: scenarios, and invariants under random events.
 
+mod clock;
 mod conditions;
 mod corrected;
 mod invariants;
+mod jobs;
+mod many;
+mod overspending;
 mod rival;
 mod scenarios;
+mod verdicts;
 mod world;

@@ -4,8 +4,9 @@ use jiff::SignedDuration;
 
 use super::world::{World, plan};
 use crate::decision::{Effect, Phase};
-use crate::observed::{Action, Slot, Trouble, TroubleKind};
-use crate::plan::{OnInconclusive, Revision, RouteMode, SloPlan};
+use crate::observed::{Action, Problem, ProblemKind, Slot, Trouble, TroubleKind};
+use crate::plan::{OnInconclusive, OnShareMismatch, Revision, RouteMode, SloPlan};
+use crate::rollout::decide;
 use crate::state::{Outcome, Stage};
 
 fn revision(name: &str) -> Revision {
@@ -206,15 +207,40 @@ fn a_canary_that_loses_its_pods_under_traffic_loses_the_traffic_too() {
     set.ready = 0;
     world.run(1);
     assert_eq!(world.weight("v2"), 0);
-    world
-        .sets
-        .get_mut(&revision("v2"))
-        .unwrap()
-        .broken
-        .as_mut()
-        .unwrap()
-        .restarts = 2;
+    let ends = vec![world.now; 2];
+    world.sets.get_mut(&revision("v2")).unwrap().crashes = ends;
     assert!(world.run_until(Phase::RolledBack, 10));
+    assert_eq!(outcome(&world).2, "CanaryCrashLooping");
+}
+
+#[test]
+fn crashes_before_there_were_users_are_not_held_against_a_canary_that_recovered() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(2);
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = Some(broken(TroubleKind::CrashLoop, 2));
+    let before = vec![world.now; 2];
+    world.sets.get_mut(&revision("v2")).unwrap().crashes = before;
+    world.run(10);
+    // It has started at last; a kubelet still tells of its restarts, and of one more under traffic.
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = None;
+    let exposed = |world: &World| {
+        world
+            .state
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.exposed_since.is_some())
+    };
+    while !exposed(&world) {
+        world.run(1);
+        assert_ne!(world.phase(), Phase::RollingBack);
+    }
+    let now = world.now;
+    world.sets.get_mut(&revision("v2")).unwrap().crashes[0] = now;
+    assert!(world.run_until(Phase::Healthy, 300));
+    assert_eq!(world.state.stable, Some(revision("v2")));
 }
 
 #[test]
@@ -252,6 +278,58 @@ fn scaling_while_rolling_out_grows_at_once_and_shrinks_afterwards() {
     );
     assert!(world.run_until(Phase::Healthy, 300));
     assert_eq!(world.sets[&revision("v2")].wanted, 2);
+}
+
+#[test]
+fn scaling_to_zero_while_rolling_out_says_that_it_waits() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(15);
+    world.plan.replicas = 0;
+    world.run(1);
+    assert_eq!(world.sets[&revision("v1")].wanted, 4);
+    let report = &world.last.as_ref().unwrap().report;
+    let put_off = "scaled to zero: takes effect when the attempt ends; `kubectl molt abort` to have it now";
+    assert!(report.message.starts_with(put_off), "{}", report.message);
+    let ready = report.conditions.iter().find(|c| c.kind == "Ready").unwrap();
+    assert!(ready.message.starts_with(put_off), "{}", ready.message);
+    world.run(5);
+    let attempt = world.state.attempt.as_ref().unwrap();
+    let told = attempt.transitions.iter().filter(|t| t.reason == "ScalingPutOff");
+    assert_eq!(told.count(), 1);
+    world.act("abort", Action::Abort);
+    world.run(60);
+    assert_eq!(world.sets[&revision("v1")].wanted, 0);
+}
+
+#[test]
+fn a_canary_whose_replica_set_is_changed_by_hand_is_not_promoted_and_not_used_again() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(15);
+    world.sets.get_mut(&revision("v2")).unwrap().altered = true;
+    assert!(world.run_until(Phase::RolledBack, 60));
+    assert_eq!(outcome(&world).2, "RevisionAltered");
+    world.run(60);
+    assert!(!world.sets.contains_key(&revision("v2")));
+    assert_eq!(world.state.stable, Some(revision("v1")));
+    world.update("v3");
+    assert!(world.run_until(Phase::Healthy, 300));
+    // Made anew when it is asked for again.
+    world.update("v2");
+    assert!(world.run_until(Phase::Healthy, 300));
+    assert_eq!(world.state.stable, Some(revision("v2")));
+}
+
+#[test]
+fn a_service_without_pods_does_not_claim_to_serve() {
+    let mut world = World::with_stable();
+    world.plan.replicas = 0;
+    world.run(20);
+    assert_eq!(
+        world.last.as_ref().unwrap().report.message,
+        "revision v1 is stable; scaled to zero: nobody is served"
+    );
 }
 
 #[test]
@@ -496,5 +574,78 @@ fn a_spec_that_goes_on_while_the_route_comes_home_is_followed() {
     assert_eq!(
         world.state.attempt.as_ref().map(|a| a.revision.clone()),
         Some(revision("v3"))
+    );
+}
+
+/// A canary at its first weight that answers this share of its requests.
+fn partly_answering(at_route: bool, answers: f64, on_mismatch: OnShareMismatch) -> World {
+    let mut world = World::with_stable();
+    world.plan.on_share_mismatch = on_mismatch;
+    world.at_route = at_route;
+    world.answers.insert("v2".into(), answers);
+    world.update("v2");
+    while world.weight("v2") == 0 {
+        world.run(1);
+    }
+    world
+}
+
+#[test]
+fn too_few_answers_are_harm_at_the_route_and_a_hold_at_the_pods() {
+    let mut world = partly_answering(true, 0.25, OnShareMismatch::Hold);
+    assert!(world.run_until(Phase::RolledBack, 100), "{:?}", world.last);
+    assert_eq!(
+        outcome(&world),
+        ("v2".into(), Outcome::RolledBack, "MissingResponses".into())
+    );
+    // Callers may have come past the route: nobody is blamed, and nothing goes on.
+    let mut world = partly_answering(false, 0.25, OnShareMismatch::Hold);
+    world.run(100);
+    assert_eq!(world.weight("v2"), 10);
+    // What the share says was switched off.
+    let mut world = partly_answering(true, 0.25, OnShareMismatch::Ignore);
+    world.run(100);
+    assert!(world.weight("v2") >= 10);
+}
+
+#[test]
+fn a_canary_that_answers_nothing_is_taken_back_whoever_counts() {
+    for at_route in [true, false] {
+        let mut world = partly_answering(at_route, 0.0, OnShareMismatch::Hold);
+        assert!(world.run_until(Phase::RolledBack, 100), "{:?}", world.last);
+        assert_eq!(outcome(&world).2, "MissingResponses", "{at_route}");
+    }
+}
+
+#[test]
+fn a_route_that_nobody_has_acknowledged_is_not_ready() {
+    let mut world = World::with_stable();
+    let route_ready = |world: &mut World| {
+        let conditions = world.turn(0).report.conditions;
+        conditions.into_iter().find(|c| c.kind == "RouteReady").unwrap()
+    };
+    assert!(route_ready(&mut world).status);
+    world.acknowledged = false;
+    let seen = route_ready(&mut world);
+    assert_eq!(
+        (seen.status, seen.reason.as_str(), seen.fault),
+        (false, "RoutePending", false)
+    );
+}
+
+#[test]
+fn a_refused_write_is_what_a_first_revision_waits_for() {
+    let mut world = World::new(plan("r1"));
+    world.turn(0);
+    let mut seen = world.observe();
+    seen.problems.push(Problem {
+        kind: ProblemKind::Apply,
+        reason: "NameTaken".into(),
+        message: "services checkout exists".into(),
+    });
+    let report = decide(&world.plan, &world.state, &seen, world.now).report;
+    assert_eq!(
+        (report.phase, report.message.as_str()),
+        (Phase::Initializing, "services checkout exists")
     );
 }

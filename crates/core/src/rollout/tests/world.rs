@@ -4,11 +4,12 @@
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-use crate::analysis::{Counts, Limits, Objective};
-use crate::decision::{Decision, Effect, Phase};
+use crate::analysis::{AtRoute, Counts, Limits, Objective};
+use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
-    Action, ActionView, Backend, BlockCounts, ConditionReading, History, MeasuredBlock, Measurement,
-    Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners, Selection, Slot, Trouble,
+    Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
+    MeasuredBlock, Measurement, Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners,
+    Selection, Slot, Trouble,
 };
 use crate::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
@@ -59,6 +60,10 @@ pub struct Set {
     pub created_at: Option<Timestamp>,
     /// Pods of it never become ready.
     pub broken: Option<Trouble>,
+    /// Somebody has changed its template.
+    pub altered: bool,
+    /// When the runs of a container of it ended.
+    pub crashes: Vec<Timestamp>,
 }
 
 // Each flag is a fault of its own that a test switches.
@@ -66,6 +71,10 @@ pub struct Set {
 #[derive(Clone, Debug)]
 pub struct World {
     pub now: Timestamp,
+    /// The latest time that the operator's clock has ever shown.
+    pub latest: Timestamp,
+    /// The time of Prometheus and of everybody else.
+    pub true_now: Timestamp,
     pub plan: Plan,
     pub state: State,
     pub sets: BTreeMap<Revision, Set>,
@@ -85,12 +94,24 @@ pub struct World {
     pub rps: f64,
     /// Share of bad answers by revision.
     pub bad: BTreeMap<Revision, f64>,
+    /// The share of requests that a revision completes, 1 where nothing is said.
+    pub answers: BTreeMap<Revision, f64>,
+    /// The share of the error budget that history says is left.
+    pub budget_remaining: f64,
+    /// Requests are counted at the route, also when they are sent.
+    pub at_route: bool,
     /// Prometheus can't be read.
     pub blind: bool,
     /// The objective with this index can't be read.
     pub unread: Option<usize>,
     /// What each threshold's query gives.
     pub conditions: Vec<Result<f64, String>>,
+    /// The Jobs that there are, or were refused.
+    pub jobs: BTreeMap<JobKey, JobPhase>,
+    /// What becomes of each Job that is created.
+    pub job_fate: JobPhase,
+    /// Every Job that was created, in order.
+    pub created_jobs: Vec<JobKey>,
     /// The router acknowledges nothing.
     pub deaf: bool,
     /// Every fractional request that was not yet counted, by revision: (total, bad).
@@ -103,6 +124,8 @@ impl World {
     pub fn new(plan: Plan) -> Self {
         Self {
             now: Timestamp::from_second(1_800_000_000).unwrap(),
+            latest: Timestamp::from_second(1_800_000_000).unwrap(),
+            true_now: Timestamp::from_second(1_800_000_000).unwrap(),
             plan,
             state: State::default(),
             sets: BTreeMap::new(),
@@ -118,9 +141,15 @@ impl World {
             gone: false,
             rps: 40.0,
             bad: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            budget_remaining: 0.9,
+            at_route: false,
             blind: false,
             unread: None,
             conditions: Vec::new(),
+            jobs: BTreeMap::new(),
+            job_fate: JobPhase::Succeeded,
+            created_jobs: Vec::new(),
             deaf: false,
             rest: BTreeMap::new(),
             last: None,
@@ -194,6 +223,11 @@ impl World {
                     created_at: set.created_at,
                     attempt: set.attempt,
                     trouble: set.broken.clone().filter(|_| set.wanted > 0),
+                    altered: set.altered,
+                    crashes: vec![Crashes {
+                        message: "pod v2-abcde, container app: ended with exit code 1".into(),
+                        ends: set.crashes.clone(),
+                    }],
                 };
                 (revision.clone(), view)
             })
@@ -235,6 +269,7 @@ impl World {
             measurement: self.measure(),
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
+            jobs: self.jobs.clone(),
             problems,
         }
     }
@@ -265,14 +300,18 @@ impl World {
                 let seconds = edge[1].duration_since(edge[0]).as_secs_f64();
                 let canary = self.count(&canary, self.rps * share * seconds);
                 let stable = self.count(&stable, self.rps * (1.0 - share) * seconds);
+                let sent = Some((self.rps * share * seconds, self.rps * (1.0 - share) * seconds));
+                let at_route = self.at_route.then_some(AtRoute { sent });
                 MeasuredBlock {
                     start: edge[0],
                     end: edge[1],
                     slos: (0..slos)
                         .map(|i| {
-                            (scraped && self.unread != Some(i)).then_some(BlockCounts {
+                            let past = edge[1] <= self.true_now;
+                            (scraped && past && self.unread != Some(i)).then_some(BlockCounts {
                                 canary,
                                 stable,
+                                at_route,
                                 ..BlockCounts::default()
                             })
                         })
@@ -284,7 +323,7 @@ impl World {
             vec![
                 Some(History {
                     rate: self.rps,
-                    budget_remaining: Some(0.9),
+                    budget_remaining: Some(self.budget_remaining),
                     correlation: Some(0.0),
                 });
                 slos
@@ -310,6 +349,7 @@ impl World {
     /// Whole requests; the rest waits for the next block.
     fn count(&mut self, revision: &Revision, requests: f64) -> Counts {
         let bad = self.bad.get(revision).copied().unwrap_or(0.0);
+        let requests = requests * self.answers.get(revision).copied().unwrap_or(1.0);
         let rest = self.rest.entry(revision.clone()).or_default();
         rest.0 += requests;
         rest.1 += requests * bad;
@@ -326,6 +366,9 @@ impl World {
         self.state = decision.state.clone();
         for effect in decision.effects.iter().take(limit) {
             self.apply(effect);
+        }
+        for effect in decision.jobs.iter().take(limit) {
+            self.apply_job(effect);
         }
         self.last = Some(decision.clone());
         if self.phases.last() != Some(&decision.report.phase) {
@@ -369,9 +412,21 @@ impl World {
             .unwrap_or(0)
     }
 
+    /// The clock of the operator's host is set.
+    pub fn set_clock(&mut self, minutes: i16) {
+        let by = SignedDuration::from_mins(minutes.into());
+        self.now = self.now.checked_add(by).unwrap();
+        self.latest = self.latest.max(self.now);
+    }
+
     /// Time passes: pods become ready, the router acknowledges.
     pub fn live(&mut self, seconds: i64) {
         self.now = self.now.checked_add(SignedDuration::from_secs(seconds)).unwrap();
+        self.latest = self.latest.max(self.now);
+        self.true_now = self
+            .true_now
+            .checked_add(SignedDuration::from_secs(seconds))
+            .unwrap();
         for set in self.sets.values_mut() {
             if set.broken.is_some() || set.ready > set.wanted {
                 set.ready = set.ready.min(set.wanted);
@@ -384,6 +439,32 @@ impl World {
         }
         if self.route_exists && !self.deaf {
             self.acknowledged = true;
+        }
+        for job in self
+            .jobs
+            .values_mut()
+            .filter(|job| **job == JobPhase::Waiting(None))
+        {
+            *job = match &self.job_fate {
+                JobPhase::Running { .. } => JobPhase::Running { since: self.now },
+                fate => fate.clone(),
+            };
+        }
+    }
+
+    fn apply_job(&mut self, effect: &JobEffect) {
+        match effect {
+            JobEffect::Start { key, .. } => {
+                if let JobPhase::Refused(_) = self.job_fate {
+                    self.jobs.insert(key.clone(), self.job_fate.clone());
+                } else {
+                    self.created_jobs.push(key.clone());
+                    self.jobs.insert(key.clone(), JobPhase::Waiting(None));
+                }
+            }
+            JobEffect::Delete(key) => {
+                self.jobs.remove(key);
+            }
         }
     }
 

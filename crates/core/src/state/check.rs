@@ -1,0 +1,70 @@
+//! What a state must be to be decided on: it was read from an object that people can edit.
+
+use super::State;
+use crate::plan::{Revision, Step};
+
+/// Steps that a spec can have.
+const MOST_STEPS: usize = 40;
+
+impl State {
+    /// Whether the values that a schema can't bound make sense.
+    ///
+    /// # Errors
+    ///
+    /// The first field that is out of range, and its range.
+    pub fn check(&self) -> Result<(), String> {
+        let attempt = self.attempt.as_ref();
+        let revisions = [
+            ("stable", self.stable.as_ref()),
+            ("attempt.revision", attempt.map(|a| &a.revision)),
+            ("last.revision", self.last.as_ref().map(|l| &l.revision)),
+            ("refused", self.refused.as_ref()),
+        ];
+        let retiring = self.retiring.iter().map(|r| ("retiring", Some(&r.revision)));
+        for (field, revision) in revisions.into_iter().chain(retiring) {
+            if revision.is_some_and(|r| !is_name(r)) {
+                return Err(format!(
+                    "{field} is no name of a revision: 1 to 63 lower case letters and digits"
+                ));
+            }
+        }
+        let hold = attempt.and_then(|a| a.hold.as_ref());
+        let weights = [
+            ("asserted.stable", self.asserted.map(|w| w.stable)),
+            ("asserted.canary", self.asserted.map(|w| w.canary)),
+            ("attempt.weight", attempt.map(|a| a.weight)),
+            ("attempt.maxWeight", attempt.map(|a| a.max_weight)),
+            ("attempt.hold.weight", hold.map(|h| h.weight)),
+        ];
+        let steps = attempt.map_or(&[][..], |a| &a.steps);
+        let steps_weights = steps.iter().map(|step| match step {
+            Step::SetWeight(weight) => ("attempt.steps", Some(*weight)),
+            Step::Dwell(_) => ("attempt.steps", None),
+        });
+        for (field, weight) in weights.into_iter().chain(steps_weights) {
+            if let Some(weight) = weight.filter(|w| *w > 100) {
+                return Err(format!("{field} is {weight} %: a weight is 0 to 100"));
+            }
+        }
+        if steps.len() > MOST_STEPS {
+            return Err(format!(
+                "attempt.steps has {} steps: {MOST_STEPS} at most",
+                steps.len()
+            ));
+        }
+        match attempt {
+            Some(a) if a.number == 0 => Err("attempt.number is 0: attempts count from 1".to_owned()),
+            Some(a) if a.step as usize > steps.len() => Err(format!(
+                "attempt.step is {}: there are {} steps",
+                a.step,
+                steps.len()
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn is_name(revision: &Revision) -> bool {
+    let name = &revision.0;
+    (1..=63).contains(&name.len()) && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+}

@@ -1,0 +1,396 @@
+//! The Jobs of conditions: what is seen of them, and how they are created and deleted.
+//!
+//! Nothing waits for them: a Job that can't be written stops no effect, and the core is told why. A Job is
+//! created by a plain `create` under a name that says which run it is, so that the second of two tries finds
+//! the first one's.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt;
+use molt_core::decision::JobEffect;
+use molt_core::observed::{JobKey, JobPhase};
+use molt_core::plan::Revision;
+use molt_core::rollout::runs_under_way;
+use molt_core::state::State;
+
+use super::Context;
+use super::caches::Caches;
+use super::job_template;
+use super::object::ServiceObject;
+use super::pods::{short, trouble};
+use super::render::Owner;
+use crate::k8s::failure::{Target, WriteError};
+use crate::k8s::index::{Facts, Presence};
+use crate::k8s::writer::is_owned_by;
+use crate::k8s::{Key, labels};
+
+/// The first wait after a Job that could not be written.
+const FIRST_WAIT: Duration = Duration::from_secs(2);
+/// The longest wait between two tries.
+const LONGEST_WAIT: Duration = Duration::from_mins(1);
+
+/// What is kept of a Job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobFacts {
+    key: JobKey,
+    uid: String,
+    owners: Vec<String>,
+    end: Option<End>,
+}
+
+/// How a Job ended, as the Job controller says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum End {
+    Complete,
+    Failed { reason: String, message: String },
+}
+
+impl Facts for JobFacts {
+    type Object = Job;
+
+    fn read(job: &Job) -> Option<(String, Self)> {
+        // One that is on its way out is gone: its end will not be told any more.
+        if job.metadata.deletion_timestamp.is_some() {
+            return None;
+        }
+        let label = |name: &str| job.labels().get(name).cloned();
+        let key = JobKey {
+            revision: Revision(label(labels::REVISION)?),
+            attempt: label(labels::ATTEMPT)?.parse().ok()?,
+            condition: label(labels::CONDITION)?,
+            digest: label(labels::DIGEST)?,
+            run: label(labels::RUN)?.parse().ok()?,
+        };
+        let conditions = job.status.iter().flat_map(|s| s.conditions.iter().flatten());
+        let end = conditions
+            .filter(|c| c.status == "True")
+            .find_map(|c| match c.type_.as_str() {
+                "Complete" => Some(End::Complete),
+                "Failed" => Some(End::Failed {
+                    reason: c.reason.clone().unwrap_or_default(),
+                    message: c.message.clone().unwrap_or_default(),
+                }),
+                _ => None,
+            });
+        let facts = Self {
+            key,
+            uid: job.uid().unwrap_or_default(),
+            owners: job.owner_references().iter().map(|o| o.uid.clone()).collect(),
+            end,
+        };
+        Some((label(labels::SERVICE)?, facts))
+    }
+}
+
+/// What is kept of a Job's pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPodFacts {
+    job: String,
+    /// When the first container started.
+    since: Option<Timestamp>,
+    /// Every container has ended.
+    ended: bool,
+    /// A container that ended without success.
+    exit: Option<Exit>,
+    /// What keeps the containers from starting.
+    waits: Option<String>,
+    /// Why the pod was taken away.
+    lost: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Exit {
+    /// It ran: a command that could not even be started tells nothing of the canary.
+    ran: bool,
+    how: String,
+}
+
+impl Facts for JobPodFacts {
+    type Object = Pod;
+
+    fn read(pod: &Pod) -> Option<(String, Self)> {
+        let status = pod.status.as_ref();
+        let containers: Vec<&ContainerStatus> = status
+            .iter()
+            .flat_map(|s| {
+                let init = s.init_container_statuses.iter().flatten();
+                init.chain(s.container_statuses.iter().flatten())
+            })
+            .collect();
+        let name = pod.name_any();
+        let lost = status.and_then(|s| {
+            let mut conditions = s.conditions.iter().flatten();
+            let disrupted = conditions.find(|c| c.type_ == "DisruptionTarget" && c.status == "True");
+            let why = |reason: Option<&String>, message: Option<&String>| {
+                let text: Vec<&str> = [reason, message]
+                    .into_iter()
+                    .flatten()
+                    .map(String::as_str)
+                    .collect();
+                format!("pod {name}: {}", short(&text.join(": ")))
+            };
+            disrupted
+                .map(|c| why(c.reason.as_ref(), c.message.as_ref()))
+                .or_else(|| {
+                    s.reason
+                        .is_some()
+                        .then(|| why(s.reason.as_ref(), s.message.as_ref()))
+                })
+        });
+        let facts = Self {
+            job: pod.labels().get(labels::POD_JOB)?.clone(),
+            since: containers.iter().filter_map(|c| started(c)).min(),
+            ended: status
+                .and_then(|s| s.phase.as_deref())
+                .is_some_and(|phase| phase == "Succeeded" || phase == "Failed"),
+            exit: containers.iter().find_map(|c| exit(&name, c)),
+            waits: trouble(pod).map(|t| t.message),
+            lost,
+        };
+        Some((pod.labels().get(labels::JOB_OF)?.clone(), facts))
+    }
+}
+
+fn started(container: &ContainerStatus) -> Option<Timestamp> {
+    let state = container.state.as_ref()?;
+    let running = state.running.as_ref().and_then(|s| s.started_at.as_ref());
+    let ended = state.terminated.as_ref().and_then(|s| s.started_at.as_ref());
+    running.or(ended).map(|t| t.0)
+}
+
+fn exit(pod: &str, container: &ContainerStatus) -> Option<Exit> {
+    let ended = container.state.as_ref()?.terminated.as_ref()?;
+    if ended.exit_code == 0 {
+        return None;
+    }
+    let reason = ended.reason.as_deref().unwrap_or_default();
+    let why = match reason {
+        "" | "Error" => String::new(),
+        reason => format!(" ({reason})"),
+    };
+    let said = match ended.message.as_deref().map(str::trim) {
+        None | Some("") => String::new(),
+        Some(message) => format!(": {}", short(message)),
+    };
+    Some(Exit {
+        ran: !matches!(
+            reason,
+            "StartError" | "ContainerCannotRun" | "ContainerStatusUnknown"
+        ),
+        how: format!(
+            "container {} of pod {pod} ended with exit code {}{why}{said}",
+            container.name, ended.exit_code
+        ),
+    })
+}
+
+/// Where a Job is, by what the Job controller and the kubelet say.
+fn phase(job: &JobFacts, pods: &[Arc<JobPodFacts>]) -> JobPhase {
+    let under_way = || {
+        if pods.iter().any(|p| p.ended) {
+            return JobPhase::Ending;
+        }
+        let since = pods.iter().filter_map(|p| p.since).min();
+        match since {
+            Some(since) => JobPhase::Running { since },
+            None => JobPhase::Waiting(
+                pods.iter()
+                    .find_map(|p| p.waits.clone().or_else(|| p.lost.clone())),
+            ),
+        }
+    };
+    let (reason, message) = match &job.end {
+        None => return under_way(),
+        Some(End::Complete) => return JobPhase::Succeeded,
+        Some(End::Failed { reason, message }) => (reason.as_str(), message),
+    };
+    match reason {
+        // Only its own exit code fails it that way: see the policy in `job_template`.
+        "PodFailurePolicy" => match pods.iter().find_map(|p| p.exit.as_ref()) {
+            Some(exit) if exit.ran => JobPhase::Failed(exit.how.clone()),
+            Some(exit) => JobPhase::Broken(exit.how.clone()),
+            None if pods.is_empty() => JobPhase::Failed(message.clone()),
+            // The pod's own word is on its way.
+            None => under_way(),
+        },
+        _ => JobPhase::Broken(
+            pods.iter()
+                .find_map(|p| p.lost.clone())
+                .unwrap_or_else(|| format!("{reason}: {message}")),
+        ),
+    }
+}
+
+/// The Jobs of a service, as the decision sees them.
+pub fn observe(object: &ServiceObject, caches: &Caches) -> BTreeMap<JobKey, JobPhase> {
+    let key = object.key();
+    let pods = caches.job_pods.of(&key);
+    let mut seen = BTreeMap::new();
+    for (name, job) in caches.jobs.of(&key) {
+        // A name that says something else than the labels is not Molt's work.
+        let ours = job.owners.iter().any(|o| o == object.uid_text())
+            && name == job_template::name(&key.name, object.uid_text(), &job.key);
+        if ours {
+            let of_job: Vec<_> = pods.values().filter(|p| p.job == name).cloned().collect();
+            seen.insert(job.key.clone(), phase(&job, &of_job));
+        }
+    }
+    if caches.jobs.presence() != Presence::Present {
+        for run in object.state().iter().flat_map(runs_under_way) {
+            let why = "Jobs have not been read yet: if this stays, give the operator's role the verbs list and watch on jobs.batch";
+            seen.entry(run)
+                .or_insert_with(|| JobPhase::Refused(why.to_owned()));
+        }
+    }
+    seen
+}
+
+/// A Job that could not be created.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    message: String,
+    /// Failures in a row.
+    times: u32,
+    again: Instant,
+}
+
+/// Adds the Jobs that the API server did not take.
+pub fn add_refused(
+    seen: &mut BTreeMap<JobKey, JobPhase>,
+    refused: &BTreeMap<JobKey, Refused>,
+    before: &State,
+) {
+    for run in runs_under_way(before) {
+        if let Some(refused) = refused.get(&run) {
+            let phase = JobPhase::Refused(refused.message.clone());
+            seen.entry(run).or_insert(phase);
+        }
+    }
+}
+
+/// Carries out what was decided, and says when to look again if something failed.
+pub(super) async fn carry_out(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    effects: &[JobEffect],
+) -> Option<Duration> {
+    let before = context.memories.of(key).jobs;
+    let mut refused = BTreeMap::new();
+    let mut again = None;
+    for effect in effects {
+        let wait = match effect {
+            JobEffect::Start { key: run, .. } => {
+                let now = Instant::now();
+                let known = before.get(run);
+                if let Some(known) = known.filter(|k| k.again > now) {
+                    refused.insert(run.clone(), known.clone());
+                    Some(known.again - now)
+                } else {
+                    let failed = start(object, context, key, effect).await.err();
+                    failed.map(|error| {
+                        let times = known.map_or(0, |k| k.times);
+                        let wait = backoff(times);
+                        tracing::warn!(service = %key, %error, wait_seconds = wait.as_secs(), "the Job is created later");
+                        let kept = Refused {
+                            message: error.to_string(),
+                            times: times.saturating_add(1),
+                            again: now + wait,
+                        };
+                        refused.insert(run.clone(), kept);
+                        // The first failure has to be told; afterwards it waits.
+                        if times == 0 { Duration::ZERO } else { wait }
+                    })
+                }
+            }
+            JobEffect::Delete(run) => {
+                let deleted = delete(object, context, key, run).await;
+                deleted.err().map(|error| {
+                    tracing::warn!(service = %key, %error, "the Job is deleted later");
+                    FIRST_WAIT
+                })
+            }
+        };
+        again = again.into_iter().chain(wait).min();
+    }
+    context.memories.update(key, |m| m.jobs = refused);
+    again
+}
+
+fn backoff(times: u32) -> Duration {
+    FIRST_WAIT
+        .saturating_mul(2u32.saturating_pow(times.min(16)))
+        .min(LONGEST_WAIT)
+}
+
+async fn start(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    effect: &JobEffect,
+) -> Result<(), WriteError> {
+    let JobEffect::Start { key: run, at_most } = effect else {
+        return Ok(());
+    };
+    let (Ok(spec), Some(revision)) = (&object.spec, &object.revision) else {
+        return Ok(());
+    };
+    let conditions = spec.guards.iter().flat_map(|g| g.conditions.iter().flatten());
+    let check = conditions
+        .filter(|c| c.name == run.condition)
+        .find_map(|c| c.job.as_ref());
+    let Some(check) = check.filter(|_| *revision == run.revision) else {
+        // The spec has gone on; so will the next decision.
+        return Ok(());
+    };
+    let owner = Owner {
+        service: key.clone(),
+        reference: object.owner(),
+    };
+    let body = job_template::render(&owner, run, &check.template, spec, *at_most);
+    let unready = |message: String| WriteError::Unready {
+        reason: "JobUnusable",
+        message,
+    };
+    let job: Job = serde_json::from_value(body).map_err(|error| unready(format!("the Job: {error}")))?;
+    let name = job.name_any();
+    if context.writer.post(&key.namespace, &job).await?.is_some() {
+        return Ok(());
+    }
+    match context.writer.get::<Job>(&key.namespace, &name).await? {
+        Some(live) if !is_owned_by(&live, object.uid_text()) => Err(WriteError::NameTaken {
+            target: Target {
+                verb: "create",
+                resource: "jobs.batch".to_owned(),
+                name,
+            },
+            hint: "delete that Job".to_owned(),
+        }),
+        // Created before, or gone again: the watch tells which.
+        _ => Ok(()),
+    }
+}
+
+async fn delete(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    run: &JobKey,
+) -> Result<(), WriteError> {
+    let name = job_template::name(&key.name, object.uid_text(), run);
+    match context.caches.jobs.get(key, &name) {
+        Some(job) => {
+            let writer = &context.writer;
+            writer.delete::<Job>(&key.namespace, &name, &job.uid, None).await
+        }
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

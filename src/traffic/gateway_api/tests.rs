@@ -1,0 +1,133 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+const OLD: &str = "bbbbbbbbbb";
+const NEW: &str = "aaaaaaaaaa";
+
+fn content(names_revisions: bool) -> OwnedRoute {
+    OwnedRoute {
+        parents: Vec::new(),
+        hostnames: Vec::new(),
+        names_revisions,
+    }
+}
+
+fn target() -> RouteTarget {
+    RouteTarget {
+        service: Key::new("shop", "checkout"),
+        owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference::default(),
+        spec: RouteSpec::Owned { content: None },
+        ports: [OLD, NEW].map(|revision| (Revision::from(revision), 8000)).into(),
+        rival: None,
+    }
+}
+
+fn weights(of: &[(&str, u8)]) -> Weights {
+    of.iter()
+        .map(|(revision, weight)| (Backend::Revision(Revision::from(*revision)), *weight))
+        .collect()
+}
+
+fn live(body: &Value) -> HttpRoute {
+    serde_json::from_value(body.clone()).unwrap()
+}
+
+fn names(body: &Value) -> Vec<&str> {
+    let backends = body["spec"]["rules"][0]["backendRefs"].as_array().unwrap();
+    backends.iter().map(|b| b["name"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_new_revision_comes_last_whatever_its_name() {
+    let target = target();
+    let first = owned_route(&target, Some(&content(true)), None, &weights(&[(OLD, 100)])).unwrap();
+    let both = weights(&[(NEW, 5), (OLD, 95)]);
+    let second = owned_route(&target, Some(&content(true)), Some(&live(&first)), &both).unwrap();
+    assert_eq!(names(&second), ["checkout-bbbbbbbbbb", "checkout-aaaaaaaaaa"]);
+    let third = owned_route(&target, Some(&content(true)), Some(&live(&second)), &both).unwrap();
+    assert_eq!(names(&third), names(&second));
+
+    let places = view::owned("checkout", "", Some(&live(&second))).backends;
+    let places: BTreeMap<&str, (usize, usize)> = places
+        .iter()
+        .map(|place| (place.service.as_str(), (place.rule, place.index)))
+        .collect();
+    assert_eq!(places["checkout-bbbbbbbbbb"], (0, 0));
+    assert_eq!(places["checkout-aaaaaaaaaa"], (0, 1));
+}
+
+#[test]
+fn a_header_names_the_revision_where_an_objective_needs_it() {
+    let target = target();
+    let one = weights(&[(OLD, 100)]);
+    let plain = owned_route(&target, Some(&content(false)), None, &one).unwrap();
+    let backend = |body: &Value| body["spec"]["rules"][0]["backendRefs"][0].clone();
+    assert_eq!(backend(&plain)["filters"], Value::Null);
+    let named = owned_route(&target, Some(&content(true)), Some(&live(&plain)), &one).unwrap();
+    assert_eq!(
+        backend(&named)["filters"],
+        json!([{
+            "type": "RequestHeaderModifier",
+            "requestHeaderModifier": {"set": [{"name": "x-molt-revision", "value": OLD}]},
+        }])
+    );
+    // The route is put right when the first such objective comes.
+    let spec = serde_json::to_value(&live(&plain).spec).unwrap();
+    assert!(!is_subset(&named["spec"], &spec));
+    let spec = serde_json::to_value(&live(&named).spec).unwrap();
+    assert!(is_subset(&named["spec"], &spec));
+    // A spec that can't be used changes nothing of it.
+    let kept = owned_route(&target, None, Some(&live(&named)), &one).unwrap();
+    assert_eq!(backend(&kept), backend(&named));
+}
+
+#[test]
+fn a_gateway_that_nobody_answers_for_is_named() {
+    let route = |status: Value| {
+        live(&json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "generation": 2, "ownerReferences": [
+                {"apiVersion": "molt.dev/v1alpha1", "kind": "PythonService", "name": "checkout", "uid": "u", "controller": true},
+            ]},
+            "spec": {"parentRefs": [{"name": "public"}, {"name": "inner", "namespace": "gateways"}]},
+            "status": {"parents": status},
+        }))
+    };
+    let answer = |parent: Value, generation: i64| {
+        json!({"parentRef": parent, "controllerName": "example.com/gateway", "conditions": [{
+            "type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": generation,
+        }]})
+    };
+    let unanswered = |status| view::owned("checkout", "u", Some(&route(status))).unanswered;
+    let inner = json!({"name": "inner", "namespace": "gateways"});
+    assert_eq!(
+        unanswered(json!([answer(inner.clone(), 2)])).unwrap(),
+        "no controller has answered for Gateway shop/public: does it exist, does its listener admit namespace shop?"
+    );
+    let both = json!([answer(json!({"name": "public"}), 2), answer(inner.clone(), 2)]);
+    assert_eq!(unanswered(both), None);
+    let late = json!([answer(json!({"name": "public"}), 1), answer(inner, 2)]);
+    assert!(unanswered(late).is_some(), "it answered for an earlier form");
+}
+
+#[test]
+fn a_contested_rule_is_shown_with_the_weights_that_it_has() {
+    let backend = |name: &str, weight: i32| json!({"name": name, "port": 8000, "weight": weight});
+    let route = live(&json!({
+        "metadata": {"name": "front", "namespace": "shop"},
+        "spec": {"rules": [{"backendRefs": [
+            backend("checkout-stable", 100), backend("checkout-canary", 0),
+            backend("cart-stable", 100), backend("cart-canary", 0),
+        ]}]},
+    }));
+    let is_service = |name: &str| name == "cart";
+    let seen = view::adopted("checkout", "front", "shop", Some(&route), &is_service, None);
+    assert_eq!(seen.problems[0].reason, "RouteConflict");
+    assert!(seen.problems[0].message.contains("stable keeps serving"));
+    let shares = [
+        (Backend::Slot(Slot::Stable), 100),
+        (Backend::Slot(Slot::Canary), 0),
+    ];
+    assert_eq!(seen.view.weights, Weights::from(shares));
+}
