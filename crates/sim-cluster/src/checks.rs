@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use molt_core::state::State;
-use molt_sim_api::Call;
 
 /// An attempt's identity: the service's UID, the revision, the number.
 pub type Identity = (String, String, u32);
@@ -83,7 +82,7 @@ impl Checks {
     }
 
     /// An operator's write has arrived.
-    pub fn wrote(&mut self, now: u64, _call: &Call) {
+    pub fn wrote(&mut self, now: u64) {
         self.writes += 1;
         self.last_write = now;
     }
@@ -95,11 +94,12 @@ impl Checks {
 
     /// An operator begins to work.
     pub fn operator_started(&mut self, now: u64) {
-        self.alive_since = Some(now);
+        self.alive_since.get_or_insert(now);
     }
 
-    /// No operator works.
-    pub fn operator_died(&mut self) {
-        self.alive_since = None;
+    /// One operator works no longer; whether others do.
+    pub fn operator_died(&mut self, now: u64, others: bool) {
+        // They have to take over first.
+        self.alive_since = others.then_some(now);
     }
 }

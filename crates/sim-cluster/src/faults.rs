@@ -63,6 +63,14 @@ kinds! {
     CrashAfter = "crash-after-write", 4;
     /// The operator dies at any moment.
     CrashAny = "crash-anywhere", 4;
+    /// Another replica is started, and whoever leads is asked to end.
+    Upgraded = "operator-upgraded", 3;
+    /// Whoever leads can't reach its Lease for a while.
+    LeaseUnreachable = "lease-unreachable", 3;
+    /// A person deletes the Lease.
+    LeaseDeleted = "lease-deleted", 2;
+    /// Whoever leads is cut off from the API server for a while.
+    CutOff = "operator-cut-off", 3;
     /// The operator's clock is ahead for a while.
     ClockAhead = "clock-ahead", 2;
     /// The operator's clock is behind for a while.

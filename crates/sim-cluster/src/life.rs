@@ -9,7 +9,10 @@ use kube::Client;
 use kube::runtime::utils::Backoff;
 use molt::controller::edges::{Clock, Decide, Edges};
 use molt::controller::{Options, run_on};
+use molt::leader::{Settings, Timing};
 use molt::metric_sources::MetricSource;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::faults::{Fault, Kind, plan};
@@ -24,6 +27,8 @@ pub struct Planted {
     pub decide: Option<Arc<Decide>>,
     /// Changes what is sent to the API server.
     pub rewrite: Option<fn(&mut molt_sim_api::Call)>,
+    /// Changes how an operator's process stands for the lease.
+    pub settings: Option<fn(u32, &mut Settings)>,
     /// Changes what was measured.
     pub measure: Option<fn(&mut molt::metric_sources::Measured)>,
 }
@@ -54,12 +59,15 @@ pub struct Outcome {
 /// The operator's clock.
 struct SkewedClock {
     cluster: Cluster,
+    process: u32,
     began: Instant,
 }
 
 impl Clock for SkewedClock {
     fn now(&self) -> jiff::Timestamp {
-        self.cluster.at(elapsed(self.began)).operators_time()
+        self.cluster
+            .at(elapsed(self.began))
+            .operators_time(self.process)
     }
 }
 
@@ -146,7 +154,7 @@ pub fn live_with(seed: u64, rollouts: usize, faults: Vec<Fault>, planted: &Plant
 
 async fn drive(cluster: &Cluster, planted: &Planted) {
     let began = Instant::now();
-    let mut operators = BTreeMap::new();
+    let mut operators: BTreeMap<u32, Running> = BTreeMap::new();
     loop {
         let next = {
             let mut world = cluster.at(elapsed(began));
@@ -154,13 +162,17 @@ async fn drive(cluster: &Cluster, planted: &Planted) {
             while let Some(order) = world.next_order() {
                 match order {
                     Order::Start(process) => {
-                        let operator =
-                            tokio::spawn(operate(cluster.clone(), process, began, planted.clone()));
-                        operators.insert(process, operator);
+                        operators.insert(process, Running::start(cluster, process, began, planted));
                     }
-                    Order::Stop(process) => {
+                    Order::Kill(process) => {
                         if let Some(operator) = operators.remove(&process) {
-                            operator.abort();
+                            operator.task.abort();
+                        }
+                    }
+                    Order::End(process) => {
+                        if let Some(end) = operators.get_mut(&process).and_then(|o| o.end.take()) {
+                            // One that has ended already does not hear it.
+                            end.send(()).ok();
                         }
                     }
                 }
@@ -179,7 +191,35 @@ async fn drive(cluster: &Cluster, planted: &Planted) {
     }
 }
 
-async fn operate(cluster: Cluster, process: u32, began: Instant, planted: Planted) {
+/// A process of the operator.
+struct Running {
+    task: JoinHandle<()>,
+    /// Asks it to end.
+    end: Option<oneshot::Sender<()>>,
+}
+
+impl Running {
+    fn start(cluster: &Cluster, process: u32, began: Instant, planted: &Planted) -> Self {
+        let (end, ends) = oneshot::channel();
+        let (cluster, planted) = (cluster.clone(), planted.clone());
+        let task = tokio::spawn(async move {
+            operate(cluster.clone(), process, began, planted, ends).await;
+            cluster.at(elapsed(began)).ended(process);
+        });
+        Self {
+            task,
+            end: Some(end),
+        }
+    }
+}
+
+async fn operate(
+    cluster: Cluster,
+    process: u32,
+    began: Instant,
+    planted: Planted,
+    ends: oneshot::Receiver<()>,
+) {
     let link = Link {
         cluster: cluster.clone(),
         process,
@@ -194,10 +234,23 @@ async fn operate(cluster: Cluster, process: u32, began: Instant, planted: Plante
         None => Arc::new(source),
     };
     let mut edges = Edges::new(Client::new(link, "default"), source);
-    edges.clock = Arc::new(SkewedClock { cluster, began });
+    edges.clock = Arc::new(SkewedClock {
+        cluster,
+        process,
+        began,
+    });
     edges.backoff = || Box::new(Steady(FIRST));
     if let Some(decide) = planted.decide {
         edges.decide = decide;
+    }
+    let mut settings = Settings {
+        namespace: crate::world::NAMESPACE.to_owned(),
+        lease: crate::world::LEASE.to_owned(),
+        identity: crate::world::identity(process),
+        timing: Timing::default(),
+    };
+    if let Some(change) = planted.settings {
+        change(process, &mut settings);
     }
     let options = Options {
         prometheus_address: "http://prometheus".to_owned(),
@@ -206,13 +259,19 @@ async fn operate(cluster: Cluster, process: u32, began: Instant, planted: Plante
         namespace: Some(crate::world::NAMESPACE.to_owned()),
         concurrency: 1,
         rule_labels: BTreeMap::new(),
+        leader_election: Some(settings),
     };
     run_on(
         edges,
         options,
         molt::metrics::Metrics::new("simulated"),
         molt::server::Readiness::default(),
-        std::future::pending(),
+        // Whoever would ask it to end is gone: it runs on.
+        async move {
+            if ends.await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        },
     )
     .await;
 }

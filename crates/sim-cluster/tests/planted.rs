@@ -1,8 +1,10 @@
 //! Deliberate mistakes, each of which the simulation has to find within a bounded number of seeds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use molt::controller::edges::Decide;
+use molt::leader::Timing;
 use molt::metric_sources::Measured;
 use molt_core::analysis::Counts;
 use molt_core::decision::Effect;
@@ -193,6 +195,37 @@ fn stable_shrinks_while_it_may_be_needed() {
         }
     });
     found(&planted, &["stable", "capacity"], 40);
+}
+
+#[test]
+fn a_leader_writes_after_it_has_lost_the_lease() {
+    let planted = Planted {
+        // Every second process believes that the lease lasts a minute. What the others see lasts four seconds.
+        settings: Some(|process, settings| {
+            if process % 2 == 1 {
+                let [lease, renew, margin] = [60, 1, 6].map(Duration::from_secs);
+                settings.timing = Timing::new(lease, renew, margin).unwrap();
+            }
+        }),
+        rewrite: Some(|call| {
+            if let Some(seconds) = call.body.pointer_mut("/spec/leaseDurationSeconds")
+                && seconds.is_number()
+            {
+                *seconds = json!(4);
+            }
+        }),
+        ..Planted::default()
+    };
+    found(&planted, &["lease"], 150);
+}
+
+#[test]
+fn a_replica_stands_under_the_name_of_another() {
+    let planted = Planted {
+        settings: Some(|_, settings| "molt-1".clone_into(&mut settings.identity)),
+        ..Planted::default()
+    };
+    found(&planted, &["lease"], 40);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 mod gateway;
 mod invariants;
 mod network;
+mod operators;
 mod people;
 mod pods;
 mod strikes;
@@ -24,6 +25,7 @@ use crate::checks::Checks;
 use crate::faults::{Fault, Kind};
 
 pub use network::{Delivery, Reply};
+pub use operators::identity;
 pub use people::Quality;
 pub use traffic::Reading;
 
@@ -50,6 +52,10 @@ pub const PODS: &str = "pods";
 pub const CORE_SERVICES: &str = "services";
 /// The resource of EndpointSlices.
 pub const SLICES: &str = "endpointslices.discovery.k8s.io";
+/// The resource of Leases.
+pub const LEASES: &str = "leases.coordination.k8s.io";
+/// The name of the operator's Lease.
+pub const LEASE: &str = "molt";
 /// The resource of HTTPRoutes.
 pub const ROUTES: &str = "httproutes.gateway.networking.k8s.io";
 
@@ -68,7 +74,9 @@ pub enum Order {
     /// Start an operator as this process.
     Start(u32),
     /// This process is dead.
-    Stop(u32),
+    Kill(u32),
+    /// This process is asked to end.
+    End(u32),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +93,7 @@ enum Event {
     Collect,
     Strike(usize),
     Start,
+    Retire(u32),
     Script(people::Line),
     Tick,
 }
@@ -209,7 +218,9 @@ impl World {
             notify,
             setup,
         };
-        world.in_ms(1, Event::Start);
+        for replica in 0..world.replicas() {
+            world.in_ms(1 + replica, Event::Start);
+        }
         world.in_ms(1000, Event::Tick);
         world.begin();
         world
@@ -240,9 +251,9 @@ impl World {
         self.finished || !self.checks.violations().is_empty()
     }
 
-    /// What the operator's clock says.
-    pub fn operators_time(&self) -> Timestamp {
-        let skew = SignedDuration::from_millis(self.struck.skew(self.now));
+    /// What the clock of an operator's process says.
+    pub fn operators_time(&self, process: u32) -> Timestamp {
+        let skew = SignedDuration::from_millis(self.struck.skew(process, self.now));
         timestamp(self.now).checked_add(skew).unwrap_or(Timestamp::MAX)
     }
 
@@ -303,6 +314,7 @@ impl World {
             }
             Event::Strike(index) => self.strike(index),
             Event::Start => self.start_operator(),
+            Event::Retire(process) => self.retire(process),
             Event::Script(line) => self.perform(line),
             Event::Tick => {
                 self.catch_up_traffic();
@@ -313,29 +325,6 @@ impl World {
         }
     }
 
-    fn start_operator(&mut self) {
-        if !self.alive.is_empty() {
-            return;
-        }
-        self.processes += 1;
-        let process = self.processes;
-        self.alive.insert(process);
-        self.checks.operator_started(self.now);
-        self.say(format!("operator {process} starts"));
-        self.orders.push_back(Order::Start(process));
-        self.notify.notify_one();
-    }
-
-    fn crash(&mut self) {
-        for process in std::mem::take(&mut self.alive) {
-            self.say(format!("operator {process} dies"));
-            self.orders.push_back(Order::Stop(process));
-        }
-        self.checks.operator_died();
-        self.network.forget_watches();
-        let wait = self.chance.between(300, 9000);
-        self.in_ms(wait, Event::Start);
-    }
 
     /// Asks the server beside the operator, as one of the world's own actors.
     fn ask(&mut self, method: Method, path: &str, content_type: &str, body: Value) -> (u16, Value) {

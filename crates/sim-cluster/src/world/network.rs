@@ -10,6 +10,7 @@ use molt_sim_api::{Call, Fault as ApiFault};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
+use super::operators::is_about_lease;
 use super::{Author, Event, World, timestamp};
 use crate::faults::Kind;
 use crate::story;
@@ -72,8 +73,8 @@ pub(super) struct Network {
 }
 
 impl Network {
-    pub(super) fn forget_watches(&mut self) {
-        self.watches.clear();
+    pub(super) fn forget_watches(&mut self, process: u32) {
+        self.watches.retain(|_, open| open.process != process);
     }
 }
 
@@ -99,10 +100,12 @@ impl World {
         if let Some(rewrite) = self.setup.rewrite {
             rewrite(&mut call);
         }
-        let armed = self.struck.armed.iter().position(|kind| fits(*kind, &call));
-        let fault = armed.and_then(|i| self.struck.armed.remove(i));
+        self.check_leads(process, &call);
+        let fault = self.fault_of(process, &call);
         let (mut there, mut back) = (self.chance.between(1, 8), self.chance.between(1, 8));
-        if let Some(kind) = fault {
+        if matches!(fault, Some(Kind::CutOff)) {
+            back = READ_TIMEOUT;
+        } else if let Some(kind) = fault.filter(|k| *k != Kind::LeaseUnreachable) {
             self.count(kind);
             self.say(format!("  … strikes {}", story::request(&call)));
             let long = self.chance.between(2500, 12_000);
@@ -124,7 +127,7 @@ impl World {
         }
         if fault == Some(Kind::CrashBefore) {
             self.network.graveyard.push(waits);
-            self.crash();
+            self.crash(process);
             return receiver;
         }
         self.network.numbers += 1;
@@ -139,6 +142,23 @@ impl World {
         self.network.requests.insert(id, request);
         self.in_ms(there, Event::Arrive(id));
         receiver
+    }
+
+    /// The armed fault that a request meets, or what its process suffers from.
+    fn fault_of(&mut self, process: u32, call: &Call) -> Option<Kind> {
+        if self.struck.cut_off(process, self.now).is_some() {
+            return Some(Kind::CutOff);
+        }
+        let lease = is_about_lease(call);
+        if lease && self.struck.lease_unreachable(process, self.now) {
+            return Some(Kind::LeaseUnreachable);
+        }
+        // The lease is renewed so often that it would meet most of them.
+        if lease && !self.chance.percent(5) {
+            return None;
+        }
+        let armed = self.struck.armed.iter().position(|kind| fits(*kind, call))?;
+        self.struck.armed.remove(armed)
     }
 
     pub(super) fn arrive(&mut self, id: u64) {
@@ -162,7 +182,7 @@ impl World {
                 refused(Refusal::new(429, "TooManyRequests", "too many requests"), Some(1))
             }
             Some(Kind::Unavailable) => refused(Refusal::new(503, "ServiceUnavailable", "not ready"), None),
-            Some(Kind::Unreachable) => Reply::Broken(std::io::ErrorKind::ConnectionRefused),
+            Some(Kind::Unreachable | Kind::LeaseUnreachable | Kind::CutOff) => Reply::Broken(std::io::ErrorKind::ConnectionRefused),
             Some(Kind::LostBefore | Kind::SilentBefore) => broken,
             Some(Kind::LostAfter | Kind::SilentAfter | Kind::Late) => {
                 self.serve(request.process, &request.call);
@@ -171,9 +191,7 @@ impl World {
             Some(Kind::CrashAfter) => {
                 self.serve(request.process, &request.call);
                 self.network.graveyard.push(request.waits);
-                if self.alive.contains(&request.process) {
-                    self.crash();
-                }
+                self.crash(request.process);
                 return;
             }
             _ => self.serve(request.process, &request.call),
@@ -208,11 +226,18 @@ impl World {
                 },
             }
         } else {
+            let held = self.holder().map(str::to_owned);
             let answer = self.server.handle(call);
-            if call.is_write() {
+            if is_about_lease(call) {
+                // Renewals are no news.
+                let holds = self.holder().map(str::to_owned);
+                if holds != held {
+                    self.say(format!("the lease goes from {held:?} to {holds:?}"));
+                }
+            } else if call.is_write() {
                 let what = story::write(call);
                 self.say(format!("operator {process}: {what} → {}", answer.code));
-                self.checks.wrote(self.now, call);
+                self.checks.wrote(self.now);
             }
             Reply::Whole {
                 code: answer.code,
@@ -279,6 +304,10 @@ impl World {
         let held = self.struck.held_until;
         if held > now {
             return self.in_ms(held - now, Event::Deliver(id));
+        }
+        let process = self.network.watches.get(&id).map(|open| open.process);
+        if let Some(end) = process.and_then(|p| self.struck.cut_off(p, now)) {
+            return self.in_ms(end - now, Event::Deliver(id));
         }
         let Some(open) = self.network.watches.get_mut(&id) else {
             return;

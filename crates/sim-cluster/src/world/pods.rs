@@ -18,7 +18,8 @@ struct Pod {
     ready_at: u64,
     ready: bool,
     restarts: u32,
-    last_end: Option<&'static str>,
+    /// How its container's last run ended, and when.
+    last_end: Option<(&'static str, u64)>,
     leaving: bool,
 }
 
@@ -105,7 +106,7 @@ impl World {
             Some((Kind::CrashLoop, until)) => {
                 next.ready = false;
                 next.restarts += 1;
-                next.last_end = Some("Error");
+                next.last_end = Some(("Error", now));
                 next.ready_at = until + 1000;
                 waiting = Some("CrashLoopBackOff");
                 again = Some(10_000);
@@ -133,15 +134,16 @@ impl World {
     }
 
     fn tell(&mut self, name: &str, pod: &Pod, waiting: Option<&str>) {
-        let since = timestamp(self.now.min(pod.ready_at))
-            .strftime("%Y-%m-%dT%H:%M:%SZ")
-            .to_string();
+        let seconds = |at| timestamp(at).strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let since = seconds(self.now.min(pod.ready_at));
         let state = match waiting {
             Some(reason) => json!({"waiting": {"reason": reason, "message": "played"}}),
             None => json!({"running": {"startedAt": since}}),
         };
         let last = match pod.last_end {
-            Some(reason) => json!({"terminated": {"exitCode": 137, "reason": reason}}),
+            Some((reason, at)) => json!({"terminated": {
+                "exitCode": 137, "reason": reason, "startedAt": seconds(at.saturating_sub(1000)), "finishedAt": seconds(at),
+            }}),
             None => json!({}),
         };
         let ready = if pod.ready { "True" } else { "False" };
@@ -279,15 +281,15 @@ impl World {
 
     /// A pod is not ready for a while; with a restart or not.
     pub(super) fn disturb(&mut self, name: &str, wait: u64, ended: Option<&'static str>) {
-        let until = self.now + wait;
+        let now = self.now;
         let Some(pod) = self.pods.known.get_mut(name) else {
             return;
         };
         pod.ready = false;
-        pod.ready_at = until;
-        if ended.is_some() {
+        pod.ready_at = now + wait;
+        if let Some(reason) = ended {
             pod.restarts += 1;
-            pod.last_end = ended;
+            pod.last_end = Some((reason, now));
         }
         let pod = pod.clone();
         self.tell(name, &pod, None);

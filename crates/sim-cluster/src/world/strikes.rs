@@ -28,7 +28,12 @@ pub(super) struct Struck {
     /// Events that came twice.
     pub duplicated: u64,
     pub held_until: u64,
-    skew: (i64, u64),
+    /// By process: milliseconds that its clock is ahead, and until when.
+    skews: BTreeMap<u32, (i64, u64)>,
+    /// The process that can't reach its Lease, until when.
+    lease_unreachable: (u32, u64),
+    /// The process that can't reach the API server, until when.
+    cut_off: (u32, u64),
     pub slow_start: u64,
     pub slices_late: u64,
     pub gateway_slow: u64,
@@ -47,9 +52,19 @@ pub(super) struct Struck {
 }
 
 impl Struck {
-    /// Milliseconds that the operator's clock is ahead.
-    pub fn skew(&self, now: u64) -> i64 {
-        if self.skew.1 > now { self.skew.0 } else { 0 }
+    /// Milliseconds that the clock of an operator's process is ahead.
+    pub fn skew(&self, process: u32, now: u64) -> i64 {
+        let skew = self.skews.get(&process).filter(|(_, until)| *until > now);
+        skew.map_or(0, |(ahead, _)| *ahead)
+    }
+
+    /// Until when a process is cut off from the API server, if it is.
+    pub fn cut_off(&self, process: u32, now: u64) -> Option<u64> {
+        (self.cut_off.0 == process && self.cut_off.1 > now).then_some(self.cut_off.1)
+    }
+
+    pub fn lease_unreachable(&self, process: u32, now: u64) -> bool {
+        self.lease_unreachable.0 == process && self.lease_unreachable.1 > now
     }
 
     pub fn lag(&self, resource: &str, now: u64) -> u64 {
@@ -87,8 +102,10 @@ impl Struck {
         self.armed.clear();
         self.lags.clear();
         self.flaws.clear();
-        self.skew = (0, 0);
+        self.skews.clear();
         for until in [
+            &mut self.cut_off.1,
+            &mut self.lease_unreachable.1,
             &mut self.duplicate_until,
             &mut self.held_until,
             &mut self.slow_start,
@@ -147,8 +164,20 @@ impl World {
             }
             kind => self.count(kind),
         }
+        let (leader, first) = (self.leader(), self.alive.first().copied());
+        let alive: Vec<u32> = self.alive.iter().copied().collect();
         let struck = &mut self.struck;
         match fault.kind {
+            Kind::Upgraded => self.upgrade(seconds(1, 20)),
+            Kind::LeaseDeleted => self.delete_lease(),
+            Kind::LeaseUnreachable => {
+                struck.lease_unreachable = (leader.or(first).unwrap_or(0), now + seconds(2, 12));
+            }
+            Kind::CutOff => {
+                struck.cut_off = (leader.or(first).unwrap_or(0), now + seconds(2, 20));
+                let end = struck.cut_off.1 + 2 * AFTERMATH;
+                struck.fog(end);
+            }
             Kind::WatchDelayed => {
                 let resource = WATCHED[usize::try_from(size / 7).unwrap_or(0) % WATCHED.len()];
                 let lag = seconds(1, 8);
@@ -176,15 +205,18 @@ impl World {
                 self.server.expire();
                 self.close_watches();
             }
-            Kind::CrashAny => {
-                if !self.alive.is_empty() {
-                    self.crash();
-                }
-            }
+            Kind::CrashAny => self.crash_some(size),
             Kind::ClockAhead | Kind::ClockBehind => {
                 let jump = i64::try_from(seconds(5, 90)).unwrap_or(0);
                 let ahead = fault.kind == Kind::ClockAhead;
-                struck.skew = (if ahead { jump } else { -jump }, now + seconds(20, 80));
+                let skew = (if ahead { jump } else { -jump }, now + seconds(20, 80));
+                let one = usize::try_from(size).unwrap_or(0) % (alive.len() + 1);
+                for (index, process) in alive.iter().enumerate() {
+                    // One of them, or all.
+                    if index == one || one == alive.len() {
+                        struck.skews.insert(*process, skew);
+                    }
+                }
                 struck.jumped = Some(now);
             }
             Kind::SlowStart => struck.slow_start = now + seconds(20, 60),
