@@ -6,7 +6,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../node/common.sh"
 here=$MOLT_CLUSTER_DIR/images
 . "$here/oci.sh"
-binary=${MOLT_BINARY:-$MOLT_REPO/target/release/molt}
+binary=${MOLT_BINARY:-${CARGO_TARGET_DIR:-$MOLT_REPO/target}/release/molt}
 tag=molt.local/molt:dev
 [ -x "$binary" ] || fail "there is no binary $binary" "cargo build --release, or set MOLT_BINARY"
 

@@ -58,7 +58,7 @@ impl Turn<'_> {
                 None => End::new(
                     Outcome::Aborted,
                     "SpecInvalid",
-                    "the spec was changed to one that can't be used; users go back to stable",
+                    "the spec was changed to one that can't be used",
                 ),
                 Some(r) if self.state.stable.as_ref() == Some(r) => End::new(
                     Outcome::Aborted,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Turn;
 use crate::decision::Effect;
-use crate::observed::{Backend, ProblemKind, Slot};
+use crate::observed::{Backend, ProblemKind, Slot, Weights};
 use crate::plan::{Revision, RouteMode};
 use crate::state::{Attempt, Stage};
 
@@ -272,7 +272,7 @@ impl Turn<'_> {
         let Some(wanted) = self.wanted_weights() else {
             return;
         };
-        if self.plan.route == RouteMode::Adopted && !self.slots_selected() {
+        if self.plan.route == RouteMode::Adopted && !self.slots_lead(&wanted) {
             return;
         }
         if self.plan.replicas > 0
@@ -290,11 +290,11 @@ impl Turn<'_> {
     }
 
     /// The fixed-name services exist, and the canary's name leads to the canary before it gets a weight.
-    fn slots_selected(&self) -> bool {
+    fn slots_lead(&self, wanted: &Weights) -> bool {
         let exist =
             self.seen.selected.contains_key(&Slot::Stable) && self.seen.selected.contains_key(&Slot::Canary);
         let leads = self.attempt().is_none_or(|a| {
-            a.weight == 0
+            wanted.get(&Backend::Slot(Slot::Canary)).is_none_or(|w| *w == 0)
                 || self.state.stable.is_none()
                 || self
                     .seen

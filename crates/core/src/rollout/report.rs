@@ -108,7 +108,7 @@ impl Turn<'_> {
         }
         (
             Phase::Healthy,
-            format!("revision {stable} serves all users with {ready} pods"),
+            format!("revision {stable} serves all users with {}", pods(ready)),
         )
     }
 
@@ -166,7 +166,12 @@ impl Turn<'_> {
                 )
             }
             Stage::Withdrawing { message, .. } => {
-                (Phase::RollingBack, format!("users go back to stable: {message}"))
+                let what = if self.state.stable.is_some() {
+                    "users go back to stable"
+                } else {
+                    "its pods go, and there is no stable revision to go back to"
+                };
+                (Phase::RollingBack, format!("{what}: {message}"))
             }
         }
     }
@@ -391,6 +396,17 @@ impl Turn<'_> {
                 false,
             );
         }
-        view(true, "PodsReady", format!("{ready} pods are ready"), false)
+        view(true, "PodsReady", pods_are_ready(ready), false)
     }
+}
+
+fn pods(count: u32) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} pod{plural}")
+}
+
+/// How many pods are ready, in words.
+pub(super) fn pods_are_ready(count: u32) -> String {
+    let are = if count == 1 { "is" } else { "are" };
+    format!("{} {are} ready", pods(count))
 }

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::attempt::End;
+use super::report::pods_are_ready;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{BudgetExhausted, OnInconclusive, RouteMode, SloPlan, Step};
@@ -162,7 +163,10 @@ impl Turn<'_> {
                 return self.check_deadline(attempt, &wait);
             }
             self.update(|a| a.weight = 100);
-            self.note("PodsReady", format!("{ready} pods are ready; the route opens"));
+            self.note(
+                "PodsReady",
+                format!("{}; the route may lead to them", pods_are_ready(ready)),
+            );
             return true;
         }
         if self.plan.replicas > 0 && !self.route_is_as_wanted() {
@@ -315,29 +319,25 @@ impl Turn<'_> {
     }
 
     fn baking(&mut self, attempt: &Attempt, until: Timestamp) -> bool {
-        if self.now < until {
+        let ready = self.seen.ready(&attempt.revision);
+        if self.now < until || (ready == 0 && self.plan.replicas > 0) {
             return self.check_unready(attempt);
+        }
+        // What is promoted has to do without the old revision's pods.
+        if ready < self.plan.replicas {
+            let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
+            return self.bake_waits(attempt, self.now, &wait);
         }
         // Missing data never counts as success: the bake is over once it has been read to its end.
         if self
             .least_read(attempt)
             .is_none_or(|read| after(read, self.plan.block) < until)
         {
-            if attempt.deadline.is_none() {
-                let deadline = after(until, self.plan.progress_deadline);
-                self.update(|a| a.deadline = Some(deadline));
-                return true;
-            }
             let wait = Wait::Evidence("the metrics of the bake could not be read to its end".to_owned());
-            return self.check_deadline(attempt, &wait);
+            return self.bake_waits(attempt, until, &wait);
         }
         if let Some(why) = self.bake_conditions_wait(attempt) {
-            if attempt.deadline.is_none() {
-                let deadline = after(until, self.plan.progress_deadline);
-                self.update(|a| a.deadline = Some(deadline));
-                return true;
-            }
-            return self.check_deadline(attempt, &Wait::Evidence(why));
+            return self.bake_waits(attempt, until, &Wait::Evidence(why));
         }
         if self.plan.route == RouteMode::Adopted {
             self.enter(Stage::Settling, Some(self.plan.progress_deadline));
@@ -345,6 +345,16 @@ impl Turn<'_> {
         }
         self.finish(promoted(attempt));
         true
+    }
+
+    /// The bake is over, and something is still missing: there is a deadline for it, reckoned from `since`.
+    fn bake_waits(&mut self, attempt: &Attempt, since: Timestamp, wait: &Wait) -> bool {
+        if attempt.deadline.is_none() {
+            let deadline = after(since, self.plan.progress_deadline);
+            self.update(|a| a.deadline = Some(deadline));
+            return true;
+        }
+        self.check_deadline(attempt, wait)
     }
 
     fn settling(&mut self, attempt: &Attempt) -> bool {

@@ -96,7 +96,9 @@ impl Turn<'_> {
             }
             (Some(stable), None) => Some(self.split(stable, None, 0)),
             (Some(stable), Some(attempt)) => {
-                if attempt.stage == Stage::Settling && !self.stable_slot_ready(&attempt.revision) {
+                // Where it has lost its pods, scaled to zero for instance, the old revision may still have some.
+                let serves = self.seen.ready(&attempt.revision) > 0 || self.seen.ready(stable) == 0;
+                if attempt.stage == Stage::Settling && serves && !self.stable_slot_ready(&attempt.revision) {
                     return Some(self.split(stable, Some(&attempt.revision), 100));
                 }
                 Some(self.split(

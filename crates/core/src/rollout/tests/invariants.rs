@@ -160,6 +160,21 @@ fn checked_turn(world: &mut World, limit: usize) {
             "stable changes by promotion only"
         );
     }
+    if let Some(baked) = before.state.attempt.as_ref()
+        && matches!(baked.stage, Stage::Baking { .. })
+    {
+        let settles = decision
+            .state
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.stage == Stage::Settling);
+        if settles || decision.state.stable.as_ref() == Some(&baked.revision) {
+            assert!(
+                seen.ready(&baked.revision) >= before.plan.replicas,
+                "what is promoted has all the pods that the old revision gives up"
+            );
+        }
+    }
     let json = serde_json::to_string(&decision.state).unwrap();
     assert_eq!(
         serde_json::from_str::<crate::state::State>(&json).unwrap(),

@@ -214,6 +214,25 @@ fn a_canary_that_loses_its_pods_under_traffic_loses_the_traffic_too() {
 }
 
 #[test]
+fn a_canary_that_loses_its_pods_while_it_bakes_is_not_promoted_without_them() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    let bakes = |world: &World| {
+        let attempt = world.state.attempt.as_ref();
+        attempt.is_some_and(|a| matches!(a.stage, crate::state::Stage::Baking { .. }))
+    };
+    while !bakes(&world) {
+        world.run(1);
+    }
+    let set = world.sets.get_mut(&revision("v2")).unwrap();
+    set.broken = Some(broken(TroubleKind::Unschedulable, 0));
+    set.ready = 0;
+    assert!(world.run_until(Phase::RolledBack, 300));
+    assert_eq!(outcome(&world).2, "ProgressDeadlineExceeded");
+    assert_eq!(world.state.stable, Some(revision("v1")));
+}
+
+#[test]
 fn crashes_before_there_were_users_are_not_held_against_a_canary_that_recovered() {
     let mut world = World::with_stable();
     world.update("v2");
