@@ -320,13 +320,26 @@ impl Turn<'_> {
 
     fn baking(&mut self, attempt: &Attempt, until: Timestamp) -> bool {
         let ready = self.seen.ready(&attempt.revision);
-        if self.now < until || (ready == 0 && self.plan.replicas > 0) {
+        let serves = self.plan.replicas > 0;
+        if ready == 0 && serves {
+            return self.check_unready(attempt);
+        }
+        if self.written_weight(attempt) == 0 && serves {
+            // Its users were sent to stable meanwhile: it has to prove itself anew once they are back.
+            let until = after(self.now, self.plan.bake);
+            self.update(|a| a.stage = Stage::Baking { until });
+            return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
+        }
+        if self.now < until {
             return self.check_unready(attempt);
         }
         // What is promoted has to do without the old revision's pods.
         if ready < self.plan.replicas {
             let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
             return self.bake_waits(attempt, self.now, &wait);
+        }
+        if serves && !self.route_is_as_wanted() {
+            return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
         }
         // Missing data never counts as success: the bake is over once it has been read to its end.
         if self

@@ -233,6 +233,34 @@ fn a_canary_that_loses_its_pods_while_it_bakes_is_not_promoted_without_them() {
 }
 
 #[test]
+fn a_canary_whose_pods_come_back_bakes_anew_with_users_on_it() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    let until = |world: &World| match world.state.attempt.as_ref().map(|a| &a.stage) {
+        Some(crate::state::Stage::Baking { until }) => Some(*until),
+        _ => None,
+    };
+    while until(&world).is_none() {
+        world.run(1);
+    }
+    let first = until(&world).unwrap();
+    world.sets.get_mut(&revision("v2")).unwrap().broken = Some(broken(TroubleKind::Unschedulable, 0));
+    world.sets.get_mut(&revision("v2")).unwrap().ready = 0;
+    while world.now < first {
+        world.run(1);
+    }
+    assert_eq!(world.weight("v2"), 0);
+    world.sets.get_mut(&revision("v2")).unwrap().broken = None;
+    while world.weight("v2") == 0 {
+        world.run(1);
+        assert_eq!(world.phase(), Phase::Progressing);
+    }
+    assert!(until(&world).unwrap() > world.now, "it bakes again");
+    assert!(world.run_until(Phase::Healthy, 300));
+    assert_eq!(world.state.stable, Some(revision("v2")));
+}
+
+#[test]
 fn crashes_before_there_were_users_are_not_held_against_a_canary_that_recovered() {
     let mut world = World::with_stable();
     world.update("v2");
