@@ -65,9 +65,7 @@ struct SkewedClock {
 
 impl Clock for SkewedClock {
     fn now(&self) -> jiff::Timestamp {
-        self.cluster
-            .at(elapsed(self.began))
-            .operators_time(self.process)
+        self.cluster.at(elapsed(self.began)).operators_time(self.process)
     }
 }
 
@@ -206,10 +204,7 @@ impl Running {
             operate(cluster.clone(), process, began, planted, ends).await;
             cluster.at(elapsed(began)).ended(process);
         });
-        Self {
-            task,
-            end: Some(end),
-        }
+        Self { task, end: Some(end) }
     }
 }
 

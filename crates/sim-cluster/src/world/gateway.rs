@@ -11,6 +11,8 @@ use super::{Event, ROUTES, World, condition, path};
 pub(super) struct Gateway {
     /// Backends and weights of each route in the form that was taken over last.
     taken: BTreeMap<String, Vec<(String, u64)>>,
+    /// When it will have taken over what was written last.
+    busy_until: u64,
 }
 
 /// The backends of a route with their weights.
@@ -31,7 +33,13 @@ impl World {
         if self.struck.gateway_slow > self.now {
             wait += self.chance.between(4000, 25_000);
         }
+        self.gateway.busy_until = self.gateway.busy_until.max(self.now + wait);
         self.in_ms(wait, Event::Translate(name.to_owned()));
+    }
+
+    /// It has taken over everything that was written so far.
+    pub(super) fn gateway_rests(&self) -> bool {
+        self.gateway.busy_until < self.now
     }
 
     pub(super) fn route_gone(&mut self, name: &str) {

@@ -325,7 +325,6 @@ impl World {
         }
     }
 
-
     /// Asks the server beside the operator, as one of the world's own actors.
     fn ask(&mut self, method: Method, path: &str, content_type: &str, body: Value) -> (u16, Value) {
         let before = std::mem::replace(&mut self.author, Author::World);

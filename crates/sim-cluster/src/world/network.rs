@@ -10,7 +10,7 @@ use molt_sim_api::{Call, Fault as ApiFault};
 use serde_json::Value;
 use tokio::sync::oneshot;
 
-use super::operators::is_about_lease;
+use super::operators::{is_about_lease, tells_of_lease};
 use super::{Author, Event, World, timestamp};
 use crate::faults::Kind;
 use crate::story;
@@ -103,8 +103,9 @@ impl World {
         self.check_leads(process, &call);
         let fault = self.fault_of(process, &call);
         let (mut there, mut back) = (self.chance.between(1, 8), self.chance.between(1, 8));
-        if matches!(fault, Some(Kind::CutOff)) {
-            back = READ_TIMEOUT;
+        if let Some(end) = self.struck.cut_off(process, self.now) {
+            // The packets are sent again until they arrive; the sender may have given up by then.
+            there += end - self.now + self.chance.between(50, 2000);
         } else if let Some(kind) = fault.filter(|k| *k != Kind::LeaseUnreachable) {
             self.count(kind);
             self.say(format!("  … strikes {}", story::request(&call)));
@@ -147,7 +148,7 @@ impl World {
     /// The armed fault that a request meets, or what its process suffers from.
     fn fault_of(&mut self, process: u32, call: &Call) -> Option<Kind> {
         if self.struck.cut_off(process, self.now).is_some() {
-            return Some(Kind::CutOff);
+            return None;
         }
         let lease = is_about_lease(call);
         if lease && self.struck.lease_unreachable(process, self.now) {
@@ -182,7 +183,9 @@ impl World {
                 refused(Refusal::new(429, "TooManyRequests", "too many requests"), Some(1))
             }
             Some(Kind::Unavailable) => refused(Refusal::new(503, "ServiceUnavailable", "not ready"), None),
-            Some(Kind::Unreachable | Kind::LeaseUnreachable | Kind::CutOff) => Reply::Broken(std::io::ErrorKind::ConnectionRefused),
+            Some(Kind::Unreachable | Kind::LeaseUnreachable) => {
+                Reply::Broken(std::io::ErrorKind::ConnectionRefused)
+            }
             Some(Kind::LostBefore | Kind::SilentBefore) => broken,
             Some(Kind::LostAfter | Kind::SilentAfter | Kind::Late) => {
                 self.serve(request.process, &request.call);
@@ -237,7 +240,9 @@ impl World {
             } else if call.is_write() {
                 let what = story::write(call);
                 self.say(format!("operator {process}: {what} → {}", answer.code));
-                self.checks.wrote(self.now);
+                if !tells_of_lease(call) {
+                    self.checks.wrote(self.now);
+                }
             }
             Reply::Whole {
                 code: answer.code,

@@ -16,6 +16,11 @@ pub(super) fn is_about_lease(call: &Call) -> bool {
     call.path.contains("/leases")
 }
 
+/// An event that somebody leads.
+pub(super) fn tells_of_lease(call: &Call) -> bool {
+    call.path.contains("/events") && call.body["regarding"]["kind"] == "Lease"
+}
+
 impl World {
     /// How many processes there should be.
     pub(super) fn replicas(&self) -> u64 {
@@ -104,7 +109,12 @@ impl World {
 
     /// A person deletes the lease.
     pub(super) fn delete_lease(&mut self) {
-        self.ask(Method::DELETE, &path(LEASES, LEASE), "application/json", json!({}));
+        self.ask(
+            Method::DELETE,
+            &path(LEASES, LEASE),
+            "application/json",
+            json!({}),
+        );
     }
 
     /// A process sends a write: nobody else may hold the lease by now.

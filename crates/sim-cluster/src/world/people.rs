@@ -285,10 +285,13 @@ impl World {
             .to_owned();
         let current =
             service.is_some_and(|s| s["status"]["observedGeneration"] == s["metadata"]["generation"]);
-        let quiet = self.now.saturating_sub(self.checks.last_write()) >= REST;
+        let since = self.checks.last_write().max(self.people.calm_since);
+        let quiet = self.gateway_rests() && self.now.saturating_sub(since) >= REST;
         let resting = matches!(phase.as_str(), "Healthy" | "RolledBack");
         if resting && current && quiet {
-            let (writes, asked) = (self.checks.writes(), self.traffic.asked);
+            // Who wrote the route back is forgotten after a while, which is a write.
+            let rival = service.is_some_and(|s| s["status"]["state"]["rival"].is_object());
+            let (writes, asked) = (self.checks.writes() + u64::from(rival), self.traffic.asked);
             self.in_ms(IDLE, Event::Script(Line::Idle(writes, asked)));
             return;
         }
@@ -315,7 +318,8 @@ impl World {
     }
 
     fn look_idle(&mut self, writes: u64, asked: u64) {
-        let (wrote, read) = (self.checks.writes() - writes, self.traffic.asked - asked);
+        let wrote = self.checks.writes().saturating_sub(writes);
+        let read = self.traffic.asked - asked;
         if wrote + read > 0 {
             self.violate(
                 "idle",
