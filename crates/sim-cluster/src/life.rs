@@ -215,6 +215,7 @@ async fn operate(
     planted: Planted,
     ends: oneshot::Receiver<()>,
 ) {
+    let elects = cluster.lock().elects();
     let link = Link {
         cluster: cluster.clone(),
         process,
@@ -254,7 +255,7 @@ async fn operate(
         namespace: Some(crate::world::NAMESPACE.to_owned()),
         concurrency: 1,
         rule_labels: BTreeMap::new(),
-        leader_election: Some(settings),
+        leader_election: elects.then_some(settings),
     };
     run_on(
         edges,

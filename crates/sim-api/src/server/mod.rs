@@ -4,6 +4,8 @@ mod delete;
 mod read;
 mod write;
 
+use std::sync::Arc;
+
 use http::Method;
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -21,7 +23,7 @@ pub const ORPHAN: &str = "orphan";
 /// The API server.
 #[derive(Debug)]
 pub struct ApiServer {
-    kinds: Vec<Kind>,
+    kinds: Vec<Arc<Kind>>,
     store: Store,
     now: Timestamp,
 }
@@ -29,7 +31,7 @@ pub struct ApiServer {
 /// What a path leads to.
 #[derive(Clone, Debug)]
 pub(crate) struct Place {
-    pub(crate) kind: Kind,
+    pub(crate) kind: Arc<Kind>,
     pub(crate) namespace: String,
     pub(crate) name: String,
     pub(crate) subresource: String,
@@ -75,7 +77,7 @@ impl ApiServer {
     /// An empty server with these kinds.
     pub fn new(kinds: impl IntoIterator<Item = Kind>, now: Timestamp) -> Self {
         Self {
-            kinds: kinds.into_iter().collect(),
+            kinds: kinds.into_iter().map(Arc::new).collect(),
             store: Store::default(),
             now,
         }
@@ -89,7 +91,7 @@ impl ApiServer {
     /// Makes a kind known, or known in another way.
     pub fn register(&mut self, kind: Kind) {
         self.forget(&kind.resource());
-        self.kinds.push(kind);
+        self.kinds.push(Arc::new(kind));
     }
 
     /// Makes a kind unknown; its objects stay, out of reach.
@@ -172,10 +174,10 @@ impl ApiServer {
             rest => ("", rest),
         };
         let (plural, rest) = rest.split_first().ok_or_else(no_such_path)?;
-        let known = |k: &&Kind| k.group == group && k.version == version && k.plural == *plural;
+        let known = |k: &&Arc<Kind>| k.group == group && k.version == version && k.plural == *plural;
         let kind = self.kinds.iter().find(known).ok_or_else(no_such_path)?;
         Ok(Place {
-            kind: kind.clone(),
+            kind: Arc::clone(kind),
             namespace: namespace.to_owned(),
             name: rest.first().copied().unwrap_or_default().to_owned(),
             subresource: rest.get(1..).unwrap_or_default().join("/"),

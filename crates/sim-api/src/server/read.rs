@@ -57,7 +57,7 @@ impl ApiServer {
             namespace: place.namespace,
             selector,
             api_version: place.kind.api_version(),
-            kind: place.kind.kind,
+            kind: place.kind.kind.clone(),
             seen: from.unwrap_or_else(|| self.store.version()),
             bookmarks: call.parameter("allowWatchBookmarks") == "true",
             waiting,

@@ -11,7 +11,7 @@ mod strikes;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use http::Method;
 use jiff::{SignedDuration, Timestamp};
@@ -35,6 +35,8 @@ pub const NAMESPACE: &str = "shop";
 pub const SERVICE: &str = "checkout";
 /// The name of the user's route, where there is one.
 pub const ROUTE: &str = "public";
+/// The kinds that the server knows: the same in every life.
+static KINDS: OnceLock<Vec<ApiKind>> = OnceLock::new();
 /// Virtual time begins here.
 const EPOCH: i64 = 1_800_000_000;
 
@@ -188,14 +190,16 @@ pub fn label<'v>(object: &'v Value, name: &str) -> &'v str {
 
 impl World {
     fn new(setup: Setup, notify: Arc<Notify>) -> Self {
-        let ours = molt::api::crds::all()
-            .into_iter()
-            .filter_map(|crd| serde_json::to_value(crd).ok())
-            .map(|crd| ApiKind::from_crd(&crd));
-        let kinds = builtin::kinds().into_iter().chain(ours);
+        let kinds = KINDS.get_or_init(|| {
+            let ours = molt::api::crds::all()
+                .into_iter()
+                .filter_map(|crd| serde_json::to_value(crd).ok())
+                .map(|crd| ApiKind::from_crd(&crd));
+            builtin::kinds().into_iter().chain(ours).collect()
+        });
         let seed = setup.seed;
         let mut world = Self {
-            server: ApiServer::new(kinds, timestamp(0)),
+            server: ApiServer::new(kinds.iter().cloned(), timestamp(0)),
             now: 0,
             queue: BTreeMap::new(),
             serial: 0,

@@ -22,9 +22,14 @@ pub(super) fn tells_of_lease(call: &Call) -> bool {
 }
 
 impl World {
-    /// How many processes there should be.
+    /// Whether the operators of this life stand for a lease: they do in half of all lives. One that is alone need not.
+    pub fn elects(&self) -> bool {
+        self.setup.seed % 2 == 1
+    }
+
+    /// How many processes there should be: in every fourth life two.
     pub(super) fn replicas(&self) -> u64 {
-        1 + self.setup.seed % 2
+        if self.setup.seed % 4 == 3 { 2 } else { 1 }
     }
 
     /// Who holds the lease by what the server has.
@@ -92,10 +97,15 @@ impl World {
 
     /// Another process starts, and whoever leads is asked to end a while later.
     pub(super) fn upgrade(&mut self, wait: u64) {
-        let old = self.leader().or_else(|| self.alive.first().copied());
-        self.launch();
-        if let Some(old) = old {
+        let Some(old) = self.leader().or_else(|| self.alive.first().copied()) else {
+            return;
+        };
+        if self.elects() {
+            self.launch();
             self.in_ms(wait, Event::Retire(old));
+        } else {
+            // Without a lease there may never be two: the next one starts when this one has ended.
+            self.retire(old);
         }
     }
 
