@@ -34,7 +34,16 @@ impl BadScenario {
 }
 
 const BASELINE_FORM: &str = "write errors=SHARE and latency=DURATION, such as errors=1%,latency=40ms";
-const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s or no-traffic; join several by commas";
+/// What a word alone stands for.
+const USUAL: [(&str, &str); 6] = [
+    ("errors", "errors=5%"),
+    ("latency", "latency=2x"),
+    ("crash", "crash@30s"),
+    ("hang", "hang=100%"),
+    ("leak", "leak=10MB/min"),
+    ("incident", "incident=10x@120s+300s"),
+];
+const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s or no-traffic, or a word alone for the value shown here; join several by commas";
 
 /// What stable does, and the canary too as far as the scenario says nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -127,6 +136,10 @@ impl FromStr for Scenario {
         let mut scenario = Self::default();
         let mut seen = Vec::new();
         for part in parts(text, SCENARIO_FORM)? {
+            let part = USUAL
+                .iter()
+                .find(|usual| usual.0 == part)
+                .map_or(part, |usual| usual.1);
             let end = part.find(['=', '@']).unwrap_or(part.len());
             let (key, value) = (&part[..end], part.get(end + 1..).unwrap_or_default());
             once(&mut seen, key, part)?;

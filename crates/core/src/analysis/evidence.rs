@@ -266,10 +266,12 @@ impl Evidence {
         self.canary_windows.fires(objective)
     }
 
-    /// Stable burns fast enough to page somebody, and several times as fast as it did before in this attempt: its
-    /// burn rate. A service that always burns its budget is no incident, and neither is one that is over: the
-    /// longer windows began with the attempt, and would remember half a minute of it for half an hour.
+    /// Both burn fast enough to page somebody, and stable several times as fast as it did before in this attempt:
+    /// stable's burn rate. A service that always burns its budget is no incident, one that the canary is out of is no
+    /// reason to keep it waiting, and one that is over is none either: the longer windows began with the attempt,
+    /// and would remember half a minute of it for half an hour.
     pub fn incident(&self, objective: &Objective) -> Option<f64> {
+        self.canary_windows.fires(objective)?;
         self.stable_windows.fires(objective)?;
         let burn = self.stable_windows.burn(objective)?;
         let usual = UNUSUAL * objective.burn(plug_in(self.calm));
@@ -277,6 +279,10 @@ impl Evidence {
     }
 
     fn is_unusual(&self, stable: Counts) -> bool {
+        if self.calm.total() <= 0.0 {
+            // As it is found is how it is.
+            return false;
+        }
         let usual = plug_in(self.calm);
         stable.bad() >= FEW && stable.ratio().is_some_and(|ratio| ratio > UNUSUAL * usual)
     }

@@ -264,7 +264,7 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
     })
 }
 
-/// Stable burns the budget fast enough to page somebody, and faster than usual: an incident that the canary is
+/// Both burn the budget fast enough to page somebody, and stable faster than usual: an incident that the canary is
 /// not to blame for, as long as the evidence does not say so. Nothing goes on meanwhile. Its first objective,
 /// and stable's burn.
 pub fn incident<'a>(slos: &[SloView<'a>]) -> Option<(&'a str, f64)> {

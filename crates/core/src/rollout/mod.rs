@@ -43,7 +43,8 @@ pub use jobs::runs_under_way;
 
 /// A canary that crashed this often before it had traffic is rolled back; fewer may be a slow dependency.
 pub const CRASHES_BEFORE_TRAFFIC: u32 = 3;
-/// A canary of which one container crashed this often since it has had users is rolled back.
+/// A canary of which one container crashed this often since it has had users is rolled back, and one of which so
+/// many containers did, if that is half of its pods.
 pub const CRASHES_UNDER_TRAFFIC: usize = 2;
 
 /// Decides what to do now.

@@ -127,16 +127,21 @@ impl Turn<'_> {
         let of_users = |ends: &[Timestamp]| ends.iter().filter(|end| **end >= since).count();
         let worst = crashes.iter().max_by_key(|c| of_users(&c.ends))?;
         let times = of_users(&worst.ends);
-        (times >= CRASHES_UNDER_TRAFFIC).then(|| {
-            End::new(
-                Outcome::RolledBack,
-                "CanaryCrashLooping",
-                format!(
-                    "the canary crashed {times} times since it has had users: {}",
-                    worst.message
-                ),
-            )
-        })
+        let containers = crashes.iter().filter(|c| of_users(&c.ends) > 0).count();
+        // Each may have crashed but once: what one pod did by chance, half of them did not.
+        let half = self.seen.revisions.get(&attempt.revision)?.pods.div_ceil(2) as usize;
+        let what = if times >= CRASHES_UNDER_TRAFFIC {
+            format!("the canary crashed {times} times since it has had users")
+        } else if containers >= half.max(CRASHES_UNDER_TRAFFIC) {
+            format!("{containers} containers of the canary crashed since it has had users")
+        } else {
+            return None;
+        };
+        Some(End::new(
+            Outcome::RolledBack,
+            "CanaryCrashLooping",
+            format!("{what}: {}", worst.message),
+        ))
     }
 
     /// What was read of the canary lies ahead of the clock: until the clock is there again nothing new is read,
@@ -204,10 +209,7 @@ impl Turn<'_> {
                     return self.clear_step(attempt, weight) || self.check_deadline(attempt, &wait);
                 }
                 if attempt.weight < weight {
-                    self.update(|a| {
-                        a.weight = weight;
-                        a.cleared_step = Some(a.step);
-                    });
+                    self.raise(weight);
                     self.note(
                         "WeightRaised",
                         format!("the canary gets {weight} % of the traffic"),
@@ -267,6 +269,16 @@ impl Turn<'_> {
         true
     }
 
+    /// The canary gets this weight. The router has time for it, whatever was waited for before.
+    fn raise(&mut self, weight: u8) {
+        let deadline = after(self.now, self.plan.progress_deadline);
+        self.update(|a| {
+            a.weight = weight;
+            a.cleared_step = Some(a.step);
+            a.deadline = Some(deadline);
+        });
+    }
+
     fn promoting(&mut self, attempt: &Attempt) -> bool {
         if let Some(wait) = self.promotion_wait(attempt) {
             let cleared = attempt.cleared_step == Some(attempt.step)
@@ -284,10 +296,7 @@ impl Turn<'_> {
             return self.check_deadline(attempt, &wait);
         }
         if attempt.weight < 100 {
-            self.update(|a| {
-                a.weight = 100;
-                a.cleared_step = Some(a.step);
-            });
+            self.raise(100);
             self.note("WeightRaised", "the canary gets all traffic");
             return true;
         }

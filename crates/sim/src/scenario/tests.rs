@@ -49,7 +49,7 @@ fn what_is_wrong_is_named_with_its_fix() {
     for (text, message) in [
         (
             "",
-            r#""" is empty: write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s or no-traffic; join several by commas"#,
+            r#""" is empty: write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s or no-traffic, or a word alone for the value shown here; join several by commas"#,
         ),
         (
             "errors=5",
@@ -121,4 +121,14 @@ fn what_is_wrong_is_named_with_its_fix() {
     ] {
         assert!(text.parse::<Baseline>().is_err(), "{text}");
     }
+}
+
+#[test]
+fn a_word_alone_stands_for_the_value_that_is_shown() {
+    let read = |text: &str| text.parse::<Scenario>().unwrap();
+    for (_, usual) in super::USUAL {
+        assert!(super::SCENARIO_FORM.contains(usual), "{usual}");
+    }
+    assert_eq!(read("crash"), read("crash@30s"));
+    assert_eq!(read("incident,errors"), read("incident=10x@120s+300s,errors=5%"));
 }

@@ -248,3 +248,45 @@ fn what_was_shown_of_another_question_does_not_promote() {
     until_weight(&mut world, 100);
     assert!(world.now.duration_since(before) >= SignedDuration::from_secs(20));
 }
+
+#[test]
+fn a_fix_is_released_while_stable_burns() {
+    let mut world = World::with_stable();
+    world.bad.insert("v1".into(), 0.1);
+    world.update("v2");
+    assert!(world.run_until(Phase::Healthy, 900), "{:?}", world.last);
+    assert_eq!(reason(&world).0, Outcome::Promoted);
+}
+
+#[test]
+fn evidence_in_the_last_moment_leaves_the_router_its_time() {
+    // Of so many deadlines some end in the moment after the evidence has come.
+    for seconds in 4..140 {
+        let mut world = World::with_stable();
+        world.plan.progress_deadline = SignedDuration::from_secs(seconds);
+        world.plan.steps = vec![Step::SetWeight(10), Step::SetWeight(50)];
+        // One pod carries every weight: nothing but the evidence is waited for.
+        world.plan.replicas = 1;
+        world.run(10);
+        world.update("v2");
+        let (mut weight, mut quiet) = (0, 0);
+        for _ in 0..400 {
+            world.run(1);
+            quiet = if world.weight("v2") == weight {
+                quiet + 1
+            } else {
+                0
+            };
+            weight = world.weight("v2");
+            // The router takes three seconds.
+            world.deaf = quiet < 3;
+        }
+        if let Some(last) = world.state.last.filter(|last| last.revision.0 == "v2") {
+            assert_ne!(
+                last.reason, "ProgressDeadlineExceeded",
+                "{seconds} s: {}",
+                last.message
+            );
+        }
+    }
+}
