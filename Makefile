@@ -82,9 +82,12 @@ cluster: ## Makes the cluster CLUSTER: Kubernetes, gateway, Prometheus.
 cluster-down: ## Takes the cluster CLUSTER down.
 	e2e/cluster/down.sh $(CLUSTER)
 
-.PHONY: image
-image: ## Builds the images of the operator and the sample application into the cluster CLUSTER.
+.PHONY: binaries
+binaries: ## Builds the operator and the kubectl plugin: target/release.
 	$(CARGO) build --release --bin molt --bin kubectl-molt
+
+.PHONY: image
+image: binaries ## Builds the images of the operator and the sample application into the cluster CLUSTER.
 	e2e/cluster/image.sh operator $(CLUSTER)
 	e2e/cluster/image.sh app $(CLUSTER)
 

@@ -125,7 +125,7 @@ kinds! {
     Invalid = "people-invalid-spec", 2;
     /// A person deletes the service, and creates it anew later.
     Deleted = "people-delete", 2;
-    /// A GitOps tool applies what it applied before.
+    /// A tool like Argo CD applies what it applied before.
     Reapplied = "gitops-reapply", 3;
     /// A tool or a person writes the route back.
     RouteWritten = "gitops-route", 3;

@@ -34,7 +34,7 @@ impl World {
         let by_operator = matches!(self.author, Author::Operator(_));
         match change.key.resource.as_str() {
             PODS if by_operator => {
-                self.violate("pods", format!("the operator changes pod {}", change.key.name))
+                self.violate("pods", format!("the operator changes pod {}", change.key.name));
             }
             SLICES => self.note_endpoints(),
             SETS if by_operator => self.check_set(change),

@@ -89,7 +89,7 @@ impl World {
         let all: Vec<u32> = self.alive.iter().copied().collect();
         let one = usize::try_from(size).unwrap_or(0) % all.len().max(1);
         for (index, process) in all.into_iter().enumerate() {
-            if index == one || size % 5 == 0 {
+            if index == one || size.is_multiple_of(5) {
                 self.crash(process);
             }
         }

@@ -310,7 +310,7 @@ impl World {
         }
         if phase == "Paused" {
             self.people.paused_looks += 1;
-            if self.people.paused_looks % 10 == 0 {
+            if self.people.paused_looks.is_multiple_of(10) {
                 self.act("Abort");
             }
         }
@@ -410,7 +410,7 @@ impl World {
         }
     }
 
-    /// A GitOps tool writes its own weights into the user's route.
+    /// A tool like Argo CD writes its own weights into the user's route.
     fn struck_route(&mut self, size: u64) {
         let now = self.now;
         self.struck.fog(now + 20_000);

@@ -253,7 +253,7 @@ impl World {
     pub(super) fn endpoints(&self, service: &str) -> BTreeMap<String, u64> {
         let mut found = BTreeMap::new();
         let slice = self.object(SLICES, service);
-        for endpoint in slice.iter().flat_map(|s| s["endpoints"].as_array()).flatten() {
+        for endpoint in slice.iter().filter_map(|s| s["endpoints"].as_array()).flatten() {
             let pod = endpoint["targetRef"]["name"].as_str().unwrap_or_default();
             if endpoint["conditions"]["ready"] == true
                 && let Some(pod) = self.object(PODS, pod)

@@ -123,14 +123,18 @@ impl Struck {
     }
 }
 
+/// How long a fault of this size lasts, in milliseconds, between two numbers of seconds.
+fn seconds(size: u64, low: u64, high: u64) -> u64 {
+    (low + size % (high - low)) * 1000
+}
+
 impl World {
     /// A planned fault strikes.
     pub(super) fn strike(&mut self, index: usize) {
         let Some(fault) = self.setup.faults.get(index).copied() else {
             return;
         };
-        let (now, size) = (self.now, fault.size);
-        let seconds = |low: u64, high: u64| (low + size % (high - low)) * 1000;
+        let size = fault.size;
         match fault.kind {
             kind @ (Kind::Conflict
             | Kind::TooMany
@@ -164,20 +168,52 @@ impl World {
             }
             kind => self.count(kind),
         }
-        let (leader, first) = (self.leader(), self.alive.first().copied());
+        self.strike_operators(fault.kind, size);
+        self.strike_watches(fault.kind, size);
+        self.strike_edges(fault.kind, size);
+        self.strike_pods(fault.kind, size);
+    }
+
+    fn strike_operators(&mut self, kind: Kind, size: u64) {
+        let now = self.now;
+        let seconds = |low, high| seconds(size, low, high);
+        let leads = self.leader().or_else(|| self.alive.first().copied()).unwrap_or(0);
         let alive: Vec<u32> = self.alive.iter().copied().collect();
         let struck = &mut self.struck;
-        match fault.kind {
+        match kind {
             Kind::Upgraded => self.upgrade(seconds(1, 20)),
             Kind::LeaseDeleted => self.delete_lease(),
             Kind::LeaseUnreachable => {
-                struck.lease_unreachable = (leader.or(first).unwrap_or(0), now + seconds(2, 12));
+                struck.lease_unreachable = (leads, now + seconds(2, 12));
             }
             Kind::CutOff => {
-                struck.cut_off = (leader.or(first).unwrap_or(0), now + seconds(2, 20));
+                struck.cut_off = (leads, now + seconds(2, 20));
                 let end = struck.cut_off.1 + 2 * AFTERMATH;
                 struck.fog(end);
             }
+            Kind::CrashAny => self.crash_some(size),
+            Kind::ClockAhead | Kind::ClockBehind => {
+                let jump = i64::try_from(seconds(5, 90)).unwrap_or(0);
+                let ahead = kind == Kind::ClockAhead;
+                let skew = (if ahead { jump } else { -jump }, now + seconds(20, 80));
+                let one = usize::try_from(size).unwrap_or(0) % (alive.len() + 1);
+                for (index, process) in alive.iter().enumerate() {
+                    // One of them, or all.
+                    if index == one || one == alive.len() {
+                        struck.skews.insert(*process, skew);
+                    }
+                }
+                struck.jumped = Some(now);
+            }
+            _ => {}
+        }
+    }
+
+    fn strike_watches(&mut self, kind: Kind, size: u64) {
+        let now = self.now;
+        let seconds = |low, high| seconds(size, low, high);
+        let struck = &mut self.struck;
+        match kind {
             Kind::WatchDelayed => {
                 let resource = WATCHED[usize::try_from(size / 7).unwrap_or(0) % WATCHED.len()];
                 let lag = seconds(1, 8);
@@ -205,20 +241,15 @@ impl World {
                 self.server.expire();
                 self.close_watches();
             }
-            Kind::CrashAny => self.crash_some(size),
-            Kind::ClockAhead | Kind::ClockBehind => {
-                let jump = i64::try_from(seconds(5, 90)).unwrap_or(0);
-                let ahead = fault.kind == Kind::ClockAhead;
-                let skew = (if ahead { jump } else { -jump }, now + seconds(20, 80));
-                let one = usize::try_from(size).unwrap_or(0) % (alive.len() + 1);
-                for (index, process) in alive.iter().enumerate() {
-                    // One of them, or all.
-                    if index == one || one == alive.len() {
-                        struck.skews.insert(*process, skew);
-                    }
-                }
-                struck.jumped = Some(now);
-            }
+            _ => {}
+        }
+    }
+
+    fn strike_edges(&mut self, kind: Kind, size: u64) {
+        let now = self.now;
+        let seconds = |low, high| seconds(size, low, high);
+        let struck = &mut self.struck;
+        match kind {
             Kind::SlowStart => struck.slow_start = now + seconds(20, 60),
             Kind::SlicesLate => {
                 struck.slices_late = now + seconds(10, 30);
@@ -234,7 +265,7 @@ impl World {
             Kind::MetricsNaN => struck.metrics_nan = now + seconds(10, 90),
             Kind::MetricsGap => struck.metrics_gaps.push((now, now + seconds(5, 40))),
             Kind::MetricsReset => struck.metrics_resets.push((now, now + seconds(5, 20))),
-            kind => self.strike_pods(kind, size),
+            _ => {}
         }
     }
 
