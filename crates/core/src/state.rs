@@ -431,6 +431,9 @@ pub struct Retiring {
     pub revision: Revision,
     /// When its pods may go.
     pub scale_down_at: Timestamp,
+    /// The router has not acknowledged yet that nobody is sent to it: its connections begin to drain when it has.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unconfirmed: bool,
 }
 
 /// One thing that happened in an attempt.

@@ -219,6 +219,7 @@ impl Turn<'_> {
         let scale_down_at = after(self.now, delay.max(self.plan.drain));
         self.state.retiring.retain(|r| r.revision != revision);
         self.state.retiring.push(Retiring {
+            unconfirmed: !self.is_left(&revision),
             revision,
             scale_down_at,
         });

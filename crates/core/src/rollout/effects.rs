@@ -33,6 +33,12 @@ impl Turn<'_> {
     }
 
     /// Pods that each revision should have now.
+    /// The router has acknowledged that nobody is sent to a revision, or there is no route.
+    pub(super) fn is_left(&self, revision: &Revision) -> bool {
+        let moved = self.seen.route.acknowledged && self.weight_of(revision) == 0;
+        moved || !self.seen.route.exists
+    }
+
     fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
         let mut wanted = BTreeMap::new();
         let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);
@@ -42,11 +48,8 @@ impl Turn<'_> {
             wanted.insert(revision.clone(), if used { has(revision) } else { 0 });
         }
         for retiring in &self.state.retiring {
-            // The router must have acknowledged that no traffic goes there any more.
-            let moved = self.seen.route.acknowledged && self.weight_of(&retiring.revision) == 0;
-            let route_gone = !self.seen.route.exists;
             let may_go = self.now >= retiring.scale_down_at
-                && (moved || route_gone)
+                && self.is_left(&retiring.revision)
                 && !self.slot_selects(&retiring.revision);
             wanted.insert(
                 retiring.revision.clone(),

@@ -516,6 +516,15 @@ impl Turn<'_> {
     /// Revisions whose pods have gone no longer wait for it.
     fn drop_retired(&mut self) {
         let (now, seen) = (self.now, self.seen);
+        let drained = after(now, self.plan.drain);
+        for index in 0..self.state.retiring.len() {
+            let left = self.is_left(&self.state.retiring[index].revision);
+            let retiring = &mut self.state.retiring[index];
+            if retiring.unconfirmed && left {
+                retiring.unconfirmed = false;
+                retiring.scale_down_at = retiring.scale_down_at.max(drained);
+            }
+        }
         self.state.retiring.retain(|r| {
             let gone = seen
                 .revisions

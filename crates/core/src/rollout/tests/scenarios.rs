@@ -696,3 +696,26 @@ fn a_refused_write_is_what_a_first_revision_waits_for() {
         (Phase::Initializing, "services checkout exists")
     );
 }
+
+#[test]
+fn a_router_that_hears_late_leaves_connections_their_time_to_drain() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    while world.weight("v2") == 0 {
+        world.run(1);
+    }
+    world.run(5);
+    world.deaf = true;
+    world.act("abort", Action::Abort);
+    world.run(400);
+    assert_eq!(world.phase(), Phase::RolledBack);
+    assert!(
+        world.sets[&revision("v2")].wanted > 0,
+        "the router may still send it users"
+    );
+    world.deaf = false;
+    world.run(9);
+    assert!(world.sets[&revision("v2")].wanted > 0, "they have ten seconds");
+    world.run(5);
+    assert_eq!(world.sets[&revision("v2")].wanted, 0);
+}
