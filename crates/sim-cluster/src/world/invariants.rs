@@ -420,7 +420,12 @@ impl World {
             if later {
                 *self.checks.outcomes.entry(outcome).or_default() += 1;
             }
-            self.check_end(&id, last.outcome, later);
+            // It is compared with stable: what is no worse than that one is good enough.
+            let beside = last
+                .stable
+                .as_ref()
+                .map_or(Quality::Good, |r| self.people.quality(&r.0));
+            self.check_end(&id, last.outcome, later, beside);
         }
         let applied: Vec<&String> = new.actions.iter().filter(|a| !old.actions.contains(a)).collect();
         for action in applied {
@@ -478,7 +483,7 @@ impl World {
         }
     }
 
-    fn check_end(&mut self, id: &Identity, outcome: Outcome, later: bool) {
+    fn check_end(&mut self, id: &Identity, outcome: Outcome, later: bool, beside: Quality) {
         if !later {
             return;
         }
@@ -487,6 +492,7 @@ impl World {
         let by_evidence = seen.promotes == 0;
         if by_evidence
             && quality == Quality::Bad
+            && beside == Quality::Good
             && matches!(outcome, Outcome::Promoted | Outcome::RolledBack)
         {
             self.checks.bad.0 += 1;
@@ -505,7 +511,7 @@ impl World {
                 format!("{what} is promoted on {} requests", seen.evidence),
             );
         }
-        if by_evidence && quality == Quality::VeryBad {
+        if by_evidence && quality == Quality::VeryBad && beside != Quality::VeryBad {
             self.violate(
                 "evidence",
                 format!("{what} is promoted although every other answer is bad"),
