@@ -98,7 +98,7 @@ pub const CASES: [Case; 16] = [
         goal: SELDOM,
     },
     Case {
-        name: "0.1 → 1.1 %, at the margin, 20 rps",
+        name: "0.1 → 1.1 %, at 99.5 %, 20 rps",
         objective: 0.005,
         harmful: World {
             canary_bad: 0.011,

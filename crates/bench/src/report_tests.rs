@@ -55,9 +55,9 @@ fn the_document_says_where_molt_is_worse_and_leaves_no_mark() {
     assert!(!text.contains("{{"));
     assert!(text.contains("RUNS=4 SEED=7"));
     assert!(text.contains("Molt takes back 50 % of healthy canaries"));
-    assert!(text.contains(
-        "0.1 → 1 %, 20 rps: Argo Rollouts, documented takes 30 s at the median, Molt takes 900 s."
-    ));
+    assert!(
+        text.contains("0.1 → 1 %, 20 rps: Argo Rollouts, documented takes 30 s at the median, Molt 900 s.")
+    );
     // A judge that takes back everything isn't faster.
     assert!(!text.contains("Kayenta, documented takes 15 s"));
 }
