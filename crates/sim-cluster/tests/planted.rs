@@ -59,8 +59,17 @@ fn sends(rewrite: fn(&mut Call)) -> Planted {
 
 /// Some seed below `seeds` breaks one of these invariants.
 fn found(planted: &Planted, invariants: &[&str], seeds: u64) {
+    found_by(planted, invariants, 0..seeds);
+}
+
+/// Some life with two operators, of so many, breaks one of these invariants.
+fn found_by_two(planted: &Planted, invariants: &[&str], lives: u64) {
+    found_by(planted, invariants, (0..lives).map(|life| 4 * life + 3));
+}
+
+fn found_by(planted: &Planted, invariants: &[&str], seeds: impl Iterator<Item = u64>) {
     let mut others = Vec::new();
-    for seed in 0..seeds {
+    for seed in seeds {
         let outcome = live(seed, ROLLOUTS, planted);
         for violation in outcome.violations {
             if invariants
@@ -73,7 +82,7 @@ fn found(planted: &Planted, invariants: &[&str], seeds: u64) {
             others.push(format!("seed {seed}: {violation}"));
         }
     }
-    panic!("{seeds} seeds have not found it; they found {others:#?}");
+    panic!("no seed has found it; they found {others:#?}");
 }
 
 #[test]
@@ -222,7 +231,7 @@ fn a_leader_writes_after_it_has_lost_the_lease() {
         }),
         ..Planted::default()
     };
-    found(&planted, &["lease"], 150);
+    found_by_two(&planted, &["lease"], 150);
 }
 
 #[test]
@@ -231,7 +240,7 @@ fn a_replica_stands_under_the_name_of_another() {
         settings: Some(|_, settings| "molt-1".clone_into(&mut settings.identity)),
         ..Planted::default()
     };
-    found(&planted, &["lease"], 40);
+    found_by_two(&planted, &["lease"], 20);
 }
 
 #[test]
