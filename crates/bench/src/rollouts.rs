@@ -203,6 +203,6 @@ mod tests {
         let table = table(&rollouts);
         assert_eq!(table.lines().count(), 2 + CASES.len());
         assert!(rollouts[0].share(Outcome::Promoted) > 0.8, "{table}");
-        assert!(rollouts[5].share(Outcome::RolledBack) > 0.8, "{table}");
+        assert!(rollouts[6].share(Outcome::RolledBack) > 0.8, "{table}");
     }
 }
