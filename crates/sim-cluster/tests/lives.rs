@@ -1,7 +1,5 @@
 //! Lives without planted mistakes: nothing is broken, and a seed tells the same story each time.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use molt_sim_cluster::sweep::sweep;
 use molt_sim_cluster::{Planted, live};
 
@@ -18,21 +16,16 @@ fn a_seed_tells_the_same_story_each_time() {
 }
 
 #[test]
-fn nothing_is_broken_in_lives_of_old_and_fresh_seeds() {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let fresh = u64::from(now.subsec_nanos()) + 1_000_000;
-    println!("fresh seeds {fresh}..{}", fresh + 8);
-    for seeds in [0..8, fresh..fresh + 8] {
-        let summary = sweep(seeds, ROLLOUTS, 2, &Planted::default());
-        println!("{}", summary.line());
-        let failed: Vec<_> = summary
-            .failed
-            .iter()
-            .map(|(seed, o)| (seed, &o.violations))
-            .collect();
-        assert!(
-            failed.is_empty(),
-            "replay with `make sim SEEDS=<seed>`: {failed:#?}"
-        );
-    }
+fn nothing_is_broken_in_lives_of_known_seeds() {
+    let summary = sweep(0..16, ROLLOUTS, 2, &Planted::default());
+    println!("{}", summary.line());
+    let failed: Vec<_> = summary
+        .failed
+        .iter()
+        .map(|(seed, o)| (seed, &o.violations))
+        .collect();
+    assert!(
+        failed.is_empty(),
+        "replay with `make sim SEEDS=<seed>`: {failed:#?}"
+    );
 }
