@@ -387,6 +387,12 @@ fn an_incident_is_a_burn_above_the_usual_one() {
         .map(|index| block(index, (100.0, 1.0), (900.0, 9.0)))
         .collect();
     assert_eq!(incident(&blocks), None);
+    // Where the canary is well meanwhile, it may be the cure: it need not wait.
+    let mut cure: Vec<_> = (0..60)
+        .map(|index| block(index, (100.0, 0.0), (900.0, 9.0)))
+        .collect();
+    cure.extend((60..90).map(|index| block(index, (100.0, 0.0), (900.0, 90.0))));
+    assert_eq!(incident(&cure), None);
     blocks.extend((60..90).map(|index| block(index, (100.0, 10.0), (900.0, 90.0))));
     assert!(incident(&blocks).unwrap() > 50.0);
     // It is over when the short windows have seen enough calm.
