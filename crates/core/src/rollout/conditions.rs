@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::Turn;
 use super::attempt::End;
-use super::stages::Wait;
+use super::waits::Wait;
 use crate::condition::Bound;
 use crate::observed::ConditionReading;
 use crate::plan::{Check, ConditionPlan};

@@ -6,7 +6,7 @@ use super::Turn;
 use super::attempt::End;
 use super::objectives::first_reading;
 use super::resume::first_weight;
-use super::stages::Wait;
+use super::waits::Wait;
 use crate::analysis::{self, Block, Burn, Harm, HarmKind, WATCH, margin_for_promotion, margin_for_step};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};

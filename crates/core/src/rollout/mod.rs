@@ -16,16 +16,20 @@
 //! that and what was observed, so a crash between any two writes changes nothing.
 
 mod attempt;
+mod bake;
 mod conditions;
+mod deadlines;
 mod due;
 mod effects;
 mod evidence;
+mod gates;
 mod jobs;
 mod objectives;
 mod report;
 mod resume;
 mod rival;
 mod stages;
+mod waits;
 mod weights;
 
 #[cfg(test)]

@@ -1,0 +1,73 @@
+//! The bake: all users are on the canary, and the old revision waits at full strength.
+
+use jiff::Timestamp;
+
+use super::stages::promoted;
+use super::waits::Wait;
+use super::{Turn, after};
+use crate::plan::{RouteMode, SloPlan};
+use crate::state::{Attempt, Stage};
+
+impl Turn<'_> {
+    pub(super) fn baking(&mut self, attempt: &Attempt, until: Timestamp) -> bool {
+        let ready = self.seen.ready(&attempt.revision);
+        let serves = self.plan.replicas > 0;
+        if ready == 0 && serves {
+            return self.check_unready(attempt);
+        }
+        if self.written_weight(attempt) == 0 && serves {
+            // Its users were sent to stable meanwhile: it has to prove itself anew once they are back.
+            let until = after(self.now, self.plan.bake);
+            self.update(|a| a.stage = Stage::Baking { until });
+            return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
+        }
+        if self.now < until {
+            return self.check_unready(attempt);
+        }
+        // What is promoted has to do without the old revision's pods.
+        if ready < self.plan.replicas {
+            let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
+            return self.bake_waits(attempt, self.now, &wait);
+        }
+        if serves && !self.route_is_as_wanted() {
+            return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
+        }
+        // Missing data never counts as success: the bake is over once it has been read to its end.
+        if self
+            .least_read(attempt)
+            .is_none_or(|read| after(read, self.plan.block) < until)
+        {
+            let wait = Wait::Evidence("the metrics of the bake could not be read to its end".to_owned());
+            return self.bake_waits(attempt, until, &wait);
+        }
+        if let Some(why) = self.bake_conditions_wait(attempt) {
+            return self.bake_waits(attempt, until, &Wait::Evidence(why));
+        }
+        if self.plan.route == RouteMode::Adopted {
+            self.enter(Stage::Settling, Some(self.plan.progress_deadline));
+            return true;
+        }
+        self.finish(promoted(attempt));
+        true
+    }
+
+    /// The bake is over, and something is still missing: there is a deadline for it, reckoned from `since`.
+    fn bake_waits(&mut self, attempt: &Attempt, since: Timestamp, wait: &Wait) -> bool {
+        if attempt.deadline.is_none() {
+            let deadline = after(since, self.plan.progress_deadline);
+            self.update(|a| a.deadline = Some(deadline));
+            return true;
+        }
+        self.check_deadline(attempt, wait)
+    }
+
+    /// The time that every objective was read up to; `None` while one of them was never read.
+    fn least_read(&self, attempt: &Attempt) -> Option<Timestamp> {
+        let read = |slo: &SloPlan| {
+            let mut entries = attempt.evidence.iter();
+            entries.find(|e| e.is_of(slo)).map(|e| e.measured_to)
+        };
+        let all: Option<Vec<Timestamp>> = self.plan.slos.iter().map(read).collect();
+        all?.into_iter().min()
+    }
+}

@@ -1,0 +1,106 @@
+//! What becomes of an attempt that does not get on: deadlines, and the policy for what stays undecided.
+
+use super::attempt::End;
+use super::waits::Wait;
+use super::{Turn, after};
+use crate::plan::OnInconclusive;
+use crate::state::{Attempt, Hold, Outcome, Stage};
+
+impl Turn<'_> {
+    /// At a deadline: a stuck rollout goes back, an undecided one follows the policy.
+    pub(super) fn check_deadline(&mut self, attempt: &Attempt, wait: &Wait) -> bool {
+        if attempt.deadline.is_none_or(|deadline| self.now < deadline) {
+            return false;
+        }
+        match wait {
+            Wait::World(what) => self.stuck(what),
+            Wait::Person(_) => return false,
+            Wait::Evidence(what) => self.undecided(attempt, what),
+            Wait::Safety(what) => match self.patience(attempt) {
+                Some(patience) => {
+                    let deadline = after(self.now, self.plan.progress_deadline);
+                    self.update(|a| {
+                        a.patience = Some(patience);
+                        a.deadline = Some(deadline);
+                    });
+                }
+                None => self.undecided(attempt, what),
+            },
+        }
+        true
+    }
+
+    fn stuck(&mut self, what: &str) {
+        let message = format!("no progress before the deadline: {what}");
+        self.withdraw(End::new(Outcome::RolledBack, "ProgressDeadlineExceeded", message));
+    }
+
+    fn undecided(&mut self, attempt: &Attempt, what: &str) {
+        let rival = self.state.rival.as_ref().map_or_else(String::new, |rival| {
+            format!(
+                "; meanwhile {} wrote the weights of the route back",
+                rival.manager
+            )
+        });
+        let message = format!("neither harm nor safety could be shown before the deadline: {what}{rival}");
+        let budget_safe =
+            self.spend_is_known_and_within_bounds(attempt) && self.conditions_wait(attempt, None).is_none();
+        match self.plan.on_inconclusive {
+            OnInconclusive::Rollback => {
+                self.withdraw(End::new(Outcome::Inconclusive, "Inconclusive", message));
+            }
+            OnInconclusive::PromoteIfBudgetSafe
+                if budget_safe && !matches!(attempt.stage, Stage::Baking { .. }) =>
+            {
+                let deadline = after(self.now, self.plan.progress_deadline);
+                self.update(|a| {
+                    a.cleared_step = Some(a.step);
+                    a.deadline = Some(deadline);
+                });
+                self.note(
+                    "PromotedWithinBudget",
+                    format!("{message}; what it spends is within bounds"),
+                );
+            }
+            OnInconclusive::Pause | OnInconclusive::PromoteIfBudgetSafe => {
+                self.enter(Stage::Held, None);
+                let basis = self.plan.basis.clone();
+                self.update(|a| {
+                    a.hold = Some(Hold {
+                        basis,
+                        weight: a.weight,
+                    });
+                    a.weight = 0;
+                });
+                self.note(
+                    "Inconclusive",
+                    format!(
+                        "{message}; no traffic, waits for a person to promote or abort; goes on by itself once spec.slos, spec.metrics or spec.analysis is corrected"
+                    ),
+                );
+            }
+        }
+    }
+
+    /// While it dwells or bakes no deadline runs, but a canary without a ready pod may not stay for ever.
+    pub(super) fn check_unready(&mut self, attempt: &Attempt) -> bool {
+        let ready = self.seen.ready(&attempt.revision);
+        if ready > 0 || attempt.weight == 0 {
+            if attempt.deadline.is_some() {
+                self.update(|a| a.deadline = None);
+            }
+            return false;
+        }
+        if attempt.deadline.is_none() {
+            let deadline = after(self.now, self.plan.progress_deadline);
+            self.update(|a| a.deadline = Some(deadline));
+            self.note(
+                "CanaryUnavailable",
+                "the canary has no ready pod; its traffic goes to stable meanwhile",
+            );
+            return false;
+        }
+        let wait = Wait::World(self.pods_wait(attempt, 1));
+        self.check_deadline(attempt, &wait)
+    }
+}

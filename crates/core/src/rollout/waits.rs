@@ -1,0 +1,131 @@
+//! What an attempt waits for, and until when.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::{Turn, after};
+use crate::observed::ProblemKind;
+use crate::plan::{BudgetExhausted, Step};
+use crate::state::{Attempt, Stage};
+
+/// What an attempt waits for; the status tells it, and a deadline judges by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Pods, the router, the route: the rollout is stuck.
+    World(String),
+    /// Evidence that can't be had: neither harm nor safety is shown.
+    Evidence(String),
+    /// More evidence for safety, which comes with the requests: worth waiting for as long as it grows.
+    Safety(String),
+    /// A person's word; there is no deadline for people.
+    Person(String),
+}
+
+impl Wait {
+    pub(super) fn text(&self) -> &str {
+        match self {
+            Self::World(text) | Self::Evidence(text) | Self::Safety(text) | Self::Person(text) => text,
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// What a `setWeight` step waits for; `None` when the weight can be raised, or has been acknowledged.
+    pub(super) fn step_wait(&self, attempt: &Attempt, weight: u8) -> Option<Wait> {
+        if attempt.weight < weight {
+            let evidence = || {
+                let cleared = attempt.cleared_step == Some(attempt.step);
+                if cleared {
+                    None
+                } else {
+                    self.verdict_wait(attempt, Some(weight))
+                }
+            };
+            let world = || {
+                if let Some(problem) = self.seen.problem(ProblemKind::Route) {
+                    return Some(Wait::World(problem.message.clone()));
+                }
+                let needed = self.plan.pods_for(weight);
+                let ready = self.seen.ready(&attempt.revision) >= needed;
+                (!ready).then(|| Wait::World(self.pods_wait(attempt, needed)))
+            };
+            // The first pods come before anything can be read of them, later ones only for good reason.
+            return if attempt.max_weight == 0 {
+                world().or_else(evidence)
+            } else {
+                evidence().or_else(world)
+            };
+        }
+        // `>=` for a step that asks for no more than the canary has already.
+        (!self.acknowledged(attempt, attempt.weight)).then(|| Wait::World(self.route_wait()))
+    }
+
+    /// What stands between the last step and full traffic.
+    pub(super) fn promotion_wait(&self, attempt: &Attempt) -> Option<Wait> {
+        if attempt.weight == 100 {
+            return (!self.acknowledged(attempt, 100)).then(|| Wait::World(self.route_wait()));
+        }
+        if attempt.cleared_step != Some(attempt.step)
+            && let Some(wait) = self.verdict_wait(attempt, None)
+        {
+            return Some(wait);
+        }
+        if let Some(problem) = self.seen.problem(ProblemKind::Route) {
+            return Some(Wait::World(problem.message.clone()));
+        }
+        (self.seen.ready(&attempt.revision) < self.plan.replicas)
+            .then(|| Wait::World(self.pods_wait(attempt, self.plan.replicas)))
+    }
+
+    pub(super) fn pods_wait(&self, attempt: &Attempt, needed: u32) -> String {
+        let view = self.seen.revisions.get(&attempt.revision);
+        let ready = self.seen.ready(&attempt.revision);
+        let pods = format!(
+            "{ready} of {needed} pods of revision {} are ready",
+            attempt.revision
+        );
+        match view.and_then(|v| v.trouble.as_ref()) {
+            Some(trouble) => format!("{pods}: {}", trouble.message),
+            None => pods,
+        }
+    }
+
+    pub(super) fn route_wait(&self) -> String {
+        let problem = self
+            .seen
+            .problem(ProblemKind::Route)
+            .or_else(|| self.seen.problem(ProblemKind::RouteStatus))
+            .or_else(|| self.seen.problem(ProblemKind::Apply));
+        match problem {
+            Some(problem) => problem.message.clone(),
+            None => self
+                .rival_text()
+                .unwrap_or_else(|| "the router has not acknowledged the new weights yet".to_owned()),
+        }
+    }
+
+    /// The route has the weights that are wanted now, and the router has acknowledged them.
+    pub(super) fn route_is_as_wanted(&self) -> bool {
+        self.seen.route.acknowledged && self.wanted_weights().is_none_or(|w| w == self.seen.route.weights)
+    }
+
+    /// How long a pause lasts: twice as long while the error budget is exhausted, where that is the policy.
+    pub(super) fn dwell(&self, attempt: &Attempt, seconds: u32) -> SignedDuration {
+        let slow = self.plan.budget_exhausted == BudgetExhausted::Slow && self.exhausted(attempt).is_some();
+        SignedDuration::from_secs(i64::from(seconds)) * if slow { 2 } else { 1 }
+    }
+
+    pub(super) fn dwell_until(&self) -> Option<Timestamp> {
+        let attempt = self.attempt().filter(|a| a.stage == Stage::Stepping)?;
+        match attempt.steps.get(attempt.step as usize)? {
+            Step::Dwell(s) => Some(after(attempt.step_since, self.dwell(attempt, *s))),
+            Step::SetWeight(_) => None,
+        }
+    }
+
+    pub(super) fn bake_until(&self) -> Option<Timestamp> {
+        match self.attempt()?.stage {
+            Stage::Baking { until } => Some(until),
+            _ => None,
+        }
+    }
+}
