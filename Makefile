@@ -52,11 +52,19 @@ chart: generate ## Checks the chart and renders deploy/molt.yaml.
 	@mv deploy/molt.yaml.new deploy/molt.yaml
 	@echo "deploy/molt.yaml is written"
 
+# Most tests wait for a cluster's components, so more of them than there are cores run side by side.
+test test-crashes: export RUST_TEST_THREADS ?= 6
+
 .PHONY: test
 test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --workspace $(TEST_ARGS)
 	python3 -B -m unittest discover --start-directory e2e/demo
+
+.PHONY: test-crashes
+test-crashes: ## The operator dies at each of its writes, on a real API server. MOLT_CRASHES=all: before and after each.
+	e2e/cluster/build.sh control-plane
+	$(CARGO) test --test control_plane crashes -- --ignored $(TEST_ARGS)
 
 .PHONY: bench-decisions
 bench-decisions: ## Molt's decisions beside other tools' on the same traffic: docs/decisions.md. RUNS, SEED.

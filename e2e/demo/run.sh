@@ -78,6 +78,10 @@ title "v2: a good release"
 apply v2 0
 follow Healthy 600 || ok=1
 
+# A release that was promoted a moment ago has hardly a past that the next one could be compared with.
+title "v2 serves all users for a while"
+sleep 20
+
 title "v3: a bad release, 10 % of its answers are errors"
 apply v3 0.1
 follow RolledBack 600 || ok=1

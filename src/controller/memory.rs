@@ -54,7 +54,7 @@ pub struct KeptHistory {
     /// [`Plan::basis`](molt_core::plan::Plan::basis) of the reading.
     pub basis: String,
     /// One for each objective.
-    pub history: Vec<Option<History>>,
+    pub history: Vec<History>,
 }
 
 /// The memories of all services.

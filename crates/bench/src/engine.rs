@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
-    Block, Counts, Evidence, Limits, Objective, PodCounts, SloView, WATCH, correlation_in, judge_harm,
+    Block, Counts, Evidence, Limits, Objective, Past, PodCounts, SloView, WATCH, judge_harm,
     margin_for_promotion, margin_for_step,
 };
 
@@ -22,8 +22,8 @@ const HISTORY: u32 = 120 * SCRAPE;
 /// The steps that a rollout with default settings asks for.
 const STEPS: [f64; 4] = [0.05, 0.1, 0.25, 0.5];
 
-/// How requests correlate in stable's history before the canary came, as the operator finds it out.
-pub fn history(world: &World, seed: u64) -> Option<f64> {
+/// What stable's history before the canary came tells, as the operator finds it out.
+pub fn history(world: &World, seed: u64) -> Past {
     let before = World {
         weight: 0.0,
         canary_bad: world.stable_bad,
@@ -37,13 +37,13 @@ pub fn history(world: &World, seed: u64) -> Option<f64> {
         .times()
         .map(|end| counts(trace.once(Arm::Stable, end)))
         .collect();
-    correlation_in(&blocks)
+    Past::of(&blocks)
 }
 
 impl Engine {
     /// The engine at a canary's start, for an objective of thirty days that allows `bad_fraction`, above 0
-    /// and below 1, and a history that shows this correlation of requests.
-    pub fn new(bad_fraction: f64, correlation: Option<f64>) -> Self {
+    /// and below 1, and what its history tells.
+    pub fn new(bad_fraction: f64, past: &Past) -> Self {
         let window = SignedDuration::from_hours(30 * 24);
         let objective = Objective { bad_fraction, window };
         let limits = Limits::default();
@@ -51,9 +51,7 @@ impl Engine {
         let promotion = margin_for_promotion(&objective, &limits, WATCH);
         let margins: Vec<f64> = steps.into_iter().chain([promotion]).collect();
         let mut evidence = Evidence::for_margins(&margins);
-        if let Some(correlation) = correlation {
-            evidence.know_correlation(correlation);
-        }
+        evidence.know(past);
         Self {
             objective,
             limits,
@@ -145,7 +143,16 @@ impl Verdicts {
     /// This many objectives which have seen ten minutes of healthy traffic at 20 requests a second.
     pub fn warm(objectives: usize) -> Self {
         let mut verdicts = Self {
-            engines: vec![Engine::new(0.01, Some(0.0)); objectives],
+            engines: vec![
+                Engine::new(
+                    0.01,
+                    &Past {
+                        correlation: Some(0.0),
+                        ..Past::default()
+                    }
+                );
+                objectives
+            ],
             now: 0,
         };
         for _ in 0..40 {

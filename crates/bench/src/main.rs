@@ -10,6 +10,7 @@ use molt_bench::measure::{self, Contender, measure};
 use molt_bench::report::{self, Row};
 use molt_bench::rivals::{argo, flagger, kayenta};
 use molt_bench::{chart, rollouts, tune};
+use molt_core::analysis::Past;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
@@ -21,7 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         let [best_argo, best_flagger, best_kayenta] = tune::tuned(&case, seed, purpose);
         let before = history(&case.healthy(), measure::seed(seed, purpose, u64::MAX));
         let contenders = [
-            Contender::Molt(before.filter(|_| case.has_history)),
+            Contender::Molt(if case.has_history { before } else { Past::default() }),
             Contender::Argo(argo::Settings::DOCUMENTED),
             best_argo,
             Contender::Flagger(flagger::Settings::DOCUMENTED),

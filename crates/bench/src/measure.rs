@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use molt_core::analysis::Past;
+
 use crate::cases::Case;
 use crate::engine::Engine;
 use crate::judge::{Judge, rolled_back_at};
@@ -16,7 +18,7 @@ const CHUNK: usize = 50;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Contender {
     /// Molt, with its defaults, and what it finds in stable's history.
-    Molt(Option<f64>),
+    Molt(Past),
     /// Argo Rollouts.
     Argo(argo::Settings),
     /// Flagger.
@@ -29,7 +31,7 @@ impl Contender {
     /// A judge at the start of one canary, under an objective that allows this share of bad requests.
     pub fn judge(self, objective: f64) -> Box<dyn Judge> {
         match self {
-            Self::Molt(correlation) => Box::new(Engine::new(objective, correlation)),
+            Self::Molt(past) => Box::new(Engine::new(objective, &past)),
             Self::Argo(settings) => Box::new(argo::Argo::new(settings)),
             Self::Flagger(settings) => Box::new(flagger::Flagger::new(settings)),
             Self::Kayenta(settings) => Box::new(kayenta::Kayenta::new(settings)),

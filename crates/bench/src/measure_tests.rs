@@ -39,7 +39,7 @@ fn work_comes_back_in_order() {
 #[test]
 fn the_same_seed_gives_the_same_figures() {
     let contenders = [
-        Contender::Molt(None),
+        Contender::Molt(molt_core::analysis::Past::default()),
         Contender::Flagger(flagger::Settings::DOCUMENTED),
     ];
     let go = |seed| measure(&CASES[0], &contenders, 60, seed, 0);
@@ -65,7 +65,16 @@ fn each_purpose_has_seeds_of_its_own() {
 /// The table's first case, as the design has it: below 1 %, and found within two minutes.
 #[test]
 fn molt_finds_harm_and_leaves_healthy_canaries_alone() {
-    let outcome = &measure(&CASES[0], &[Contender::Molt(Some(0.0))], 300, 1, 0)[0];
+    let outcome = &measure(
+        &CASES[0],
+        &[Contender::Molt(molt_core::analysis::Past {
+            correlation: Some(0.0),
+            ..Default::default()
+        })],
+        300,
+        1,
+        0,
+    )[0];
     assert!(outcome.false_rollbacks <= 9, "{outcome:?}");
     assert!(
         outcome.found_by(0.5).is_some_and(|seconds| seconds <= 120),

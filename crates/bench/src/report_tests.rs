@@ -5,7 +5,7 @@ use crate::rivals::{argo, flagger, kayenta};
 /// Two cases: one where Molt does well, and one where it doesn't.
 pub fn rows() -> Vec<Row> {
     let contenders = [
-        Contender::Molt(None),
+        Contender::Molt(molt_core::analysis::Past::default()),
         Contender::Argo(argo::Settings::DOCUMENTED),
         Contender::Argo(argo::Settings::DOCUMENTED),
         Contender::Flagger(flagger::Settings::DOCUMENTED),

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-use crate::analysis::{AtRoute, Counts, PodCounts};
+use crate::analysis::{AtRoute, Counts, Past, PodCounts};
 use crate::plan::Revision;
 
 /// Everything that was seen for one PythonService at one moment.
@@ -173,7 +173,7 @@ pub struct Measurement {
     /// Blocks in order of time, one entry for each objective in the plan's order.
     pub blocks: Vec<MeasuredBlock>,
     /// History of each objective, in the plan's order; empty when it was not asked for.
-    pub history: Vec<Option<History>>,
+    pub history: Vec<History>,
     /// What was read for each condition with a bound, in the plan's order; empty when they were not asked for.
     pub conditions: Vec<ConditionReading>,
 }
@@ -263,14 +263,14 @@ pub struct BlockCounts {
 }
 
 /// What an objective's series say of the time before the attempt.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct History {
-    /// Mean requests per second.
-    pub rate: f64,
+    /// Mean requests per second; `None` where the time before was too short to tell.
+    pub rate: Option<f64>,
     /// Share of the window's error budget that is left: 1 is all of it, negative is overspent.
     pub budget_remaining: Option<f64>,
-    /// How requests correlate within a short time, 0 to 1: [`crate::analysis::correlation_in`].
-    pub correlation: Option<f64>,
+    /// What stable's last blocks tell.
+    pub past: Past,
 }
 
 /// What a person asked for.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use molt::metric_sources::{MeasureRequest, Measured, MetricSource};
-use molt_core::analysis::Counts;
+use molt_core::analysis::{Counts, Past};
 use molt_core::observed::{BlockCounts, History, MeasuredBlock, Measurement, Problem, ProblemKind};
 use tokio::time::{Instant, sleep};
 
@@ -93,9 +93,12 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
         });
     }
     let history = History {
-        rate: 200.0,
+        rate: Some(200.0),
         budget_remaining: Some(0.9),
-        correlation: Some(0.0),
+        past: Past {
+            correlation: Some(0.0),
+            ..Past::default()
+        },
     };
     let wanted = if request.want_history {
         request.slos.len()
@@ -104,7 +107,7 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
     };
     Measurement {
         blocks,
-        history: vec![Some(history); wanted],
+        history: vec![history; wanted],
         conditions: Vec::new(),
     }
 }

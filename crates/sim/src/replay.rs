@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
+use molt_core::analysis::Past;
 use molt_core::decision::Effect;
 use molt_core::observed::{
     Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, RevisionView, RouteView, Selection,
@@ -72,9 +73,12 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
         // A recording tells nothing of the time before it: its requests are independent until they show that
         // they are not.
         history: History {
-            rate: rps.unwrap_or(0.0),
+            rate: rps,
             budget_remaining: None,
-            correlation: Some(0.0),
+            past: Past {
+                correlation: Some(0.0),
+                ..Past::default()
+            },
         },
         plan: &plan,
     };
@@ -133,7 +137,7 @@ impl Player<'_> {
                 end: at(block.end),
                 slos: block.slos.clone(),
             }],
-            history: vec![Some(self.history); self.plan.slos.len()],
+            history: vec![self.history; self.plan.slos.len()],
             conditions: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
@@ -173,7 +177,7 @@ impl Player<'_> {
             } else {
                 Vec::new()
             },
-            history: vec![Some(self.history); self.plan.slos.len()],
+            history: vec![self.history; self.plan.slos.len()],
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use molt_core::analysis::{Counts, PodCounts};
+use molt_core::analysis::{Counts, Past, PodCounts};
 use molt_core::decision::Effect;
 use molt_core::observed::{
     Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, RevisionView, RouteView, Selection,
@@ -243,16 +243,17 @@ impl<'a> World<'a> {
                 slos: slos.collect(),
             }
         });
-        let history = History {
-            rate: self.setup.rps,
+        let a_block = self.setup.rps * self.setup.plan.block.as_secs_f64();
+        let history = self.before().into_iter().map(|ratio| History {
+            rate: Some(self.setup.rps).filter(|rate| *rate > 0.0),
             budget_remaining: self.setup.budget_remaining,
-            correlation: self.setup.known_correlation,
-        };
+            past: Past::steady(a_block, ratio, self.setup.known_correlation),
+        });
         Measurement {
             conditions: Vec::new(),
             blocks: blocks.collect(),
             history: if due.want_history {
-                vec![Some(history).filter(|h| h.rate > 0.0); self.setup.measures.len()]
+                history.collect()
             } else {
                 Vec::new()
             },

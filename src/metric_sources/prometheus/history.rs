@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use molt_core::analysis::{Counts, correlation_in};
+use molt_core::analysis::{Counts, Past};
 use molt_core::observed::History;
 
 use super::super::{MeasureRequest, SliQuery, SloQuery};
@@ -19,13 +19,25 @@ const MIN_POINTS: f64 = 3.0;
 /// Blocks before the attempt that tell how requests correlate: an hour of half minutes.
 const BLOCKS: i32 = 120;
 
-/// The history of one objective, `None` where there is none.
-pub async fn read(
-    asker: &Asker,
-    request: &MeasureRequest,
-    slo: &SloQuery,
-    limit: Duration,
-) -> Option<History> {
+/// The history of one objective.
+pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> History {
+    let days = days(asker, request, slo, limit).await;
+    History {
+        rate: days.map(|days| days.rate),
+        budget_remaining: days.and_then(|days| days.budget_remaining),
+        past: past(asker, request, slo, limit).await,
+    }
+}
+
+/// What is known of days.
+#[derive(Clone, Copy)]
+struct Days {
+    rate: f64,
+    budget_remaining: Option<f64>,
+}
+
+/// Requests and what is left of the budget, from the sums of days; `None` where there are not enough of them.
+async fn days(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> Option<Days> {
     let scope = Scope::of_sli(
         &request.source,
         &request.namespace,
@@ -62,38 +74,41 @@ pub async fn read(
         SliQuery::Availability(_) | SliQuery::Counters { .. } if points.is_empty() => Some(0.0),
         _ => value(&points, None),
     });
-    Some(History {
+    Some(Days {
         rate,
         budget_remaining: bad.and_then(|bad| remaining(bad, rate, slo)),
-        correlation: correlation(asker, request, slo, limit).await,
     })
 }
 
-/// How requests correlate in a short time: from stable's last hundred and twenty blocks, read as evidence is.
-/// Sums over longer strata would hide what happens within a block, and extrapolated ones would add to it.
-async fn correlation(
-    asker: &Asker,
-    request: &MeasureRequest,
-    slo: &SloQuery,
-    limit: Duration,
-) -> Option<f64> {
+/// What stable's last hundred and twenty blocks tell, read as evidence is. Sums over longer strata would hide
+/// what happens within a block, and extrapolated ones would add to it.
+async fn past(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> Past {
     let block = request.source.interval * 2;
     // The last samples may not be stored yet.
-    let last = request.now.checked_sub(request.source.interval).ok()?;
+    let Ok(last) = request.now.checked_sub(request.source.interval) else {
+        return Past::default();
+    };
     let edges: Result<Vec<_>, _> = (0..=BLOCKS)
         .rev()
         .map(|back| last.checked_sub(block * back))
         .collect();
+    let Ok(edges) = edges else {
+        return Past::default();
+    };
     let before = MeasureRequest {
         canary: None,
-        edges: edges.ok()?,
+        edges,
         want_history: false,
         ..request.clone()
     };
     let column = reading::read(asker, &before, slo, limit).await;
-    let blocks = column.counts.into_iter().flatten().map(|counts| counts.stable);
-    let blocks: Vec<Counts> = blocks.filter(|counts| counts.total() > 0.0).collect();
-    correlation_in(&blocks)
+    let blocks: Vec<Counts> = column
+        .counts
+        .into_iter()
+        .flatten()
+        .map(|counts| counts.stable)
+        .collect();
+    Past::of(&blocks)
 }
 
 /// The value of the point whose label `what` says so, if it is a number that can be counted with.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::bets::{Beside, HarmBets};
 use super::clustering::{Clustering, PodCounts};
 use super::exposure::{AtRoute, Exposure};
+use super::past::Past;
 use super::safety::Safety;
 use super::windows::{Windows, least_factor};
 use super::{Counts, Objective, exact, plug_in};
@@ -79,6 +80,9 @@ pub struct Evidence {
     stable_windows: Windows,
     /// What stable served in blocks that were no worse than usual.
     calm: Counts,
+    /// What stable served before the attempt: bets are made from it as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    past: Option<Counts>,
 }
 
 impl Evidence {
@@ -91,10 +95,22 @@ impl Evidence {
         }
     }
 
-    /// Tells it how requests of one revision correlate within a block, from stable's history; 0 to 1, see
-    /// [`super::correlation_in`].
+    /// Tells it how requests of one revision correlate within a block; 0 to 1, see [`super::correlation_in`].
     pub fn know_correlation(&mut self, correlation: f64) {
         self.clustering.know(correlation);
+    }
+
+    /// Tells it what stable did before the attempt.
+    pub fn know(&mut self, past: &Past) {
+        if let Some(correlation) = past.correlation {
+            self.know_correlation(correlation);
+        }
+        self.past = Some(past.served).filter(|served| served.total() > 0.0);
+    }
+
+    /// What stable served so far, before the attempt and in it: what bets are made from.
+    fn stable_so_far(&self) -> Counts {
+        self.stable.plus(self.past.unwrap_or_default())
     }
 
     /// Takes in one block. The bets are made from what came before it.
@@ -135,10 +151,10 @@ impl Evidence {
         let (canary_worth, stable_worth) = (worth(canary), worth(stable));
         let beside = Beside::Stable {
             now: stable_worth,
-            before: self.stable,
+            before: self.stable_so_far(),
         };
         self.harm.absorb(canary_worth, self.canary, beside);
-        let theta = plug_in(self.stable.plus(self.canary));
+        let theta = plug_in(self.stable_so_far().plus(self.canary));
         self.safety.absorb(canary_worth, stable_worth, theta);
         self.clustering
             .absorb(stable, &block.canary_pods, &block.stable_pods);

@@ -5,6 +5,7 @@
 //! - `bets`, `safety`: running products of such factors, for harm and for safety.
 //! - `clustering`: how much less the evidence says when requests are not independent.
 //! - `exposure`: whether the canary answers at all.
+//! - `past`: what stable did before the attempt.
 //! - `windows`: how fast each revision burns the budget now.
 //! - `evidence`: all of it, as an attempt has gathered it for one objective; persisted.
 //! - `budget`: objectives, error budgets, burn rates.
@@ -19,6 +20,7 @@ mod e_process;
 mod evidence;
 mod exact;
 mod exposure;
+mod past;
 mod safety;
 mod samples;
 mod verdict;
@@ -30,6 +32,7 @@ pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, Evidence};
 pub use exposure::AtRoute;
+pub use past::Past;
 pub use safety::{MARGINS, MOST_MARGINS};
 pub use samples::{Sample, Series, find_edge, fresh, histogram_edges, increase};
 pub use verdict::{

@@ -79,13 +79,11 @@ pub(super) fn first_reading(
         .iter()
         .rev()
         .find(|b| matches!(b.slos.get(index), Some(Some(_))))?;
-    let history = measured.history.get(index).copied().flatten();
-    let expected = history.map(|h| h.rate * slo.objective.window.as_secs_f64());
-    let budget = history.and_then(|h| h.budget_remaining).filter(|r| r.is_finite());
+    let history = measured.history.get(index).copied().unwrap_or_default();
+    let expected = history.rate.map(|rate| rate * slo.objective.window.as_secs_f64());
+    let budget = history.budget_remaining.filter(|r| r.is_finite());
     let mut evidence = Evidence::for_margins(&margins(plan, attempt, slo));
-    if let Some(correlation) = history.and_then(|h| h.correlation) {
-        evidence.know_correlation(correlation);
-    }
+    evidence.know(&history.past);
     Some(SloEvidence {
         name: slo.name.clone(),
         question: slo.question.clone(),

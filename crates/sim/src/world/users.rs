@@ -160,9 +160,19 @@ impl World<'_> {
 
     /// Share of errors that any request has at stable, its tenants' among them.
     fn usual(&self) -> f64 {
-        let mean = self.mean_errors(STABLE);
+        self.with_tenant(self.mean_errors(STABLE))
+    }
+
+    fn with_tenant(&self, errors: f64) -> f64 {
         let tenant = self.setup.clusters.tenant;
-        tenant.map_or(mean, |t| mean * (1.0 - t.share) + t.errors * t.share)
+        tenant.map_or(errors, |t| errors * (1.0 - t.share) + t.errors * t.share)
+    }
+
+    /// What each objective counted as bad before the rollout, as a share of the requests.
+    pub(super) fn before(&self) -> Vec<f64> {
+        let slow = self.conduct(STABLE).slow;
+        let errors = self.with_tenant(self.setup.baseline.errors);
+        slow.into_iter().map(|slow| slow.unwrap_or(errors)).collect()
     }
 
     fn draw_errors(&mut self) {

@@ -342,14 +342,14 @@ async fn history_is_known_or_none() {
     };
     let rates = |rate, points| vector(&[("what", rate, "2"), ("what", "points", points)]);
     let broken = (500, JSON, String::new());
-    let close = |history: Option<History>, left: f64| {
+    let close = |history: History, left: f64| {
         let History {
             rate,
             budget_remaining,
-            correlation: _,
-        } = history.unwrap();
+            past: _,
+        } = history;
         assert!(
-            (rate - 2.0).abs() < 1e-12 && (budget_remaining.unwrap() - left).abs() < 1e-9,
+            (rate.unwrap() - 2.0).abs() < 1e-12 && (budget_remaining.unwrap() - left).abs() < 1e-9,
             "{history:?}"
         );
     };
@@ -363,20 +363,19 @@ async fn history_is_known_or_none() {
         read(rates("rate", "700"), vector(&[("", "", "10368")])).await,
         -1.0,
     );
-    let unknown = Some(History {
-        rate: 2.0,
-        budget_remaining: None,
-        correlation: None,
-    });
+    let unknown = History {
+        rate: Some(2.0),
+        ..History::default()
+    };
     assert_eq!(read(rates("rate", "3"), broken.clone()).await, unknown);
     assert_eq!(
         read(rates("rate", "3"), vector(&[("", "", "NaN")])).await,
         unknown
     );
-    assert_eq!(read(rates("rate", "2"), vector(&[])).await, None);
-    assert_eq!(read(rates("other", "700"), vector(&[])).await, None);
-    assert_eq!(read(vector(&[]), vector(&[])).await, None);
-    assert_eq!(read(broken.clone(), broken).await, None);
+    assert_eq!(read(rates("rate", "2"), vector(&[])).await, History::default());
+    assert_eq!(read(rates("other", "700"), vector(&[])).await, History::default());
+    assert_eq!(read(vector(&[]), vector(&[])).await, History::default());
+    assert_eq!(read(broken.clone(), broken).await, History::default());
 }
 
 #[tokio::test]

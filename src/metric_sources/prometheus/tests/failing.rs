@@ -154,7 +154,10 @@ async fn nobody_there_and_no_answer_are_unreachable() {
         message.contains("no answer within 300ms") && !message.contains("secret"),
         "{message}"
     );
-    assert_eq!(measured.measurement.history, [None]);
+    assert_eq!(
+        measured.measurement.history,
+        [molt_core::observed::History::default()]
+    );
 
     drop(listener);
     let measured = source.measure(&hanging).await;

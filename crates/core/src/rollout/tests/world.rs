@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
-use crate::analysis::{AtRoute, Counts, Limits, Objective};
+use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
@@ -321,11 +321,14 @@ impl World {
             .collect();
         let history = if due.want_history {
             vec![
-                Some(History {
-                    rate: self.rps,
+                History {
+                    rate: Some(self.rps),
                     budget_remaining: Some(self.budget_remaining),
-                    correlation: Some(0.0),
-                });
+                    past: Past {
+                        correlation: Some(0.0),
+                        ..Past::default()
+                    },
+                };
                 slos
             ]
         } else {
