@@ -113,6 +113,12 @@ pub struct Attempt {
     /// The step whose wait for evidence is over: by evidence, or by a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cleared_step: Option<u32>,
+    /// Since when an incident that stable has as well has kept it waiting.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incident_since: Option<Timestamp>,
+    /// What the bake made suspect, and both are compared for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
     /// The last edge of the block grid that evidence was read up to.
     pub measured_to: Timestamp,
     /// Evidence, one for each objective.
@@ -136,6 +142,19 @@ pub struct Patience {
     pub safe_milli: i64,
     /// Requests of the canary.
     pub requests: u64,
+}
+
+/// Harm was suspected in the bake, and most of the traffic went back to stable so that both could be compared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Doubt {
+    /// How often in this attempt.
+    pub times: u8,
+    /// It is not settled yet.
+    pub open: bool,
+    /// Since when the router has had the weight that both are compared at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
 }
 
 /// What a hold depended on: once it is corrected, the attempt goes on by itself.

@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
-    Block, Counts, Evidence, Limits, Objective, PodCounts, Sample, Series, SloView, WATCH, increase,
+    Block, Counts, Evidence, Limits, Objective, Past, PodCounts, Sample, Series, SloView, WATCH, increase,
     judge_harm, safe_for_promotion,
 };
 use proptest::prelude::*;
@@ -81,7 +81,11 @@ fn expectation(start: &Evidence, blocks: &[Truth], value: &dyn Fn(&Evidence) -> 
 fn begun(correlation: Option<f64>) -> Evidence {
     let mut evidence = Evidence::for_margins(&[0.01, 0.1, 0.3]);
     if let Some(correlation) = correlation {
-        evidence.know_correlation(correlation);
+        let served = counts(40, 2);
+        evidence.know(&Past {
+            served,
+            correlation: Some(correlation),
+        });
     }
     evidence
 }
@@ -153,6 +157,19 @@ proptest! {
     ) {
         let blocks: Vec<Truth> = std::iter::once(before).chain(bake).collect();
         let e = expectation(&begun(history), &blocks, &Evidence::ln_harm);
+        prop_assert!(e <= 1.0 + 1e-9, "{e}");
+        // What makes suspect is one as well, as long as stable would be what it was.
+        let e = expectation(&begun(history), &blocks, &Evidence::ln_harm_alone);
+        prop_assert!(e <= 1.0 + 1e-9, "{e}");
+    }
+
+    #[test]
+    fn it_stays_one_while_both_are_compared_again(
+        blocks in prop::collection::vec(no_worse(4, 5), 1..3), history in any_history(),
+    ) {
+        let mut suspect = begun(history);
+        suspect.compare_again();
+        let e = expectation(&suspect, &blocks, &Evidence::ln_harm);
         prop_assert!(e <= 1.0 + 1e-9, "{e}");
     }
 

@@ -137,7 +137,7 @@ fn ln_start_weight(block: u32) -> f64 {
 }
 
 /// `ln(eᵃ + eᵇ)`.
-fn ln_add(a: f64, b: f64) -> f64 {
+pub(super) fn ln_add(a: f64, b: f64) -> f64 {
     let (low, high) = if a < b { (a, b) } else { (b, a) };
     if low == f64::NEG_INFINITY {
         high

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::bets::{Beside, HarmBets};
+use super::bets::{Beside, HarmBets, ln_add};
 use super::clustering::{Clustering, PodCounts};
 use super::exposure::{AtRoute, Exposure};
 use super::past::Past;
@@ -18,6 +18,8 @@ use super::{Counts, Objective, exact, plug_in};
 /// One-sided 95 % quantile of the normal distribution.
 const Z95: f64 = 1.644_853_626_951_472_2;
 
+/// The share of the stake on harm that waits for a bake to make it suspect.
+const STAKE_AGAIN: f64 = 0.05;
 /// Stable's rate is unusual from so many times the usual on.
 const UNUSUAL: f64 = 3.0;
 /// Fewer bad requests in a block than these are bad luck.
@@ -62,12 +64,23 @@ pub struct Evidence {
     canary: Counts,
     /// What stable served in the same time.
     stable: Counts,
-    /// Bad events beyond stable's rate: `Σ (e_c − n_c · e_p / n_p)`.
+    /// Bad events beyond stable's rate in the same time: `Σ (e_c − n_c · e_p / n_p)`.
     #[serde(with = "exact")]
     #[schemars(with = "String")]
     attributable: f64,
-    /// Evidence for harm.
+    /// Bad events beyond what stable's rate was, while the canary had all the traffic: the canary's, or those of an
+    /// incident.
+    #[serde(default, with = "exact")]
+    #[schemars(with = "String")]
+    suspected: f64,
+    /// Evidence for harm, beside stable.
     harm: HarmBets,
+    /// The stake on harm that a bake made suspect: it is at risk only while both are compared again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    again: Option<HarmBets>,
+    /// Evidence for harm of this bake, beside what stable's rate was: it makes suspect, and proves nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alone: Option<HarmBets>,
     /// Evidence for safety.
     safety: Safety,
     /// How requests cluster.
@@ -80,6 +93,9 @@ pub struct Evidence {
     stable_windows: Windows,
     /// What stable served in blocks that were no worse than usual.
     calm: Counts,
+    /// What stable served in its last two blocks: whether an incident is over shows there first.
+    #[serde(default)]
+    latest: [Counts; 2],
     /// What stable served before the attempt: bets are made from it as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     past: Option<Counts>,
@@ -139,6 +155,9 @@ impl Evidence {
         if !self.is_unusual(stable) {
             self.calm = self.calm.plus(stable);
         }
+        if stable.total() > 0.0 {
+            self.latest = [self.latest[1], stable];
+        }
         let length = block.end.duration_since(block.start);
         self.canary_windows.absorb(canary, length);
         self.stable_windows.absorb(stable, length);
@@ -154,6 +173,9 @@ impl Evidence {
             before: self.stable_so_far(),
         };
         self.harm.absorb(canary_worth, self.canary, beside);
+        if let Some(again) = &mut self.again {
+            again.absorb(canary_worth, self.canary, beside);
+        }
         let theta = plug_in(self.stable_so_far().plus(self.canary));
         self.safety.absorb(canary_worth, stable_worth, theta);
         self.clustering
@@ -179,12 +201,29 @@ impl Evidence {
         let canary = block.canary;
         let known = reference.max(plug_in(self.stable));
         let worth = self.clustering.deflated(canary, self.stable);
-        self.harm.absorb(worth, self.canary, Beside::Rate(known));
+        let alone = self.alone.get_or_insert_default();
+        alone.absorb(worth, self.canary, Beside::Rate(known));
         self.clustering.absorb_alone(&block.canary_pods);
         if block.weight_in_force && block.canary_weight >= 100 {
             self.exposure.absorb_alone(canary.total(), seconds(block));
         }
-        self.attributable += canary.bad() - canary.total() * reference;
+        self.suspected += canary.bad() - canary.total() * reference;
+    }
+
+    /// What a bake made suspect is to be compared beside stable again. What was seen while the canary was alone is set
+    /// aside, for stable may have had the same in these minutes, and safety has to be shown anew.
+    pub fn compare_again(&mut self) {
+        self.again.get_or_insert_default();
+        self.alone = None;
+        self.safety.begin_anew();
+        self.exposure.begin_anew();
+        self.canary_windows = Windows::default();
+        self.stable_windows = Windows::default();
+    }
+
+    /// Beside stable the canary is no worse: what was seen of it alone was not its own.
+    pub fn acquit(&mut self) {
+        self.suspected = 0.0;
     }
 
     /// The end of the last block that was taken in.
@@ -202,15 +241,30 @@ impl Evidence {
         self.stable
     }
 
-    /// The canary's bad events beyond stable's rate, not below 0.
+    /// The canary's bad events beyond stable's rate, not below 0; those while it had all the traffic among them.
     pub fn attributable_bad(&self) -> f64 {
+        (self.attributable + self.suspected).max(0.0)
+    }
+
+    /// The canary's bad events beyond stable's rate in the same time, not below 0.
+    pub fn attributable_beside(&self) -> f64 {
         self.attributable.max(0.0)
     }
 
     /// Natural logarithm of the evidence that the canary is worse than stable, since the attempt's start or
     /// since any later block, less what clustering takes from it; 0 says nothing.
     pub fn ln_harm(&self) -> f64 {
-        self.discounted(self.harm.ln_total())
+        let again = self.again.as_ref().map_or(0.0, HarmBets::ln_total);
+        let main = self.harm.ln_total() + (1.0 - STAKE_AGAIN).ln();
+        self.discounted(ln_add(main, again + STAKE_AGAIN.ln()))
+    }
+
+    /// Natural logarithm of the evidence that the canary, with all the traffic, is worse than stable was before. It
+    /// bounds no false alarms: an incident that stable would have as well looks the same.
+    pub fn ln_harm_alone(&self) -> f64 {
+        self.alone
+            .as_ref()
+            .map_or(0.0, |alone| self.discounted(alone.ln_total()))
     }
 
     /// Natural logarithm of the evidence that the canary has been worse than stable since the attempt's
@@ -284,14 +338,15 @@ impl Evidence {
 
     /// Both burn fast enough to page somebody, and stable several times as fast as it did before in this attempt:
     /// stable's burn rate. A service that always burns its budget is no incident, one that the canary is out of is no
-    /// reason to keep it waiting, and one that is over is none either: the longer windows began with the attempt,
-    /// and would remember half a minute of it for half an hour.
+    /// reason to keep it waiting, and one that is over is none either: the windows would remember half a minute of it
+    /// for half an hour, and stable's last two blocks know better.
     pub fn incident(&self, objective: &Objective) -> Option<f64> {
         self.canary_windows.fires(objective)?;
         self.stable_windows.fires(objective)?;
         let burn = self.stable_windows.burn(objective)?;
         let usual = UNUSUAL * objective.burn(plug_in(self.calm));
-        (burn > usual.max(least_factor(objective))).then_some(burn)
+        let latest = objective.burn(self.latest[0].plus(self.latest[1]).ratio()?);
+        (burn.min(latest) > usual.max(least_factor(objective))).then_some(burn)
     }
 
     fn is_unusual(&self, stable: Counts) -> bool {

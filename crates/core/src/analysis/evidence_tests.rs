@@ -119,12 +119,30 @@ fn a_bet_beside_a_stable_that_always_fails_is_no_evidence() {
 }
 
 #[test]
+fn what_stable_did_before_the_attempt_shows_gross_harm_within_one_block() {
+    let blocks = |past: Option<&Past>| {
+        let mut evidence = Evidence::default();
+        evidence.know_correlation(0.0);
+        past.into_iter().for_each(|past| evidence.know(past));
+        until_shown_of_one(
+            &mut evidence,
+            (0..).map(|index| block(index, (40.0, 3.0), (360.0, 0.0))),
+        )
+    };
+    let past = Past::of(&[Counts::new(400.0, 0.0).unwrap(); 10]);
+    assert_eq!((blocks(Some(&past)), blocks(None)), (1, 2));
+}
+
+#[test]
 fn the_bake_compares_with_what_stable_was() {
     let before = block(0, (1000.0, 1.0), (9000.0, 9.0));
     let reference = after(&[before]).stable_upper_bound();
     let good = after(&[before, bake(1, (400.0, 0.0), reference)]);
     let bad = after(&[before, bake(1, (400.0, 40.0), reference)]);
-    assert!(bad.ln_harm() > 100f64.ln() && good.ln_harm() < 0.0);
+    assert!(bad.ln_harm_alone() > 100f64.ln() && good.ln_harm_alone() < 0.0);
+    // It makes suspect: what is held against the canary is shown beside stable.
+    assert_eq!(bad.ln_harm(), after(&[before]).ln_harm());
+    assert_eq!(bad.attributable_beside(), after(&[before]).attributable_beside());
     assert!((bad.attributable_bad() - (40.0 - 400.0 * reference)).abs() < 1e-9);
     // Safety is shown side by side or not at all.
     assert_eq!(good.safety, after(&[before]).safety);
@@ -272,7 +290,7 @@ fn by_pod(block: &Block) -> Block {
 
 /// Blocks of harm until it is shown and rests on more than one pod.
 fn until_shown(evidence: &mut Evidence, harm: impl Iterator<Item = Block>) -> usize {
-    let shown = |e: &Evidence| e.ln_harm() >= 100f64.ln() && !e.rests_on_one_pod();
+    let shown = |e: &Evidence| e.ln_harm().max(e.ln_harm_alone()) >= 100f64.ln() && !e.rests_on_one_pod();
     1 + harm
         .take(1000)
         .take_while(|block| {
@@ -375,7 +393,7 @@ fn while_the_router_still_sends_to_stable_it_is_compared_side_by_side() {
         stable: Counts::default(),
         ..moving
     };
-    assert!(after(&[before, alone]).ln_harm() > 100f64.ln());
+    assert!(after(&[before, alone]).ln_harm_alone() > 100f64.ln());
 }
 
 #[test]

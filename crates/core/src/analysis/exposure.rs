@@ -176,6 +176,12 @@ impl Exposure {
         }
     }
 
+    /// Forgets what the canary left unanswered.
+    pub(super) fn begin_anew(&mut self) {
+        self.ln_silent = None;
+        self.due_in_silence = 0.0;
+    }
+
     /// Takes in a block of so many seconds in which the canary had all the traffic.
     pub(super) fn absorb_alone(&mut self, canary: f64, seconds: f64) {
         if canary > 0.0 {

@@ -105,6 +105,11 @@ impl Safety {
         }
     }
 
+    /// Forgets what was shown.
+    pub(super) fn begin_anew(&mut self) {
+        self.ln.fill(0.0);
+    }
+
     /// Takes in a block, betting that both have the rate `theta`.
     pub(super) fn absorb(&mut self, canary: Counts, stable: Counts, theta: f64) {
         for (ln, margin) in self.ln.iter_mut().zip(&self.margins) {

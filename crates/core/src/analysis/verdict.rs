@@ -84,8 +84,8 @@ pub struct SloView<'a> {
     pub expected_requests: Option<f64>,
     /// The share of the window's budget that the attempt may spend, above 0, at most 1.
     pub may_spend: f64,
-    /// The canary has all the traffic: what stable's rate was stands for stable, so that no coincidence of
-    /// the moment speaks against the canary, and nobody is left beside it.
+    /// The canary has all the traffic: what stable's rate was stands for stable, and nobody is left beside it.
+    /// What speaks against it then makes it suspect, for stable might have had the same.
     pub alone: bool,
     /// The evidence.
     pub evidence: &'a Evidence,
@@ -99,10 +99,20 @@ impl SloView<'_> {
             .share_spent(self.evidence.attributable_bad(), self.expected_requests)
     }
 
+    /// What it has spent as far as that speaks against it: beside stable, only what stable did not have as well.
+    fn charged(&self) -> Option<f64> {
+        let bad = if self.alone {
+            self.evidence.attributable_bad()
+        } else {
+            self.evidence.attributable_beside()
+        };
+        self.objective.share_spent(bad, self.expected_requests)
+    }
+
     /// The attempt has spent what it may: where that is fewer than five events, a few unlucky requests would
     /// spend it, and some evidence of harm is asked for as well, unless the canary has all the traffic.
     fn overspent(&self) -> bool {
-        let (Some(spent), Some(requests)) = (self.spent(), self.expected_requests) else {
+        let (Some(spent), Some(requests)) = (self.charged(), self.expected_requests) else {
             return false;
         };
         let few = self.may_spend * self.objective.budget(requests) < FEW_EVENTS;
@@ -116,8 +126,17 @@ impl SloView<'_> {
         self.evidence.canary_pages(self.objective).is_some()
             && (self.alone || beside())
             && self
-                .spent()
+                .charged()
                 .is_some_and(|spent| spent >= REAL_SPEND * self.may_spend)
+    }
+
+    /// Logarithm of the evidence of harm: that of the bake while it lasts.
+    fn ln_harm(&self) -> f64 {
+        if self.alone {
+            self.evidence.ln_harm_alone()
+        } else {
+            self.evidence.ln_harm()
+        }
     }
 
     fn is_somewhat_harmed(&self) -> bool {
@@ -144,6 +163,8 @@ pub struct Harm {
     pub canary_requests: f64,
     /// Logarithm of the evidence.
     pub ln_harm: f64,
+    /// The canary had all the traffic: a suspicion, for stable may have had the same.
+    pub alone: bool,
     /// The share of the budget that is spent.
     pub spent: Option<f64>,
     /// The canary's burn rate, where that is the rule.
@@ -168,11 +189,12 @@ pub enum HarmKind {
 impl fmt::Display for Harm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let compared = format!(
-            "{}: {:.2} % of {:.0} requests to the canary were bad, {:.2} % at stable in the same time",
+            "{}: {:.2} % of {:.0} requests to the canary were bad, {:.2} % at stable {}",
             self.slo,
             self.canary_ratio * 100.0,
             self.canary_requests,
-            self.stable_ratio * 100.0
+            self.stable_ratio * 100.0,
+            if self.alone { "before" } else { "in the same time" }
         );
         match self.kind {
             HarmKind::Evidence => {
@@ -216,13 +238,14 @@ fn factor(ln: f64) -> String {
 /// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
 /// request, which the objective with the most requests tells; or, where requests are counted at the route, it
 /// answers none or less than half of what is due to it, beyond `2m/α`. A canary that has all the traffic is judged
-/// by its spend and its burn without `E_harm`.
+/// by its spend and its burn without `E_harm`, and by the evidence beside what stable's rate was: a suspicion
+/// ([`Harm::alone`]), which a comparison beside stable has to bear out.
 ///
 /// `objectives` is `m`: all that the attempt has, whether they have been read yet or not.
 pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> Option<Harm> {
     let needed = limits.ln_harm_needed(objectives.max(slos.len()));
     let shown = slos.iter().find_map(|slo| {
-        let kind = if slo.evidence.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() {
+        let kind = if slo.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() {
             HarmKind::Evidence
         } else if slo.overspent() {
             HarmKind::BudgetSpent
@@ -258,7 +281,8 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
         canary_ratio: slo.evidence.canary().ratio().unwrap_or(0.0),
         stable_ratio: slo.evidence.stable().ratio().unwrap_or(0.0),
         canary_requests: slo.evidence.canary().total(),
-        ln_harm: slo.evidence.ln_harm(),
+        ln_harm: slo.ln_harm(),
+        alone: slo.alone,
         spent: slo.spent(),
         burn: slo.evidence.canary_burn(slo.objective),
     })
@@ -295,7 +319,7 @@ pub fn affordable(
     let over = slos.iter().find_map(|slo| {
         let worst = slo.evidence.harm_upper_margin(limits.ln_safe_needed());
         let could_spend = slo.objective.share_spent_in(worst * next, time);
-        let left = slo.may_spend - slo.spent().unwrap_or(0.0);
+        let left = slo.may_spend - slo.charged().unwrap_or(0.0);
         // A millionth for the rounding of two ways to the same number.
         (could_spend > left * (1.0 + 1e-6)).then(|| Overdraft {
             slo: slo.name.to_owned(),

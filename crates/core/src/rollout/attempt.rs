@@ -131,6 +131,8 @@ impl Turn<'_> {
             deadline: Some(after(self.now, self.plan.progress_deadline)),
             patience: None,
             cleared_step: None,
+            incident_since: None,
+            doubt: None,
             measured_to: self.now,
             evidence: Vec::new(),
             conditions: Vec::new(),

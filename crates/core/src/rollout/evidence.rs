@@ -4,6 +4,7 @@ use jiff::SignedDuration;
 
 use super::Turn;
 use super::attempt::End;
+use super::doubt::is_pending;
 use super::objectives::first_reading;
 use super::resume::first_weight;
 use super::waits::Wait;
@@ -36,13 +37,15 @@ impl Turn<'_> {
         let Some(mut attempt) = self.state.attempt.take() else {
             return;
         };
-        if judged(&attempt.stage) {
+        if judged(&attempt.stage) && !is_pending(&attempt) {
             self.take_in(&mut attempt, measured);
         }
         let harm = analysis::judge_harm(&self.views(&attempt), self.plan.slos.len(), &self.plan.limits);
         self.state.attempt = Some(attempt);
-        if let Some(harm) = harm {
-            self.withdraw(harmed(&harm));
+        match harm {
+            Some(harm) if self.is_in_doubt(&harm) => self.doubt(&harm),
+            Some(harm) => self.withdraw(harmed(&harm)),
+            None => self.tell_of_incident(),
         }
     }
 
@@ -295,10 +298,7 @@ impl Turn<'_> {
     /// and a sentence.
     pub(super) fn unsound(&self, attempt: &Attempt) -> Option<(&'static str, String)> {
         let views = self.views(attempt);
-        if let Some((slo, burn)) = analysis::incident(&views) {
-            let what = format!(
-                "stable burns the error budget of {slo} {burn:.1} times as fast as its window allows: an incident that the canary is not shown to cause; the rollout waits until it is over"
-            );
+        if let Some(what) = self.incident(attempt) {
             return Some(("SharedIncident", what));
         }
         if self.plan.on_share_mismatch == OnShareMismatch::Ignore || attempt.weight >= 100 {
@@ -340,7 +340,7 @@ impl Turn<'_> {
     }
 
     /// The attempt goes back to the revision that was stable before.
-    fn is_way_back(&self, attempt: &Attempt) -> bool {
+    pub(super) fn is_way_back(&self, attempt: &Attempt) -> bool {
         let last = self.state.last.as_ref();
         last.is_some_and(|last| last.stable.as_ref() == Some(&attempt.revision))
     }

@@ -1,6 +1,7 @@
 //! What the user sees: phase, sentence, conditions.
 
 use super::Turn;
+use super::doubt::is_open;
 use crate::decision::{ConditionView, Phase, Report};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{Revision, Step};
@@ -141,7 +142,12 @@ impl Turn<'_> {
                 let what = self
                     .promotion_wait(attempt)
                     .map_or_else(|| "promoting".to_owned(), |w| w.text().to_owned());
-                (Phase::Progressing, format!("{at}, steps done: {what}"))
+                let place = if is_open(attempt) {
+                    "the bake made it suspect, it is compared with stable again"
+                } else {
+                    "steps done"
+                };
+                (Phase::Progressing, format!("{at}, {place}: {what}"))
             }
             Stage::Baking { until } => (
                 Phase::Progressing,

@@ -37,6 +37,10 @@ impl Turn<'_> {
         attempt.deadline = Some(after(now, plan.progress_deadline));
         attempt.cleared_step = None;
         attempt.patience = None;
+        if let Some(doubt) = &mut attempt.doubt {
+            doubt.open = false;
+            doubt.since = None;
+        }
         // The hold counts for nothing, and neither does what comes before users are back on the canary.
         attempt.exposed_since = None;
         attempt.measured_to = now;

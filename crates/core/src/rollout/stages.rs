@@ -143,6 +143,9 @@ impl Turn<'_> {
     }
 
     fn promoting(&mut self, attempt: &Attempt) -> bool {
+        if self.begin_comparison(attempt) {
+            return true;
+        }
         if let Some(wait) = self.promotion_wait(attempt) {
             let cleared = attempt.cleared_step == Some(attempt.step)
                 || attempt.weight == 100
@@ -159,6 +162,7 @@ impl Turn<'_> {
             return self.check_deadline(attempt, &wait);
         }
         if attempt.weight < 100 {
+            self.acquit();
             self.raise(100);
             self.note("WeightRaised", "the canary gets all traffic");
             return true;

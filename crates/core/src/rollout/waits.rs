@@ -64,10 +64,13 @@ impl Turn<'_> {
         if attempt.weight == 100 {
             return (!self.acknowledged(attempt, 100)).then(|| Wait::World(self.route_wait()));
         }
-        if attempt.cleared_step != Some(attempt.step)
-            && let Some(wait) = self.verdict_wait(attempt, None)
-        {
-            return Some(wait);
+        if attempt.cleared_step != Some(attempt.step) {
+            let wait = self
+                .comparison_wait(attempt)
+                .or_else(|| self.verdict_wait(attempt, None));
+            if wait.is_some() {
+                return wait;
+            }
         }
         if let Some(problem) = self.seen.problem(ProblemKind::Route) {
             return Some(Wait::World(problem.message.clone()));

@@ -1,6 +1,7 @@
 //! Who gets which share of the traffic.
 
 use super::Turn;
+use super::doubt::is_open;
 use crate::observed::{Backend, Slot, Weights};
 use crate::plan::{Revision, RouteMode};
 use crate::state::{Attempt, Stage};
@@ -70,7 +71,16 @@ impl Turn<'_> {
                 self.retreat(self.written_weight(attempt), stable_ready, canary_ready)
             }
             Stage::Settling => 0,
-            _ => attempt.weight.min(self.plan.weight_for(canary_ready)),
+            _ => {
+                let share = attempt.weight.min(self.plan.weight_for(canary_ready));
+                let back = is_open(attempt);
+                // Stable takes back what its pods can carry.
+                share.max(if back {
+                    self.retreat(self.written_weight(attempt), stable_ready, canary_ready)
+                } else {
+                    0
+                })
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use crate::decision::{Effect, Phase};
 use crate::observed::{Action, Backend, Slot, Trouble, TroubleKind};
 use crate::plan::{Revision, RouteMode};
 use crate::rollout::decide;
-use crate::state::Stage;
+use crate::state::{Attempt, Stage};
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -148,9 +148,11 @@ fn checked_turn(world: &mut World, limit: usize) {
             new.stage,
             Stage::Withdrawing { .. } | Stage::Held | Stage::Settling
         );
+        let doubts = |a: &Attempt| a.doubt.as_ref().map_or(0, |doubt| doubt.times);
+        let in_doubt = matches!(old.stage, Stage::Baking { .. }) && doubts(new) == doubts(old) + 1;
         assert!(
-            !progresses || new.weight >= old.weight,
-            "a weight only grows during progress"
+            !progresses || new.weight >= old.weight || in_doubt,
+            "a weight only grows during progress, but for a bake that became suspect"
         );
     }
     if before.state.stable.is_some() {

@@ -3,6 +3,7 @@
 mod clock;
 mod conditions;
 mod corrected;
+mod doubts;
 mod invariants;
 mod jobs;
 mod many;

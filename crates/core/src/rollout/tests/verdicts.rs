@@ -9,7 +9,7 @@ use crate::observed::Action;
 use crate::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Step};
 use crate::state::Outcome;
 
-fn until_weight(world: &mut World, weight: u8) {
+pub(super) fn until_weight(world: &mut World, weight: u8) {
     for _ in 0..900 {
         if world.weight("v2") >= weight {
             return;
@@ -20,7 +20,7 @@ fn until_weight(world: &mut World, weight: u8) {
 }
 
 /// Under `v2`'s first weight for so many seconds.
-fn stepping(seconds: u32) -> World {
+pub(super) fn stepping(seconds: u32) -> World {
     let mut world = World::with_stable();
     world.plan.steps = vec![
         Step::SetWeight(10),
@@ -35,7 +35,7 @@ fn stepping(seconds: u32) -> World {
     world
 }
 
-fn both_fail(world: &mut World, share: f64) {
+pub(super) fn both_fail(world: &mut World, share: f64) {
     world.bad.insert("v1".into(), share);
     world.bad.insert("v2".into(), share);
 }
@@ -46,12 +46,12 @@ fn sound(world: &World) -> String {
     condition.unwrap().reason.clone()
 }
 
-fn reason(world: &World) -> (Outcome, String) {
+pub(super) fn reason(world: &World) -> (Outcome, String) {
     let last = world.state.last.clone().expect("an attempt has ended");
     (last.outcome, last.reason)
 }
 
-fn message(world: &World) -> &str {
+pub(super) fn message(world: &World) -> &str {
     &world.last.as_ref().unwrap().report.message
 }
 
@@ -68,8 +68,36 @@ fn an_incident_of_both_freezes_the_rollout_until_it_is_over() {
     );
     assert_eq!(world.phase(), Phase::Progressing);
     both_fail(&mut world, 0.0);
+    // Two blocks after its end it is over, whatever the longer windows remember.
+    world.run(25);
+    assert_eq!(sound(&world), "Sound");
+    let told: Vec<_> = world.state.attempt.as_ref().unwrap().transitions.iter().collect();
+    let of = |reason: &str| told.iter().filter(|t| t.reason == reason).count();
+    assert_eq!((of("SharedIncident"), of("IncidentOver")), (1, 1), "{told:?}");
     assert!(world.run_until(Phase::Healthy, 900), "{:?}", world.last);
     assert_eq!(reason(&world).0, Outcome::Promoted);
+}
+
+#[test]
+fn an_incident_does_not_keep_the_way_back_waiting() {
+    let begin = |revisions: &[&str]| {
+        let mut world = World::with_stable();
+        world.plan.steps = vec![Step::SetWeight(10), Step::Dwell(200)];
+        world.update("v2");
+        assert!(world.run_until(Phase::Healthy, 900));
+        for next in revisions {
+            world.update(next);
+            for _ in 0..60 {
+                world.run(1);
+            }
+            assert_eq!(world.weight(next), 10);
+        }
+        world.bad = ["v1", "v2", "v3"].map(|r| (r.into(), 0.05)).into();
+        world.run(60);
+        sound(&world)
+    };
+    assert_eq!(begin(&["v3"]), "SharedIncident");
+    assert_eq!(begin(&["v1"]), "Sound");
 }
 
 #[test]

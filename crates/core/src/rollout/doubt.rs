@@ -1,0 +1,96 @@
+//! Harm that shows while the canary has all the traffic.
+//!
+//! There is nobody beside it then: an incident that stable would have as well looks like the canary's own harm. So
+//! most of the traffic goes back to stable, which helps nine users in ten if it is the canary's, and both are compared
+//! in the same minutes. If the canary is no worse, it gets all traffic again and the bake begins anew.
+
+use super::waits::Wait;
+use super::{Turn, after};
+use crate::analysis::Harm;
+use crate::state::{Attempt, Doubt, Stage};
+
+/// The weight, in percent, that a canary is compared at.
+const COMPARED_AT: u8 = 10;
+/// After so many comparisons in an attempt the next suspicion is believed.
+const MOST_DOUBTS: u8 = 3;
+
+impl Turn<'_> {
+    /// What speaks against the canary is a suspicion, and stable can still be asked.
+    pub(super) fn is_in_doubt(&self, harm: &Harm) -> bool {
+        let times = |a: &Attempt| a.doubt.as_ref().map_or(0, |doubt| doubt.times);
+        let stable = self.state.stable.as_ref();
+        harm.alone
+            && self.attempt().is_some_and(|a| times(a) < MOST_DOUBTS)
+            && stable.is_some_and(|stable| self.seen.ready(stable) > 0)
+    }
+
+    /// Gives stable most of the traffic, to compare.
+    pub(super) fn doubt(&mut self, harm: &Harm) {
+        self.enter(Stage::Promoting, Some(self.plan.progress_deadline));
+        self.update(|a| {
+            let times = a.doubt.take().map_or(0, |doubt| doubt.times) + 1;
+            a.doubt = Some(Doubt {
+                times,
+                open: true,
+                since: None,
+            });
+            a.weight = COMPARED_AT;
+            a.cleared_step = None;
+            a.evidence.iter_mut().for_each(|e| e.evidence.compare_again());
+        });
+        self.note(
+            "BakeInterrupted",
+            format!(
+                "{harm}; stable takes {} % of the traffic again, so that both can be compared in the same minutes",
+                100 - COMPARED_AT
+            ),
+        );
+    }
+
+    /// The route has yet to give stable its part: nothing can be compared before.
+    pub(super) fn comparison_wait(&self, attempt: &Attempt) -> Option<Wait> {
+        let begins = is_pending(attempt) && !self.acknowledged(attempt, attempt.weight);
+        begins.then(|| Wait::World(self.route_wait()))
+    }
+
+    /// Begins the grid anew where the comparison begins, so that no block mixes before and after; `false` when there is
+    /// none to begin.
+    pub(super) fn begin_comparison(&mut self, attempt: &Attempt) -> bool {
+        if !is_pending(attempt) || !self.acknowledged(attempt, attempt.weight) {
+            return false;
+        }
+        let now = self.now;
+        let deadline = after(now, self.plan.progress_deadline);
+        self.update(|a| {
+            if let Some(doubt) = &mut a.doubt {
+                doubt.since = Some(now);
+            }
+            a.deadline = Some(deadline);
+            a.measured_to = now;
+            a.evidence.iter_mut().for_each(|e| e.measured_to = now);
+        });
+        true
+    }
+
+    /// The canary may have all traffic: what was suspected was not its own.
+    pub(super) fn acquit(&mut self) {
+        self.update(|a| {
+            if let Some(doubt) = &mut a.doubt {
+                doubt.open = false;
+                doubt.since = None;
+            }
+            a.evidence.iter_mut().for_each(|e| e.evidence.acquit());
+        });
+    }
+}
+
+/// The attempt waits for the router, to compare: what is counted until then says nothing.
+pub(super) fn is_pending(attempt: &Attempt) -> bool {
+    let doubt = attempt.doubt.as_ref();
+    doubt.is_some_and(|doubt| doubt.open && doubt.since.is_none())
+}
+
+/// Both are compared again.
+pub(super) fn is_open(attempt: &Attempt) -> bool {
+    attempt.doubt.as_ref().is_some_and(|doubt| doubt.open)
+}

@@ -1,0 +1,97 @@
+//! Harm that shows while the canary has all the traffic: an incident, or its own.
+
+use jiff::SignedDuration;
+
+use super::verdicts::{both_fail, message, reason, stepping, until_weight};
+use super::world::World;
+use crate::decision::Phase;
+use crate::state::{Outcome, Stage};
+
+/// A rollout of which the second revision bakes.
+fn baking() -> World {
+    let mut world = stepping(0);
+    world.plan.bake = SignedDuration::from_mins(5);
+    until_weight(&mut world, 100);
+    world.run(60);
+    assert!(matches!(
+        world.state.attempt.as_ref().unwrap().stage,
+        Stage::Baking { .. }
+    ));
+    world
+}
+
+fn told(world: &World, reason: &str) -> usize {
+    let attempt = world.state.attempt.as_ref();
+    attempt.map_or(0, |a| a.transitions.iter().filter(|t| t.reason == reason).count())
+}
+
+fn until_told(world: &mut World, reason: &str) {
+    for _ in 0..120 {
+        if told(world, reason) > 0 {
+            return;
+        }
+        world.run(1);
+    }
+    panic!("{reason} was never told: {}", message(world));
+}
+
+#[test]
+fn an_incident_in_the_bake_is_compared_and_not_blamed_on_the_canary() {
+    let mut world = baking();
+    world.plan.progress_deadline = SignedDuration::from_mins(10);
+    both_fail(&mut world, 0.2);
+    world.run(60);
+    assert_eq!(
+        (world.weight("v1"), world.weight("v2")),
+        (90, 10),
+        "{:?}",
+        world.last
+    );
+    assert_eq!(told(&world, "BakeInterrupted"), 1);
+    world.run(120);
+    assert_eq!(world.phase(), Phase::Progressing, "{}", message(&world));
+    assert!(
+        message(&world).contains("compared with stable again"),
+        "{}",
+        message(&world)
+    );
+    both_fail(&mut world, 0.0);
+    until_weight(&mut world, 100);
+    assert!(world.run_until(Phase::Healthy, 900), "{:?}", world.last);
+    assert_eq!(reason(&world).0, Outcome::Promoted);
+}
+
+#[test]
+fn harm_in_the_bake_is_shown_beside_stable_and_taken_back() {
+    let mut world = baking();
+    world.bad.insert("v2".into(), 0.2);
+    until_told(&mut world, "BakeInterrupted");
+    world.run(2);
+    assert_eq!((world.weight("v1"), world.weight("v2")), (90, 10));
+    assert!(world.run_until(Phase::RolledBack, 60), "{:?}", world.last);
+    assert_eq!(reason(&world), (Outcome::RolledBack, "HarmShown".to_owned()));
+    let text = world.state.last.unwrap().message;
+    assert!(text.contains("in the same time"), "{text}");
+}
+
+#[test]
+fn what_a_bake_made_suspect_is_given_back_no_faster_than_stable_can_carry_it() {
+    let mut world = baking();
+    world.bad.insert("v2".into(), 0.2);
+    // The node of stable's other pods is gone, again and again.
+    let turn = |world: &mut World| {
+        world.sets.get_mut(&"v1".into()).unwrap().ready = 1;
+        world.run(1);
+    };
+    for _ in 0..120 {
+        if told(&world, "BakeInterrupted") > 0 {
+            break;
+        }
+        turn(&mut world);
+    }
+    for _ in 0..4 {
+        turn(&mut world);
+        let kept = world.weight("v2");
+        assert!(kept > 10 && kept < 100, "{kept}: {}", message(&world));
+    }
+}
