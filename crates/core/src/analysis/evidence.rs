@@ -93,6 +93,9 @@ pub struct Evidence {
     stable_windows: Windows,
     /// What stable served in blocks that were no worse than usual.
     calm: Counts,
+    /// What the canary served in the same blocks.
+    #[serde(default)]
+    calm_canary: Counts,
     /// What stable served in its last two blocks: whether an incident is over shows there first.
     #[serde(default)]
     latest: [Counts; 2],
@@ -124,9 +127,14 @@ impl Evidence {
         self.past = Some(past.served).filter(|served| served.total() > 0.0);
     }
 
-    /// What stable served so far, before the attempt and in it: what bets are made from.
-    fn stable_so_far(&self) -> Counts {
-        self.stable.plus(self.past.unwrap_or_default())
+    /// What the next block is expected to be like at stable, from which bets are made: as usual, before the attempt
+    /// and in it; or as the last block was, while that is not as usual.
+    fn expected(&self) -> Counts {
+        if self.is_unusual(self.latest[1]) {
+            self.latest[1]
+        } else {
+            self.calm.plus(self.past.unwrap_or_default())
+        }
     }
 
     /// Takes in one block. The bets are made from what came before it.
@@ -134,6 +142,12 @@ impl Evidence {
     /// A block that begins before the end of the last one is ignored, so that samples may be read again after
     /// a restart; so is one that ends before it begins.
     pub fn absorb(&mut self, block: &Block) {
+        self.absorb_during(block, false);
+    }
+
+    /// [`absorb`](Self::absorb), while it is known from before that an incident of both goes on, or that none does.
+    /// Nobody bets on safety in an incident: rates that change by the minute say nothing of those afterwards.
+    pub fn absorb_during(&mut self, block: &Block, incident: bool) {
         if block.end <= block.start || self.absorbed_to.is_some_and(|edge| block.start < edge) {
             return;
         }
@@ -148,12 +162,16 @@ impl Evidence {
             Some(known) if stable.total() <= 0.0 || (block.canary_weight >= 100 && block.weight_in_force) => {
                 self.compare_to(known, block);
             }
-            _ => self.compare(block),
+            _ => self.compare(block, incident),
         }
         self.canary = self.canary.plus(canary);
         self.stable = self.stable.plus(stable);
-        if !self.is_unusual(stable) {
+        if self.was_unusual(stable) {
+            (self.calm, self.calm_canary) = Default::default();
+        }
+        if stable.total() > 0.0 && !incident && !self.is_unusual(stable) {
             self.calm = self.calm.plus(stable);
+            self.calm_canary = self.calm_canary.plus(canary);
         }
         if stable.total() > 0.0 {
             self.latest = [self.latest[1], stable];
@@ -164,20 +182,29 @@ impl Evidence {
     }
 
     /// Both arms side by side.
-    fn compare(&mut self, block: &Block) {
+    fn compare(&mut self, block: &Block, incident: bool) {
         let (canary, stable) = (block.canary, block.stable);
         let worth = |counts| self.clustering.deflated(counts, self.stable);
         let (canary_worth, stable_worth) = (worth(canary), worth(stable));
         let beside = Beside::Stable {
             now: stable_worth,
-            before: self.stable_so_far(),
+            before: self.expected(),
         };
         self.harm.absorb(canary_worth, self.canary, beside);
         if let Some(again) = &mut self.again {
             again.absorb(canary_worth, self.canary, beside);
         }
-        let theta = plug_in(self.stable_so_far().plus(self.canary));
-        self.safety.absorb(canary_worth, stable_worth, theta);
+        // What was suspected may be such an incident: the first block of the comparison shows it.
+        let begins = self.again.is_some() && self.latest[1].total() <= 0.0;
+        if !incident && !begins {
+            let canary_too = if self.is_unusual(self.latest[1]) {
+                Counts::default()
+            } else {
+                self.calm_canary
+            };
+            let theta = plug_in(self.expected().plus(canary_too));
+            self.safety.absorb(canary_worth, stable_worth, theta);
+        }
         self.clustering
             .absorb(stable, &block.canary_pods, &block.stable_pods);
         if block.weight_in_force {
@@ -199,7 +226,7 @@ impl Evidence {
     /// The canary alone beside what stable's rate was. That says nothing of safety.
     fn compare_to(&mut self, reference: f64, block: &Block) {
         let canary = block.canary;
-        let known = reference.max(plug_in(self.stable));
+        let known = reference.max(plug_in(self.calm.plus(self.past.unwrap_or_default())));
         let worth = self.clustering.deflated(canary, self.stable);
         let alone = self.alone.get_or_insert_default();
         alone.absorb(worth, self.canary, Beside::Rate(known));
@@ -219,6 +246,7 @@ impl Evidence {
         self.exposure.begin_anew();
         self.canary_windows = Windows::default();
         self.stable_windows = Windows::default();
+        self.latest = [Counts::default(); 2];
     }
 
     /// Beside stable the canary is no worse: what was seen of it alone was not its own.
@@ -358,17 +386,23 @@ impl Evidence {
         stable.bad() >= FEW && stable.ratio().is_some_and(|ratio| ratio > UNUSUAL * usual)
     }
 
+    /// Stable is so much better now that what was taken for usual can't have been: the attempt began in an incident.
+    fn was_unusual(&self, stable: Counts) -> bool {
+        let taken_for_usual = self.calm.ratio().unwrap_or(0.0) * stable.total();
+        taken_for_usual >= FEW * UNUSUAL && stable.bad() * UNUSUAL < taken_for_usual
+    }
+
     /// Stable alone burns fast enough to page somebody: its burn rate.
     pub fn stable_pages(&self, objective: &Objective) -> Option<f64> {
         self.stable_windows.fires(objective)
     }
 
-    /// One-sided 95 % upper bound of stable's bad ratio while the canary had a weight, 0 to 1: Wilson's score
+    /// One-sided 95 % upper bound of stable's usual bad ratio while the canary had a weight, 0 to 1: Wilson's score
     /// interval (1927; for its coverage see Brown and others, "Interval Estimation for a Binomial
     /// Proportion", 2001). 1 without requests.
     pub fn stable_upper_bound(&self) -> f64 {
-        let n = self.stable.total();
-        let Some(p) = self.stable.ratio() else { return 1.0 };
+        let n = self.calm.total();
+        let Some(p) = self.calm.ratio() else { return 1.0 };
         let z2 = Z95 * Z95;
         let spread = Z95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
         ((p + z2 / (2.0 * n) + spread) / (1.0 + z2 / n)).min(1.0)

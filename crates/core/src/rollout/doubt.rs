@@ -61,13 +61,15 @@ impl Turn<'_> {
         }
         let now = self.now;
         let deadline = after(now, self.plan.progress_deadline);
+        // What a counter says at an edge is as old as its last scrape: one interval later it is all of the comparison.
+        let begin = after(now, self.plan.block / 2);
         self.update(|a| {
             if let Some(doubt) = &mut a.doubt {
                 doubt.since = Some(now);
             }
             a.deadline = Some(deadline);
-            a.measured_to = now;
-            a.evidence.iter_mut().for_each(|e| e.measured_to = now);
+            a.measured_to = begin;
+            a.evidence.iter_mut().for_each(|e| e.measured_to = begin);
         });
         true
     }

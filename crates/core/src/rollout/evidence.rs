@@ -122,7 +122,7 @@ impl Turn<'_> {
             }
             entry.measured_to = block.end;
             let reference = (weight == 100).then(|| entry.evidence.stable_upper_bound());
-            entry.evidence.absorb(&Block {
+            let block_of_slo = Block {
                 start: block.start,
                 end: block.end,
                 canary_weight: weight,
@@ -133,7 +133,10 @@ impl Turn<'_> {
                 stable_pods: counts.stable_pods,
                 at_route: counts.at_route.filter(|_| shares_count),
                 reference,
-            });
+            };
+            entry
+                .evidence
+                .absorb_during(&block_of_slo, attempt.incident_since.is_some());
             if exposed {
                 entry.newest = Some(NewestBlock {
                     weight,

@@ -445,6 +445,11 @@ fn harm_in_the_bake_goes_back_at_once() {
         world.run(1);
     }
     world.bad.insert(revision("v2"), 0.2);
+    world.run(25);
+    assert!(
+        world.weight("v1") >= 90,
+        "stable has most of it again, whoever is to blame"
+    );
     assert!(world.run_until(Phase::RolledBack, 25));
     assert_eq!(world.weight("v1"), 100);
     assert_eq!(world.selected.get(&Slot::InCluster), Some(&revision("v1")));
