@@ -51,7 +51,8 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
     let conditions = timeline::conditions(&setup, &args.scenario);
     let first = molt_sim::run(&setup, args.seed);
     if let Some(path) = &args.picture {
-        timeline::draw(path, &manifest, &first.timeline)?;
+        let end = (first.summary.outcome, first.summary.reason.as_str());
+        timeline::draw(path, &manifest, &first.timeline, end)?;
     }
     if args.runs == 1 {
         let all = [first.summary.clone()];
@@ -107,6 +108,7 @@ fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
         _ => Failure::Input(format!("{}: {invalid}", args.file.display())),
     })?;
     setup.budget_remaining = Some(budget);
+    setup.counters.clone_from(&manifest.counters);
     if let Some(limit) = manifest.memory_limit {
         setup.environment.memory_limit = limit;
         // A service that is given little memory needs less of it.

@@ -239,16 +239,22 @@ impl Evidence {
         self.exposure.ln_silent()
     }
 
-    /// Natural logarithm of the evidence that the canary answers less than half of what is due to it at the
+    /// Natural logarithm of the evidence that the canary answers less than four fifths of what is due to it at the
     /// route, or nothing; `None` where requests are not counted there.
     pub fn ln_short(&self) -> Option<f64> {
         self.exposure.ln_short()
     }
 
-    /// The canary's share of requests as a part of its weight, where it is below a half or above twice beyond
-    /// doubt (99.9 %).
+    /// The canary's share of requests as a part of its weight, where it is below four fifths or above twice
+    /// beyond doubt (99.9 %).
     pub fn share_disagrees(&self) -> Option<f64> {
         self.exposure.disagrees()
+    }
+
+    /// Natural logarithm of the evidence that the canary answers more than four fifths of the requests that are due to it;
+    /// it does not grow beyond that of a million.
+    pub fn ln_share_shown(&self) -> f64 {
+        self.exposure.ln_enough()
     }
 
     /// The canary's burn rate now, 1 for a budget that lasts just its window; `None` without requests.

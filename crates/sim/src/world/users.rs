@@ -8,6 +8,7 @@ use rand_distr::{Beta, Distribution};
 use super::World;
 use crate::arrivals::{arrivals, share_slower};
 use crate::pods::{Conduct, Millis, millis};
+use crate::proxy::Tally;
 use crate::scenario::{LATENCY_SIGMA, Latency};
 use crate::setup::{Clusters, Measure};
 
@@ -86,10 +87,11 @@ impl World<'_> {
             (&mut self.stable, &mut self.users_of_stable, 1.0 - self.share),
             (&mut self.canary, &mut self.users_of_canary, self.share),
         ];
-        let mut bad = vec![0.0; self.attributable.len()];
+        let objectives = self.attributable.len();
+        let mut tallies = [Tally::of(objectives), Tally::of(objectives)];
         let mut canary_requests = 0;
         for (side, (set, users, share)) in sides.into_iter().enumerate() {
-            bad.fill(0.0);
+            let tally = &mut tallies[side];
             let before = users.requests;
             let everybody = rate * (1.0 - tenants) * share;
             let tenant = if side == home { rate * tenants } else { 0.0 };
@@ -100,7 +102,7 @@ impl World<'_> {
                 let refused = arrivals(&mut self.rng, (everybody + tenant) * (to - from) as f64);
                 users.requests += refused;
                 users.failed += refused;
-                bad.fill(refused as f64);
+                tally.refuse(refused, &conducts[side].slow);
                 first = (refused > 0).then_some(from);
             }
             let chosen = chance.pod.map(|far| (far * endpoints as f64) as usize);
@@ -127,7 +129,7 @@ impl World<'_> {
                     (from, to),
                     part + from_tenant,
                     &conduct,
-                    &mut bad,
+                    tally,
                 );
                 users.requests += served.requests;
                 users.failed += served.failed;
@@ -139,10 +141,13 @@ impl World<'_> {
             }
         }
         if canary_requests > 0 {
-            for (index, bad) in bad.iter().enumerate() {
+            for (index, bad) in tallies[CANARY].truly_bad.iter().enumerate() {
                 let usual = conducts[STABLE].slow[index].unwrap_or(usual);
                 self.attributable[index] += bad - canary_requests as f64 * usual;
             }
+        }
+        if let Some(proxy) = &mut self.proxy {
+            proxy.count(&tallies[STABLE], &tallies[CANARY], to);
         }
     }
 

@@ -5,6 +5,7 @@ mod conditions;
 mod corrected;
 mod invariants;
 mod jobs;
+mod looks;
 mod many;
 mod overspending;
 mod rival;
