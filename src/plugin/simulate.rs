@@ -22,7 +22,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, default_value = "errors=0.1%,latency=40ms", value_name = "WHAT")]
     baseline: String,
     /// What the canary does: good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min,
-    /// incident=10x@120s+300s (both revisions), no-traffic; several joined by commas.
+    /// incident=10x@120s+300s and connections=50@60s (both revisions), no-traffic; several joined by commas.
     #[arg(long, default_value = "good", value_name = "WHAT")]
     scenario: String,
     /// Requests per second to the service.

@@ -69,6 +69,7 @@ impl Engine {
             end: at(start + SCRAPE),
             canary_weight: (weight * 100.0).round() as u8,
             weight_in_force: true,
+            weight_settled: true,
             canary,
             stable,
             canary_pods,

@@ -38,7 +38,7 @@ fn counted_at_the_pods_they_are_held_and_blamed_for_nothing() {
 #[test]
 fn counted_at_the_route_they_are_taken_back() {
     for counter in [SENT, ANSWERED] {
-        for hang in ["35%", "50%", "70%", "100%"] {
+        for hang in ["40%", "50%", "70%", "100%"] {
             let setup = counted_at(counter, &format!("hang={hang}"));
             let back = study(&setup, 100, 1);
             assert!(

@@ -7,13 +7,13 @@
 //! Counted at the pods, the share is not the weight: callers inside the cluster may go to stable past the
 //! route, sessions may stick. So completing nothing is the only thing that speaks against the canary here, at
 //! half the share that it had so far, or half of half its weight before it had any. A share that merely
-//! disagrees with the weight, below four fifths or above twice, holds the next step and blames nobody; and
-//! before full traffic the opposite must be shown, that it completes more than four fifths. Proxies choose a
-//! backend for each request, so a healthy canary's share scatters little around its weight; where it scatters
+//! disagrees with the weight holds the next step and blames nobody: one that is clearly less than a canary
+//! would have that answers everything, or beyond doubt below half or above twice its weight. Before full
+//! traffic the opposite must be shown, that it completes more than 77 % of its share. Proxies choose a backend for each request, so a healthy canary's share scatters little around its weight; where it scatters
 //! more, as with clients that keep their connections, the requests count for that much less (see `share`).
 //!
-//! Counted at the route nobody comes past, and less than four fifths is harm. An answer may come a block later
-//! than its request, so the first block under a weight says nothing of too few.
+//! Counted at the route nobody comes past, and less than four fifths is harm. Both are asked only of blocks
+//! that begin a while after the router has had the weight: answers follow their requests, and scrapes follow answers.
 //!
 //! A canary that has all the traffic has nobody beside it. There a silence is compared with the requests that
 //! came so far: a deadlock under full load leaves no failed request behind, and nobody would be served until
@@ -43,7 +43,9 @@ const LEAST_TRAFFIC: f64 = 0.25;
 const ANSWERING: f64 = 0.5;
 /// The largest share that is taken for due, so that what stable answers has a likelihood.
 const MOST_DUE: f64 = 0.99;
-/// `ln 1000`: a disagreement is told of at 99.9 %.
+/// `ln 100`: of a hundred canaries that answer everything one is ever held for too small a share, for a while.
+const LN_SHORT: f64 = 4.605_170_185_988_091;
+/// `ln 1000`: a disagreement with half or twice the weight is told of at 99.9 %.
 const LN_DISAGREES: f64 = 6.907_755_278_982_137;
 
 /// What the proxies of a route say beside the answers that they count.
@@ -102,8 +104,7 @@ pub(super) struct Exposure {
     /// Requests are counted at the route.
     #[serde(default)]
     at_route: bool,
-    /// The evidence that it answers less than four fifths of what is due to it: at the route without the first
-    /// block under each weight.
+    /// The evidence that it answers less than four fifths of what is due to it at the route.
     #[serde(default)]
     short: Short,
     /// Logarithm of the evidence that it answers more.
@@ -179,9 +180,6 @@ impl Exposure {
             canary * (share / null).ln() + stable * ((1.0 - share) / (1.0 - null)).ln()
         };
         self.at_route = at_route.is_some();
-        if let Some(due) = at_route.map_or(Some(weight), |at_route| at_route.due(weight)) {
-            self.weigh(Answers { canary, stable, due }, weight);
-        }
         self.ln_below += bet(weight / 2.0, weight / 4.0);
         if weight < 0.25 {
             self.ln_above += bet(weight * 2.0, weight * 3.0);
@@ -193,15 +191,20 @@ impl Exposure {
         }
     }
 
-    /// Weighs what was answered against what was due.
-    fn weigh(&mut self, block: Answers, weight: f64) {
-        let (worth, settled) = self.scatter.absorb(block, weight);
-        // What was sent at the end of a block is answered in the next one: a hold for that passes, but it is
-        // no reason to blame anybody.
-        let says = settled || !self.at_route;
-        let stake = ln_stake(self.blocks.saturating_sub(1));
-        self.short.absorb(says.then_some(worth), stake);
-        self.ln_enough = (self.ln_enough + worth.ln_enough()).min(LN_MOST_ENOUGH);
+    /// Weighs what was answered in such a block against what was due, where the weight has settled.
+    pub(super) fn weigh(&mut self, canary: f64, stable: f64, weight: f64, at_route: Option<AtRoute>) {
+        if weight <= 0.0 || weight >= 1.0 || canary + stable <= 0.0 {
+            return;
+        }
+        let Some(due) = at_route.map_or(Some(weight), |at_route| at_route.due(weight)) else {
+            return;
+        };
+        let worth = self.scatter.absorb(Answers { canary, stable, due }, weight);
+        if at_route.is_some() {
+            self.short.absorb(worth, ln_stake(self.blocks.saturating_sub(1)));
+        }
+        let ln_enough = self.ln_enough + worth.ln_enough();
+        self.ln_enough = ln_enough.clamp(-LN_MOST_ENOUGH, LN_MOST_ENOUGH);
     }
 
     /// Takes in a block of so many seconds in which the canary had all the traffic.
@@ -246,21 +249,22 @@ impl Exposure {
     /// Logarithm of the evidence that the canary answers less than four fifths of what is due to it at the
     /// route, or nothing; `None` where requests are not counted there.
     pub(super) fn ln_short(&self) -> Option<f64> {
-        let silent = self.ln_silent.unwrap_or(f64::NEG_INFINITY);
-        let ln = self.short.ln().filter(|_| self.at_route)?;
-        Some(ln.max(silent))
+        let both = [self.short.ln(), self.ln_silent];
+        both.into_iter()
+            .flatten()
+            .filter(|_| self.at_route)
+            .reduce(f64::max)
     }
 
-    /// The canary's share as a part of its weight, where it lies below four fifths or above twice beyond doubt.
+    /// The canary's share as a part of its weight, where it is clearly less than due, or lies below half its
+    /// weight or above twice beyond doubt.
     pub(super) fn disagrees(&self) -> Option<f64> {
-        let ln_short = self.short.ln().unwrap_or(0.0);
-        [ln_short, self.ln_below, self.ln_above]
-            .into_iter()
-            .any(|ln| ln >= LN_DISAGREES)
-            .then(|| self.completed / self.due)
+        let disagrees =
+            self.ln_enough <= -LN_SHORT || self.ln_below >= LN_DISAGREES || self.ln_above >= LN_DISAGREES;
+        disagrees.then(|| self.completed / self.due)
     }
 
-    /// Logarithm of the evidence that the canary answers more than four fifths of what is due to it: at most
+    /// Logarithm of the evidence that the canary answers more than 77 % of what is due to it: at most
     /// a million's.
     pub(super) fn ln_enough(&self) -> f64 {
         self.ln_enough

@@ -3,10 +3,16 @@
 use super::*;
 use proptest::prelude::*;
 
+/// A block of 15 s under a weight that has settled.
+fn take(exposure: &mut Exposure, canary: f64, stable: f64, weight: f64, at_route: Option<AtRoute>) {
+    exposure.absorb(canary, stable, weight, 15.0, at_route);
+    exposure.weigh(canary, stable, weight, at_route);
+}
+
 fn after(blocks: &[(f64, f64)], weight: f64) -> Exposure {
     let mut exposure = Exposure::default();
     for (canary, stable) in blocks {
-        exposure.absorb(*canary, *stable, weight, 15.0, None);
+        take(&mut exposure, *canary, *stable, weight, None);
     }
     exposure
 }
@@ -51,7 +57,7 @@ fn at_route(blocks: &[[f64; 4]], weight: f64) -> Exposure {
     let mut exposure = Exposure::default();
     for [sent_canary, sent_stable, canary, stable] in blocks {
         let sent = Some((*sent_canary, *sent_stable));
-        exposure.absorb(*canary, *stable, weight, 15.0, Some(AtRoute { sent }));
+        take(&mut exposure, *canary, *stable, weight, Some(AtRoute { sent }));
     }
     exposure
 }
@@ -81,8 +87,8 @@ fn what_the_proxies_send_is_what_is_due() {
     assert!(hangs.ln_short().unwrap() > 200f64.ln() && hangs.ln_silent() > 200f64.ln());
     // Without what was sent the weight says it.
     let mut exposure = Exposure::default();
-    exposure.absorb(10.0, 540.0, 0.1, 15.0, Some(AtRoute::default()));
-    exposure.absorb(10.0, 540.0, 0.1, 15.0, Some(AtRoute::default()));
+    take(&mut exposure, 10.0, 540.0, 0.1, Some(AtRoute::default()));
+    take(&mut exposure, 10.0, 540.0, 0.1, Some(AtRoute::default()));
     assert!(exposure.ln_short().unwrap() > 100f64.ln());
 }
 

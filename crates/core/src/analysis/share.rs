@@ -19,10 +19,13 @@ use super::exact;
 pub(super) const SHORT: f64 = 0.8;
 /// The parts that the bets against it suppose, with equal stakes: most of it, and hardly any.
 const SHORT_BETS: [f64; 2] = [0.7, 0.4];
-/// The part that the bet for it supposes: one that grows for all parts from 0.88 on.
-const ENOUGH_BET: f64 = 0.95;
-/// Evidence that it answers enough is not laid up beyond this, a million, so that a canary which stops doing
-/// so is known soon.
+/// One that answers more than this part may get full traffic. The product that shows it shrinks up to a part of
+/// 0.88, so that one who answers [`SHORT`] is seldom shown to answer enough either.
+const ENOUGH: f64 = 0.77;
+/// The part that the bet for it supposes: all of it. So the product's inverse is evidence against one that answers all.
+const ENOUGH_BET: f64 = 1.0;
+/// Evidence that it answers enough, or not, is not laid up beyond this, a million, so that a canary which
+/// stops doing so, or begins to, is known soon.
 pub const LN_MOST_ENOUGH: f64 = 13.815_510_557_964_274;
 /// How many pairs of blocks the assumption is worth that requests are independent.
 const PRIOR_PAIRS: f64 = 4.0;
@@ -42,9 +45,9 @@ impl Answers {
         self.canary * (bet / null).ln() + self.stable * ((1.0 - bet) / (1.0 - null)).ln()
     }
 
-    /// Logarithm of the factor by which this speaks for a part above [`SHORT`].
+    /// Logarithm of the factor by which this speaks for a part above [`ENOUGH`].
     pub fn ln_enough(self) -> f64 {
-        self.ln_ratio(SHORT, ENOUGH_BET)
+        self.ln_ratio(ENOUGH, ENOUGH_BET)
     }
 
     /// The same of so many times as many answers.
@@ -87,14 +90,13 @@ pub(super) struct Short {
 }
 
 impl Short {
-    /// Takes in a block; the stake of a shortness that begins with it joins first. `None`: it says nothing.
-    pub fn absorb(&mut self, block: Option<Answers>, ln_stake: f64) {
+    /// Takes in a block; the stake of a shortness that begins with it joins first.
+    pub fn absorb(&mut self, block: Answers, ln_stake: f64) {
         for (ln, bet) in [&mut self.ln_most, &mut self.ln_little]
             .into_iter()
             .zip(SHORT_BETS)
         {
-            let grown = block.map_or(0.0, |block| block.ln_ratio(SHORT, bet));
-            *ln = Some(joined(*ln, ln_stake) + grown);
+            *ln = Some(joined(*ln, ln_stake) + block.ln_ratio(SHORT, bet));
         }
     }
 
@@ -148,9 +150,8 @@ impl Scatter {
         ((PRIOR_PAIRS + self.squares) / (PRIOR_PAIRS + f64::from(self.pairs))).max(1.0)
     }
 
-    /// Takes in a block with an answer, and says what it is worth by the blocks before, and whether it is not
-    /// the first one under its weight.
-    pub fn absorb(&mut self, block: Answers, weight: f64) -> (Answers, bool) {
+    /// Takes in a block with an answer, and says what it is worth by the blocks before.
+    pub fn absorb(&mut self, block: Answers, weight: f64) -> Answers {
         let worth = block.times(1.0 / self.factor());
         let requests = block.canary + block.stable;
         let share = block.canary / requests;
@@ -174,7 +175,7 @@ impl Scatter {
             }
         }
         self.last = Some(now);
-        (worth, last.is_some())
+        worth
     }
 }
 

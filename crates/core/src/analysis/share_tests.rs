@@ -24,7 +24,7 @@ fn mean(n: i32, due: f64, part: f64, evidence: impl Fn(Answers) -> f64) -> f64 {
 /// What a block makes of the whole stake.
 fn short(block: Answers) -> f64 {
     let mut short = Short::default();
-    short.absorb(Some(block), 0.0);
+    short.absorb(block, 0.0);
     short.ln().unwrap().exp()
 }
 
@@ -33,14 +33,21 @@ fn four_fifths_are_no_evidence_in_the_mean_and_more_are_none_either() {
     for due in WEIGHTS {
         let fair = mean(12, due, SHORT, short);
         assert!((fair - 1.0).abs() < 1e-9, "{due}: {fair}");
-        let fair = mean(12, due, SHORT, |block| block.ln_enough().exp());
+        let fair = mean(12, due, ENOUGH, |block| block.ln_enough().exp());
         assert!((fair - 1.0).abs() < 1e-9, "{due}: {fair}");
         for part in [0.85, 1.0, 1.5] {
             assert!(mean(12, due, part, short) < 1.0, "{due} {part}");
         }
-        for part in [0.0, 0.3, 0.79] {
+        for part in [0.0, 0.3, 0.76] {
             let enough = mean(12, due, part, |block| block.ln_enough().exp());
             assert!(enough < 1.0, "{due} {part}");
+        }
+        // One that answers all of it is seldom taken for short: the inverse is fair to it.
+        let fair = mean(12, due, 1.0, |block| (-block.ln_enough()).exp());
+        assert!((fair - 1.0).abs() < 1e-9, "{due}: {fair}");
+        for (part, grows) in [(SHORT, false), (0.9, true), (1.0, true)] {
+            let growth = mean(12, due, part, Answers::ln_enough);
+            assert_eq!(growth > 0.0, grows, "{due} {part}: {growth}");
         }
     }
 }
@@ -90,12 +97,12 @@ fn a_block_is_weighed_by_those_before_it() {
         stable: 0.0,
         due: 0.1,
     };
-    let (worth, settled) = scatter.absorb(block, 0.1);
-    assert!(settled && (worth.canary - 300.0 / factor).abs() < 1e-9);
+    let worth = scatter.absorb(block, 0.1);
+    assert!((worth.canary - 300.0 / factor).abs() < 1e-9);
     // What two weights bring is no scatter.
     let before = scatter.factor();
-    let (_, settled) = scatter.absorb(block, 0.5);
-    assert!(!settled && (scatter.factor() - before).abs() < 1e-12);
+    scatter.absorb(block, 0.5);
+    assert!((scatter.factor() - before).abs() < 1e-12);
 }
 
 proptest! {
@@ -107,8 +114,8 @@ proptest! {
         let weight = f64::from(weight) / 100.0;
         let (mut scatter, mut short) = (Scatter::default(), Short::default());
         for (canary, stable) in blocks {
-            let (worth, _) = scatter.absorb(Answers { canary, stable, due: weight }, weight);
-            short.absorb(Some(worth), -1.0);
+            let worth = scatter.absorb(Answers { canary, stable, due: weight }, weight);
+            short.absorb(worth, -1.0);
         }
         prop_assert!(scatter.factor().is_finite() && short.ln().is_none_or(f64::is_finite));
         let text = serde_json::to_string(&(&scatter, short)).unwrap();

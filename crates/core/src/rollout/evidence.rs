@@ -109,7 +109,11 @@ impl Turn<'_> {
         let exposed = attempt.exposed_since.is_some_and(|since| block.start >= since);
         let weight = if exposed { attempt.weight } else { 0 };
         let shares_count = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
-        let in_force = attempt.in_force_since.is_some_and(|since| block.start >= since);
+        let in_force_for = attempt
+            .in_force_since
+            .map(|since| block.start.duration_since(since));
+        let in_force = in_force_for.is_some_and(|time| !time.is_negative());
+        let settled = in_force_for.is_some_and(|time| time >= self.plan.block / 2);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
@@ -127,6 +131,7 @@ impl Turn<'_> {
                 end: block.end,
                 canary_weight: weight,
                 weight_in_force: in_force,
+                weight_settled: settled,
                 canary: counts.canary,
                 stable: counts.stable,
                 canary_pods: counts.canary_pods,

@@ -29,7 +29,7 @@ impl Turn<'_> {
     pub(super) fn share_wait(&self, attempt: &Attempt, views: &[SloView<'_>]) -> Option<Wait> {
         let ln = self.ln_share_lacking(attempt, views)?;
         Some(Wait::Safety(format!(
-            "evidence {:.1} of {:.0} that the canary completes four fifths of the requests that its weight should bring: it may not answer some, or many callers do not come by the route (then set analysis.onShareMismatch: Ignore)",
+            "evidence {:.1} of {:.0} that the canary completes its share, more than 77 % of the requests that its weight should bring: it may not answer some, or many callers do not come by the route (then set analysis.onShareMismatch: Ignore)",
             ln.exp(),
             self.share_needed().exp()
         )))

@@ -6,7 +6,7 @@ use rand::{Rng, RngExt};
 use rand_distr::{Beta, Distribution};
 
 use super::World;
-use crate::arrivals::{arrivals, share_slower};
+use crate::arrivals::{among, arrivals, share_slower};
 use crate::pods::{Conduct, Millis, millis};
 use crate::proxy::Tally;
 use crate::scenario::{LATENCY_SIGMA, Latency};
@@ -34,6 +34,8 @@ pub(super) struct Chance {
     errors: [(f64, f64); 2],
     /// When the next stretch begins.
     next: Millis,
+    /// The canary's share of the connections, the share of the traffic that it was drawn for, and until when.
+    connections: (f64, f64, Millis),
 }
 
 impl Chance {
@@ -44,6 +46,7 @@ impl Chance {
             sick_canary: rng.random(),
             errors: [(f64::NAN, f64::NAN); 2],
             next: 0,
+            connections: (0.0, 0.0, 0),
         }
     }
 }
@@ -52,9 +55,30 @@ const STABLE: usize = 0;
 const CANARY: usize = 1;
 
 impl World<'_> {
-    /// When the share of errors is drawn anew.
+    /// When the share of errors is drawn anew, or that of connections.
     pub(super) fn next_draw(&self) -> Option<Millis> {
-        (self.setup.clusters.correlation > 0.0).then_some(self.chance.next)
+        let errors = (self.setup.clusters.correlation > 0.0).then_some(self.chance.next);
+        let kept = self.setup.scenario.connections.is_some() && self.share > 0.0;
+        let connections = kept.then_some(self.chance.connections.2);
+        [errors, connections]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > self.now)
+            .min()
+    }
+
+    /// The canary's share of the requests: where callers keep their connections, of these.
+    fn share_of_requests(&mut self) -> f64 {
+        let Some(kept) = self.setup.scenario.connections else {
+            return self.share;
+        };
+        let (_, drawn_for, until) = self.chance.connections;
+        if drawn_for.to_bits() != self.share.to_bits() || self.now >= until {
+            let canary = among(&mut self.rng, kept.count.into(), self.share) as f64;
+            let until = self.now + millis(kept.last).max(1);
+            self.chance.connections = (canary / f64::from(kept.count), self.share, until);
+        }
+        self.chance.connections.0
     }
 
     /// Users send requests until `to`.
@@ -64,6 +88,7 @@ impl World<'_> {
             return;
         }
         self.draw_errors();
+        let share = self.share_of_requests();
         let conducts = [self.conduct(STABLE), self.conduct(CANARY)];
         let usual = self.usual();
         let interval = millis(self.setup.environment.scrape_interval).max(1);
@@ -84,8 +109,8 @@ impl World<'_> {
             STABLE
         };
         let sides = [
-            (&mut self.stable, &mut self.users_of_stable, 1.0 - self.share),
-            (&mut self.canary, &mut self.users_of_canary, self.share),
+            (&mut self.stable, &mut self.users_of_stable, 1.0 - share),
+            (&mut self.canary, &mut self.users_of_canary, share),
         ];
         let objectives = self.attributable.len();
         let mut tallies = [Tally::of(objectives), Tally::of(objectives)];
