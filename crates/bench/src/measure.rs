@@ -17,6 +17,8 @@ const CHUNK: usize = 50;
 pub enum Contender {
     /// Molt, with its defaults, and what it finds in stable's history.
     Molt(Option<f64>),
+    /// The same in blocks of two scrapes, as with the default interval of scrapes.
+    MoltInLongBlocks(Option<f64>),
     /// Argo Rollouts.
     Argo(argo::Settings),
     /// Flagger.
@@ -30,6 +32,9 @@ impl Contender {
     pub fn judge(self, objective: f64) -> Box<dyn Judge> {
         match self {
             Self::Molt(correlation) => Box::new(Engine::new(objective, correlation)),
+            Self::MoltInLongBlocks(correlation) => {
+                Box::new(Engine::new(objective, correlation).in_blocks_of(2))
+            }
             Self::Argo(settings) => Box::new(argo::Argo::new(settings)),
             Self::Flagger(settings) => Box::new(flagger::Flagger::new(settings)),
             Self::Kayenta(settings) => Box::new(kayenta::Kayenta::new(settings)),
