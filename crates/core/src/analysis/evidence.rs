@@ -252,8 +252,8 @@ impl Evidence {
         self.exposure.ln_short()
     }
 
-    /// The canary's share of requests as a part of its weight, where it is clearly less than due (99 %), or below half
-    /// or above twice the weight beyond doubt (99.9 %).
+    /// The canary's share of requests as a part of its weight, where it is clearly less than due, or below half or
+    /// above twice the weight, beyond doubt (99.9 %).
     pub fn share_disagrees(&self) -> Option<f64> {
         self.exposure.disagrees()
     }

@@ -43,9 +43,8 @@ const LEAST_TRAFFIC: f64 = 0.25;
 const ANSWERING: f64 = 0.5;
 /// The largest share that is taken for due, so that what stable answers has a likelihood.
 const MOST_DUE: f64 = 0.99;
-/// `ln 100`: of a hundred canaries that answer everything one is ever held for too small a share, for a while.
-const LN_SHORT: f64 = 4.605_170_185_988_091;
-/// `ln 1000`: a disagreement with half or twice the weight is told of at 99.9 %.
+/// `ln 1000`: a disagreement is told of at 99.9 %. So of a thousand canaries that answer everything one is ever
+/// held for too small a share, for a while.
 const LN_DISAGREES: f64 = 6.907_755_278_982_137;
 
 /// What the proxies of a route say beside the answers that they count.
@@ -260,7 +259,7 @@ impl Exposure {
     /// weight or above twice beyond doubt.
     pub(super) fn disagrees(&self) -> Option<f64> {
         let disagrees =
-            self.ln_enough <= -LN_SHORT || self.ln_below >= LN_DISAGREES || self.ln_above >= LN_DISAGREES;
+            self.ln_enough <= -LN_DISAGREES || self.ln_below >= LN_DISAGREES || self.ln_above >= LN_DISAGREES;
         disagrees.then(|| self.completed / self.due)
     }
 
