@@ -5,14 +5,14 @@ use std::io::Read;
 use std::path::Path;
 
 use molt_core::plan::Plan;
-use molt_sim::Measure;
+use molt_sim::{Counter, Measure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Failure;
 use crate::controller::object::ServiceObject;
 use crate::controller::validate::{Defaults, Known, Validated, validate};
-use crate::metric_sources::{PrometheusSource, SliQuery, SloQuery};
+use crate::metric_sources::{PrometheusSource, SliQuery, SloQuery, presets};
 
 /// A PythonService that can be rolled out.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Manifest {
     pub source: Option<PrometheusSource>,
     /// What each objective counts as bad, in the plan's order.
     pub measures: Vec<Measure>,
+    /// Who counts its requests, in the plan's order.
+    pub counters: Vec<Counter>,
     /// The memory limit of the first container, in bytes.
     pub memory_limit: Option<f64>,
     /// Fields of the spec that mean nothing here.
@@ -100,6 +102,7 @@ impl Manifest {
             memory_limit: memory_limit(&object),
             namespace: object.metadata.namespace.clone(),
             measures: validated.queries.iter().map(|q| measure(&q.sli)).collect(),
+            counters: validated.queries.iter().map(|q| counter(&q.sli)).collect(),
             queries: validated.queries,
             source: validated.source,
             plan,
@@ -225,6 +228,17 @@ fn measure(sli: &SliQuery) -> Measure {
         SliQuery::Availability(_) | SliQuery::Counters { .. } => Measure::Errors,
         SliQuery::Latency(_, threshold) => Measure::SlowerThan(*threshold),
     }
+}
+
+fn counter(sli: &SliQuery) -> Counter {
+    if sli.at_route().is_none() {
+        return Counter::Pods;
+    }
+    let sent = match sli {
+        SliQuery::Availability(preset) | SliQuery::Latency(preset, _) => presets::sent(*preset).is_some(),
+        SliQuery::Counters { .. } => false,
+    };
+    Counter::Route { sent }
 }
 
 fn memory_limit(object: &ServiceObject) -> Option<f64> {

@@ -61,7 +61,8 @@ pub(super) async fn run(args: &ReplayArgs, namespace: Option<String>) -> Result<
         _ => Failure::Input(format!("{}: {invalid}", args.file.display())),
     })?;
     if let Some(path) = &args.picture {
-        timeline::draw(path, &manifest, &replayed.timeline)?;
+        let end = (replayed.outcome, replayed.reason.as_str());
+        timeline::draw(path, &manifest, &replayed.timeline, end)?;
     }
     match args.output {
         Some(output) => output.print(&replayed)?,

@@ -22,7 +22,7 @@ pub(super) struct SimulateArgs {
     #[arg(long, default_value = "errors=0.1%,latency=40ms", value_name = "WHAT")]
     baseline: String,
     /// What the canary does: good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min,
-    /// incident=10x@120s+300s (both revisions), no-traffic; several joined by commas.
+    /// incident=10x@120s+300s and connections=50@60s (both revisions), no-traffic; several joined by commas.
     #[arg(long, default_value = "good", value_name = "WHAT")]
     scenario: String,
     /// Requests per second to the service.
@@ -51,7 +51,8 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
     let conditions = timeline::conditions(&setup, &args.scenario);
     let first = molt_sim::run(&setup, args.seed);
     if let Some(path) = &args.picture {
-        timeline::draw(path, &manifest, &first.timeline)?;
+        let end = (first.summary.outcome, first.summary.reason.as_str());
+        timeline::draw(path, &manifest, &first.timeline, end)?;
     }
     if args.runs == 1 {
         let all = [first.summary.clone()];
@@ -107,6 +108,7 @@ fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
         _ => Failure::Input(format!("{}: {invalid}", args.file.display())),
     })?;
     setup.budget_remaining = Some(budget);
+    setup.counters.clone_from(&manifest.counters);
     if let Some(limit) = manifest.memory_limit {
         setup.environment.memory_limit = limit;
         // A service that is given little memory needs less of it.

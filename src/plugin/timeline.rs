@@ -22,9 +22,15 @@ pub(super) struct StudyOfOne<'a> {
     pub run: &'a Run,
 }
 
-/// Writes the picture of a timeline.
-pub(super) fn draw(path: &Path, manifest: &Manifest, timeline: &Timeline) -> Result<(), Failure> {
-    let svg = picture::draw(&manifest.name, &manifest.plan, timeline);
+/// Writes the picture of a timeline that ended like this.
+pub(super) fn draw(
+    path: &Path,
+    manifest: &Manifest,
+    timeline: &Timeline,
+    (outcome, reason): (Outcome, &str),
+) -> Result<(), Failure> {
+    let end = format!("{outcome:?} ({reason})");
+    let svg = picture::draw(&manifest.name, &manifest.plan, timeline, &end);
     std::fs::write(path, svg)
         .map_err(|error| Failure::Input(format!("{}: can't be written: {error}", path.display())))
 }
@@ -120,31 +126,19 @@ pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], 
     text.push_str(
         "\nDECIDED counts from the canary's first request; FAILED are the canary's requests; BUDGET is what the rollout spent.\n",
     );
-    let reasons = reasons(all);
+    let reasons = Study::of(all).reasons;
     if !reasons.is_empty() {
         let rows: Vec<_> = reasons
             .into_iter()
-            .map(|(reason, count, seed)| {
-                vec![reason, grouped(count), format!("such as --runs 1 --seed {seed}")]
+            .map(|known| {
+                let example = format!("such as --runs 1 --seed {}", known.seed);
+                vec![known.reason, grouped(known.runs.into()), example]
             })
             .collect();
         text.push('\n');
         text.push_str(&columns(&rows, "  "));
     }
     text
-}
-
-/// Why the runs that were not promoted ended: reason, how many, and the seed of the first.
-fn reasons(all: &[Summary]) -> Vec<(String, i64, u64)> {
-    let mut found: Vec<(String, i64, u64)> = Vec::new();
-    for summary in all.iter().filter(|s| s.outcome != Outcome::Promoted) {
-        match found.iter_mut().find(|(reason, ..)| *reason == summary.reason) {
-            Some((_, count, _)) => *count += 1,
-            None => found.push((summary.reason.clone(), 1, summary.seed)),
-        }
-    }
-    found.sort_by_key(|(_, count, _)| -count);
-    found
 }
 
 /// What the machine made of a recording.

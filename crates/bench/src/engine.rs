@@ -15,6 +15,8 @@ pub struct Engine {
     objective: Objective,
     limits: Limits,
     evidence: Evidence,
+    /// Scrapes in one block.
+    scrapes: u32,
 }
 
 /// A history that the operator reads: a hundred and twenty blocks.
@@ -56,17 +58,25 @@ impl Engine {
             objective,
             limits,
             evidence,
+            scrapes: 1,
         }
     }
 
-    /// Takes in the block of one scrape that begins at `start`.
+    /// The same with blocks of so many scrapes, 1 or more.
+    #[must_use]
+    pub fn in_blocks_of(self, scrapes: u32) -> Self {
+        Self { scrapes, ..self }
+    }
+
+    /// Takes in the block that begins at `start`.
     fn absorb(&mut self, start: u32, weight: f64, [canary, stable]: [Counts; 2], pods: Option<&[Pods; 2]>) {
         let [canary_pods, stable_pods] = pods.map_or_else(Default::default, |pods| pods.map(by_pod));
         self.evidence.absorb(&Block {
             start: at(start),
-            end: at(start + SCRAPE),
+            end: at(start + self.scrapes * SCRAPE),
             canary_weight: (weight * 100.0).round() as u8,
             weight_in_force: true,
+            weight_settled: true,
             canary,
             stable,
             canary_pods,
@@ -106,6 +116,14 @@ const POD_NAMES: [&str; 5] = [
     "web-7d9f8-zq8dj",
 ];
 
+/// The pods of both arms in two times.
+fn both_plus(mut sum: [Pods; 2], more: [Pods; 2]) -> [Pods; 2] {
+    for (sum, more) in sum.iter_mut().flatten().zip(more.into_iter().flatten()) {
+        *sum = sum.plus(more);
+    }
+    sum
+}
+
 fn counts(seen: Seen) -> Counts {
     Counts::new(seen.total, seen.bad).unwrap_or_default()
 }
@@ -116,15 +134,24 @@ fn at(seconds: u32) -> Timestamp {
 
 impl Judge for Engine {
     fn look(&mut self, now: u32, trace: &Trace) -> Verdict {
-        if !trace.is_usable(now) {
+        let block = self.scrapes * SCRAPE;
+        let scrapes = || (0..self.scrapes).map(|scrape| now - scrape * SCRAPE);
+        if !now.is_multiple_of(block) || !scrapes().all(|end| trace.is_usable(end)) {
             return Verdict::Continue;
         }
-        let both = match trace.pods(now) {
+        let pods = scrapes()
+            .map(|end| trace.pods(end).copied())
+            .reduce(|sum, more| Some(both_plus(sum?, more?)))
+            .flatten();
+        let both = match pods {
             // A pod that is scraped twice counts once.
             Some(pods) => pods.map(|pods| counts(pods.into_iter().fold(Seen::default(), Seen::plus))),
-            None => [Arm::Canary, Arm::Stable].map(|arm| counts(trace.once(arm, now))),
+            None => [Arm::Canary, Arm::Stable].map(|arm| {
+                let scraped = scrapes().map(|end| trace.once(arm, end));
+                counts(scraped.fold(Seen::default(), Seen::plus))
+            }),
         };
-        self.absorb(now - SCRAPE, trace.weight, both, trace.pods(now));
+        self.absorb(now - block, trace.weight, both, pods.as_ref());
         match judge_harm(&[self.view(trace.per_second)], 1, &self.limits) {
             Some(_) => Verdict::Rollback,
             None => Verdict::Continue,

@@ -12,17 +12,22 @@ use molt_bench::rivals::{argo, flagger, kayenta};
 use molt_bench::{chart, rollouts, tune};
 use molt_core::analysis::Past;
 
+/// The first cases are those that blocks of two scrapes are measured in as well.
+const HEADLINES: usize = 3;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let runs: usize = arguments.next().as_deref().unwrap_or("10000").parse()?;
     let seed: u64 = arguments.next().as_deref().unwrap_or("1").parse()?;
     let began = Instant::now();
     let mut rows = Vec::new();
+    let mut long = Vec::new();
     for (purpose, case) in (0..).zip(CASES) {
         let [best_argo, best_flagger, best_kayenta] = tune::tuned(&case, seed, purpose);
         let before = history(&case.healthy(), measure::seed(seed, purpose, u64::MAX));
+        let known = if case.has_history { before } else { Past::default() };
         let contenders = [
-            Contender::Molt(if case.has_history { before } else { Past::default() }),
+            Contender::Molt(known),
             Contender::Argo(argo::Settings::DOCUMENTED),
             best_argo,
             Contender::Flagger(flagger::Settings::DOCUMENTED),
@@ -30,6 +35,14 @@ fn main() -> Result<(), Box<dyn Error>> {
             Contender::Kayenta(kayenta::Settings::DOCUMENTED),
             best_kayenta,
         ];
+        if rows.len() < HEADLINES {
+            let in_long = [Contender::MoltInLongBlocks(known)];
+            long.extend(
+                measure(&case, &in_long, runs, seed, purpose)
+                    .into_iter()
+                    .map(|outcome| (case, outcome)),
+            );
+        }
         let outcomes = measure(&case, &contenders, runs, seed, purpose);
         eprintln!("{:>4} s  {}", began.elapsed().as_secs(), case.name);
         rows.push(Row {
@@ -44,7 +57,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tables = report::tables(&rows);
     println!("{tables}\n{}\n{whole}", report::goals(&rows));
     fs::create_dir_all("docs/img")?;
-    fs::write("docs/decisions.md", report::document(&rows, &whole, runs, seed))?;
+    fs::write(
+        "docs/decisions.md",
+        report::document(&rows, &long, &whole, runs, seed),
+    )?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
     println!("docs/decisions.md and docs/img/decisions.svg are written");
     Ok(())

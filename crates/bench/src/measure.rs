@@ -19,6 +19,8 @@ const CHUNK: usize = 50;
 pub enum Contender {
     /// Molt, with its defaults, and what it finds in stable's history.
     Molt(Past),
+    /// The same in blocks of two scrapes, as with the default interval of scrapes.
+    MoltInLongBlocks(Past),
     /// Argo Rollouts.
     Argo(argo::Settings),
     /// Flagger.
@@ -32,6 +34,7 @@ impl Contender {
     pub fn judge(self, objective: f64) -> Box<dyn Judge> {
         match self {
             Self::Molt(past) => Box::new(Engine::new(objective, &past)),
+            Self::MoltInLongBlocks(past) => Box::new(Engine::new(objective, &past).in_blocks_of(2)),
             Self::Argo(settings) => Box::new(argo::Argo::new(settings)),
             Self::Flagger(settings) => Box::new(flagger::Flagger::new(settings)),
             Self::Kayenta(settings) => Box::new(kayenta::Kayenta::new(settings)),

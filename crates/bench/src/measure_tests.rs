@@ -82,3 +82,18 @@ fn molt_finds_harm_and_leaves_healthy_canaries_alone() {
         outcome.found_by(0.5)
     );
 }
+
+#[test]
+fn longer_blocks_are_judged_at_their_ends() {
+    let outage = crate::cases::CASES
+        .into_iter()
+        .find(|case| case.name.starts_with("outage, errors"))
+        .unwrap();
+    let both = [
+        Contender::Molt(molt_core::analysis::Past::default()),
+        Contender::MoltInLongBlocks(molt_core::analysis::Past::default()),
+    ];
+    let outcomes = measure(&outage, &both, 20, 1, 0);
+    assert_eq!(outcomes[0].found_by(0.5), Some(15));
+    assert_eq!(outcomes[1].found_by(0.5), Some(30));
+}

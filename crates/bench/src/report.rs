@@ -29,17 +29,7 @@ pub struct Row {
 
 /// The tables, as Markdown.
 pub fn tables(rows: &[Row]) -> String {
-    let falsely = table(rows, |outcome| {
-        let (share, low, high) = outcome.false_share();
-        format!("{} ({}–{})", percent(share), percent(low), percent(high))
-    });
-    let found = table(rows, |outcome| {
-        match (outcome.found_by(0.5), outcome.found_by(0.95)) {
-            (Some(median), Some(most)) => format!("{median} / {most}"),
-            (Some(median), None) => format!("{median} / – ({} %)", percent(outcome.found_share())),
-            _ => format!("– ({} %)", percent(outcome.found_share())),
-        }
-    });
+    let (falsely, found) = (table(rows, falsely), table(rows, found));
     format!(
         "**Healthy canaries taken back within the hour, %** (95 % interval)\n\n{falsely}\n\
          **Seconds until a harmful canary is taken back, median / 95 %** (share found within the hour, where \
@@ -58,6 +48,34 @@ fn table(rows: &[Row], cell: impl Fn(&Outcome) -> String) -> String {
         let _ = writeln!(text, "| {} | {} |", row.case.name, cells.join(" | "));
     }
     text
+}
+
+/// Molt alone in longer blocks: healthy canaries taken back, and harmful ones found.
+pub fn long_blocks(rows: &[(Case, Outcome)]) -> String {
+    let mut text = "| case | healthy ones taken back, % (95 % interval) | seconds to a harmful one, median / 95 % |\n|---|---|---|\n".to_owned();
+    for (case, outcome) in rows {
+        let _ = writeln!(
+            text,
+            "| {} | {} | {} |",
+            case.name,
+            falsely(outcome),
+            found(outcome)
+        );
+    }
+    text
+}
+
+fn falsely(outcome: &Outcome) -> String {
+    let (share, low, high) = outcome.false_share();
+    format!("{} ({}–{})", percent(share), percent(low), percent(high))
+}
+
+fn found(outcome: &Outcome) -> String {
+    match (outcome.found_by(0.5), outcome.found_by(0.95)) {
+        (Some(median), Some(most)) => format!("{median} / {most}"),
+        (Some(median), None) => format!("{median} / – ({} %)", percent(outcome.found_share())),
+        _ => format!("– ({} %)", percent(outcome.found_share())),
+    }
 }
 
 /// A share in percent, with the digits that matter.
@@ -124,7 +142,7 @@ fn describe(contender: Contender) -> String {
         format!("≥ {:.2} % of {window} s, each {interval} s", least * 100.0)
     };
     match contender {
-        Contender::Molt(_) => "its defaults".to_owned(),
+        Contender::Molt(_) | Contender::MoltInLongBlocks(_) => "its defaults".to_owned(),
         Contender::Argo(s) => {
             format!(
                 "{}, failureLimit {}",
@@ -200,12 +218,13 @@ fn worse(rows: &[Row]) -> String {
 }
 
 /// `docs/decisions.md`.
-pub fn document(rows: &[Row], rollouts: &str, runs: usize, seed: u64) -> String {
+pub fn document(rows: &[Row], long: &[(Case, Outcome)], rollouts: &str, runs: usize, seed: u64) -> String {
     let mut text = include_str!("decisions.md").to_owned();
     for (mark, value) in [
         ("{{RUNS}}", runs.to_string()),
         ("{{SEED}}", seed.to_string()),
         ("{{TABLES}}", tables(rows)),
+        ("{{LONG}}", long_blocks(long)),
         ("{{ROLLOUTS}}", rollouts.to_owned()),
         ("{{GOALS}}", goals(rows)),
         ("{{SETTINGS}}", settings(rows)),

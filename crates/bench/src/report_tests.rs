@@ -51,7 +51,15 @@ fn goals_are_met_or_missed() {
 
 #[test]
 fn the_document_says_where_molt_is_worse_and_leaves_no_mark() {
-    let text = document(&rows(), "", 4, 7);
+    let long: Vec<_> = rows()
+        .into_iter()
+        .map(|row| (row.case, row.outcomes[0].clone()))
+        .collect();
+    let text = document(&rows(), &long, "", 4, 7);
+    assert!(
+        text.contains("| 1 → 5 %, 20 rps | 0.00 (0.00–49) | 15 / 120 |"),
+        "{text}"
+    );
     assert!(!text.contains("{{"));
     assert!(text.contains("RUNS=4 SEED=7"));
     assert!(text.contains("Molt takes back 50 % of healthy canaries"));

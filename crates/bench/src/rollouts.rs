@@ -22,7 +22,7 @@ enum Goal {
 type Case = (&'static str, &'static str, f64, &'static str, Goal);
 
 /// The cases; stable fails one request in a thousand.
-const CASES: [Case; 8] = [
+const CASES: [Case; 10] = [
     (
         "healthy, 99.5 %, 20 rps",
         "99.5",
@@ -78,6 +78,20 @@ const CASES: [Case; 8] = [
         20.0,
         "hang=100%",
         Goal::RolledBack(45.0),
+    ),
+    (
+        "a fifth of the requests never answered, 99.9 %, 20 rps",
+        "99.9",
+        20.0,
+        "hang=20%",
+        Goal::SeldomPromoted,
+    ),
+    (
+        "half of the requests never answered, 99.9 %, 20 rps",
+        "99.9",
+        20.0,
+        "hang=50%",
+        Goal::SeldomPromoted,
     ),
 ];
 

@@ -26,6 +26,7 @@ fn evidence(blocks: i32, canary: (f64, f64), stable: (f64, f64)) -> Evidence {
             end: start + SignedDuration::from_secs(10),
             canary_weight: 10,
             weight_in_force: true,
+            weight_settled: true,
             canary: Counts::new(canary.0, canary.1).unwrap(),
             stable: Counts::new(stable.0, stable.1).unwrap(),
             canary_pods: PodCounts::default(),

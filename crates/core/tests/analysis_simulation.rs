@@ -82,6 +82,7 @@ impl Traffic {
             end,
             canary_weight: weight,
             weight_in_force: true,
+            weight_settled: true,
             canary: self.dice.counts(requests * share, self.bad[0]),
             stable: self.dice.counts(requests * (1.0 - share), self.bad[1]),
             canary_pods: PodCounts::default(),

@@ -14,6 +14,7 @@
 mod arrivals;
 pub mod picture;
 mod pods;
+mod proxy;
 pub mod replay;
 mod run;
 pub mod scenario;
@@ -23,6 +24,6 @@ mod timeline;
 mod world;
 
 pub use run::{Arm, Outcome, Run, Summary, run};
-pub use setup::{Clusters, Environment, Invalid, Measure, Setup, Tenant};
-pub use study::{Percentiles, Study, study, summaries};
+pub use setup::{Clusters, Counter, Environment, Invalid, Measure, Setup, Tenant};
+pub use study::{Percentiles, Reason, Study, study, summaries};
 pub use timeline::{BlockEntry, CountsEntry, EvidenceEntry, Timeline, TransitionEntry};

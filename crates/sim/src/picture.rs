@@ -17,6 +17,8 @@ const LEFT: f64 = 96.0;
 const RIGHT: f64 = 936.0;
 const TOP: f64 = 56.0;
 const GAP: f64 = 56.0;
+/// Where the mark of the end begins: beside the title, above the panels.
+const MARK: f64 = 22.0;
 const BOTTOM: f64 = 56.0;
 const WEIGHT_HEIGHT: f64 = 96.0;
 const EVIDENCE_HEIGHT: f64 = 180.0;
@@ -37,8 +39,8 @@ text{fill:#e6edf3}.back{fill:#0d1117}.frame{stroke:#6e7681}.grid{stroke:#30363d}
 .warm{stroke:#ff9d4d}.cool{stroke:#6cb6ff}.plain{stroke:#e6edf3}\
 .warm-text{fill:#ff9d4d}.cool-text{fill:#6cb6ff}}";
 
-/// Draws what happened to a service's rollout of this plan.
-pub fn draw(service: &str, plan: &Plan, timeline: &Timeline) -> String {
+/// Draws what happened to a service's rollout of this plan, and how it ended, in a word or two.
+pub fn draw(service: &str, plan: &Plan, timeline: &Timeline, end: &str) -> String {
     let mut svg = Svg {
         body: String::new(),
         time: Axis::of_time(end_of(timeline)),
@@ -52,6 +54,7 @@ pub fn draw(service: &str, plan: &Plan, timeline: &Timeline) -> String {
         svg.evidence(&slo.name, &blocks, harm_needed, plan.limits.ln_safe_needed());
         svg.rates(&slo.name, &blocks);
     }
+    svg.end(end_of(timeline), end);
     let height = svg.top - GAP + BOTTOM;
     let service = escaped(service);
     svg.text(
@@ -96,7 +99,7 @@ impl Svg {
             format!("{v:.0}%")
         });
         let panel = self.panel("Canary's weight", &axis, WEIGHT_HEIGHT);
-        let mut points = Vec::new();
+        let mut points = vec![(0.0, 0.0)];
         let mut weight = 0.0;
         for change in &timeline.transitions {
             points.push((change.seconds(), weight));
@@ -170,6 +173,23 @@ impl Svg {
             }
             self.line(&panel, &axis, class, &steps);
         }
+    }
+
+    /// A line through all panels where the rollout ended, with its name above them.
+    fn end(&mut self, seconds: f64, name: &str) {
+        let (x, bottom) = (self.x(seconds), self.top - GAP);
+        // Writing to a String does not fail.
+        let _ = write!(
+            self.body,
+            "<line class=\"line plain\" x1=\"{x:.1}\" x2=\"{x:.1}\" y1=\"{MARK}\" y2=\"{bottom:.1}\"/>"
+        );
+        // What is near the left edge has no room there.
+        let (x, class) = if x > f64::midpoint(LEFT, RIGHT) {
+            (x - 6.0, "end")
+        } else {
+            (x + 6.0, "")
+        };
+        self.text(x, MARK + 4.0, class, name);
     }
 
     /// The frame of a panel with its title and ticks.

@@ -6,6 +6,7 @@ use molt_core::observed::{Crashes, Trouble, TroubleKind};
 use rand::{Rng, RngExt};
 
 use crate::arrivals::{among, arrivals, first_of};
+use crate::proxy::Tally;
 use crate::setup::Environment;
 
 /// Milliseconds since the attempt began.
@@ -194,7 +195,8 @@ impl Pod {
         Life::Starting(now + start_up(rng, environment))
     }
 
-    /// Requests at `rate` per millisecond in `(from, to]`, and the scrapes of that time.
+    /// Requests at `rate` per millisecond in `(from, to]`, and the scrapes of that time. The tally grows by what
+    /// became of them.
     pub fn serve(
         &mut self,
         rng: &mut impl Rng,
@@ -202,7 +204,7 @@ impl Pod {
         (from, to): (Millis, Millis),
         rate: f64,
         conduct: &Conduct,
-        bad: &mut [f64],
+        tally: &mut Tally,
     ) -> Served {
         let mut served = Served::default();
         let mut at = from;
@@ -217,7 +219,7 @@ impl Pod {
                     served.first = Some(at + (first_of(rng, requests) * (end - at) as f64) as Millis);
                 }
                 served.requests += requests;
-                served.failed += self.answer(rng, requests, conduct, bad);
+                served.failed += self.answer(rng, requests, conduct, tally);
             }
             if end == self.next_scrape && self.is_ready() {
                 self.scrape(end);
@@ -227,23 +229,23 @@ impl Pod {
         served
     }
 
-    /// Answers requests, and says how many fail. `bad` grows by what each objective would count if it saw
-    /// everything.
-    fn answer(&mut self, rng: &mut impl Rng, requests: u64, conduct: &Conduct, bad: &mut [f64]) -> u64 {
+    /// Answers requests, and says how many fail.
+    fn answer(&mut self, rng: &mut impl Rng, requests: u64, conduct: &Conduct, tally: &mut Tally) -> u64 {
         if !self.is_ready() {
-            for bad in bad {
-                *bad += requests as f64;
-            }
+            tally.refuse(requests, &conduct.slow);
             return requests;
         }
         let hung = among(rng, requests, conduct.hang);
         let answered = requests - hung;
         let failed = among(rng, answered, conduct.errors);
         self.counters[0] += answered;
-        for ((counter, slow), bad) in self.counters[1..].iter_mut().zip(&conduct.slow).zip(bad) {
+        tally.sent += requests;
+        tally.answered += answered;
+        for (index, slow) in conduct.slow.iter().enumerate() {
             let counted = slow.map_or(failed, |slow| among(rng, answered, slow));
-            *counter += counted;
-            *bad += (counted + hung) as f64;
+            self.counters[index + 1] += counted;
+            tally.bad[index] += counted;
+            tally.truly_bad[index] += (counted + hung) as f64;
         }
         hung + failed
     }

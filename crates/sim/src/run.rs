@@ -106,6 +106,7 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) 
     let mut world = World::new(setup, seed);
     let mut machine = Machine::new();
     let horizon = horizon(&setup.plan);
+    let mut doing = String::new();
     let end = loop {
         let now = world.now();
         let mut observed = world.observe();
@@ -113,6 +114,7 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) 
             measurement_due(&setup.plan, &machine.state, at(now)).map(|due| world.measure(&due));
         let decision = decide(&setup.plan, &machine.state, &observed, at(now));
         each(&decision);
+        doing.clone_from(&decision.report.message);
         let changed = decision
             .effects
             .iter()
@@ -134,7 +136,7 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) 
                 // Changes of the world come one at a time.
                 world.advance(next.max(now + 1));
             }
-            _ => break End::unfinished(),
+            _ => break End::unfinished(horizon, &doing),
         }
     };
     (summary(setup, seed, &world, &machine, &end), end.message)
@@ -188,12 +190,15 @@ pub(crate) struct End {
 }
 
 impl End {
-    pub fn unfinished() -> Self {
+    /// Followed for so long, when the machine said of itself what it was `doing`.
+    pub fn unfinished(horizon: Millis, doing: &str) -> Self {
+        let hours = horizon as f64 / 3_600_000.0;
         Self {
             outcome: Outcome::Inconclusive,
             reason: "Unfinished".to_owned(),
-            message: "the rollout was followed to the end of what is simulated and was under way still"
-                .to_owned(),
+            message: format!(
+                "the rollout was still under way after {hours:.1} h, the longest that it is followed here (its pauses, its bake, a progress deadline for each step, and four hours): {doing}"
+            ),
         }
     }
 }

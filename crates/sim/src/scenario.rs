@@ -35,15 +35,16 @@ impl BadScenario {
 
 const BASELINE_FORM: &str = "write errors=SHARE and latency=DURATION, such as errors=1%,latency=40ms";
 /// What a word alone stands for.
-const USUAL: [(&str, &str); 6] = [
+const USUAL: [(&str, &str); 7] = [
     ("errors", "errors=5%"),
     ("latency", "latency=2x"),
     ("crash", "crash@30s"),
     ("hang", "hang=100%"),
     ("leak", "leak=10MB/min"),
     ("incident", "incident=10x@120s+300s"),
+    ("connections", "connections=50@60s"),
 ];
-const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s or no-traffic, or a word alone for the value shown here; join several by commas";
+const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s, connections=50@60s or no-traffic, or a word alone for the value shown here; join several by commas";
 
 /// What stable does, and the canary too as far as the scenario says nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -105,8 +106,19 @@ pub struct Scenario {
     pub leak: Option<f64>,
     /// Something that hits both.
     pub incident: Option<Incident>,
+    /// Callers keep their connections, and the router chooses a revision for each of these alone.
+    pub connections: Option<Connections>,
     /// Nobody sends anything.
     pub no_traffic: bool,
+}
+
+/// Connections that are kept, all of them as busy.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Connections {
+    /// How many, 1 or more.
+    pub count: u32,
+    /// After so long, and whenever the weights change, a revision is chosen anew for each.
+    pub last: SignedDuration,
 }
 
 /// The canary's median time of an answer.
@@ -154,14 +166,19 @@ impl FromStr for Scenario {
                     scenario.crash_after = Some(positive(part, duration(part, value)?)?);
                 }
                 ("incident", Some(b'=')) => scenario.incident = Some(incident(part, value)?),
+                ("connections", Some(b'=')) => scenario.connections = Some(connections(part, value)?),
                 _ => return Err(BadScenario::new(part, "is no scenario", SCENARIO_FORM)),
             }
         }
-        if seen.contains(&"good") && seen.iter().any(|key| !matches!(*key, "good" | "incident")) {
+        if seen.contains(&"good")
+            && seen
+                .iter()
+                .any(|key| !matches!(*key, "good" | "incident" | "connections"))
+        {
             return Err(BadScenario::new(
                 text,
                 "is good and not good",
-                "leave good out, or join it with nothing but an incident, which hits stable too",
+                "leave good out, or join it with nothing but an incident or connections, which hit stable too",
             ));
         }
         Ok(scenario)
@@ -208,6 +225,24 @@ fn incident(part: &str, value: &str) -> Result<Incident, BadScenario> {
         factor: factor(part, times)?,
         at: duration(part, at)?,
         lasts: positive(part, duration(part, lasts)?)?,
+    })
+}
+
+fn connections(part: &str, value: &str) -> Result<Connections, BadScenario> {
+    let form =
+        "write connections=NUMBER@DURATION, how many and how long they last, such as connections=50@60s";
+    let split = value.split_once('@');
+    let read = split.and_then(|(count, last)| Some((count.parse().ok().filter(|n| *n > 0)?, last)));
+    let Some((count, last)) = read else {
+        return Err(BadScenario::new(
+            part,
+            "does not say how many last how long",
+            form,
+        ));
+    };
+    Ok(Connections {
+        count,
+        last: positive(part, duration(part, last)?)?,
     })
 }
 

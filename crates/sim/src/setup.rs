@@ -20,6 +20,19 @@ pub enum Measure {
     SlowerThan(SignedDuration),
 }
 
+/// Who counts the requests of an objective.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Counter {
+    /// The pods, those that they complete.
+    #[default]
+    Pods,
+    /// The proxies of the route, those that are answered.
+    Route {
+        /// They count also those that they send.
+        sent: bool,
+    },
+}
+
 /// The cluster around the rollout. Every pod of a revision starts alike, and every scrape succeeds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Environment {
@@ -108,6 +121,8 @@ pub struct Setup {
     pub plan: Plan,
     /// What each objective of the plan counts as bad, in the plan's order.
     pub measures: Vec<Measure>,
+    /// Who counts its requests, in the plan's order.
+    pub counters: Vec<Counter>,
     /// What stable does.
     pub baseline: Baseline,
     /// What the canary does, and what happens to both.
@@ -127,8 +142,8 @@ pub struct Setup {
 }
 
 impl Setup {
-    /// A rollout in the usual environment, with the whole error budget left, independent requests, and a history
-    /// that knows so.
+    /// A rollout in the usual environment, with the whole error budget left, independent requests that the pods
+    /// count, and a history that knows so.
     pub fn new(
         plan: Plan,
         measures: Vec<Measure>,
@@ -139,6 +154,7 @@ impl Setup {
         let environment = Environment::of(&plan);
         let setup = Self {
             plan,
+            counters: vec![Counter::Pods; measures.len()],
             measures,
             baseline,
             scenario,
@@ -159,6 +175,11 @@ impl Setup {
             let (measures, slos) = (self.measures.len(), self.plan.slos.len());
             let reason = format!("{measures} measures for {slos} objectives: give one for each");
             return Err(Invalid::new("measures", reason));
+        }
+        if self.counters.len() != self.measures.len() {
+            let (counters, slos) = (self.counters.len(), self.plan.slos.len());
+            let reason = format!("{counters} counters for {slos} objectives: give one for each");
+            return Err(Invalid::new("counters", reason));
         }
         if self.plan.replicas > MOST_REPLICAS {
             let reason = format!(

@@ -36,6 +36,20 @@ impl Percentiles {
     }
 }
 
+/// Why some rollouts ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reason {
+    /// How they ended.
+    pub outcome: Outcome,
+    /// Why: one `CamelCase` word of the state machine.
+    pub reason: String,
+    /// How many did.
+    pub runs: u32,
+    /// The seed of the first one, to look at it by itself.
+    pub seed: u64,
+}
+
 /// The distribution of many rollouts.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -44,6 +58,8 @@ pub struct Study {
     pub runs: u32,
     /// How many ended how; every outcome is listed.
     pub outcomes: BTreeMap<Outcome, u32>,
+    /// Why those that were not promoted ended, the most frequent first.
+    pub reasons: Vec<Reason>,
     /// Seconds from the canary's first request to the decision, of the rollouts that had one.
     pub decide_seconds: Percentiles,
     /// Seconds in which users were sent to the canary.
@@ -67,6 +83,7 @@ impl Study {
         Self {
             runs: outcomes.values().sum(),
             outcomes,
+            reasons: reasons(summaries),
             decide_seconds: Percentiles::of(all().filter_map(|s| s.decide_seconds)),
             canary_exposure_seconds: Percentiles::of(all().map(|s| s.canary_exposure_seconds)),
             failed_requests: Percentiles::of(all().map(|s| s.canary.failed as f64)),
@@ -74,6 +91,24 @@ impl Study {
             budget_spent_percent: Percentiles::of(all().map(|s| s.budget_spent_percent)),
         }
     }
+}
+
+fn reasons(summaries: &[Summary]) -> Vec<Reason> {
+    let mut found: Vec<Reason> = Vec::new();
+    for summary in summaries.iter().filter(|s| s.outcome != Outcome::Promoted) {
+        let same = |known: &&mut Reason| (known.outcome, &known.reason) == (summary.outcome, &summary.reason);
+        match found.iter_mut().find(same) {
+            Some(known) => known.runs += 1,
+            None => found.push(Reason {
+                outcome: summary.outcome,
+                reason: summary.reason.clone(),
+                runs: 1,
+                seed: summary.seed,
+            }),
+        }
+    }
+    found.sort_by_key(|known| std::cmp::Reverse(known.runs));
+    found
 }
 
 /// Simulates `runs` rollouts on every core. Rollout `i` is [`run`](crate::run) with the seed `seed + i`, so
@@ -168,6 +203,36 @@ pub(crate) mod tests {
                 seed: s.seed,
                 ..one[0].clone()
             }));
+    }
+
+    #[test]
+    fn reasons_are_told_with_how_often_and_where_to_look() {
+        let setup = |scenario: &str| {
+            let (scenario, baseline) = (scenario.parse().unwrap(), "errors=1%".parse().unwrap());
+            Setup::new(
+                plan("availability"),
+                vec![Measure::Errors],
+                baseline,
+                scenario,
+                30.0,
+            )
+            .unwrap()
+        };
+        let reason = |outcome, reason: &str, runs, seed| Reason {
+            outcome,
+            reason: reason.to_owned(),
+            runs,
+            seed,
+        };
+        let mut all = summaries(&setup("crash@20s"), 2, 1);
+        all.extend(summaries(&setup("hang=100%"), 3, 7));
+        assert_eq!(
+            Study::of(&all).reasons,
+            [
+                reason(Outcome::RolledBack, "MissingResponses", 3, 7),
+                reason(Outcome::RolledBack, "CanaryCrashLooping", 2, 1),
+            ]
+        );
     }
 
     #[test]

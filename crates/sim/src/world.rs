@@ -18,7 +18,8 @@ use rand::SeedableRng;
 use rand_pcg::Pcg64Mcg;
 
 use crate::pods::{Fate, Millis, Pod, millis, with_spread};
-use crate::setup::Setup;
+use crate::proxy::Proxy;
+use crate::setup::{Counter, Setup};
 
 mod users;
 
@@ -53,6 +54,8 @@ pub struct World<'a> {
     share: f64,
     selected: BTreeMap<Slot, Revision>,
     chance: Chance,
+    /// Where an objective's requests are counted at the route.
+    proxy: Option<Proxy>,
     /// What users had of stable.
     pub users_of_stable: Users,
     /// What users had of the canary.
@@ -89,6 +92,8 @@ impl<'a> World<'a> {
         );
         let chance = Chance::draw(&mut rng);
         let home = stable.revision.clone();
+        let at_route = setup.counters.iter().any(|counter| *counter != Counter::Pods);
+        let proxy = at_route.then(|| Proxy::new(&mut rng, &setup.environment, objectives));
         let (weights, slots) = match setup.plan.route {
             RouteMode::Owned => (
                 vec![(Backend::Revision(home.clone()), 100)],
@@ -113,6 +118,7 @@ impl<'a> World<'a> {
             share: 0.0,
             selected: slots.into_iter().map(|slot| (slot, home.clone())).collect(),
             chance,
+            proxy,
             users_of_stable: Users::default(),
             users_of_canary: Users::default(),
             first_request: None,
@@ -142,6 +148,7 @@ impl<'a> World<'a> {
             .chain(self.acknowledged_at)
             .chain(incident.into_iter().flatten())
             .chain(self.next_draw())
+            .chain(self.proxy.as_ref().map(Proxy::next_scrape))
             .filter(|at| *at > self.now)
             .min()
     }
@@ -226,7 +233,10 @@ impl<'a> World<'a> {
     pub fn measure(&self, due: &Due) -> Measurement {
         let blocks = due.edges.windows(2).map(|edge| {
             let (start, end) = (edge[0].as_millisecond(), edge[1].as_millisecond());
-            let slos = (0..self.setup.measures.len()).map(|slo| {
+            let slos = self.setup.counters.iter().enumerate().map(|(slo, counter)| {
+                if let Counter::Route { sent } = counter {
+                    return self.proxy.as_ref()?.block(slo, *sent, start, end);
+                }
                 let (canary, canary_pods) = self.canary.counts(slo, start, end)?;
                 let (stable, stable_pods) = self.stable.counts(slo, start, end)?;
                 Some(BlockCounts {

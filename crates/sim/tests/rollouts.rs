@@ -178,6 +178,28 @@ fn clusters_change_how_failures_come_and_not_how_many() {
 }
 
 #[test]
+fn kept_connections_change_how_requests_are_split_and_not_how_many_come() {
+    let shares = |scenario: &str| {
+        let setup = setup("errors=0.1%", scenario, 100.0);
+        let mut shares = Vec::new();
+        for seed in 0..40 {
+            let blocks = run(&setup, seed).timeline.blocks;
+            // The first one began at a lower weight.
+            let at_half = blocks.iter().filter(|b| b.weight == 50).skip(1);
+            shares.extend(at_half.map(|b| b.canary.total / (b.canary.total + b.stable.total)));
+        }
+        let mean = shares.iter().sum::<f64>() / shares.len() as f64;
+        let variance = shares.iter().map(|s| (s - mean).powi(2)).sum::<f64>() / shares.len() as f64;
+        (mean, variance.sqrt())
+    };
+    let (mean, spread) = shares("good");
+    assert!((mean - 0.5).abs() < 0.04 && spread < 0.05, "{mean} {spread}");
+    // 25 connections: a deviation of a tenth.
+    let (mean, spread) = shares("connections=25@30s");
+    assert!((mean - 0.5).abs() < 0.06 && spread > 0.06, "{mean} {spread}");
+}
+
+#[test]
 fn what_cannot_be_simulated_is_said() {
     let make = |change: fn(&mut molt_core::plan::Plan), rps: f64| {
         let mut plan = plan(&[("availability", "99.9")]);

@@ -387,8 +387,8 @@ pub struct Analysis {
     /// the revision that was stable before is always allowed. Default Slow.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_exhausted: Option<ExhaustedPolicy>,
-    /// What to do when the canary completes less than half, or more than twice, of the requests that its
-    /// weight should bring. Default Hold.
+    /// What to do when the canary completes clearly less, or more than twice, of the requests that its weight
+    /// should bring. Default Hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_share_mismatch: Option<MismatchPolicy>,
 }

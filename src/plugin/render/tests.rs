@@ -57,6 +57,7 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         end: "2026-03-01T02:03:00Z".parse().unwrap(),
         canary_weight: 25,
         weight_in_force: true,
+        weight_settled: true,
         canary: Counts::new(100.0, 10.0).unwrap(),
         stable: Counts::new(300.0, 0.0).unwrap(),
         canary_pods: PodCounts::default(),

@@ -164,6 +164,11 @@ fn time(flag: &str, text: Option<&str>) -> Result<Timestamp, Failure> {
 
 /// The grid of blocks between two times; a last part that is shorter than a block is left out.
 fn edges(from: Timestamp, to: Timestamp, block: SignedDuration) -> Result<Vec<Timestamp>, String> {
+    if to <= from {
+        return Err(format!(
+            "--to: {to} is not after --from, {from}: write the end of what is read, which is later"
+        ));
+    }
     let count = to.duration_since(from).as_millis() / block.as_millis().max(1);
     if !(1..=MOST_BLOCKS).contains(&count) {
         return Err(format!(

@@ -38,6 +38,9 @@ pub struct Block {
     /// The router had just that weight for all of the block: only then is the canary's share of requests
     /// evidence.
     pub weight_in_force: bool,
+    /// The router had it for half a block before as well. What pods count up to an edge are their last scrapes before it,
+    /// so a block begins up to a scrape interval early; and an answer follows its request.
+    pub weight_settled: bool,
     /// The canary's counts.
     pub canary: Counts,
     /// Stable's counts in the same time.
@@ -216,6 +219,10 @@ impl Evidence {
                 seconds(block),
                 block.at_route,
             );
+            if block.weight_settled {
+                self.exposure
+                    .weigh(canary.total(), stable.total(), share, block.at_route);
+            }
         }
         // Without a request of stable's at the same time, its rate so far stands for it; if it never had
         // any, all that is bad is the canary's.
@@ -337,16 +344,22 @@ impl Evidence {
         self.exposure.ln_silent()
     }
 
-    /// Natural logarithm of the evidence that the canary answers less than half of what is due to it at the
+    /// Natural logarithm of the evidence that the canary answers less than four fifths of what is due to it at the
     /// route, or nothing; `None` where requests are not counted there.
     pub fn ln_short(&self) -> Option<f64> {
         self.exposure.ln_short()
     }
 
-    /// The canary's share of requests as a part of its weight, where it is below a half or above twice beyond
-    /// doubt (99.9 %).
+    /// The canary's share of requests as a part of its weight, where it is clearly less than due, or below half or
+    /// above twice the weight, beyond doubt (99.9 %).
     pub fn share_disagrees(&self) -> Option<f64> {
         self.exposure.disagrees()
+    }
+
+    /// Natural logarithm of the evidence that the canary answers more than 77 % of the requests that are due to it;
+    /// it does not grow beyond that of a million.
+    pub fn ln_share_shown(&self) -> f64 {
+        self.exposure.ln_enough()
     }
 
     /// The canary's burn rate now, 1 for a budget that lasts just its window; `None` without requests.

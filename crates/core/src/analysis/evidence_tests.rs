@@ -11,6 +11,7 @@ fn block(index: i32, canary: (f64, f64), stable: (f64, f64)) -> Block {
         end: start + SignedDuration::from_secs(10),
         canary_weight: 10,
         weight_in_force: true,
+        weight_settled: true,
         canary: Counts::new(canary.0, canary.1).unwrap(),
         stable: Counts::new(stable.0, stable.1).unwrap(),
         canary_pods: PodCounts::default(),
@@ -123,7 +124,9 @@ fn what_stable_did_before_the_attempt_shows_gross_harm_within_one_block() {
     let blocks = |past: Option<&Past>| {
         let mut evidence = Evidence::default();
         evidence.know_correlation(0.0);
-        past.into_iter().for_each(|past| evidence.know(past));
+        if let Some(past) = past {
+            evidence.know(past);
+        }
         until_shown_of_one(
             &mut evidence,
             (0..).map(|index| block(index, (40.0, 3.0), (360.0, 0.0))),
@@ -383,6 +386,7 @@ fn while_the_router_still_sends_to_stable_it_is_compared_side_by_side() {
     let moving = Block {
         canary_weight: 100,
         weight_in_force: false,
+        weight_settled: false,
         reference: Some(reference),
         ..block(1, (500.0, 100.0), (500.0, 100.0))
     };

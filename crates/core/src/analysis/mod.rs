@@ -4,7 +4,7 @@
 //! - `e_process`: one block of counts as a factor of evidence; the formulas.
 //! - `bets`, `safety`: running products of such factors, for harm and for safety.
 //! - `clustering`: how much less the evidence says when requests are not independent.
-//! - `exposure`: whether the canary answers at all.
+//! - `exposure`, `share`: whether the canary answers at all, and all that is due to it.
 //! - `past`: what stable did before the attempt.
 //! - `windows`: how fast each revision burns the budget now.
 //! - `evidence`: all of it, as an attempt has gathered it for one objective; persisted.
@@ -23,6 +23,7 @@ mod exposure;
 mod past;
 mod safety;
 mod samples;
+mod share;
 mod verdict;
 mod windows;
 
@@ -35,6 +36,7 @@ pub use exposure::AtRoute;
 pub use past::Past;
 pub use safety::{MARGINS, MOST_MARGINS};
 pub use samples::{Sample, Series, find_edge, fresh, histogram_edges, increase};
+pub use share::LN_MOST_ENOUGH;
 pub use verdict::{
     Harm, HarmKind, Lack, Limits, Overdraft, SloView, WATCH, affordable, incident, judge_harm,
     margin_for_promotion, margin_for_step, safe_for_promotion, safe_for_step,

@@ -143,7 +143,8 @@ impl SloView<'_> {
         self.evidence.ln_harm() >= SOME_EVIDENCE.ln()
     }
 
-    fn requests(&self) -> f64 {
+    /// Requests of both, as far as they count.
+    pub fn requests(&self) -> f64 {
         self.evidence.canary().total() + self.evidence.stable().total()
     }
 }
@@ -182,7 +183,7 @@ pub enum HarmKind {
     BurnRate,
     /// The canary takes requests and does not answer them.
     MissingResponses,
-    /// The canary answers less than half of the requests that the route sends to it.
+    /// The canary answers less than four fifths of the requests that the route sends to it.
     FewResponses,
 }
 
@@ -217,7 +218,7 @@ impl fmt::Display for Harm {
             ),
             HarmKind::FewResponses => write!(
                 f,
-                "{}: missing responses: the canary answers less than half of the requests that the route brings to it ({:.0} answered)",
+                "{}: missing responses: the canary answers less than four fifths of the requests that the route brings to it ({:.0} answered)",
                 self.slo, self.canary_requests
             ),
         }
@@ -237,7 +238,7 @@ fn factor(ln: f64) -> String {
 /// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too), or a burn rate that
 /// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
 /// request, which the objective with the most requests tells; or, where requests are counted at the route, it
-/// answers none or less than half of what is due to it, beyond `2m/α`. A canary that has all the traffic is judged
+/// answers none or less than four fifths of what is due to it, beyond `2m/α`. A canary that has all the traffic is judged
 /// by its spend and its burn without `E_harm`, and by the evidence beside what stable's rate was: a suspicion
 /// ([`Harm::alone`]), which a comparison beside stable has to bear out.
 ///

@@ -2,17 +2,17 @@
 
 use jiff::SignedDuration;
 
-use super::Turn;
 use super::attempt::End;
 use super::doubt::is_pending;
 use super::objectives::first_reading;
 use super::resume::first_weight;
 use super::waits::Wait;
+use super::{Turn, after};
 use crate::analysis::{self, Block, Burn, Harm, HarmKind, WATCH, margin_for_promotion, margin_for_step};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};
 use crate::plan::{BudgetExhausted, OnShareMismatch, SloPlan, Step};
-use crate::state::{Attempt, NewestBlock, Outcome, Patience, SloEvidence, Stage};
+use crate::state::{Attempt, NewestBlock, Outcome, Patience, Rival, SloEvidence, Stage};
 
 /// A block that could not be read for one objective is asked for again this many blocks long; then what it
 /// would have said is lost, neither for nor against the canary.
@@ -52,8 +52,11 @@ impl Turn<'_> {
     /// Notes since when the router has had the weight that the attempt asks for.
     fn follow_weight(&mut self) {
         let Some(attempt) = self.attempt() else { return };
-        let in_force =
-            attempt.weight > 0 && self.state.rival.is_none() && self.acknowledged(attempt, attempt.weight);
+        // A rival may be faster than the watch: only when it has kept still for a block are the weights Molt's.
+        let rests = |rival: &Rival| self.now >= after(rival.last, self.plan.block);
+        let in_force = attempt.weight > 0
+            && self.state.rival.as_ref().is_none_or(rests)
+            && self.acknowledged(attempt, attempt.weight);
         let since = in_force.then(|| attempt.in_force_since.unwrap_or(self.now));
         if let Some(attempt) = &mut self.state.attempt {
             attempt.in_force_since = since;
@@ -109,7 +112,11 @@ impl Turn<'_> {
         let exposed = attempt.exposed_since.is_some_and(|since| block.start >= since);
         let weight = if exposed { attempt.weight } else { 0 };
         let shares_count = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
-        let in_force = attempt.in_force_since.is_some_and(|since| block.start >= since);
+        let in_force_for = attempt
+            .in_force_since
+            .map(|since| block.start.duration_since(since));
+        let in_force = in_force_for.is_some_and(|time| !time.is_negative());
+        let settled = in_force_for.is_some_and(|time| time >= self.plan.block / 2);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
@@ -127,6 +134,7 @@ impl Turn<'_> {
                 end: block.end,
                 canary_weight: weight,
                 weight_in_force: in_force,
+                weight_settled: settled,
                 canary: counts.canary,
                 stable: counts.stable,
                 canary_pods: counts.canary_pods,
@@ -282,17 +290,40 @@ impl Turn<'_> {
         if first {
             return None;
         }
+        if let Some(wait) = self.block_wait(attempt) {
+            return Some(wait);
+        }
         let lacking = match next {
             Some(_) => analysis::safe_for_step(&views, limits, share),
             None => analysis::safe_for_promotion(&views, limits, WATCH),
         };
-        lacking.err().map(|lack| {
+        let unsafe_yet = lacking.err().map(|lack| {
             let needed = limits.ln_safe_needed().exp();
             Wait::Safety(format!(
                 "safe evidence {:.1} of {needed:.0} for {} from {:.0} requests of the canary",
                 lack.ln_safe.min(99.0).exp(),
                 lack.slo,
                 lack.canary_requests
+            ))
+        });
+        unsafe_yet.or_else(|| next.is_none().then(|| self.share_wait(attempt, &views))?)
+    }
+
+    /// Each weight is looked at before the next one, by a whole block at least that was read while the router had it:
+    /// what a weight brings about, a full queue for instance, lower ones have not shown.
+    fn block_wait(&self, attempt: &Attempt) -> Option<Wait> {
+        if attempt.weight == 0 {
+            return None;
+        }
+        let looked_at = attempt.in_force_since.is_some_and(|since| {
+            let end = after(since, self.plan.block);
+            attempt.evidence.iter().all(|entry| entry.measured_to >= end)
+        });
+        (!looked_at).then(|| {
+            Wait::Evidence(format!(
+                "nothing has been read yet of a whole block of {} s with the weight at {} %",
+                self.plan.block.as_secs(),
+                attempt.weight
             ))
         })
     }
@@ -304,18 +335,8 @@ impl Turn<'_> {
         if let Some(what) = self.incident(attempt) {
             return Some(("SharedIncident", what));
         }
-        if self.plan.on_share_mismatch == OnShareMismatch::Ignore || attempt.weight >= 100 {
-            return None;
-        }
-        views.iter().find_map(|view| {
-            let part = view.evidence.share_disagrees()?;
-            let what = format!(
-                "the canary completes {:.0} % of the requests of {} that its weight should bring: it may not answer some, or many callers do not come by the route (then set analysis.onShareMismatch: Ignore)",
-                part * 100.0,
-                view.name
-            );
-            Some(("ShareMismatch", what))
-        })
+        self.share_mismatch(attempt, &views)
+            .map(|what| ("ShareMismatch", what))
     }
 
     /// Why no user may be put on the canary without a person's word.
@@ -361,12 +382,16 @@ impl Turn<'_> {
             .iter()
             .map(|v| v.evidence.canary().total())
             .fold(f64::INFINITY, f64::min);
+        let share = self
+            .ln_share_lacking(attempt, &views)
+            .filter(|_| attempt.stage == Stage::Promoting);
         let safe = self
             .plan
             .slos
             .iter()
             .zip(&views)
             .map(|(slo, view)| view.evidence.ln_safe_at(self.next_margin(attempt, slo)))
+            .chain(share)
             .fold(f64::INFINITY, f64::min);
         let now = Patience {
             times: before.times + 1,
@@ -380,10 +405,12 @@ impl Turn<'_> {
         (grows && before.times < MOST_PATIENCE).then_some(now)
     }
 
-    /// What the rollout spends is known for every objective, and within bounds.
+    /// What the rollout spends is known for every objective, and within bounds. What the canary does not answer
+    /// is in no count.
     pub(super) fn spend_is_known_and_within_bounds(&self, attempt: &Attempt) -> bool {
         let views = self.views(attempt);
         views.len() == self.plan.slos.len()
+            && self.share_mismatch(attempt, &views).is_none()
             && views
                 .iter()
                 .all(|v| v.evidence.canary().total() > 0.0 && v.spent().is_some_and(|s| s < v.may_spend))

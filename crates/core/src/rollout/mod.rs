@@ -30,6 +30,7 @@ mod objectives;
 mod report;
 mod resume;
 mod rival;
+mod share;
 mod stages;
 mod waits;
 mod weights;

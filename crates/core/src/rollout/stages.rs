@@ -137,6 +137,7 @@ impl Turn<'_> {
         let deadline = after(self.now, self.plan.progress_deadline);
         self.update(|a| {
             a.weight = weight;
+            a.in_force_since = None;
             a.cleared_step = Some(a.step);
             a.deadline = Some(deadline);
         });

@@ -29,7 +29,12 @@ fn every_line_is_named_and_nothing_lies_outside() {
             weight: 5,
         }],
     };
-    let svg = draw("check&out", &crate::study::tests::plan("a<b"), &timeline);
+    let svg = draw(
+        "check&out",
+        &crate::study::tests::plan("a<b"),
+        &timeline,
+        "RolledBack (HarmShown)",
+    );
     for text in [
         "Rollout of check&amp;out",
         "a&lt;b: evidence",
@@ -41,6 +46,9 @@ fn every_line_is_named_and_nothing_lies_outside() {
         "weight",
         "prefers-color-scheme:dark",
         "time since the attempt began",
+        ">RolledBack (HarmShown)</text>",
+        // The end is where the last line ends, in all panels.
+        &format!("x1=\"{RIGHT:.1}\" x2=\"{RIGHT:.1}\" y1=\"{MARK}\""),
     ] {
         assert!(svg.contains(text), "{text}");
     }
@@ -65,6 +73,40 @@ fn a_rollout_without_a_block_is_drawn_too() {
         "checkout",
         &crate::study::tests::plan("availability"),
         &Timeline::default(),
+        "Inconclusive (Unfinished)",
     );
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n"));
+}
+
+#[test]
+fn weights_are_drawn_as_steps() {
+    let change = |seconds: i64, weight: u8| TransitionEntry {
+        millis: seconds * 1000,
+        reason: String::new(),
+        message: String::new(),
+        weight,
+    };
+    let timeline = Timeline {
+        blocks: Vec::new(),
+        transitions: vec![change(10, 5), change(70, 50), change(90, 0), change(120, 0)],
+    };
+    let svg = draw(
+        "checkout",
+        &crate::study::tests::plan("availability"),
+        &timeline,
+        "RolledBack (HarmShown)",
+    );
+    let points = svg
+        .split_once("line plain\" points=\"")
+        .and_then(|(_, rest)| rest.split('"').next())
+        .unwrap();
+    let points: Vec<(&str, &str)> = points
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once(','))
+        .collect();
+    assert_eq!(points.len(), 10, "{points:?}");
+    for pair in points.windows(2) {
+        assert!(pair[0].0 == pair[1].0 || pair[0].1 == pair[1].1, "{pair:?}");
+    }
+    assert_eq!(points[0].0, format!("{LEFT:.1}"), "from the start on");
 }

@@ -26,10 +26,10 @@ const FOR_EVER: Fate = Fate {
 
 /// Serves 100 requests a second from one second to another.
 fn serve(pod: &mut Pod, rng: &mut Pcg64Mcg, seconds: (i64, i64), conduct: &Conduct) -> (Served, Vec<f64>) {
-    let mut bad = vec![0.0; 2];
+    let mut tally = Tally::of(2);
     let span = (seconds.0 * 1000, seconds.1 * 1000);
-    let served = pod.serve(rng, INTERVAL, span, 0.1, conduct, &mut bad);
-    (served, bad)
+    let served = pod.serve(rng, INTERVAL, span, 0.1, conduct, &mut tally);
+    (served, tally.truly_bad)
 }
 
 #[test]

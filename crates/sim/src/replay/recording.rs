@@ -124,6 +124,10 @@ impl Recording {
 type Wrong = (String, String);
 
 fn add(blocks: &mut Vec<RecordedBlock>, line: &str, slos: &[&str]) -> Result<(), Wrong> {
+    // A list would be read as the fields in their order.
+    if !line.trim_start().starts_with('{') {
+        return Err(("is no JSON object".to_owned(), FORM.to_owned()));
+    }
     let line: Line = serde_json::from_str(line).map_err(|error| {
         // The line of the text is known better here.
         let why = error.to_string().replace(" at line 1 column", " at column");
@@ -131,7 +135,7 @@ fn add(blocks: &mut Vec<RecordedBlock>, line: &str, slos: &[&str]) -> Result<(),
     })?;
     let end = (line.t * 1000.0).round();
     if !(end >= 1.0 && line.t <= LATEST) {
-        let reason = format!("t is {}", line.t);
+        let reason = format!("t is {}", short(line.t));
         let fix = format!(
             "write the end of the block in seconds since the attempt's start, above 0 and at most {LATEST}"
         );
@@ -174,12 +178,21 @@ fn counts(arm: &str, pair: Pair) -> Result<Counts, Wrong> {
     Counts::new(total, bad)
         .filter(|_| bad <= total && total <= Counts::MOST)
         .ok_or_else(|| {
-            let reason = format!("{arm} has {bad} bad of {total} requests");
+            let reason = format!("{arm} has {} bad of {} requests", short(bad), short(total));
             (
                 reason,
                 "write counts from 0, and no more bad ones than there are".to_owned(),
             )
         })
+}
+
+/// A number for people: one of more than fifteen digits by its power of ten.
+fn short(number: f64) -> String {
+    if number.abs() < 1e15 {
+        number.to_string()
+    } else {
+        format!("{number:e}")
+    }
 }
 
 #[cfg(test)]
@@ -239,6 +252,14 @@ mod tests {
                 "line 2: t is -5: write the end of the block in seconds since the attempt's start, above 0 and at most 7776000",
             ),
             (
+                line("1e300", "availability"),
+                "line 2: t is 1e300: write the end of the block in seconds since the attempt's start, above 0 and at most 7776000",
+            ),
+            (
+                line("30", "availability").replace("270", "1e300"),
+                "line 2: stable has 3 bad of 1e300 requests: write counts from 0, and no more bad ones than there are",
+            ),
+            (
                 line("30", "availability").replace("270", "-270"),
                 "line 2: stable has 3 bad of -270 requests: write counts from 0, and no more bad ones than there are",
             ),
@@ -246,6 +267,10 @@ mod tests {
             assert_eq!(error(&format!("{good}\n{second}")), message);
         }
         assert_eq!(error(""), format!("line 1: nothing is recorded: {FORM}"));
+        for odd in ["[]", "null", "15", "\u{feff}{}"] {
+            let wrong = format!("line 2: is no JSON object: {FORM}");
+            assert_eq!(error(&format!("{good}\n{odd}")), wrong);
+        }
         let nan = error(&format!("{good}\n{}", line("NaN", "availability")));
         assert!(nan.starts_with("line 2: can't be read: expected"), "{nan}");
         assert!(nan.contains("at column") && nan.ends_with(FORM), "{nan}");

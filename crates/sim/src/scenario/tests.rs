@@ -34,6 +34,8 @@ fn every_form_of_the_contract_is_read() {
         })
     );
     assert!(scenario("no-traffic").no_traffic);
+    let kept = scenario("connections=8@1500ms,good").connections.unwrap();
+    assert_eq!((kept.count, kept.last.as_millis()), (8, 1500));
 }
 
 #[test]
@@ -49,7 +51,7 @@ fn what_is_wrong_is_named_with_its_fix() {
     for (text, message) in [
         (
             "",
-            r#""" is empty: write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s or no-traffic, or a word alone for the value shown here; join several by commas"#,
+            r#""" is empty: write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s, connections=50@60s or no-traffic, or a word alone for the value shown here; join several by commas"#,
         ),
         (
             "errors=5",
@@ -89,7 +91,7 @@ fn what_is_wrong_is_named_with_its_fix() {
         ),
         (
             "good,errors=5%",
-            r#""good,errors=5%" is good and not good: leave good out, or join it with nothing but an incident, which hits stable too"#,
+            r#""good,errors=5%" is good and not good: leave good out, or join it with nothing but an incident or connections, which hit stable too"#,
         ),
     ] {
         assert_eq!(text.parse::<Scenario>().unwrap_err().to_string(), message);

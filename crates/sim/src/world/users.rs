@@ -6,8 +6,9 @@ use rand::{Rng, RngExt};
 use rand_distr::{Beta, Distribution};
 
 use super::World;
-use crate::arrivals::{arrivals, share_slower};
+use crate::arrivals::{among, arrivals, share_slower};
 use crate::pods::{Conduct, Millis, millis};
+use crate::proxy::Tally;
 use crate::scenario::{LATENCY_SIGMA, Latency};
 use crate::setup::{Clusters, Measure};
 
@@ -33,6 +34,8 @@ pub(super) struct Chance {
     errors: [(f64, f64); 2],
     /// When the next stretch begins.
     next: Millis,
+    /// The canary's share of the connections, the share of the traffic that it was drawn for, and until when.
+    connections: (f64, f64, Millis),
 }
 
 impl Chance {
@@ -43,6 +46,7 @@ impl Chance {
             sick_canary: rng.random(),
             errors: [(f64::NAN, f64::NAN); 2],
             next: 0,
+            connections: (0.0, 0.0, 0),
         }
     }
 }
@@ -51,9 +55,30 @@ const STABLE: usize = 0;
 const CANARY: usize = 1;
 
 impl World<'_> {
-    /// When the share of errors is drawn anew.
+    /// When the share of errors is drawn anew, or that of connections.
     pub(super) fn next_draw(&self) -> Option<Millis> {
-        (self.setup.clusters.correlation > 0.0).then_some(self.chance.next)
+        let errors = (self.setup.clusters.correlation > 0.0).then_some(self.chance.next);
+        let kept = self.setup.scenario.connections.is_some() && self.share > 0.0;
+        let connections = kept.then_some(self.chance.connections.2);
+        [errors, connections]
+            .into_iter()
+            .flatten()
+            .filter(|at| *at > self.now)
+            .min()
+    }
+
+    /// The canary's share of the requests: where callers keep their connections, of these.
+    fn share_of_requests(&mut self) -> f64 {
+        let Some(kept) = self.setup.scenario.connections else {
+            return self.share;
+        };
+        let (_, drawn_for, until) = self.chance.connections;
+        if drawn_for.to_bits() != self.share.to_bits() || self.now >= until {
+            let canary = among(&mut self.rng, kept.count.into(), self.share) as f64;
+            let until = self.now + millis(kept.last).max(1);
+            self.chance.connections = (canary / f64::from(kept.count), self.share, until);
+        }
+        self.chance.connections.0
     }
 
     /// Users send requests until `to`.
@@ -63,6 +88,7 @@ impl World<'_> {
             return;
         }
         self.draw_errors();
+        let share = self.share_of_requests();
         let conducts = [self.conduct(STABLE), self.conduct(CANARY)];
         let usual = self.usual();
         let interval = millis(self.setup.environment.scrape_interval).max(1);
@@ -83,13 +109,14 @@ impl World<'_> {
             STABLE
         };
         let sides = [
-            (&mut self.stable, &mut self.users_of_stable, 1.0 - self.share),
-            (&mut self.canary, &mut self.users_of_canary, self.share),
+            (&mut self.stable, &mut self.users_of_stable, 1.0 - share),
+            (&mut self.canary, &mut self.users_of_canary, share),
         ];
-        let mut bad = vec![0.0; self.attributable.len()];
+        let objectives = self.attributable.len();
+        let mut tallies = [Tally::of(objectives), Tally::of(objectives)];
         let mut canary_requests = 0;
         for (side, (set, users, share)) in sides.into_iter().enumerate() {
-            bad.fill(0.0);
+            let tally = &mut tallies[side];
             let before = users.requests;
             let everybody = rate * (1.0 - tenants) * share;
             let tenant = if side == home { rate * tenants } else { 0.0 };
@@ -100,7 +127,7 @@ impl World<'_> {
                 let refused = arrivals(&mut self.rng, (everybody + tenant) * (to - from) as f64);
                 users.requests += refused;
                 users.failed += refused;
-                bad.fill(refused as f64);
+                tally.refuse(refused, &conducts[side].slow);
                 first = (refused > 0).then_some(from);
             }
             let chosen = chance.pod.map(|far| (far * endpoints as f64) as usize);
@@ -127,7 +154,7 @@ impl World<'_> {
                     (from, to),
                     part + from_tenant,
                     &conduct,
-                    &mut bad,
+                    tally,
                 );
                 users.requests += served.requests;
                 users.failed += served.failed;
@@ -139,10 +166,13 @@ impl World<'_> {
             }
         }
         if canary_requests > 0 {
-            for (index, bad) in bad.iter().enumerate() {
+            for (index, bad) in tallies[CANARY].truly_bad.iter().enumerate() {
                 let usual = conducts[STABLE].slow[index].unwrap_or(usual);
                 self.attributable[index] += bad - canary_requests as f64 * usual;
             }
+        }
+        if let Some(proxy) = &mut self.proxy {
+            proxy.count(&tallies[STABLE], &tallies[CANARY], to);
         }
     }
 

@@ -6,6 +6,7 @@ mod corrected;
 mod doubts;
 mod invariants;
 mod jobs;
+mod looks;
 mod many;
 mod overspending;
 mod rival;

@@ -138,7 +138,7 @@ fn a_canary_that_falls_silent_under_all_the_traffic_is_taken_back() {
     until_weight(&mut world, 100);
     world.run(20);
     world.answers.insert("v2".into(), 0.0);
-    assert!(world.run_until(Phase::RolledBack, 50), "{:?}", world.last);
+    assert!(world.run_until(Phase::RolledBack, 70), "{:?}", world.last);
     assert_eq!(reason(&world).1, "MissingResponses");
     assert_eq!(world.weight("v1"), 100);
 }

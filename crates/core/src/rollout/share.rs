@@ -1,0 +1,54 @@
+//! What the canary's share of the answers says of a move: a canary that completes too little of it does not
+//! get on, whatever the quality of what it does complete.
+
+use super::Turn;
+use super::waits::Wait;
+use crate::analysis::{LN_MOST_ENOUGH, SloView};
+use crate::plan::OnShareMismatch;
+use crate::state::Attempt;
+
+impl Turn<'_> {
+    /// The share of any objective's requests is not what the weight should bring, beyond doubt: a sentence.
+    pub(super) fn share_mismatch(&self, attempt: &Attempt, views: &[SloView<'_>]) -> Option<String> {
+        if !self.share_counts(attempt) {
+            return None;
+        }
+        views.iter().find_map(|view| {
+            let part = view.evidence.share_disagrees()?;
+            Some(format!(
+                "the canary completes {:.0} % of the requests of {} that its weight should bring: it may not answer some, or many callers do not come by the route (then set analysis.onShareMismatch: Ignore)",
+                part * 100.0,
+                view.name
+            ))
+        })
+    }
+
+    /// Full traffic asks for more: that the canary is shown to answer, by the objective with the most requests.
+    /// One that leaves few of its requests without an answer
+    /// is not found short for long, and would leave as many of everybody's.
+    pub(super) fn share_wait(&self, attempt: &Attempt, views: &[SloView<'_>]) -> Option<Wait> {
+        let ln = self.ln_share_lacking(attempt, views)?;
+        Some(Wait::Safety(format!(
+            "evidence {:.1} of {:.0} that the canary completes its share, more than 77 % of the requests that its weight should bring: it may not answer some, or many callers do not come by the route (then set analysis.onShareMismatch: Ignore)",
+            ln.exp(),
+            self.share_needed().exp()
+        )))
+    }
+
+    /// Logarithm of the evidence that the canary completes its share, where that counts and is not enough.
+    pub(super) fn ln_share_lacking(&self, attempt: &Attempt, views: &[SloView<'_>]) -> Option<f64> {
+        let busiest = views
+            .iter()
+            .max_by(|a, b| a.requests().total_cmp(&b.requests()))?;
+        let ln = busiest.evidence.ln_share_shown();
+        (self.share_counts(attempt) && ln < self.share_needed()).then_some(ln)
+    }
+
+    fn share_needed(&self) -> f64 {
+        self.plan.limits.ln_safe_needed().min(LN_MOST_ENOUGH)
+    }
+
+    fn share_counts(&self, attempt: &Attempt) -> bool {
+        self.plan.on_share_mismatch != OnShareMismatch::Ignore && attempt.weight < 100
+    }
+}
