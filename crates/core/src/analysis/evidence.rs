@@ -221,6 +221,8 @@ impl Evidence {
             );
             if block.weight_settled {
                 self.exposure
+                    .flow(canary.total() + stable.total(), seconds(block), false);
+                self.exposure
                     .weigh(canary.total(), stable.total(), share, block.at_route);
             }
         }
@@ -240,6 +242,10 @@ impl Evidence {
         self.clustering.absorb_alone(&block.canary_pods);
         if block.weight_in_force && block.canary_weight >= 100 {
             self.exposure.absorb_alone(canary.total(), seconds(block));
+            if block.weight_settled {
+                self.exposure
+                    .flow(canary.total() + block.stable.total(), seconds(block), true);
+            }
         }
         self.suspected += canary.bad() - canary.total() * reference;
     }
@@ -348,6 +354,12 @@ impl Evidence {
     /// route, or nothing; `None` where requests are not counted there.
     pub fn ln_short(&self) -> Option<f64> {
         self.exposure.ln_short()
+    }
+
+    /// The part of the usual requests that a canary with all the traffic still answers, where these have become far
+    /// fewer.
+    pub fn fallen(&self) -> Option<f64> {
+        self.exposure.fallen()
     }
 
     /// The canary's share of requests as a part of its weight, where it is clearly less than due, or below half or

@@ -24,6 +24,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::exact;
+use super::flow::Flow;
 use super::share::{Answers, LN_MOST_ENOUGH, Scatter, Short, answers, joined};
 
 /// The share that is expected before anything is known, as a part of the weight, and how many requests that
@@ -113,6 +114,9 @@ pub(super) struct Exposure {
     /// How much its share scatters.
     #[serde(default)]
     scatter: Scatter,
+    /// How many requests are answered at all.
+    #[serde(default)]
+    flow: Flow,
     /// Logarithm of the evidence that its share is below half its weight, by whomever it was sent.
     #[serde(with = "exact")]
     #[schemars(with = "String")]
@@ -138,6 +142,7 @@ impl Default for Exposure {
             short: Short::default(),
             ln_enough: 0.0,
             scatter: Scatter::default(),
+            flow: Flow::default(),
             ln_below: 0.0,
             ln_above: 0.0,
         }
@@ -194,6 +199,17 @@ impl Exposure {
     pub(super) fn begin_anew(&mut self) {
         self.ln_silent = None;
         self.due_in_silence = 0.0;
+        self.flow.begin_anew();
+    }
+
+    /// The part of the usual flow of requests that is left to a canary with all the traffic, where it has fallen.
+    pub(super) fn fallen(&self) -> Option<f64> {
+        self.flow.fallen()
+    }
+
+    /// Counts what was answered in a block of so many seconds in which the weight had settled.
+    pub(super) fn flow(&mut self, requests: f64, seconds: f64, alone: bool) {
+        self.flow.absorb(requests, seconds, alone);
     }
 
     /// Weighs what was answered in such a block against what was due, where the weight has settled.

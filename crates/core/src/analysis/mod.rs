@@ -4,7 +4,7 @@
 //! - `e_process`: one block of counts as a factor of evidence; the formulas.
 //! - `bets`, `safety`: running products of such factors, for harm and for safety.
 //! - `clustering`: how much less the evidence says when requests are not independent.
-//! - `exposure`, `share`: whether the canary answers at all, and all that is due to it.
+//! - `exposure`, `share`, `flow`: whether the canary answers at all, all that is due to it, and as much as usual.
 //! - `past`: what stable did before the attempt.
 //! - `windows`: how fast each revision burns the budget now.
 //! - `evidence`: all of it, as an attempt has gathered it for one objective; persisted.
@@ -20,6 +20,7 @@ mod e_process;
 mod evidence;
 mod exact;
 mod exposure;
+mod flow;
 mod past;
 mod safety;
 mod samples;

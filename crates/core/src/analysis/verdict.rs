@@ -170,6 +170,8 @@ pub struct Harm {
     pub spent: Option<f64>,
     /// The canary's burn rate, where that is the rule.
     pub burn: Option<f64>,
+    /// The part of the usual requests that is still answered, where that is the rule.
+    pub left: Option<f64>,
 }
 
 /// The rule by which a rollout is rolled back.
@@ -185,6 +187,8 @@ pub enum HarmKind {
     MissingResponses,
     /// The canary answers less than four fifths of the requests that the route sends to it.
     FewResponses,
+    /// The canary has all the traffic and answers far fewer requests than were usual: a suspicion, and no more.
+    FewerRequests,
 }
 
 impl fmt::Display for Harm {
@@ -216,6 +220,12 @@ impl fmt::Display for Harm {
                 "{}: missing responses: the canary has weight, but completes none of the requests that are due ({:.0} completed before)",
                 self.slo, self.canary_requests
             ),
+            HarmKind::FewerRequests => write!(
+                f,
+                "{}: the canary answers {:.0} % of the requests that were usual before it had all the traffic",
+                self.slo,
+                self.left.unwrap_or(0.0) * 100.0
+            ),
             HarmKind::FewResponses => write!(
                 f,
                 "{}: missing responses: the canary answers less than four fifths of the requests that the route brings to it ({:.0} answered)",
@@ -238,7 +248,7 @@ fn factor(ln: f64) -> String {
 /// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too), or a burn rate that
 /// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
 /// request, which the objective with the most requests tells; or, where requests are counted at the route, it
-/// answers none or less than four fifths of what is due to it, beyond `2m/α`. A canary that has all the traffic is judged
+/// answers none or less than four fifths of what is due to it, beyond `2m/α`; or, alone, far less than was usual. A canary that has all the traffic is judged
 /// by its spend and its burn without `E_harm`, and by the evidence beside what stable's rate was: a suspicion
 /// ([`Harm::alone`]), which a comparison beside stable has to bear out.
 ///
@@ -275,7 +285,11 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
         };
         Some((slo, kind))
     };
-    let (slo, kind) = shown.or_else(silent).or_else(short)?;
+    let fewer = || {
+        let busiest = slos.iter().max_by(|a, b| a.requests().total_cmp(&b.requests()))?;
+        (busiest.alone && busiest.evidence.fallen().is_some()).then_some((busiest, HarmKind::FewerRequests))
+    };
+    let (slo, kind) = shown.or_else(silent).or_else(short).or_else(fewer)?;
     Some(Harm {
         slo: slo.name.to_owned(),
         kind,
@@ -286,6 +300,7 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
         alone: slo.alone,
         spent: slo.spent(),
         burn: slo.evidence.canary_burn(slo.objective),
+        left: slo.evidence.fallen(),
     })
 }
 

@@ -6,7 +6,8 @@
 
 use super::waits::Wait;
 use super::{Turn, after};
-use crate::analysis::Harm;
+use crate::analysis::{Harm, HarmKind};
+use crate::plan::OnShareMismatch;
 use crate::state::{Attempt, Doubt, Stage};
 
 /// The weight, in percent, that a canary is compared at.
@@ -19,7 +20,10 @@ impl Turn<'_> {
     pub(super) fn is_in_doubt(&self, harm: &Harm) -> bool {
         let times = |a: &Attempt| a.doubt.as_ref().map_or(0, |doubt| doubt.times);
         let stable = self.state.stable.as_ref();
+        let ignored =
+            harm.kind == HarmKind::FewerRequests && self.plan.on_share_mismatch == OnShareMismatch::Ignore;
         harm.alone
+            && !ignored
             && self.attempt().is_some_and(|a| times(a) < MOST_DOUBTS)
             && stable.is_some_and(|stable| self.seen.ready(stable) > 0)
     }

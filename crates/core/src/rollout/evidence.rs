@@ -44,6 +44,8 @@ impl Turn<'_> {
         self.state.attempt = Some(attempt);
         match harm {
             Some(harm) if self.is_in_doubt(&harm) => self.doubt(&harm),
+            // Callers come and go: that alone convicts nobody.
+            Some(harm) if harm.kind == HarmKind::FewerRequests => {}
             Some(harm) => self.withdraw(harmed(&harm)),
             None => self.tell_of_incident(),
         }
@@ -447,7 +449,7 @@ fn harmed(harm: &Harm) -> End {
         HarmKind::Evidence => "HarmShown",
         HarmKind::BudgetSpent => "BudgetSpent",
         HarmKind::BurnRate => "BurnRate",
-        HarmKind::MissingResponses | HarmKind::FewResponses => "MissingResponses",
+        HarmKind::MissingResponses | HarmKind::FewResponses | HarmKind::FewerRequests => "MissingResponses",
     };
     End::new(Outcome::RolledBack, reason, harm.to_string())
 }

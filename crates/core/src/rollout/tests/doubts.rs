@@ -95,3 +95,25 @@ fn what_a_bake_made_suspect_is_given_back_no_faster_than_stable_can_carry_it() {
         assert!(kept > 10 && kept < 100, "{kept}: {}", message(&world));
     }
 }
+
+#[test]
+fn a_canary_that_leaves_half_unanswered_under_full_load_is_compared_and_does_not_get_on() {
+    let mut world = baking();
+    world.plan.bake = SignedDuration::from_mins(5);
+    world.plan.progress_deadline = SignedDuration::from_mins(5);
+    world.answers.insert("v2".into(), 0.5);
+    until_told(&mut world, "BakeInterrupted");
+    world.run(2);
+    assert_eq!((world.weight("v1"), world.weight("v2")), (90, 10));
+    assert!(world.run_until(Phase::Paused, 1800), "{}", message(&world));
+    assert_eq!(world.weight("v2"), 0);
+}
+
+#[test]
+fn callers_that_become_fewer_cost_a_comparison_and_convict_nobody() {
+    let mut world = baking();
+    world.rps *= 0.4;
+    until_told(&mut world, "BakeInterrupted");
+    assert!(world.run_until(Phase::Healthy, 1800), "{}", message(&world));
+    assert_eq!(reason(&world).0, Outcome::Promoted);
+}

@@ -1,0 +1,127 @@
+//! Whether as many requests are answered as usual.
+//!
+//! A canary that has all the traffic has nobody beside it, and frameworks count a request when it is over. So what it
+//! leaves without an answer, because its workers hang under the full load for instance, shows as requests that do not
+//! come. That fewer callers came can't be told from it: it is a reason to compare, and no more.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::exact;
+
+/// Of fewer blocks nothing usual is known.
+const LEAST_BLOCKS: u32 = 8;
+/// The flow has fallen when this part of the usual is missing, at the least.
+const MISSING: f64 = 0.3;
+/// And when it is so many standard deviations of the blocks below their mean.
+const DEVIATIONS: f64 = 4.0;
+/// It takes so many such blocks in a row: one may be a pause of the callers.
+const IN_A_ROW: u32 = 2;
+
+/// Requests per second that were answered, block by block: mean and spread (Welford's method, 1962).
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct Flow {
+    /// Blocks that tell what is usual.
+    blocks: u32,
+    /// Their mean rate, per second.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    mean: f64,
+    /// The sum of their squared deviations from it.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    squares: f64,
+    /// Blocks in a row with far fewer.
+    low: u32,
+    /// The rate of the last of these.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    lowest: f64,
+}
+
+impl Flow {
+    /// Takes in what was answered in a block of so many seconds, above 0; `alone` if by a canary that had all the
+    /// traffic.
+    pub(super) fn absorb(&mut self, requests: f64, seconds: f64, alone: bool) {
+        let rate = requests / seconds;
+        if alone && self.is_low(rate, seconds) {
+            self.low = self.low.saturating_add(1);
+            self.lowest = rate;
+            return;
+        }
+        self.low = 0;
+        self.blocks = self.blocks.saturating_add(1);
+        let off = rate - self.mean;
+        self.mean += off / f64::from(self.blocks);
+        self.squares += off * (rate - self.mean);
+    }
+
+    /// Forgets that it has fallen.
+    pub(super) fn begin_anew(&mut self) {
+        self.low = 0;
+    }
+
+    /// The part of the usual flow that is left, where it has fallen clearly.
+    pub(super) fn fallen(&self) -> Option<f64> {
+        (self.low >= IN_A_ROW).then(|| self.lowest / self.mean)
+    }
+
+    fn is_low(&self, rate: f64, seconds: f64) -> bool {
+        if self.blocks < LEAST_BLOCKS {
+            return false;
+        }
+        // Requests that come by chance alone scatter with the root of their number.
+        let variance = (self.squares / f64::from(self.blocks - 1)).max(self.mean / seconds);
+        rate < self.mean - (MISSING * self.mean).max(DEVIATIONS * variance.sqrt())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn after(usual: &[f64], alone: &[f64]) -> Flow {
+        let mut flow = Flow::default();
+        usual
+            .iter()
+            .for_each(|requests| flow.absorb(*requests, 10.0, false));
+        alone
+            .iter()
+            .for_each(|requests| flow.absorb(*requests, 10.0, true));
+        flow
+    }
+
+    #[test]
+    fn a_flow_that_halves_for_two_blocks_has_fallen() {
+        let usual = [200.0, 210.0, 190.0, 205.0, 195.0, 200.0, 212.0, 188.0];
+        assert_eq!(after(&usual, &[100.0]).fallen(), None, "one may be a pause");
+        let part = after(&usual, &[100.0, 98.0]).fallen().unwrap();
+        assert!((part - 0.49).abs() < 0.01, "{part}");
+        assert_eq!(after(&usual, &[100.0, 200.0, 100.0]).fallen(), None);
+        assert_eq!(
+            after(&usual[..7], &[100.0, 100.0]).fallen(),
+            None,
+            "too little is known"
+        );
+        assert_eq!(
+            after(&usual, &[150.0; 9]).fallen(),
+            None,
+            "a quarter less is no reason"
+        );
+    }
+
+    #[test]
+    fn a_flow_that_always_comes_in_bursts_has_not() {
+        let usual = [20.0, 400.0, 50.0, 380.0, 10.0, 200.0, 30.0, 510.0];
+        assert_eq!(after(&usual, &[10.0; 9]).fallen(), None);
+    }
+
+    #[test]
+    fn so_few_requests_that_chance_may_leave_them_out_say_nothing() {
+        assert_eq!(
+            after(&[4.0, 3.0, 5.0, 4.0, 4.0, 2.0, 5.0, 5.0], &[0.0; 9]).fallen(),
+            None
+        );
+    }
+}
