@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::Turn;
 use crate::decision::Effect;
 use crate::observed::{Backend, ProblemKind, Slot, Weights};
-use crate::plan::{Revision, RouteMode};
+use crate::plan::{Revision, RouteMode, Step};
 use crate::state::{Attempt, Stage};
 
 /// Revisions that one turn deletes at most. The next turn, which their end brings about, goes on.
@@ -75,6 +75,26 @@ impl Turn<'_> {
         wanted
     }
 
+    /// The weight whose pods start before a dwell is over, where its evidence is there already: they need not be
+    /// waited for afterwards.
+    fn prepared_weight(&self, attempt: &Attempt) -> u8 {
+        if self.prepare_at().is_none_or(|at| self.now < at) {
+            return 0;
+        }
+        let next = attempt
+            .steps
+            .iter()
+            .skip(attempt.step as usize + 1)
+            .find_map(|step| match step {
+                Step::SetWeight(weight) => Some(*weight),
+                Step::Dwell(_) => None,
+            });
+        if self.verdict_wait(attempt, next).is_some() {
+            return 0;
+        }
+        next.unwrap_or(100)
+    }
+
     /// That the service is to have no pods, and keeps them because an attempt runs.
     pub(super) fn scaling_put_off(&self) -> Option<&'static str> {
         let attempt = self.attempt()?;
@@ -117,11 +137,12 @@ impl Turn<'_> {
             }
             Stage::Stepping => {
                 let next = match attempt.steps.get(attempt.step as usize) {
-                    Some(crate::plan::Step::SetWeight(w))
+                    Some(Step::SetWeight(w))
                         if attempt.cleared_step == Some(attempt.step) || attempt.max_weight == 0 =>
                     {
                         *w
                     }
+                    Some(Step::Dwell(_)) => self.prepared_weight(attempt),
                     _ => 0,
                 };
                 self.plan.pods_for(next.max(attempt.weight))

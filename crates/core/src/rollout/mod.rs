@@ -128,6 +128,7 @@ impl Turn<'_> {
         if let Some(attempt) = self.attempt() {
             times.extend(attempt.deadline);
             times.extend(self.dwell_until());
+            times.extend(self.prepare_at());
             times.extend(self.bake_until());
             times.extend(due::next_measurement(self.plan, attempt, self.now));
             times.extend(self.job_times(attempt));

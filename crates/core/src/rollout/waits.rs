@@ -28,6 +28,9 @@ impl Wait {
     }
 }
 
+/// The longest time before the end of a dwell at which the next weight's pods start.
+const MOST_AHEAD: SignedDuration = SignedDuration::from_secs(120);
+
 impl Turn<'_> {
     /// What a `setWeight` step waits for; `None` when the weight can be raised, or has been acknowledged.
     pub(super) fn step_wait(&self, attempt: &Attempt, weight: u8) -> Option<Wait> {
@@ -123,6 +126,14 @@ impl Turn<'_> {
             Step::Dwell(s) => Some(after(attempt.step_since, self.dwell(attempt, *s))),
             Step::SetWeight(_) => None,
         }
+    }
+
+    /// When the pods of the next weight may start: halfway through a dwell, two minutes before its end in a long one.
+    pub(super) fn prepare_at(&self) -> Option<Timestamp> {
+        let until = self.dwell_until()?;
+        let since = self.attempt()?.step_since;
+        let ahead = (until.duration_since(since) / 2).min(MOST_AHEAD);
+        until.checked_sub(ahead).ok()
     }
 
     pub(super) fn bake_until(&self) -> Option<Timestamp> {

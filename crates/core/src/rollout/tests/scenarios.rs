@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::world::{World, plan};
 use crate::decision::{Effect, Phase};
 use crate::observed::{Action, Problem, ProblemKind, Slot, Trouble, TroubleKind};
-use crate::plan::{OnInconclusive, OnShareMismatch, Revision, RouteMode, SloPlan};
+use crate::plan::{OnInconclusive, OnShareMismatch, Revision, RouteMode, SloPlan, Step};
 use crate::rollout::decide;
 use crate::state::{Outcome, Stage};
 
@@ -723,4 +723,34 @@ fn a_router_that_hears_late_leaves_connections_their_time_to_drain() {
     assert!(world.sets[&revision("v2")].wanted > 0, "they have ten seconds");
     world.run(5);
     assert_eq!(world.sets[&revision("v2")].wanted, 0);
+}
+
+#[test]
+fn the_pods_of_the_next_weight_start_while_the_dwell_lasts_once_the_evidence_is_there() {
+    let mut world = World::with_stable();
+    world.plan.steps = vec![
+        Step::SetWeight(10),
+        Step::Dwell(100),
+        Step::SetWeight(50),
+        Step::Dwell(100),
+    ];
+    world.update("v2");
+    while world.weight("v2") < 10 {
+        world.run(1);
+    }
+    let pods = |world: &World| world.sets[&revision("v2")].wanted;
+    world.run(45);
+    assert_eq!(pods(&world), 1, "the first half is for one pod");
+    world.run(10);
+    assert_eq!((pods(&world), world.weight("v2")), (2, 10));
+    // Without evidence nothing is prepared.
+    let mut blind = World::with_stable();
+    blind.plan.steps.clone_from(&world.plan.steps);
+    blind.update("v2");
+    while blind.weight("v2") < 10 {
+        blind.run(1);
+    }
+    blind.blind = true;
+    blind.run(90);
+    assert_eq!(pods(&blind), 1);
 }
