@@ -272,6 +272,13 @@ mod tests {
                 Measure::SlowerThan(SignedDuration::from_millis(250))
             ]
         );
+        assert_eq!(manifest.counters, [Counter::Pods, Counter::Pods]);
+        let at_route = |preset: &str| {
+            let text = SMALLEST.replace("preset: fastapi-instrumentator", &format!("preset: {preset}"));
+            Manifest::parse(&text, None, None).unwrap().counters[0]
+        };
+        assert_eq!(at_route("envoy-gateway"), Counter::Route { sent: true });
+        assert_eq!(at_route("istio-gateway"), Counter::Route { sent: false });
         assert_eq!(manifest.memory_limit, Some(256.0 * 1024.0 * 1024.0));
         assert_eq!(manifest.ignored, [""; 0]);
     }

@@ -147,8 +147,8 @@ impl Judge for Engine {
             // A pod that is scraped twice counts once.
             Some(pods) => pods.map(|pods| counts(pods.into_iter().fold(Seen::default(), Seen::plus))),
             None => [Arm::Canary, Arm::Stable].map(|arm| {
-                let scraped = scrapes().map(|end| trace.once(arm, end));
-                counts(scraped.fold(Seen::default(), Seen::plus))
+                let parts = scrapes().map(|end| trace.once(arm, end));
+                counts(parts.fold(Seen::default(), Seen::plus))
             }),
         };
         self.absorb(now - block, trace.weight, both, pods.as_ref());
