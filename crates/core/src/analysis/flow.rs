@@ -83,12 +83,12 @@ mod tests {
 
     fn after(usual: &[f64], alone: &[f64]) -> Flow {
         let mut flow = Flow::default();
-        usual
-            .iter()
-            .for_each(|requests| flow.absorb(*requests, 10.0, false));
-        alone
-            .iter()
-            .for_each(|requests| flow.absorb(*requests, 10.0, true));
+        for requests in usual {
+            flow.absorb(*requests, 10.0, false);
+        }
+        for requests in alone {
+            flow.absorb(*requests, 10.0, true);
+        }
         flow
     }
 
