@@ -213,13 +213,13 @@ fn a_watch_tells_what_comes_to_be_selected_and_what_no_longer_is() {
             json!({"metadata": {"labels": {"app": label}}}),
         );
     }
-    let words: Vec<Value> = std::iter::from_fn(|| watch.next(server.store()))
-        .map(|e| e["type"].clone())
+    let words: Vec<&str> = std::iter::from_fn(|| watch.next(server.store()))
+        .map(|event| event.word)
         .collect();
     assert_eq!(words, ["ADDED", "DELETED"]);
     create(&mut server, "e");
     server.expire();
-    assert_eq!(watch.next(server.store()).unwrap()["object"]["code"], 410);
+    assert_eq!(watch.next(server.store()).unwrap().object["code"], 410);
     assert!(watch.is_ended());
 }
 

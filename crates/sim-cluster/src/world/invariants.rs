@@ -252,7 +252,7 @@ impl World {
             );
         }
         let new = backends(&change.after);
-        let old = change.before.as_ref().map(backends).unwrap_or_default();
+        let old = change.before.as_deref().map(backends).unwrap_or_default();
         if new == old {
             return;
         }
@@ -321,7 +321,7 @@ impl World {
                 .is_some_and(|f| !f.is_empty())
         };
         let released =
-            change.before.as_ref().is_some_and(&holds) && (change.deleted || !holds(&change.after));
+            change.before.as_deref().is_some_and(holds) && (change.deleted || !holds(&change.after));
         if by_operator && released {
             self.check_release();
         }
@@ -552,7 +552,7 @@ impl World {
 
     fn check_action(&mut self, change: &Change) {
         let state = |o: &Value| o["status"]["state"].as_str().map(str::to_owned);
-        let before = change.before.as_ref().and_then(state);
+        let before = change.before.as_deref().and_then(state);
         if before.is_some() && !change.deleted && state(&change.after) != before {
             self.violate("actions", format!("action {} is answered twice", change.key.name));
         }
@@ -560,7 +560,7 @@ impl World {
 
     fn check_record(&mut self, change: &Change) {
         let outcome = |o: &Value| o["status"]["outcome"].as_str().map(str::to_owned);
-        let before = change.before.as_ref().and_then(outcome);
+        let before = change.before.as_deref().and_then(outcome);
         if before.is_some() && !change.deleted && outcome(&change.after) != before {
             self.violate(
                 "records",

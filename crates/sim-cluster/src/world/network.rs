@@ -1,11 +1,12 @@
 //! What lies between the operator and the API server: latency, lost answers, watches that lag.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use molt_sim_api::status::Refusal;
-use molt_sim_api::watch::Watch;
+use molt_sim_api::watch::{Event as WatchEvent, Watch};
 use molt_sim_api::{Call, Fault as ApiFault};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -30,7 +31,7 @@ pub enum Reply {
         /// The status code.
         code: u16,
         /// The body.
-        body: Value,
+        body: Arc<Value>,
         /// Seconds to wait before the next try.
         retry_after: Option<u32>,
     },
@@ -168,7 +169,7 @@ impl World {
         };
         let refused = |refusal: Refusal, retry_after| Reply::Whole {
             code: refusal.code,
-            body: refusal.to_value(),
+            body: Arc::new(refusal.to_value()),
             retry_after,
         };
         let of = |fault: ApiFault| match fault {
@@ -224,7 +225,7 @@ impl World {
                 Ok(watch) => Reply::Watch(self.open(process, watch)),
                 Err(refusal) => Reply::Whole {
                     code: refusal.code,
-                    body: refusal.to_value(),
+                    body: Arc::new(refusal.to_value()),
                     retry_after: None,
                 },
             }
@@ -278,6 +279,8 @@ impl World {
     pub(super) fn pump(&mut self, resources: &BTreeSet<&str>) {
         let mut due = Vec::new();
         let mut doubled = 0;
+        // Several watches of one kind bring the same.
+        let mut lines: Vec<(WatchEvent, Bytes)> = Vec::new();
         for (id, open) in &mut self.network.watches {
             if open.closed || !resources.contains(open.watch.resource()) {
                 continue;
@@ -286,8 +289,13 @@ impl World {
             while let Some(event) = open.watch.next(self.server.store()) {
                 let at = (self.now + lag + self.chance.between(1, 25)).max(open.last_due);
                 open.last_due = at;
-                let line = Bytes::from(format!("{event}\n"));
-                if self.struck.duplicates(self.now) && event["type"] != "ERROR" {
+                let known = lines
+                    .iter()
+                    .find(|(e, _)| e.word == event.word && Arc::ptr_eq(&e.object, &event.object))
+                    .map(|(_, line)| line.clone());
+                let line = known.unwrap_or_else(|| Bytes::from(format!("{event}\n")));
+                lines.push((event.clone(), line.clone()));
+                if self.struck.duplicates(self.now) && event.word != "ERROR" {
                     open.queued.push_back((at, line.clone()));
                     doubled += 1;
                 }
