@@ -362,11 +362,11 @@ async fn put(
     let body = json!(new);
     let written = context
         .writer
-        .put_status::<ServiceObject>(&key.namespace, &key.name, &version, &body)
+        .put_status::<ServiceObject>(&key.namespace, &key.name, &version, body)
         .await?;
     context
         .memories
-        .update(key, |m| m.written = written.metadata.resource_version);
+        .update(key, |m| m.written = written.resource_version);
     Ok(())
 }
 

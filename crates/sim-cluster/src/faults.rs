@@ -153,7 +153,7 @@ pub struct Fault {
 }
 
 /// How long faults are planned to begin after a rollout's beginning, in milliseconds.
-pub const STORM: u64 = 150_000;
+pub const STORM: u64 = 100_000;
 
 /// The faults of a life of so many rollouts.
 pub fn plan(seed: u64, rollouts: usize) -> Vec<Fault> {
