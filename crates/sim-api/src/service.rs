@@ -177,7 +177,7 @@ impl Shared {
             let answer = self.server.handle(call);
             (logged.code, logged.changed) = (Some(answer.code), answer.changed);
             if logged.fault.is_none() {
-                return Some(Ok(respond(answer.code, None, SimBody::whole(&answer.body))));
+                return Some(Ok(respond(answer.code, None, SimBody::whole(answer.body.to_string()))));
             }
         }
         let error = |kind, text: &str| Some(Err(io::Error::new(kind, text.to_owned())));
@@ -213,7 +213,7 @@ impl Shared {
 }
 
 fn refused(refusal: &Refusal, retry_after: Option<u32>) -> Response<SimBody> {
-    respond(refusal.code, retry_after, SimBody::whole(&refusal.to_value()))
+    respond(refusal.code, retry_after, SimBody::whole(refusal.to_value().to_string()))
 }
 
 /// The body of an answer of [`Sim`].
@@ -254,7 +254,7 @@ impl Lines for Box<WatchBody> {
         let mut shared = sim.lock();
         if !shared.crashed && !shared.held {
             if let Some(event) = watch.next(shared.server.store()) {
-                return Poll::Ready(Some(Bytes::from(format!("{event}\n"))));
+                return Poll::Ready(Some(Bytes::from(event.line(&event.object.to_string()))));
             }
             if watch.is_ended() || *number <= shared.watches_since {
                 return Poll::Ready(None);

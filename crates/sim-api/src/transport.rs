@@ -29,9 +29,9 @@ pub enum AnswerBody<L> {
 }
 
 impl<L> AnswerBody<L> {
-    /// The body of an answer that is no watch.
-    pub fn whole(body: &Value) -> Self {
-        Self::Whole(Some(Bytes::from(body.to_string())))
+    /// The body of an answer that is no watch, from its text.
+    pub fn whole(text: String) -> Self {
+        Self::Whole(Some(Bytes::from(text)))
     }
 }
 

@@ -1,7 +1,6 @@
 //! Watches: a place in the history and what is wanted of it.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -10,7 +9,7 @@ use crate::selector::Selector;
 use crate::status::Refusal;
 use crate::store::{Change, Store};
 
-/// One event of a watch; its text is what a server sends, but for the line's end.
+/// One event of a watch.
 #[derive(Clone, Debug)]
 pub struct Event {
     /// `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` or `ERROR`.
@@ -19,9 +18,10 @@ pub struct Event {
     pub object: Arc<Value>,
 }
 
-impl fmt::Display for Event {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, r#"{{"type":"{}","object":{}}}"#, self.word, self.object)
+impl Event {
+    /// As a server sends it: a line, given the object's text.
+    pub fn line(&self, object: &str) -> String {
+        format!("{{\"type\":\"{}\",\"object\":{object}}}\n", self.word)
     }
 }
 

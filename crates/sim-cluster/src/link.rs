@@ -48,7 +48,7 @@ impl tower::Service<Request<Body>> for Link {
                     code,
                     body,
                     retry_after,
-                }) => Ok(respond(code, retry_after, AnswerBody::whole(&body))),
+                }) => Ok(respond(code, retry_after, AnswerBody::whole(body.to_string()))),
                 Ok(Reply::Watch(id)) => {
                     let stream = Stream {
                         cluster: link.cluster,

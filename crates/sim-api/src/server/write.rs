@@ -59,6 +59,18 @@ fn take_owners(object: &mut Value) -> Value {
     metadata.and_then(|m| m.remove("managedFields")).unwrap_or_default()
 }
 
+/// A patch may say something of the owners. One that does not keeps them.
+fn may_touch_owners(patch: &Value) -> bool {
+    match patch.as_array() {
+        Some(operations) => operations.iter().any(|operation| {
+            let paths = ["path", "from"].map(|key| operation[key].as_str().unwrap_or_default());
+            let elsewhere = ["/spec", "/status", "/metadata/resourceVersion"];
+            !elsewhere.iter().any(|place| paths[0].starts_with(place)) || !paths[1].is_empty()
+        }),
+        None => patch.get("metadata").is_some(),
+    }
+}
+
 /// They differ at most in what no generation counts.
 fn same_content(a: &Value, b: &Value) -> bool {
     fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
@@ -102,12 +114,17 @@ impl Place {
             object["metadata"] = json!({});
         }
         if self.is_status() {
-            let mut restored = live.clone();
-            set_or_remove(&mut restored, "status", object.get("status"));
-            if !self.kind.custom {
-                restored["metadata"] = object["metadata"].take();
-            }
-            *object = restored;
+            let kept = |name: &str| name != "status" && (self.kind.custom || name != "metadata");
+            let rest = live.as_object().into_iter().flatten();
+            let mut restored: Map<String, Value> = rest
+                .filter(|(name, _)| kept(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            let written = object.as_object_mut().map(std::mem::take).unwrap_or_default();
+            restored.extend(written.into_iter().filter(|(name, _)| {
+                name == "status" || name == "metadata" && !self.kind.custom
+            }));
+            *object = Value::Object(restored);
         } else if self.kind.status {
             set_or_remove(object, "status", live.get("status"));
         }
@@ -204,15 +221,19 @@ impl ApiServer {
             let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
             return Err(Refusal::invalid(&place.kind, &place.name, why));
         }
-        self.update(place, live, call.body.clone(), call.manager())
+        self.update(place, Live::new(live), call.body.clone(), call.manager())
     }
 
     pub(super) fn patch(&mut self, place: &Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
         if call.content_type.contains("apply-patch") {
             return self.apply(place, call);
         }
-        let live = self.live(place)?;
-        let mut object = Value::clone(&live);
+        let live = Live::new(self.live(place)?);
+        let mut object = if may_touch_owners(&call.body) {
+            Value::clone(&live.object)
+        } else {
+            live.plain.clone()
+        };
         if call.content_type.contains("json-patch") {
             let patch: json_patch::Patch = serde_json::from_value(call.body.clone())
                 .map_err(|e| Refusal::bad_request(format!("error decoding patch: {e}")))?;
@@ -234,13 +255,12 @@ impl ApiServer {
     fn update(
         &mut self,
         place: &Place,
-        live: Arc<Value>,
+        live: Live,
         mut object: Value,
         manager: &str,
     ) -> Result<Arc<Value>, Refusal> {
-        place.check(&live, &object)?;
+        place.check(&live.plain, &object)?;
         let written = take_owners(&mut object);
-        let live = Live::new(live);
         let fields = written.as_array();
         // One empty entry asks for all of them to be forgotten; none are taken for an oversight.
         let reset = fields.is_some_and(|f| f.len() == 1 && f[0].as_object().is_some_and(Map::is_empty));

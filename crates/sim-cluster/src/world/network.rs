@@ -6,7 +6,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use molt_sim_api::status::Refusal;
-use molt_sim_api::watch::{Event as WatchEvent, Watch};
+use molt_sim_api::watch::Watch;
 use molt_sim_api::{Call, Fault as ApiFault};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -31,7 +31,7 @@ pub enum Reply {
         /// The status code.
         code: u16,
         /// The body.
-        body: Arc<Value>,
+        body: Arc<str>,
         /// Seconds to wait before the next try.
         retry_after: Option<u32>,
     },
@@ -69,8 +69,24 @@ pub(super) struct Network {
     requests: BTreeMap<u64, Request>,
     answers: BTreeMap<u64, (u32, oneshot::Sender<Reply>, Reply)>,
     watches: BTreeMap<u64, Open>,
+    texts: Texts,
     /// Whoever waits for these waits for ever: their process is dead.
     graveyard: Vec<oneshot::Sender<Reply>>,
+}
+
+/// The text of what was sent last: a write is answered with what watches bring.
+#[derive(Default)]
+struct Texts(Option<(Arc<Value>, Arc<str>)>);
+
+impl Texts {
+    fn of(&mut self, object: &Arc<Value>) -> Arc<str> {
+        if let Some((_, text)) = self.0.as_ref().filter(|(known, _)| Arc::ptr_eq(known, object)) {
+            return Arc::clone(text);
+        }
+        let text: Arc<str> = object.to_string().into();
+        self.0 = Some((Arc::clone(object), Arc::clone(&text)));
+        text
+    }
 }
 
 impl Network {
@@ -169,7 +185,7 @@ impl World {
         };
         let refused = |refusal: Refusal, retry_after| Reply::Whole {
             code: refusal.code,
-            body: Arc::new(refusal.to_value()),
+            body: refusal.to_value().to_string().into(),
             retry_after,
         };
         let of = |fault: ApiFault| match fault {
@@ -225,13 +241,14 @@ impl World {
                 Ok(watch) => Reply::Watch(self.open(process, watch)),
                 Err(refusal) => Reply::Whole {
                     code: refusal.code,
-                    body: Arc::new(refusal.to_value()),
+                    body: refusal.to_value().to_string().into(),
                     retry_after: None,
                 },
             }
         } else {
             let held = self.holder().map(str::to_owned);
             let answer = self.server.handle(call);
+            let text = self.network.texts.of(&answer.body);
             if is_about_lease(call) {
                 // Renewals are no news.
                 let holds = self.holder().map(str::to_owned);
@@ -247,7 +264,7 @@ impl World {
             }
             Reply::Whole {
                 code: answer.code,
-                body: answer.body,
+                body: text,
                 retry_after: None,
             }
         };
@@ -279,8 +296,6 @@ impl World {
     pub(super) fn pump(&mut self, resources: &BTreeSet<&str>) {
         let mut due = Vec::new();
         let mut doubled = 0;
-        // Several watches of one kind bring the same.
-        let mut lines: Vec<(WatchEvent, Bytes)> = Vec::new();
         for (id, open) in &mut self.network.watches {
             if open.closed || !resources.contains(open.watch.resource()) {
                 continue;
@@ -289,12 +304,7 @@ impl World {
             while let Some(event) = open.watch.next(self.server.store()) {
                 let at = (self.now + lag + self.chance.between(1, 25)).max(open.last_due);
                 open.last_due = at;
-                let known = lines
-                    .iter()
-                    .find(|(e, _)| e.word == event.word && Arc::ptr_eq(&e.object, &event.object))
-                    .map(|(_, line)| line.clone());
-                let line = known.unwrap_or_else(|| Bytes::from(format!("{event}\n")));
-                lines.push((event.clone(), line.clone()));
+                let line = Bytes::from(event.line(&self.network.texts.of(&event.object)));
                 if self.struck.duplicates(self.now) && event.word != "ERROR" {
                     open.queued.push_back((at, line.clone()));
                     doubled += 1;
