@@ -172,8 +172,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         .wake_at
         .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
+    // What was told of is over. If the status said it already, nothing was written, and no event brings this again.
+    let over = memory.apply_problem.is_some().then_some(CATCH_UP);
     Ok(requeue(
-        [wake, retry, again, jobs_again, patience]
+        [wake, retry, over, again, jobs_again, patience]
             .into_iter()
             .flatten()
             .min(),
