@@ -177,7 +177,11 @@ impl Shared {
             let answer = self.server.handle(call);
             (logged.code, logged.changed) = (Some(answer.code), answer.changed);
             if logged.fault.is_none() {
-                return Some(Ok(respond(answer.code, None, SimBody::whole(answer.body.to_string()))));
+                return Some(Ok(respond(
+                    answer.code,
+                    None,
+                    SimBody::whole(answer.body.to_string()),
+                )));
             }
         }
         let error = |kind, text: &str| Some(Err(io::Error::new(kind, text.to_owned())));
@@ -213,7 +217,11 @@ impl Shared {
 }
 
 fn refused(refusal: &Refusal, retry_after: Option<u32>) -> Response<SimBody> {
-    respond(refusal.code, retry_after, SimBody::whole(refusal.to_value().to_string()))
+    respond(
+        refusal.code,
+        retry_after,
+        SimBody::whole(refusal.to_value().to_string()),
+    )
 }
 
 /// The body of an answer of [`Sim`].

@@ -65,7 +65,9 @@ impl Store {
             namespace: String::new(),
             name: String::new(),
         };
-        self.objects.range(first..).take_while(move |(key, _)| key.resource == resource)
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| key.resource == resource)
     }
 
     /// Stores an object under the next version, and returns it.

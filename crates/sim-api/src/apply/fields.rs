@@ -85,9 +85,8 @@ impl FieldSet {
 
     /// Something is in both.
     pub fn meets(&self, other: &Self) -> bool {
-        let meet = |mine: &Node, theirs: &Node| {
-            mine.member && theirs.member || mine.below.meets(&theirs.below)
-        };
+        let meet =
+            |mine: &Node, theirs: &Node| mine.member && theirs.member || mine.below.meets(&theirs.below);
         self.0
             .iter()
             .any(|(element, node)| other.0.get(element).is_some_and(|theirs| meet(node, theirs)))

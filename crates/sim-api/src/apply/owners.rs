@@ -108,9 +108,8 @@ impl Owners {
         for entry in &mut self.0 {
             // Whoever loses a field has not written.
             let same = before.0.iter().find(|b| b.writer == entry.writer);
-            let gained = same.is_none_or(|b| {
-                b.fields != entry.fields && !entry.fields.difference(&b.fields).is_empty()
-            });
+            let gained = same
+                .is_none_or(|b| b.fields != entry.fields && !entry.fields.difference(&b.fields).is_empty());
             let applied =
                 entry.writer.operation == Operation::Apply && same.is_some_and(|b| b.fields != entry.fields);
             if entry.time.is_empty() || gained || applied {

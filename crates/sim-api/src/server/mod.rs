@@ -126,7 +126,10 @@ impl ApiServer {
 
     /// The objects of a resource, in the order of their names.
     pub fn objects(&self, resource: &str) -> Vec<&Value> {
-        self.store.of(resource).map(|(_, object)| object.as_ref()).collect()
+        self.store
+            .of(resource)
+            .map(|(_, object)| object.as_ref())
+            .collect()
     }
 
     /// Answers a request. Watches are begun by [`ApiServer::watch`] instead.

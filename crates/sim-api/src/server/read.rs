@@ -20,8 +20,7 @@ impl ApiServer {
     fn selected(&self, place: &Place, selector: &Selector) -> Vec<&Arc<Value>> {
         let resource = place.kind.resource();
         let selected = self.store.of(&resource).filter(|(key, object)| {
-            (place.namespace.is_empty() || key.namespace == place.namespace)
-                && selector.matches(object)
+            (place.namespace.is_empty() || key.namespace == place.namespace) && selector.matches(object)
         });
         selected.map(|(_, object)| object).collect()
     }

@@ -44,7 +44,8 @@ fn without_owners(object: &Value) -> Value {
         let value = match value.as_object().filter(|_| name == "metadata") {
             Some(metadata) => {
                 let kept = metadata.iter().filter(|(field, _)| *field != "managedFields");
-                kept.map(|(field, value)| (field.clone(), value.clone())).collect()
+                kept.map(|(field, value)| (field.clone(), value.clone()))
+                    .collect()
             }
             None => value.clone(),
         };
@@ -56,7 +57,9 @@ fn without_owners(object: &Value) -> Value {
 /// Takes the owners out of an object.
 fn take_owners(object: &mut Value) -> Value {
     let metadata = object["metadata"].as_object_mut();
-    metadata.and_then(|m| m.remove("managedFields")).unwrap_or_default()
+    metadata
+        .and_then(|m| m.remove("managedFields"))
+        .unwrap_or_default()
 }
 
 /// A patch may say something of the owners. One that does not keeps them.
@@ -121,9 +124,11 @@ impl Place {
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect();
             let written = object.as_object_mut().map(std::mem::take).unwrap_or_default();
-            restored.extend(written.into_iter().filter(|(name, _)| {
-                name == "status" || name == "metadata" && !self.kind.custom
-            }));
+            restored.extend(
+                written
+                    .into_iter()
+                    .filter(|(name, _)| name == "status" || name == "metadata" && !self.kind.custom),
+            );
             *object = Value::Object(restored);
         } else if self.kind.status {
             set_or_remove(object, "status", live.get("status"));

@@ -47,6 +47,12 @@ impl World {
         self.checks.state.as_ref().map(|(_, state)| state)
     }
 
+    /// The service is gone, or is being deleted.
+    fn is_going(&self) -> bool {
+        self.service()
+            .is_none_or(|s| s["metadata"]["deletionTimestamp"].is_string())
+    }
+
     fn is_ours(&self, object: &Value) -> bool {
         let uid = self.service().map(|s| meta(s, "uid")).unwrap_or_default();
         let owners = object["metadata"]["ownerReferences"].as_array();

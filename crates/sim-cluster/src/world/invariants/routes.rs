@@ -70,7 +70,8 @@ impl World {
         if sum != 100 {
             self.violate("sum", format!("the weights are {new:?}"));
         }
-        if self.struck.foggy(self.now) || self.people.replicas() == 0 {
+        // What is deleted gives its route back to stable, whoever serves: all of its pods go.
+        if self.struck.foggy(self.now) || self.people.replicas() == 0 || self.is_going() {
             return;
         }
         let of = |service: &str| self.revision_behind(service);
@@ -167,10 +168,7 @@ impl World {
             return;
         };
         let since = *self.checks.dark_since.get_or_insert(self.now);
-        let deleting = self
-            .service()
-            .is_none_or(|s| s["metadata"]["deletionTimestamp"].is_string());
-        if works && !deleting && self.now - since > REACTS {
+        if works && !self.is_going() && self.now - since > REACTS {
             self.violate(
                 "dark",
                 format!(

@@ -54,9 +54,14 @@ impl World {
     /// The pods that carry a revision's traffic: endpoints know them, and the pods themselves are ready and stay.
     fn carriers(&self, revision: &str) -> Vec<&str> {
         let slice = self.object(SLICES, &format!("{SERVICE}-{revision}"));
-        let endpoints = slice.and_then(|s| s["endpoints"].as_array()).into_iter().flatten();
+        let endpoints = slice
+            .and_then(|s| s["endpoints"].as_array())
+            .into_iter()
+            .flatten();
         let carries = |pod: &&str| {
-            let Some(pod) = self.object(PODS, pod) else { return false };
+            let Some(pod) = self.object(PODS, pod) else {
+                return false;
+            };
             let stays = pod["metadata"]["deletionTimestamp"].is_null();
             stays && label(pod, "molt.dev/revision") == revision && is_ready(pod)
         };
