@@ -79,7 +79,7 @@ struct Steady {
 const FIRST: Duration = Duration::from_millis(800);
 const LONGEST: Duration = Duration::from_secs(30);
 /// Only after so long without a failure a watch is taken for well.
-const WELL: Duration = Duration::from_secs(120);
+const WELL: Duration = Duration::from_mins(2);
 
 impl Steady {
     fn new() -> Self {

@@ -226,7 +226,7 @@ impl ApiServer {
             let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
             return Err(Refusal::invalid(&place.kind, &place.name, why));
         }
-        self.update(place, Live::new(live), call.body.clone(), call.manager())
+        self.update(place, &Live::new(live), call.body.clone(), call.manager())
     }
 
     pub(super) fn patch(&mut self, place: &Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
@@ -253,14 +253,14 @@ impl ApiServer {
             let why = "the body of the request was in an unknown format";
             return Err(Refusal::new(415, "UnsupportedMediaType", why));
         }
-        self.update(place, live, object, call.manager())
+        self.update(place, &live, object, call.manager())
             .map(|object| (200, object))
     }
 
     fn update(
         &mut self,
         place: &Place,
-        live: Live,
+        live: &Live,
         mut object: Value,
         manager: &str,
     ) -> Result<Arc<Value>, Refusal> {
@@ -292,7 +292,7 @@ impl ApiServer {
         if untracked {
             outcome.owners = Owners::default();
         }
-        self.store_update(place, &live, outcome)
+        self.store_update(place, live, outcome)
     }
 
     fn apply(&mut self, place: &Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
