@@ -46,7 +46,7 @@ fn a_name_is_taken_once_and_a_version_is_written_once() {
         (again.code, &again.body["reason"]),
         (409, &json!("AlreadyExists"))
     );
-    let mut object = made.body;
+    let mut object = Value::clone(&made.body);
     object["data"]["k"] = json!("w");
     let path = format!("{MAPS}/a");
     let replaced = ask(
