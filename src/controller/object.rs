@@ -78,12 +78,30 @@ impl ServiceObject {
     }
 }
 
+/// How long a value is as JSON, in bytes.
+fn length(value: &Value) -> usize {
+    struct Count(usize);
+    impl std::io::Write for Count {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut count = Count(0);
+    // A value has no key that is not a string, and counting does not fail.
+    serde_json::to_writer(&mut count, value).ok();
+    count.0
+}
+
 impl<'de> Deserialize<'de> for ServiceObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut object = Value::deserialize(deserializer)?;
         let mut take = |field: &str| object.get_mut(field).map_or(Value::Null, Value::take);
         let (mut metadata, spec, status) = (take("metadata"), take("spec"), take("status"));
-        let size = metadata.to_string().len() + spec.to_string().len();
+        let size = length(&metadata) + length(&spec);
         if let Some(fields) = metadata.as_object_mut() {
             fields.remove("managedFields");
         }

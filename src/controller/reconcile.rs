@@ -172,8 +172,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         .wake_at
         .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
     let retry = recorded.err().map(|()| RECORD_RETRY);
+    // What was told of is over. If the status said it already, nothing was written, and no event brings this again.
+    let over = memory.apply_problem.is_some().then_some(CATCH_UP);
     Ok(requeue(
-        [wake, retry, again, jobs_again, patience]
+        [wake, retry, over, again, jobs_again, patience]
             .into_iter()
             .flatten()
             .min(),
@@ -362,11 +364,11 @@ async fn put(
     let body = json!(new);
     let written = context
         .writer
-        .put_status::<ServiceObject>(&key.namespace, &key.name, &version, &body)
+        .put_status::<ServiceObject>(&key.namespace, &key.name, &version, body)
         .await?;
     context
         .memories
-        .update(key, |m| m.written = written.metadata.resource_version);
+        .update(key, |m| m.written = written.resource_version);
     Ok(())
 }
 

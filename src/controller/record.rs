@@ -178,7 +178,7 @@ async fn add_to(
     let version = record.metadata.resource_version.clone().unwrap_or_default();
     let body: Value = json!(status);
     writer
-        .put_status::<RolloutRecord>(namespace, &name, &version, &body)
+        .put_status::<RolloutRecord>(namespace, &name, &version, body)
         .await
         .map(drop)
 }

@@ -5,14 +5,17 @@ use std::fmt::Debug;
 use std::future::Future;
 use std::time::Duration;
 
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchOperation, TestOperation};
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
-use kube::core::NamespaceResourceScope;
+use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Api, Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::failure::{Target, WriteError};
 use super::labels;
@@ -179,29 +182,36 @@ impl Writer {
     }
 
     /// Replaces the status of the version of an object that was decided on; a newer one is [`WriteError::Stale`].
+    /// Returns the metadata that the object has now: nobody needs the rest, which takes longer to read.
     pub async fn put_status<K: Writable>(
         &self,
         namespace: &str,
         name: &str,
         version: &str,
-        status: &Value,
-    ) -> Result<K, WriteError> {
-        let api = self.api::<K>(namespace);
+        status: Value,
+    ) -> Result<ObjectMeta, WriteError> {
+        let api: Api<PartialObjectMeta<K>> = Api::namespaced(self.client.clone(), namespace);
         let params = PatchParams {
             field_manager: Some(labels::MANAGER.to_owned()),
             ..PatchParams::default()
         };
         // A merge would keep what the new status no longer says.
-        let patch: json_patch::Patch = serde_json::from_value(json!([
-            {"op": "test", "path": "/metadata/resourceVersion", "value": version},
-            {"op": "add", "path": "/status", "value": status},
-        ]))
-        .unwrap_or_default();
-        let patch: Patch<()> = Patch::Json(patch);
+        let patch = vec![
+            PatchOperation::Test(TestOperation {
+                path: PointerBuf::from_tokens(["metadata", "resourceVersion"]),
+                value: Value::from(version),
+            }),
+            PatchOperation::Add(AddOperation {
+                path: PointerBuf::from_tokens(["status"]),
+                value: status,
+            }),
+        ];
+        let patch: Patch<()> = Patch::Json(json_patch::Patch(patch));
         let mut target = target::<K>("patch", name);
         target.resource = format!("{}/status", target.resource);
         self.write(target.clone(), api.patch_status(name, &params, &patch))
             .await
+            .map(|written| written.metadata)
             .map_err(|e| stale_test(e, target))
     }
 

@@ -93,7 +93,12 @@ fn a_status_is_put_on_the_version_that_was_decided_on_or_not_at_all() {
     run(&sim, async |writer| {
         let put = async |version: &str| {
             writer
-                .put_status::<molt::controller::object::ServiceObject>("shop", "checkout", version, &status)
+                .put_status::<molt::controller::object::ServiceObject>(
+                    "shop",
+                    "checkout",
+                    version,
+                    status.clone(),
+                )
                 .await
         };
         put(version).await.unwrap();

@@ -48,6 +48,25 @@ fn a_conflict_on_the_status_ends_the_reconcile_with_no_effect_applied() {
 }
 
 #[test]
+fn a_problem_that_comes_twice_is_told_no_longer_than_it_lasts() {
+    let sim = prepared();
+    live(&sim, is_healthy);
+    let mut changed = service("checkout:1");
+    changed["spec"]["progressDeadline"] = "5m".into();
+    apply(&sim, changed);
+    // The second write tells of the first's failure; when the third fails in the same way, the status says so
+    // already, so that nothing is written which would wake the operator.
+    let mut writes = 0;
+    sim.plan(move |call, _| {
+        writes += usize::from(is_status_write(call));
+        let fails = is_status_write(call) && matches!(writes, 1 | 3);
+        fails.then(Fault::internal_error)
+    });
+    let failed = |sim: &Sim| sim.with_log(|log| log.iter().filter(|l| l.fault.is_some()).count());
+    live(&sim, |sim| failed(sim) == 2 && is_healthy(sim));
+}
+
+#[test]
 fn a_missing_right_is_named_in_a_condition() {
     let sim = prepared();
     sim.plan(|call, _| {

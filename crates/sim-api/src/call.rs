@@ -1,6 +1,7 @@
 //! Requests and answers, without a transport.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use http::Method;
 use serde_json::Value;
@@ -29,8 +30,8 @@ pub struct Call {
 pub struct Answer {
     /// The HTTP status code.
     pub code: u16,
-    /// The body.
-    pub body: Value,
+    /// The body: shared with what is stored, if it is an object.
+    pub body: Arc<Value>,
     /// The request has changed something.
     pub changed: bool,
 }
@@ -39,7 +40,7 @@ impl From<Refusal> for Answer {
     fn from(refusal: Refusal) -> Self {
         Self {
             code: refusal.code,
-            body: refusal.to_value(),
+            body: Arc::new(refusal.to_value()),
             changed: false,
         }
     }

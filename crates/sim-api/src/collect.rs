@@ -1,5 +1,7 @@
 //! Garbage collection, as an explicit step.
 
+use std::sync::Arc;
+
 use serde_json::Value;
 
 use crate::server::{ApiServer, FOREGROUND, ORPHAN};
@@ -26,7 +28,11 @@ impl ApiServer {
     }
 
     fn collect_one(&mut self) -> Option<ObjectKey> {
-        let all: Vec<(ObjectKey, Value)> = self.store().iter().map(|(k, o)| (k.clone(), o.clone())).collect();
+        let all: Vec<(ObjectKey, Arc<Value>)> = self
+            .store()
+            .iter()
+            .map(|(key, object)| (key.clone(), Arc::clone(object)))
+            .collect();
         let find = |uid: &str| {
             all.iter()
                 .find(|(_, o)| text(o, "/metadata/uid") == uid)

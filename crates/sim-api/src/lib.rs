@@ -12,6 +12,7 @@
 //! | label and field selectors | [`selector`] |
 //! | watches from a version, bookmarks, `410 Gone` | [`watch`] |
 //! | garbage collection by owner, as an explicit step | [`collect`] |
+//! | HTTP | [`transport`] |
 //! | faults: refusals, lost answers, crashes | [`faults`], [`service`] |
 //! | several clients, told apart and cut off one by one | [`gate`] |
 //!
@@ -35,6 +36,7 @@ pub mod service;
 pub mod shape;
 pub mod status;
 pub mod store;
+pub mod transport;
 pub mod watch;
 
 pub use call::{Answer, Call};

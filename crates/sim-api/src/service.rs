@@ -1,7 +1,5 @@
 //! The server as a `tower::Service`, so that a `kube::Client` talks to it.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
@@ -10,15 +8,14 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body::Frame;
-use http_body_util::BodyExt;
 use kube::Client;
 use kube::client::Body;
-use serde_json::Value;
 
 use crate::call::{Answer, Call};
 use crate::faults::{Fault, Ordinal, Plan};
 use crate::server::ApiServer;
+use crate::status::Refusal;
+use crate::transport::{AnswerBody, Lines, read, respond};
 use crate::watch::Watch;
 
 /// A simulated API server that clients can talk to. Clones are the same server.
@@ -180,7 +177,11 @@ impl Shared {
             let answer = self.server.handle(call);
             (logged.code, logged.changed) = (Some(answer.code), answer.changed);
             if logged.fault.is_none() {
-                return Some(Ok(respond(answer.code, &answer.body, None)));
+                return Some(Ok(respond(
+                    answer.code,
+                    None,
+                    SimBody::whole(answer.body.to_string()),
+                )));
             }
         }
         let error = |kind, text: &str| Some(Err(io::Error::new(kind, text.to_owned())));
@@ -189,20 +190,20 @@ impl Shared {
                 Ok(watch) => {
                     logged.code = Some(200);
                     self.watches += 1;
-                    let stream = SimBody::Stream(Box::new(WatchBody {
+                    let stream = SimBody::Watch(Box::new(WatchBody {
                         sim: sim.clone(),
                         watch,
                         number: self.watches,
                     }));
-                    respond_with(200, None, stream)
+                    respond(200, None, stream)
                 }
-                Err(refusal) => respond(refusal.code, &refusal.to_value(), None),
+                Err(refusal) => refused(&refusal, None),
             })),
-            Some(Fault::Refused(refusal)) => Some(Ok(respond(refusal.code, &refusal.to_value(), None))),
+            Some(Fault::Refused(refusal)) => Some(Ok(refused(refusal, None))),
             Some(Fault::Overloaded(seconds)) => {
                 let why = "the server has received too many requests and has asked us to try again later";
-                let refusal = crate::status::Refusal::new(429, "TooManyRequests", why);
-                Some(Ok(respond(429, &refusal.to_value(), Some(*seconds))))
+                let refusal = Refusal::new(429, "TooManyRequests", why);
+                Some(Ok(refused(&refusal, Some(*seconds))))
             }
             Some(Fault::Unreachable) => error(io::ErrorKind::ConnectionRefused, "connection refused"),
             Some(Fault::Lost { .. }) => error(io::ErrorKind::ConnectionReset, "connection reset by peer"),
@@ -215,41 +216,16 @@ impl Shared {
     }
 }
 
-fn respond(code: u16, body: &Value, retry_after: Option<u32>) -> Response<SimBody> {
-    let bytes = Bytes::from(body.to_string());
-    respond_with(code, retry_after, SimBody::Whole(VecDeque::from([bytes])))
+fn refused(refusal: &Refusal, retry_after: Option<u32>) -> Response<SimBody> {
+    respond(
+        refusal.code,
+        retry_after,
+        SimBody::whole(refusal.to_value().to_string()),
+    )
 }
 
-fn respond_with(code: u16, retry_after: Option<u32>, body: SimBody) -> Response<SimBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() =
-        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
-    let headers = response.headers_mut();
-    headers.insert(
-        http::header::CONTENT_TYPE,
-        http::HeaderValue::from_static("application/json"),
-    );
-    if let Some(seconds) = retry_after {
-        headers.insert(http::header::RETRY_AFTER, seconds.into());
-    }
-    response
-}
-
-/// The call that an HTTP request makes.
-pub async fn read(request: Request<Body>) -> io::Result<Call> {
-    let (parts, body) = request.into_parts();
-    let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
-    let header = |name| {
-        let value = parts.headers.get(name).and_then(|v| v.to_str().ok());
-        value.unwrap_or_default().to_owned()
-    };
-    let content = serde_json::from_slice(&body).unwrap_or(Value::Null);
-    let uri = parts.uri.path_and_query().map_or("/", |p| p.as_str());
-    let content_type = header(http::header::CONTENT_TYPE);
-    let mut call = Call::new(parts.method, uri, &content_type, content);
-    call.user_agent = header(http::header::USER_AGENT);
-    Ok(call)
-}
+/// The body of an answer of [`Sim`].
+pub type SimBody = AnswerBody<Box<WatchBody>>;
 
 impl tower::Service<Request<Body>> for Sim {
     type Response = Response<SimBody>;
@@ -273,14 +249,6 @@ impl tower::Service<Request<Body>> for Sim {
     }
 }
 
-/// The body of an answer.
-pub enum SimBody {
-    /// All of it is there.
-    Whole(VecDeque<Bytes>),
-    /// The events of a watch, one a line.
-    Stream(Box<WatchBody>),
-}
-
 /// The events of a watch.
 pub struct WatchBody {
     sim: Sim,
@@ -288,31 +256,19 @@ pub struct WatchBody {
     number: u64,
 }
 
-impl http_body::Body for SimBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = |bytes| Poll::Ready(Some(Ok(Frame::data(bytes))));
-        match self.get_mut() {
-            Self::Whole(parts) => parts.pop_front().map_or(Poll::Ready(None), frame),
-            Self::Stream(body) => {
-                let WatchBody { sim, watch, number } = &mut **body;
-                let mut shared = sim.lock();
-                if !shared.crashed && !shared.held {
-                    if let Some(event) = watch.next(shared.server.store()) {
-                        return frame(Bytes::from(format!("{event}\n")));
-                    }
-                    if watch.is_ended() || *number <= shared.watches_since {
-                        return Poll::Ready(None);
-                    }
-                }
-                shared.wakers.push(context.waker().clone());
-                Poll::Pending
+impl Lines for Box<WatchBody> {
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let WatchBody { sim, watch, number } = &mut **self;
+        let mut shared = sim.lock();
+        if !shared.crashed && !shared.held {
+            if let Some(event) = watch.next(shared.server.store()) {
+                return Poll::Ready(Some(Bytes::from(event.line(&event.object.to_string()))));
+            }
+            if watch.is_ended() || *number <= shared.watches_since {
+                return Poll::Ready(None);
             }
         }
+        shared.wakers.push(context.waker().clone());
+        Poll::Pending
     }
 }

@@ -1,6 +1,7 @@
 //! Objects, their versions, and the history of what changed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -23,17 +24,17 @@ pub struct Change {
     /// The object.
     pub key: ObjectKey,
     /// What it was.
-    pub before: Option<Value>,
+    pub before: Option<Arc<Value>>,
     /// What it is; if it is gone, what it was last, with the version of its end.
-    pub after: Value,
+    pub after: Arc<Value>,
     /// It is gone.
     pub deleted: bool,
 }
 
-/// Every object.
+/// Every object. What is stored is shared and never changed: a write stores another value.
 #[derive(Debug, Default)]
 pub struct Store {
-    objects: BTreeMap<ObjectKey, Value>,
+    objects: BTreeMap<ObjectKey, Arc<Value>>,
     version: u64,
     history: VecDeque<Change>,
     /// Changes up to this version are forgotten.
@@ -48,35 +49,49 @@ impl Store {
     }
 
     /// An object.
-    pub fn get(&self, key: &ObjectKey) -> Option<&Value> {
+    pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Value>> {
         self.objects.get(key)
     }
 
     /// Every object, in the order of resources, namespaces and names.
-    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Value)> {
+    pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<Value>)> {
         self.objects.iter()
     }
 
+    /// The objects of a resource, in the order of namespaces and names.
+    pub fn of<'s>(&'s self, resource: &str) -> impl Iterator<Item = (&'s ObjectKey, &'s Arc<Value>)> {
+        let first = ObjectKey {
+            resource: resource.to_owned(),
+            namespace: String::new(),
+            name: String::new(),
+        };
+        self.objects
+            .range(first..)
+            .take_while(move |(key, _)| key.resource == resource)
+    }
+
     /// Stores an object under the next version, and returns it.
-    pub fn put(&mut self, key: &ObjectKey, mut object: Value) -> Value {
+    pub fn put(&mut self, key: &ObjectKey, mut object: Value) -> Arc<Value> {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        let before = self.objects.insert(key.clone(), object.clone());
-        self.remember(key, before, object.clone(), false);
+        let object = Arc::new(object);
+        let before = self.objects.insert(key.clone(), Arc::clone(&object));
+        self.remember(key, before, Arc::clone(&object), false);
         object
     }
 
     /// Takes an object away, and returns it as it was last.
-    pub fn remove(&mut self, key: &ObjectKey) -> Option<Value> {
+    pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<Value>> {
         let before = self.objects.remove(key)?;
         self.version += 1;
-        let mut last = before.clone();
+        let mut last = Value::clone(&before);
         last["metadata"]["resourceVersion"] = json!(self.version.to_string());
-        self.remember(key, Some(before), last.clone(), true);
+        let last = Arc::new(last);
+        self.remember(key, Some(before), Arc::clone(&last), true);
         Some(last)
     }
 
-    fn remember(&mut self, key: &ObjectKey, before: Option<Value>, after: Value, deleted: bool) {
+    fn remember(&mut self, key: &ObjectKey, before: Option<Arc<Value>>, after: Arc<Value>, deleted: bool) {
         self.history.push_back(Change {
             version: self.version,
             key: key.clone(),

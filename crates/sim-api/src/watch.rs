@@ -1,12 +1,29 @@
 //! Watches: a place in the history and what is wanted of it.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::selector::Selector;
 use crate::status::Refusal;
 use crate::store::{Change, Store};
+
+/// One event of a watch.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// `ADDED`, `MODIFIED`, `DELETED`, `BOOKMARK` or `ERROR`.
+    pub word: &'static str,
+    /// The object, or a `Status`.
+    pub object: Arc<Value>,
+}
+
+impl Event {
+    /// As a server sends it: a line, given the object's text.
+    pub fn line(&self, object: &str) -> String {
+        format!("{{\"type\":\"{}\",\"object\":{object}}}\n", self.word)
+    }
+}
 
 /// A watch. It holds no connection: whoever asks for its events gets what has happened since.
 #[derive(Debug)]
@@ -18,7 +35,7 @@ pub struct Watch {
     pub(crate) kind: String,
     pub(crate) seen: u64,
     pub(crate) bookmarks: bool,
-    pub(crate) waiting: VecDeque<Value>,
+    pub(crate) waiting: VecDeque<Event>,
     pub(crate) ended: bool,
 }
 
@@ -44,7 +61,7 @@ impl Watch {
     }
 
     /// The event that a change is for this watch: an object that comes to be selected is added.
-    fn event(&self, change: &Change) -> Option<Value> {
+    fn event(&self, change: &Change) -> Option<Event> {
         if change.key.resource != self.resource {
             return None;
         }
@@ -56,11 +73,14 @@ impl Watch {
             (true, false) => "DELETED",
             (false, false) => return None,
         };
-        Some(json!({"type": word, "object": change.after}))
+        Some(Event {
+            word,
+            object: Arc::clone(&change.after),
+        })
     }
 
     /// The next event.
-    pub fn next(&mut self, store: &Store) -> Option<Value> {
+    pub fn next(&mut self, store: &Store) -> Option<Event> {
         if self.waiting.is_empty() && !self.ended {
             self.take_in(store);
         }
@@ -71,11 +91,14 @@ impl Watch {
         let Some(changes) = store.since(self.seen) else {
             let message = format!("too old resource version: {} ({})", self.seen, store.version());
             let gone = Refusal::new(410, "Expired", message).to_value();
-            self.waiting.push_back(json!({"type": "ERROR", "object": gone}));
+            self.waiting.push_back(Event {
+                word: "ERROR",
+                object: Arc::new(gone),
+            });
             self.ended = true;
             return;
         };
-        let events: Vec<Value> = changes.filter_map(|c| self.event(c)).collect();
+        let events: Vec<Event> = changes.filter_map(|c| self.event(c)).collect();
         self.waiting.extend(events);
         let moved = self.seen < store.version();
         self.seen = store.version();
@@ -86,8 +109,10 @@ impl Watch {
                 "apiVersion": self.api_version,
                 "metadata": {"resourceVersion": self.seen.to_string(), "creationTimestamp": null},
             });
-            self.waiting
-                .push_back(json!({"type": "BOOKMARK", "object": bookmark}));
+            self.waiting.push_back(Event {
+                word: "BOOKMARK",
+                object: Arc::new(bookmark),
+            });
         }
     }
 }

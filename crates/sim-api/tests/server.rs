@@ -46,7 +46,7 @@ fn a_name_is_taken_once_and_a_version_is_written_once() {
         (again.code, &again.body["reason"]),
         (409, &json!("AlreadyExists"))
     );
-    let mut object = made.body;
+    let mut object = Value::clone(&made.body);
     object["data"]["k"] = json!("w");
     let path = format!("{MAPS}/a");
     let replaced = ask(
@@ -213,13 +213,13 @@ fn a_watch_tells_what_comes_to_be_selected_and_what_no_longer_is() {
             json!({"metadata": {"labels": {"app": label}}}),
         );
     }
-    let words: Vec<Value> = std::iter::from_fn(|| watch.next(server.store()))
-        .map(|e| e["type"].clone())
+    let words: Vec<&str> = std::iter::from_fn(|| watch.next(server.store()))
+        .map(|event| event.word)
         .collect();
     assert_eq!(words, ["ADDED", "DELETED"]);
     create(&mut server, "e");
     server.expire();
-    assert_eq!(watch.next(server.store()).unwrap()["object"]["code"], 410);
+    assert_eq!(watch.next(server.store()).unwrap().object["code"], 410);
     assert!(watch.is_ended());
 }
 

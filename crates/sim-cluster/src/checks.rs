@@ -35,6 +35,8 @@ pub struct Checks {
     /// By revision: when the gateway stopped sending it anybody; absent while it sends somebody.
     pub(crate) unused_since: BTreeMap<String, u64>,
     pub(crate) used: BTreeSet<String>,
+    /// Pods that users may be connected to: they were ready while the gateway sent their revision somebody.
+    pub(crate) connected: BTreeSet<String>,
     /// Since when the route has had a weight at a revision that can't serve while another could.
     pub(crate) dark_since: Option<u64>,
     /// Actions without an answer: when they were seen first with an operator at work.

@@ -82,7 +82,7 @@ kinds! {
     /// The canary's containers end again and again.
     CrashLoop = "pods-crash-loop", 2;
     /// The canary's image can't be pulled.
-    ImagePull = "pods-image-pull", 2;
+    ImagePull = "pods-image-pull", 3;
     /// A container runs out of memory.
     OutOfMemory = "pod-out-of-memory", 3;
     /// A pod is evicted.
@@ -114,13 +114,13 @@ kinds! {
     /// A person changes the image in mid-flight.
     Superseded = "people-next-image", 2;
     /// A person takes the change back.
-    Reverted = "people-revert", 2;
+    Reverted = "people-revert", 3;
     /// A person asks for a promotion.
     Promote = "people-promote", 3;
     /// A person aborts.
     Abort = "people-abort", 3;
     /// A person changes the number of pods.
-    Scaled = "people-scale", 2;
+    Scaled = "people-scale", 3;
     /// A person writes a spec that can't be used, and puts it right later.
     Invalid = "people-invalid-spec", 2;
     /// A person deletes the service, and creates it anew later.
@@ -128,7 +128,7 @@ kinds! {
     /// A tool like Argo CD applies what it applied before.
     Reapplied = "gitops-reapply", 3;
     /// A tool or a person writes the route back.
-    RouteWritten = "gitops-route", 3;
+    RouteWritten = "gitops-route", 6;
     /// Somebody else has an object of the name that is needed.
     Foreign = "foreign-object", 2;
 }
@@ -153,7 +153,7 @@ pub struct Fault {
 }
 
 /// How long faults are planned to begin after a rollout's beginning, in milliseconds.
-pub const STORM: u64 = 150_000;
+pub const STORM: u64 = 100_000;
 
 /// The faults of a life of so many rollouts.
 pub fn plan(seed: u64, rollouts: usize) -> Vec<Fault> {
@@ -161,7 +161,7 @@ pub fn plan(seed: u64, rollouts: usize) -> Vec<Fault> {
     let sum: u64 = Kind::ALL.iter().map(|(_, weight)| weight).sum();
     let mut faults = Vec::new();
     for rollout in 0..rollouts {
-        for _ in 0..chance.between(2, 16) {
+        for _ in 0..chance.between(3, 19) {
             let mut drawn = chance.between(0, sum);
             let kind = Kind::ALL.iter().find(|(_, weight)| {
                 let is = drawn < *weight;

@@ -70,24 +70,43 @@ impl Clock for SkewedClock {
 }
 
 /// Waits as kube's own watches do, without chance.
-struct Steady(Duration);
+struct Steady {
+    next: Duration,
+    /// The last failure.
+    failed: Option<Instant>,
+}
 
 const FIRST: Duration = Duration::from_millis(800);
 const LONGEST: Duration = Duration::from_secs(30);
+/// Only after so long without a failure a watch is taken for well.
+const WELL: Duration = Duration::from_mins(2);
+
+impl Steady {
+    fn new() -> Self {
+        Self {
+            next: FIRST,
+            failed: None,
+        }
+    }
+}
 
 impl Iterator for Steady {
     type Item = Duration;
 
     fn next(&mut self) -> Option<Duration> {
-        let wait = self.0;
-        self.0 = (wait * 2).min(LONGEST);
+        let wait = self.next;
+        self.next = (wait * 2).min(LONGEST);
+        self.failed = Some(Instant::now());
         Some(wait)
     }
 }
 
 impl Backoff for Steady {
     fn reset(&mut self) {
-        self.0 = FIRST;
+        // A watch that only begins to be read resets this as well.
+        if self.failed.is_some_and(|at| at.elapsed() >= WELL) {
+            *self = Self::new();
+        }
     }
 }
 
@@ -235,7 +254,7 @@ async fn operate(
         process,
         began,
     });
-    edges.backoff = || Box::new(Steady(FIRST));
+    edges.backoff = || Box::new(Steady::new());
     if let Some(decide) = planted.decide {
         edges.decide = decide;
     }

@@ -1,17 +1,14 @@
 //! The operator's connection to the simulated API server.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::future::{Future, pending};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::Frame;
+use http::{Request, Response};
 use kube::client::Body;
-use molt_sim_api::service::read;
+use molt_sim_api::transport::{AnswerBody, Lines, read, respond};
 use tokio::time::Instant;
 
 use crate::world::{Cluster, Reply};
@@ -33,7 +30,7 @@ pub fn elapsed(began: Instant) -> u64 {
 }
 
 impl tower::Service<Request<Body>> for Link {
-    type Response = Response<Answer>;
+    type Response = Response<AnswerBody<Stream>>;
     type Error = io::Error;
     type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
 
@@ -51,16 +48,13 @@ impl tower::Service<Request<Body>> for Link {
                     code,
                     body,
                     retry_after,
-                }) => {
-                    let parts = VecDeque::from([Bytes::from(body.to_string())]);
-                    Ok(respond(code, retry_after, Answer::Whole(parts)))
-                }
+                }) => Ok(respond(code, retry_after, AnswerBody::whole(body.to_string()))),
                 Ok(Reply::Watch(id)) => {
                     let stream = Stream {
                         cluster: link.cluster,
                         id,
                     };
-                    Ok(respond(200, None, Answer::Watch(stream)))
+                    Ok(respond(200, None, AnswerBody::Watch(stream)))
                 }
                 Ok(Reply::Broken(kind)) => Err(io::Error::new(kind, "the connection broke")),
                 // The world has ended.
@@ -68,25 +62,6 @@ impl tower::Service<Request<Body>> for Link {
             }
         })
     }
-}
-
-fn respond(code: u16, retry_after: Option<u32>, body: Answer) -> Response<Answer> {
-    let mut response = Response::new(body);
-    *response.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let json = HeaderValue::from_static("application/json");
-    response.headers_mut().insert(header::CONTENT_TYPE, json);
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
-    }
-    response
-}
-
-/// The body of an answer.
-pub enum Answer {
-    /// All of it is there.
-    Whole(VecDeque<Bytes>),
-    /// The events of a watch, one a line.
-    Watch(Stream),
 }
 
 /// The events of a watch.
@@ -101,21 +76,8 @@ impl Drop for Stream {
     }
 }
 
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let frame = |bytes| Ok(Frame::data(bytes));
-        match self.get_mut() {
-            Self::Whole(parts) => Poll::Ready(parts.pop_front().map(frame)),
-            Self::Watch(stream) => {
-                let next = stream.cluster.lock().poll_watch(stream.id, context);
-                next.map(|bytes| bytes.map(frame))
-            }
-        }
+impl Lines for Stream {
+    fn poll_line(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.cluster.lock().poll_watch(self.id, context)
     }
 }

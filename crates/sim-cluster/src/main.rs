@@ -19,9 +19,6 @@ struct Cli {
     /// Threads.
     #[arg(long, default_value_t = 2)]
     threads: usize,
-    /// Print how often each kind of fault struck.
-    #[arg(long)]
-    kinds: bool,
 }
 
 fn seeds(text: &str) -> Result<(u64, u64), String> {
@@ -59,20 +56,7 @@ fn main() -> ExitCode {
         least.log.iter().for_each(|line| println!("{line}"));
         println!("\nreplay: make sim SEEDS={seed}");
     }
-    if cli.kinds {
-        summary
-            .counts
-            .iter()
-            .for_each(|(kind, n)| println!("{n:>8} {kind}"));
-        summary
-            .outcomes
-            .iter()
-            .for_each(|(end, n)| println!("{n:>8} {end}"));
-        println!(
-            "{:>8} bad revisions judged by evidence, {} promoted",
-            summary.bad.0, summary.bad.1
-        );
-    }
+    print!("{}", summary.table());
     println!("{}", summary.line());
     if summary.failed.is_empty() {
         ExitCode::SUCCESS

@@ -1,5 +1,6 @@
 //! Many lives, on several threads.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,6 +43,20 @@ impl Summary {
         if !outcome.violations.is_empty() {
             self.failed.insert(outcome.seed, outcome);
         }
+    }
+
+    /// What came how often, each on a line: kinds of fault, then how attempts ended.
+    pub fn table(&self) -> String {
+        let mut kinds: Vec<(&Kind, &u64)> = self.counts.iter().collect();
+        kinds.sort_by_key(|(kind, n)| (Reverse(**n), kind.name()));
+        let mut lines: Vec<String> = kinds.iter().map(|(kind, n)| format!("{n:>8} {kind}\n")).collect();
+        let ends = self.outcomes.iter();
+        lines.extend(ends.map(|(end, n)| format!("{n:>8} attempts ended: {end}\n")));
+        let (judged, promoted) = self.bad;
+        lines.push(format!(
+            "{judged:>8} bad revisions were judged by evidence, {promoted} of them promoted\n"
+        ));
+        lines.concat()
     }
 
     /// One line: how much was lived, and how it went.

@@ -66,12 +66,30 @@ impl FieldSet {
     #[must_use]
     pub fn union(&self, other: &Self) -> Self {
         let mut all = self.clone();
-        for (element, node) in &other.0 {
-            let mine = all.0.entry(element.clone()).or_default();
-            mine.member |= node.member;
-            mine.below = mine.below.union(&node.below);
-        }
+        all.add(other);
         all
+    }
+
+    /// Adds what is in the other.
+    pub fn add(&mut self, other: &Self) {
+        for (element, node) in &other.0 {
+            match self.0.get_mut(element) {
+                Some(mine) => {
+                    mine.member |= node.member;
+                    mine.below.add(&node.below);
+                }
+                None => drop(self.0.insert(element.clone(), node.clone())),
+            }
+        }
+    }
+
+    /// Something is in both.
+    pub fn meets(&self, other: &Self) -> bool {
+        let meet =
+            |mine: &Node, theirs: &Node| mine.member && theirs.member || mine.below.meets(&theirs.below);
+        self.0
+            .iter()
+            .any(|(element, node)| other.0.get(element).is_some_and(|theirs| meet(node, theirs)))
     }
 
     /// What is in this one and not in the other.
@@ -116,9 +134,19 @@ impl FieldSet {
 
     /// Without one path; what is below it stays.
     pub fn remove_member(&mut self, path: &[&str]) {
-        let mut one = Self::default();
-        one.insert(&path.iter().map(|&p| p.to_owned()).collect::<Vec<_>>());
-        *self = self.difference(&one);
+        let Some((first, rest)) = path.split_first() else {
+            return;
+        };
+        if let Some(node) = self.0.get_mut(*first) {
+            if rest.is_empty() {
+                node.member = false;
+            } else {
+                node.below.remove_member(rest);
+            }
+            if !node.member && node.below.is_empty() {
+                self.0.remove(*first);
+            }
+        }
     }
 
     /// In the notation of `managedFields`.
@@ -243,6 +271,10 @@ fn walk(
     path: &mut Vec<String>,
     found: &mut Comparison,
 ) {
+    // Most of an object stays as it is; nothing below is looked at then.
+    if old == new {
+        return;
+    }
     let merges = |v: Option<&Value>| v.is_none_or(|v| shape.merges(v));
     if merges(old) && merges(new) {
         let index = |v| -> BTreeMap<_, _> {

@@ -1,5 +1,7 @@
 //! `managedFields`: the owners of an object's fields.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::fields::{Comparison, FieldSet};
@@ -39,7 +41,8 @@ pub struct Conflict {
 struct Entry {
     writer: Writer,
     time: String,
-    fields: FieldSet,
+    /// Shared: most writes leave most owners as they are.
+    fields: Arc<FieldSet>,
 }
 
 /// The owners of an object's fields.
@@ -47,16 +50,15 @@ struct Entry {
 pub struct Owners(Vec<Entry>);
 
 /// Metadata that nobody owns.
-const NOBODYS: [&str; 9] = [
-    "name",
-    "namespace",
-    "generateName",
-    "creationTimestamp",
-    "selfLink",
-    "uid",
-    "generation",
-    "managedFields",
-    "resourceVersion",
+const NOBODYS: [&str; 8] = [
+    "f:name",
+    "f:namespace",
+    "f:creationTimestamp",
+    "f:selfLink",
+    "f:uid",
+    "f:generation",
+    "f:managedFields",
+    "f:resourceVersion",
 ];
 
 /// Without what the server sets itself, and without the fields that an endpoint does not write.
@@ -66,9 +68,7 @@ pub fn without_reset(mut set: FieldSet, reset: &[&str]) -> FieldSet {
     }
     set.remove_member(&["f:metadata"]);
     for field in NOBODYS {
-        if field != "generateName" {
-            set.remove_tree(&["f:metadata", &format!("f:{field}")]);
-        }
+        set.remove_tree(&["f:metadata", field]);
     }
     for field in reset {
         let path: Vec<String> = field.split('/').map(|name| format!("f:{name}")).collect();
@@ -93,7 +93,7 @@ impl Owners {
                 subresource: text(entry, "subresource"),
             },
             time: text(entry, "time"),
-            fields: FieldSet::from_fields_v1(&entry["fieldsV1"]),
+            fields: Arc::new(FieldSet::from_fields_v1(&entry["fieldsV1"])),
         });
         Self(entries.collect())
     }
@@ -108,7 +108,8 @@ impl Owners {
         for entry in &mut self.0 {
             // Whoever loses a field has not written.
             let same = before.0.iter().find(|b| b.writer == entry.writer);
-            let gained = same.is_none_or(|b| !entry.fields.difference(&b.fields).is_empty());
+            let gained = same
+                .is_none_or(|b| b.fields != entry.fields && !entry.fields.difference(&b.fields).is_empty());
             let applied =
                 entry.writer.operation == Operation::Apply && same.is_some_and(|b| b.fields != entry.fields);
             if entry.time.is_empty() || gained || applied {
@@ -126,8 +127,8 @@ impl Owners {
                 "apiVersion": entry.writer.api_version,
                 "time": entry.time,
                 "fieldsType": "FieldsV1",
-                "fieldsV1": entry.fields.to_fields_v1(),
             });
+            value["fieldsV1"] = entry.fields.to_fields_v1();
             if !entry.writer.subresource.is_empty() {
                 value["subresource"] = json!(entry.writer.subresource);
             }
@@ -138,23 +139,20 @@ impl Owners {
 
     /// The same owners own the same fields, whenever they wrote them.
     pub fn same_fields(&self, other: &Self) -> bool {
-        let fields = |owners: &Self| {
-            let mut fields: Vec<_> = owners
-                .0
-                .iter()
-                .map(|e| (e.writer.clone(), e.fields.clone()))
-                .collect();
-            fields.sort_by(|a, b| a.0.cmp(&b.0));
-            fields
-        };
-        fields(self) == fields(other)
+        self.sorted() == other.sorted()
+    }
+
+    fn sorted(&self) -> Vec<(&Writer, &FieldSet)> {
+        let mut fields: Vec<_> = self.0.iter().map(|e| (&e.writer, &*e.fields)).collect();
+        fields.sort_by_key(|(writer, _)| *writer);
+        fields
     }
 
     /// Everything that somebody owns.
     pub fn all(&self) -> FieldSet {
-        self.0
-            .iter()
-            .fold(FieldSet::default(), |all, e| all.union(&e.fields))
+        let mut all = FieldSet::default();
+        self.0.iter().for_each(|entry| all.add(&entry.fields));
+        all
     }
 
     /// Gives a writer this set, and returns the one that it had.
@@ -167,12 +165,12 @@ impl Owners {
         };
         if let Some(entry) = self.0.iter_mut().find(same) {
             entry.writer.api_version.clone_from(&writer.api_version);
-            return std::mem::replace(&mut entry.fields, fields);
+            return Arc::unwrap_or_clone(std::mem::replace(&mut entry.fields, Arc::new(fields)));
         }
         self.0.push(Entry {
             writer: writer.clone(),
             time: String::new(),
-            fields,
+            fields: Arc::new(fields),
         });
         FieldSet::default()
     }
@@ -203,7 +201,10 @@ impl Owners {
             return Err(conflicts);
         }
         for entry in self.0.iter_mut().filter(|e| e.writer != *writer) {
-            entry.fields = entry.fields.difference(&changed).difference(&comparison.removed);
+            if entry.fields.meets(&changed) || entry.fields.meets(&comparison.removed) {
+                let kept = entry.fields.difference(&changed).difference(&comparison.removed);
+                entry.fields = Arc::new(kept);
+            }
         }
         self.0.retain(|e| !e.fields.is_empty());
         Ok(())
@@ -217,7 +218,9 @@ impl Owners {
         let changed = without_reset(changed, reset);
         match self.0.iter_mut().find(|e| e.writer == *writer) {
             Some(entry) => {
-                entry.fields = entry.fields.difference(&comparison.removed).union(&changed);
+                let mut fields = entry.fields.difference(&comparison.removed);
+                fields.add(&changed);
+                entry.fields = Arc::new(fields);
                 if !changed.is_empty() {
                     entry.time.clear();
                 }
@@ -225,7 +228,7 @@ impl Owners {
             None => self.0.push(Entry {
                 writer: writer.clone(),
                 time: String::new(),
-                fields: changed,
+                fields: Arc::new(changed),
             }),
         }
         self.0.retain(|e| !e.fields.is_empty());

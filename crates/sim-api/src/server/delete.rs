@@ -1,5 +1,7 @@
 //! Deletions, and what the garbage collector does.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::{ApiServer, FOREGROUND, ORPHAN, Place};
@@ -9,7 +11,7 @@ use crate::status::Refusal;
 use crate::store::ObjectKey;
 
 impl ApiServer {
-    pub(super) fn delete(&mut self, place: &Place, call: &Call) -> Result<Value, Refusal> {
+    pub(super) fn delete(&mut self, place: &Place, call: &Call) -> Result<Arc<Value>, Refusal> {
         let live = self.live(place)?;
         let options = &call.body;
         for (field, word) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
@@ -24,7 +26,7 @@ impl ApiServer {
                 return Err(Refusal::conflict(&place.kind, &place.name, &why));
             }
         }
-        let mut object = live.clone();
+        let mut object = Value::clone(&live);
         let policy = match call.parameter("propagationPolicy") {
             "" => options["propagationPolicy"].as_str().unwrap_or("Background"),
             named => named,
@@ -60,7 +62,7 @@ impl ApiServer {
                     object["metadata"]["generation"] = json!(generation + 1);
                 }
             }
-            return Ok(if object == live {
+            return Ok(if object == *live {
                 live
             } else {
                 self.store.put(&place.key(), object)
@@ -70,13 +72,13 @@ impl ApiServer {
         if place.kind.ending != Ending::AtOnce {
             return Ok(last);
         }
-        Ok(json!({
+        Ok(Arc::new(json!({
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
             "details": {
                 "name": place.name, "group": place.kind.group, "kind": place.kind.plural,
                 "uid": last["metadata"]["uid"],
             },
-        }))
+        })))
     }
 
     /// Deletes as the garbage collector does, without a word to anybody.
@@ -112,7 +114,7 @@ impl ApiServer {
     }
 
     fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Value) -> T) -> Option<T> {
-        let mut object = self.store.get(key)?.clone();
+        let mut object = Value::clone(self.store.get(key)?);
         let result = change(&mut object);
         self.store.put(key, object);
         Some(result)

@@ -116,17 +116,20 @@ impl ApiServer {
 
     /// An object by the plural with its group.
     pub fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<&Value> {
-        self.store.get(&ObjectKey {
+        let key = ObjectKey {
             resource: resource.to_owned(),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-        })
+        };
+        self.store.get(&key).map(Arc::as_ref)
     }
 
     /// The objects of a resource, in the order of their names.
     pub fn objects(&self, resource: &str) -> Vec<&Value> {
-        let all = self.store.iter().filter(|(key, _)| key.resource == resource);
-        all.map(|(_, object)| object).collect()
+        self.store
+            .of(resource)
+            .map(|(_, object)| object.as_ref())
+            .collect()
     }
 
     /// Answers a request. Watches are begun by [`ApiServer::watch`] instead.
@@ -143,13 +146,13 @@ impl ApiServer {
         }
     }
 
-    fn route(&mut self, call: &Call) -> Result<(u16, Value), Refusal> {
+    fn route(&mut self, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
         let place = self.place(&call.path)?;
         if place.is_status() && !place.kind.status || !matches!(place.subresource.as_str(), "" | "status") {
             return Err(no_such_path());
         }
         match (&call.method, place.name.is_empty()) {
-            (&Method::GET, true) => self.list(&place, call).map(|list| (200, list)),
+            (&Method::GET, true) => self.list(&place, call).map(|list| (200, Arc::new(list))),
             (&Method::GET, false) => self.live(&place).map(|object| (200, object)),
             (&Method::POST, true) => self.create(place, call),
             (&Method::PUT, false) => self.replace(&place, call).map(|object| (200, object)),
@@ -184,7 +187,7 @@ impl ApiServer {
         })
     }
 
-    pub(crate) fn live(&self, place: &Place) -> Result<Value, Refusal> {
+    pub(crate) fn live(&self, place: &Place) -> Result<Arc<Value>, Refusal> {
         self.store
             .get(&place.key())
             .cloned()

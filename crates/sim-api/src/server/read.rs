@@ -1,6 +1,7 @@
 //! Lists and watches.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -8,7 +9,7 @@ use super::{ApiServer, Place};
 use crate::call::Call;
 use crate::selector::Selector;
 use crate::status::Refusal;
-use crate::watch::Watch;
+use crate::watch::{Event, Watch};
 
 fn selector(call: &Call) -> Result<Selector, Refusal> {
     Selector::parse(call.parameter("labelSelector"), call.parameter("fieldSelector"))
@@ -16,23 +17,24 @@ fn selector(call: &Call) -> Result<Selector, Refusal> {
 }
 
 impl ApiServer {
-    fn selected(&self, place: &Place, selector: &Selector) -> Vec<Value> {
+    fn selected(&self, place: &Place, selector: &Selector) -> Vec<&Arc<Value>> {
         let resource = place.kind.resource();
-        let selected = self.store.iter().filter(|(key, object)| {
-            key.resource == resource
-                && (place.namespace.is_empty() || key.namespace == place.namespace)
-                && selector.matches(object)
+        let selected = self.store.of(&resource).filter(|(key, object)| {
+            (place.namespace.is_empty() || key.namespace == place.namespace) && selector.matches(object)
         });
-        selected.map(|(_, object)| object.clone()).collect()
+        selected.map(|(_, object)| object).collect()
     }
 
     pub(super) fn list(&self, place: &Place, call: &Call) -> Result<Value, Refusal> {
-        Ok(json!({
+        let items = self.selected(place, &selector(call)?);
+        let mut list = json!({
             "kind": format!("{}List", place.kind.kind),
             "apiVersion": place.kind.api_version(),
             "metadata": {"resourceVersion": self.store.version().to_string()},
-            "items": self.selected(place, &selector(call)?),
-        }))
+        });
+        // Not by the macro, which would build each object from its parts.
+        list["items"] = items.into_iter().map(|object| Value::clone(object)).collect();
+        Ok(list)
     }
 
     /// Begins a watch. Without a version, or from `0`, it begins with the objects that there are.
@@ -50,7 +52,11 @@ impl ApiServer {
             VecDeque::new()
         } else {
             let present = self.selected(&place, &selector).into_iter();
-            present.map(|o| json!({"type": "ADDED", "object": o})).collect()
+            let added = present.map(|object| Event {
+                word: "ADDED",
+                object: Arc::clone(object),
+            });
+            added.collect()
         };
         Ok(Watch {
             resource: place.kind.resource(),

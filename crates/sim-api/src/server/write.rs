@@ -1,5 +1,7 @@
 //! Creations, replacements and patches.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value, json};
 
 use super::{ApiServer, Place};
@@ -35,11 +37,68 @@ fn set_or_remove(object: &mut Value, field: &str, value: Option<&Value>) {
 }
 
 fn without_owners(object: &Value) -> Value {
-    let mut object = object.clone();
-    if let Some(metadata) = object["metadata"].as_object_mut() {
-        metadata.remove("managedFields");
+    let Some(fields) = object.as_object() else {
+        return object.clone();
+    };
+    let fields = fields.iter().map(|(name, value)| {
+        let value = match value.as_object().filter(|_| name == "metadata") {
+            Some(metadata) => {
+                let kept = metadata.iter().filter(|(field, _)| *field != "managedFields");
+                kept.map(|(field, value)| (field.clone(), value.clone()))
+                    .collect()
+            }
+            None => value.clone(),
+        };
+        (name.clone(), value)
+    });
+    fields.collect()
+}
+
+/// Takes the owners out of an object.
+fn take_owners(object: &mut Value) -> Value {
+    let metadata = object["metadata"].as_object_mut();
+    metadata
+        .and_then(|m| m.remove("managedFields"))
+        .unwrap_or_default()
+}
+
+/// A patch may say something of the owners. One that does not keeps them.
+fn may_touch_owners(patch: &Value) -> bool {
+    match patch.as_array() {
+        Some(operations) => operations.iter().any(|operation| {
+            let paths = ["path", "from"].map(|key| operation[key].as_str().unwrap_or_default());
+            let elsewhere = ["/spec", "/status", "/metadata/resourceVersion"];
+            !elsewhere.iter().any(|place| paths[0].starts_with(place)) || !paths[1].is_empty()
+        }),
+        None => patch.get("metadata").is_some(),
     }
-    object
+}
+
+/// They differ at most in what no generation counts.
+fn same_content(a: &Value, b: &Value) -> bool {
+    fn content(object: &Value) -> impl Iterator<Item = (&String, &Value)> {
+        let fields = object.as_object().into_iter().flatten();
+        fields.filter(|(name, _)| *name != "metadata" && *name != "status")
+    }
+    content(a).eq(content(b))
+}
+
+/// What a write is about.
+struct Live {
+    object: Arc<Value>,
+    /// Without its owners.
+    plain: Value,
+    owners: Owners,
+}
+
+impl Live {
+    fn new(object: Arc<Value>) -> Self {
+        Self {
+            plain: without_owners(&object),
+            owners: Owners::read(&object["metadata"]["managedFields"]),
+            object,
+        }
+    }
 }
 
 impl Place {
@@ -52,18 +111,25 @@ impl Place {
         }
     }
 
-    /// Gives a written object the fields that a write here leaves alone.
+    /// Gives a written object the fields that a write here leaves alone. Both are without their owners.
     fn restore(&self, live: &Value, object: &mut Value) {
         if !object["metadata"].is_object() {
             object["metadata"] = json!({});
         }
         if self.is_status() {
-            let mut restored = live.clone();
-            set_or_remove(&mut restored, "status", object.get("status"));
-            if !self.kind.custom {
-                restored["metadata"] = object["metadata"].take();
-            }
-            *object = restored;
+            let kept = |name: &str| name != "status" && (self.kind.custom || name != "metadata");
+            let rest = live.as_object().into_iter().flatten();
+            let mut restored: Map<String, Value> = rest
+                .filter(|(name, _)| kept(name))
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            let written = object.as_object_mut().map(std::mem::take).unwrap_or_default();
+            restored.extend(
+                written
+                    .into_iter()
+                    .filter(|(name, _)| name == "status" || name == "metadata" && !self.kind.custom),
+            );
+            *object = Value::Object(restored);
         } else if self.kind.status {
             set_or_remove(object, "status", live.get("status"));
         }
@@ -87,7 +153,7 @@ impl Place {
 }
 
 impl ApiServer {
-    pub(super) fn create(&mut self, mut place: Place, call: &Call) -> Result<(u16, Value), Refusal> {
+    pub(super) fn create(&mut self, mut place: Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
         let mut object = call.body.clone();
         if !object["metadata"].is_object() {
             return Err(Refusal::bad_request("the object has no metadata"));
@@ -143,13 +209,13 @@ impl ApiServer {
         place.kind.finish(object);
     }
 
-    fn insert(&mut self, place: &Place, outcome: Outcome) -> Value {
+    fn insert(&mut self, place: &Place, outcome: Outcome) -> Arc<Value> {
         let mut object = outcome.object;
         object["metadata"]["managedFields"] = outcome.owners.write(&Owners::default(), &self.timestamp());
         self.store.put(&place.key(), object)
     }
 
-    pub(super) fn replace(&mut self, place: &Place, call: &Call) -> Result<Value, Refusal> {
+    pub(super) fn replace(&mut self, place: &Place, call: &Call) -> Result<Arc<Value>, Refusal> {
         let live = self.live(place)?;
         if text(&call.body, "name") != place.name {
             return Err(Refusal::bad_request(
@@ -160,15 +226,19 @@ impl ApiServer {
             let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
             return Err(Refusal::invalid(&place.kind, &place.name, why));
         }
-        self.update(place, &live, call.body.clone(), call.manager())
+        self.update(place, &Live::new(live), call.body.clone(), call.manager())
     }
 
-    pub(super) fn patch(&mut self, place: &Place, call: &Call) -> Result<(u16, Value), Refusal> {
+    pub(super) fn patch(&mut self, place: &Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
         if call.content_type.contains("apply-patch") {
             return self.apply(place, call);
         }
-        let live = self.live(place)?;
-        let mut object = live.clone();
+        let live = Live::new(self.live(place)?);
+        let mut object = if may_touch_owners(&call.body) {
+            Value::clone(&live.object)
+        } else {
+            live.plain.clone()
+        };
         if call.content_type.contains("json-patch") {
             let patch: json_patch::Patch = serde_json::from_value(call.body.clone())
                 .map_err(|e| Refusal::bad_request(format!("error decoding patch: {e}")))?;
@@ -190,27 +260,30 @@ impl ApiServer {
     fn update(
         &mut self,
         place: &Place,
-        live: &Value,
+        live: &Live,
         mut object: Value,
         manager: &str,
-    ) -> Result<Value, Refusal> {
-        place.check(live, &object)?;
-        let fields = object["metadata"]["managedFields"].as_array();
+    ) -> Result<Arc<Value>, Refusal> {
+        place.check(&live.plain, &object)?;
+        let written = take_owners(&mut object);
+        let fields = written.as_array();
         // One empty entry asks for all of them to be forgotten; none are taken for an oversight.
         let reset = fields.is_some_and(|f| f.len() == 1 && f[0].as_object().is_some_and(Map::is_empty));
-        let mut owners = Owners::read(&object["metadata"]["managedFields"]);
-        if place.is_status() || owners.is_empty() && !reset {
-            owners = Owners::read(&live["metadata"]["managedFields"]);
+        let mut owners = live.owners.clone();
+        if !place.is_status() && written != live.object["metadata"]["managedFields"] {
+            let read = Owners::read(&written);
+            if !read.is_empty() || reset {
+                owners = read;
+            }
         }
-        place.restore(live, &mut object);
+        place.restore(&live.plain, &mut object);
         place.kind.finish(&mut object);
-        let before = without_owners(live);
         let writer = place.writer(Operation::Update, manager);
         // Where nobody owns anything, only an apply begins to keep owners.
         let untracked = owners.is_empty();
         let mut outcome = apply::update(
-            &before,
-            without_owners(&object),
+            &live.plain,
+            object,
             &place.kind.shape,
             owners,
             &writer,
@@ -222,7 +295,7 @@ impl ApiServer {
         self.store_update(place, live, outcome)
     }
 
-    fn apply(&mut self, place: &Place, call: &Call) -> Result<(u16, Value), Refusal> {
+    fn apply(&mut self, place: &Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
         let manager = call.parameter("fieldManager");
         if manager.is_empty() {
             return Err(Refusal::bad_request(
@@ -267,29 +340,26 @@ impl ApiServer {
             self.initialize(place, &mut outcome.object);
             return Ok((201, self.insert(place, outcome)));
         };
-        let owners = Owners::read(&live["metadata"]["managedFields"]);
-        let before = without_owners(&live);
-        let mut outcome = apply::apply(&before, &config, shape, owners, &writer, place.reset(), force)
+        let live = Live::new(live);
+        let (plain, owners) = (&live.plain, live.owners.clone());
+        let mut outcome = apply::apply(plain, &config, shape, owners, &writer, place.reset(), force)
             .map_err(|c| Refusal::owned_by_others(&c))?;
         // Who owns what is looked at first, as in a real server.
-        place.check(&live, &call.body)?;
-        place.restore(&live, &mut outcome.object);
-        outcome.object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
+        place.check(plain, &call.body)?;
+        place.restore(plain, &mut outcome.object);
+        outcome.object["metadata"]["resourceVersion"] = plain["metadata"]["resourceVersion"].clone();
         place.kind.finish(&mut outcome.object);
         self.store_update(place, &live, outcome)
             .map(|object| (200, object))
     }
 
     /// Stores what a write has made of an object, if it made anything of it.
-    fn store_update(&mut self, place: &Place, live: &Value, outcome: Outcome) -> Result<Value, Refusal> {
+    fn store_update(&mut self, place: &Place, live: &Live, outcome: Outcome) -> Result<Arc<Value>, Refusal> {
         let (owners, mut object) = (outcome.owners, outcome.object);
-        let (before, old) = (
-            without_owners(live),
-            Owners::read(&live["metadata"]["managedFields"]),
-        );
-        object["metadata"]["resourceVersion"] = live["metadata"]["resourceVersion"].clone();
-        if object == before && owners.same_fields(&old) {
-            return Ok(live.clone());
+        let plain = &live.plain;
+        object["metadata"]["resourceVersion"] = plain["metadata"]["resourceVersion"].clone();
+        if object == *plain && owners.same_fields(&live.owners) {
+            return Ok(Arc::clone(&live.object));
         }
         let finalizers = |o: &Value| {
             o["metadata"]["finalizers"]
@@ -297,23 +367,16 @@ impl ApiServer {
                 .cloned()
                 .unwrap_or_default()
         };
-        let deleting = live["metadata"]["deletionTimestamp"].is_string();
-        if deleting && finalizers(&object).iter().any(|f| !finalizers(live).contains(f)) {
+        let deleting = plain["metadata"]["deletionTimestamp"].is_string();
+        if deleting && finalizers(&object).iter().any(|f| !finalizers(plain).contains(f)) {
             let why = "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted";
             return Err(Refusal::invalid(&place.kind, &place.name, why));
         }
-        let content = |o: &Value| {
-            let mut o = o.clone();
-            for field in ["metadata", "status"] {
-                set_or_remove(&mut o, field, None);
-            }
-            o
-        };
-        if place.kind.generation && content(&object) != content(&before) {
-            let generation = live["metadata"]["generation"].as_i64().unwrap_or(0);
+        if place.kind.generation && !same_content(&object, plain) {
+            let generation = plain["metadata"]["generation"].as_i64().unwrap_or(0);
             object["metadata"]["generation"] = json!(generation + 1);
         }
-        object["metadata"]["managedFields"] = owners.write(&old, &self.timestamp());
+        object["metadata"]["managedFields"] = owners.write(&live.owners, &self.timestamp());
         let stored = self.store.put(&place.key(), object);
         if deleting && finalizers(&stored).is_empty() {
             self.store.remove(&place.key());

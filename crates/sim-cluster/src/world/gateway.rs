@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::{Event, ROUTES, World, condition, path};
+use super::{Event, ROUTES, World, condition, meta, path};
 
 /// What the gateway serves by.
 #[derive(Default)]
@@ -37,6 +37,20 @@ impl World {
         self.in_ms(wait, Event::Translate(name.to_owned()));
     }
 
+    /// It is well again: it takes over what it has missed.
+    pub(super) fn mend_gateway(&mut self) {
+        self.gateway.busy_until = self.now;
+        let routes: Vec<String> = self
+            .server
+            .objects(ROUTES)
+            .into_iter()
+            .map(|route| meta(route, "name").to_owned())
+            .collect();
+        for route in routes {
+            self.route_changed(&route);
+        }
+    }
+
     /// It has taken over everything that was written so far.
     pub(super) fn gateway_rests(&self) -> bool {
         self.gateway.busy_until < self.now
@@ -51,6 +65,7 @@ impl World {
     pub(super) fn translate(&mut self, name: &str) {
         let deaf = self.struck.gateway_deaf;
         if deaf > self.now {
+            self.gateway.busy_until = self.gateway.busy_until.max(deaf + 1);
             return self.in_ms(deaf - self.now, Event::Translate(name.to_owned()));
         }
         let Some(route) = self.object(ROUTES, name).cloned() else {
@@ -59,6 +74,7 @@ impl World {
         let refuses = self.struck.gateway_refuses > self.now;
         if refuses {
             let wait = self.struck.gateway_refuses - self.now;
+            self.gateway.busy_until = self.gateway.busy_until.max(self.now + wait + 1);
             self.in_ms(wait, Event::Translate(name.to_owned()));
         } else {
             self.catch_up_traffic();

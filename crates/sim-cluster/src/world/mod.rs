@@ -330,23 +330,22 @@ impl World {
     }
 
     /// Asks the server beside the operator, as one of the world's own actors.
-    fn ask(&mut self, method: Method, path: &str, content_type: &str, body: Value) -> (u16, Value) {
+    fn ask(&mut self, method: Method, path: &str, content_type: &str, body: Value) {
         let before = std::mem::replace(&mut self.author, Author::World);
         self.server.set_time(timestamp(self.now));
-        let answer = self.server.handle(&Call::new(method, path, content_type, body));
+        self.server.handle(&Call::new(method, path, content_type, body));
         self.after_change();
         self.author = before;
-        (answer.code, answer.body)
     }
 
-    fn merge(&mut self, path: &str, body: Value) -> (u16, Value) {
+    fn merge(&mut self, path: &str, body: Value) {
         let path = format!("{path}?fieldManager=world");
-        self.ask(Method::PATCH, &path, "application/merge-patch+json", body)
+        self.ask(Method::PATCH, &path, "application/merge-patch+json", body);
     }
 
-    fn apply(&mut self, path: &str, manager: &str, body: Value) -> (u16, Value) {
+    fn apply(&mut self, path: &str, manager: &str, body: Value) {
         let path = format!("{path}?fieldManager={manager}&force=true");
-        self.ask(Method::PATCH, &path, "application/apply-patch+yaml", body)
+        self.ask(Method::PATCH, &path, "application/apply-patch+yaml", body);
     }
 
     fn object(&self, resource: &str, name: &str) -> Option<&Value> {

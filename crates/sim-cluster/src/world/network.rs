@@ -1,6 +1,7 @@
 //! What lies between the operator and the API server: latency, lost answers, watches that lag.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -30,7 +31,7 @@ pub enum Reply {
         /// The status code.
         code: u16,
         /// The body.
-        body: Value,
+        body: Arc<str>,
         /// Seconds to wait before the next try.
         retry_after: Option<u32>,
     },
@@ -68,8 +69,24 @@ pub(super) struct Network {
     requests: BTreeMap<u64, Request>,
     answers: BTreeMap<u64, (u32, oneshot::Sender<Reply>, Reply)>,
     watches: BTreeMap<u64, Open>,
+    texts: Texts,
     /// Whoever waits for these waits for ever: their process is dead.
     graveyard: Vec<oneshot::Sender<Reply>>,
+}
+
+/// The text of what was sent last: a write is answered with what watches bring.
+#[derive(Default)]
+struct Texts(Option<(Arc<Value>, Arc<str>)>);
+
+impl Texts {
+    fn of(&mut self, object: &Arc<Value>) -> Arc<str> {
+        if let Some((_, text)) = self.0.as_ref().filter(|(known, _)| Arc::ptr_eq(known, object)) {
+            return Arc::clone(text);
+        }
+        let text: Arc<str> = object.to_string().into();
+        self.0 = Some((Arc::clone(object), Arc::clone(&text)));
+        text
+    }
 }
 
 impl Network {
@@ -168,7 +185,7 @@ impl World {
         };
         let refused = |refusal: Refusal, retry_after| Reply::Whole {
             code: refusal.code,
-            body: refusal.to_value(),
+            body: refusal.to_value().to_string().into(),
             retry_after,
         };
         let of = |fault: ApiFault| match fault {
@@ -224,13 +241,14 @@ impl World {
                 Ok(watch) => Reply::Watch(self.open(process, watch)),
                 Err(refusal) => Reply::Whole {
                     code: refusal.code,
-                    body: refusal.to_value(),
+                    body: refusal.to_value().to_string().into(),
                     retry_after: None,
                 },
             }
         } else {
             let held = self.holder().map(str::to_owned);
             let answer = self.server.handle(call);
+            let text = self.network.texts.of(&answer.body);
             if is_about_lease(call) {
                 // Renewals are no news.
                 let holds = self.holder().map(str::to_owned);
@@ -246,7 +264,7 @@ impl World {
             }
             Reply::Whole {
                 code: answer.code,
-                body: answer.body,
+                body: text,
                 retry_after: None,
             }
         };
@@ -286,8 +304,8 @@ impl World {
             while let Some(event) = open.watch.next(self.server.store()) {
                 let at = (self.now + lag + self.chance.between(1, 25)).max(open.last_due);
                 open.last_due = at;
-                let line = Bytes::from(format!("{event}\n"));
-                if self.struck.duplicates(self.now) && event["type"] != "ERROR" {
+                let line = Bytes::from(event.line(&self.network.texts.of(&event.object)));
+                if self.struck.duplicates(self.now) && event.word != "ERROR" {
                     open.queued.push_back((at, line.clone()));
                     doubled += 1;
                 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use http::Method;
 use serde_json::{Value, json};
 
+use super::strikes::JUMP;
 use super::{ACTIONS, CORE_SERVICES, Event, ROUTE, ROUTES, SERVICE, SERVICES, World, path};
 use crate::chance::Chance;
 use crate::faults::{Kind, STORM};
@@ -12,16 +13,17 @@ use crate::faults::{Kind, STORM};
 /// Requests per second of all users together.
 pub(super) const REQUESTS: f64 = 200.0;
 /// How long after a rollout's beginning its last fault may be in force, in milliseconds.
-const CALM_AFTER: u64 = STORM + 60_000;
+const CALM_AFTER: u64 = STORM + 30_000;
 /// How often it is looked whether a rollout has come to rest.
 const LOOK: u64 = 5000;
 /// Nothing has been written for so long: that is rest.
-const REST: u64 = 45_000;
+const REST: u64 = 30_000;
 /// Once the faults have stopped everything has to come to rest within this. It is the sum of every deadline
 /// that an attempt of the spec below may wait for, twice (one may be superseded by the next), doubled.
 const LIVENESS: u64 = 45 * 60_000;
-/// How long it is looked whether a service at rest stays so.
-const IDLE: u64 = 120_000;
+/// How long it is looked whether a service at rest stays so, and how long at the end of the life.
+const IDLE: u64 = 30_000;
+const IDLE_AT_LAST: u64 = 120_000;
 
 /// How good a revision is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +141,7 @@ impl People {
         json!({
             "replicas": self.replicas,
             "port": port,
-            "progressDeadline": "2m",
+            "progressDeadline": "75s",
             "drain": {"timeout": "5s"},
             "runtime": {"server": "uvicorn"},
             "template": {"spec": {"containers": [{"name": "app", "image": format!("checkout:{}", self.image)}]}},
@@ -165,7 +167,7 @@ impl World {
         }
         self.people.qualities.clear();
         self.want(1, Quality::Good);
-        self.in_ms(60_000, Event::Script(Line::Look));
+        self.in_ms(20_000, Event::Script(Line::Look));
         self.people.calm_since = 0;
     }
 
@@ -285,14 +287,19 @@ impl World {
             .to_owned();
         let current =
             service.is_some_and(|s| s["status"]["observedGeneration"] == s["metadata"]["generation"]);
-        let since = self.checks.last_write().max(self.people.calm_since);
+        // What was written down by a clock that was ahead ends so much later.
+        let jumped = self.struck.jumped.is_some_and(|at| at >= self.people.began);
+        let clocks = if jumped { JUMP } else { 0 };
+        let since = self.checks.last_write().max(self.people.calm_since + clocks);
         let quiet = self.gateway_rests() && self.now.saturating_sub(since) >= REST;
         let resting = matches!(phase.as_str(), "Healthy" | "RolledBack");
         if resting && current && quiet {
             // Who wrote the route back is forgotten after a while, which is a write.
             let rival = service.is_some_and(|s| s["status"]["state"]["rival"].is_object());
             let (writes, asked) = (self.checks.writes() + u64::from(rival), self.traffic.asked);
-            self.in_ms(IDLE, Event::Script(Line::Idle(writes, asked)));
+            let last = self.people.rollout >= self.setup.rollouts;
+            let idle = if last { IDLE_AT_LAST } else { IDLE };
+            self.in_ms(idle, Event::Script(Line::Idle(writes, asked)));
             return;
         }
         if self.now.saturating_sub(self.people.calm_since) > LIVENESS {

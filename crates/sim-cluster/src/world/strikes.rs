@@ -123,6 +123,9 @@ impl Struck {
     }
 }
 
+/// The most that a clock jumps, in milliseconds.
+pub(super) const JUMP: u64 = 90_000;
+
 /// How long a fault of this size lasts, in milliseconds, between two numbers of seconds.
 fn seconds(size: u64, low: u64, high: u64) -> u64 {
     (low + size % (high - low)) * 1000
@@ -193,7 +196,7 @@ impl World {
             }
             Kind::CrashAny => self.crash_some(size),
             Kind::ClockAhead | Kind::ClockBehind => {
-                let jump = i64::try_from(seconds(5, 90)).unwrap_or(0);
+                let jump = i64::try_from(seconds(5, JUMP / 1000)).unwrap_or(0);
                 let ahead = kind == Kind::ClockAhead;
                 let skew = (if ahead { jump } else { -jump }, now + seconds(20, 80));
                 let one = usize::try_from(size).unwrap_or(0) % (alive.len() + 1);
@@ -298,6 +301,7 @@ impl World {
     pub(super) fn calm(&mut self) {
         let now = self.now;
         self.struck.calm(now);
+        self.mend_gateway();
         if let Some(newest) = self.people.newest() {
             self.wake_kubelets(&newest);
         }
