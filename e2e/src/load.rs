@@ -37,13 +37,14 @@ pub struct Load {
 }
 
 impl Load {
-    /// Sends `rate` requests per second to a host of the gateway's until it is ended, at most half an hour.
-    pub fn start(gateway: &str, host: &str, rate: u32) -> Self {
+    /// Sends `rate` requests per second for a path, without a slash at its beginning, of a host of the gateway's
+    /// until it is ended, at most half an hour.
+    pub fn start(gateway: &str, host: &str, path: &str, rate: u32) -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cluster/load.sh");
-        let out = std::env::temp_dir().join(format!("molt-e2e-{host}-{}.jsonl", std::process::id()));
+        let out = std::env::temp_dir().join(format!("molt-e2e-{host}-{path}{}.jsonl", std::process::id()));
         drop(std::fs::remove_file(&out));
         let process = Command::new(script)
-            .args([gateway, host, &rate.to_string(), "30m"])
+            .args([&format!("{gateway}/{path}"), host, &rate.to_string(), "30m"])
             .arg(&out)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

@@ -215,7 +215,12 @@ impl Stage {
 
     /// When somebody sends requests to a service through the gateway.
     pub fn load(&self, service: &str, rate: u32) -> Load {
-        Load::start(&self.gateway, &host(&self.namespace, service), rate)
+        self.load_of(service, "", rate)
+    }
+
+    /// When somebody sends requests for a path of a service, without a slash at its beginning.
+    pub fn load_of(&self, service: &str, path: &str, rate: u32) -> Load {
+        Load::start(&self.gateway, &host(&self.namespace, service), path, rate)
     }
 
     /// Then it comes to a phase.

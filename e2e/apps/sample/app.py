@@ -64,6 +64,12 @@ async def root() -> JSONResponse:
     return JSONResponse({"version": VERSION}, 200, headers)
 
 
+@app.get("/fail")
+async def fail() -> Response:
+    """Fails in every version, as when something that all of them need is down."""
+    return JSONResponse({"error": "asked for"}, 503)
+
+
 @app.get("/healthz")
 async def healthz() -> Response:
     if FAIL_READINESS:

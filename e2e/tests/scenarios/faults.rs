@@ -286,3 +286,31 @@ async fn a_users_route_may_be_changed_and_deleted_mid_rollout_and_it_goes_on_onc
     assert_eq!(requests.last().map(|r| r.version.as_str()), Some("v2"));
     stage.end().await;
 }
+
+#[tokio::test]
+async fn an_incident_in_the_bake_is_compared_and_not_blamed_on_the_new_version() {
+    let stage = Stage::given("e2e-incident").await;
+    let load = stable_under_load(&stage, RATE).await;
+    let first = stable_of(&stage).await;
+    let mut manifest = sample("e2e-incident", "shop", "v2", &[]);
+    manifest["spec"]["strategy"]["canary"]["bake"] = json!("60s");
+    stage.apply(manifest).await;
+    until_weight(&stage, &first, |w| w == 100).await;
+
+    // What all versions need is down.
+    let incident = stage.load_of("shop", "fail", RATE / 2);
+    until_weight(&stage, &first, |w| w == 10).await;
+    tokio::time::sleep(std::time::Duration::from_secs(20)).await;
+    drop(incident.end());
+    until_weight(&stage, &first, |w| w == 100).await;
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+
+    assert_ne!(stable(&done), first);
+    let record = stage.last_record(&done).await.status.unwrap();
+    assert_eq!(record.outcome, Some(Outcome::Promoted));
+    let told: Vec<&str> = record.transitions.iter().map(|t| t.reason.as_str()).collect();
+    assert!(told.contains(&"BakeInterrupted"), "{told:?}");
+    assert_eq!(not_its_own(&load.end(), "none"), Vec::<&Request>::new());
+    println!("incident in the bake: {told:?}, {} s", record.duration_seconds.unwrap_or(0));
+    stage.end().await;
+}
