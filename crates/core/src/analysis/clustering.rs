@@ -168,26 +168,47 @@ pub(super) struct Clustering {
     #[serde(with = "exact")]
     #[schemars(with = "String")]
     pair_sizes: f64,
+    /// The last pair's `h·(p_t − p_{t−1})²` and `2h`: it counts once the next block has come and no incident had
+    /// begun with it, for that is a change of everybody's and no cluster.
+    #[serde(default, with = "exact::option_list", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Vec<String>>", length(min = 2, max = 2))]
+    pending: Option<[f64; 2]>,
     /// The correlation within blocks that stable's history shows, in parts per million.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     history_ppm: Option<u32>,
 }
 
 impl Clustering {
-    /// Takes in a block in which both served.
-    pub(super) fn absorb(&mut self, stable: Counts, canary_pods: &PodCounts, stable_pods: &PodCounts) {
+    /// Takes in a block in which both served. `incident`: it is known from before that an incident of both goes on.
+    pub(super) fn absorb(
+        &mut self,
+        stable: Counts,
+        canary_pods: &PodCounts,
+        stable_pods: &PodCounts,
+        incident: bool,
+    ) {
         self.absorb_alone(canary_pods);
         self.stable_pods.plus(stable_pods);
         if stable.total() > 0.0 {
             self.stable_lately = faded(self.stable_lately).plus(stable);
         }
-        if let (Some(now), Some(before)) = (stable.ratio(), self.last.ratio()) {
+        self.settle(incident);
+        if let (Some(now), Some(before), false) = (stable.ratio(), self.last.ratio(), incident) {
             let harmonic = 1.0 / (1.0 / stable.total() + 1.0 / self.last.total());
-            self.differences += harmonic * (now - before).powi(2);
-            self.pair_sizes += 2.0 * harmonic;
-            self.pairs = self.pairs.saturating_add(1);
+            self.pending = Some([harmonic * (now - before).powi(2), 2.0 * harmonic]);
         }
         self.last = stable;
+    }
+
+    /// Counts the last pair, unless an incident began with it.
+    fn settle(&mut self, incident: bool) {
+        if let Some([difference, size]) = self.pending.take()
+            && !incident
+        {
+            self.differences += difference;
+            self.pair_sizes += size;
+            self.pairs = self.pairs.saturating_add(1);
+        }
     }
 
     /// Takes in a block in which the canary served alone.
@@ -285,9 +306,10 @@ pub fn correlation_in(history: &[Counts]) -> Option<f64> {
     let mut seen = Clustering::default();
     let mut all = Counts::default();
     for stratum in history {
-        seen.absorb(*stratum, &PodCounts::default(), &PodCounts::default());
+        seen.absorb(*stratum, &PodCounts::default(), &PodCounts::default(), false);
         all = all.plus(*stratum);
     }
+    seen.settle(false);
     let rate = all.ratio().filter(|_| seen.pairs >= LEAST)?;
     let spread = rate * (1.0 - rate);
     if spread <= 0.0 {

@@ -14,9 +14,10 @@ fn worth_after(total: f64, bad: &[f64], history: Option<f64>) -> f64 {
     let mut stable = Counts::default();
     for bad in bad {
         let block = counts(total, *bad);
-        seen.absorb(block, &PodCounts::default(), &PodCounts::default());
+        seen.absorb(block, &PodCounts::default(), &PodCounts::default(), false);
         stable = stable.plus(block);
     }
+    seen.settle(false);
     seen.deflated(counts(1000.0, 10.0), stable).total()
 }
 
@@ -92,7 +93,7 @@ fn a_sick_pod_of_several_is_told_from_a_bad_revision() {
             canary.add(pod, counts(100.0, bad));
             stable.add(pod, counts(1000.0, 10.0));
         }
-        seen.absorb(stable.all(), &canary, &stable);
+        seen.absorb(stable.all(), &canary, &stable, false);
         (
             seen.rests_on_one_pod(stable.all()),
             seen.design_effect(canary.all(), stable.all()),
@@ -139,7 +140,7 @@ proptest! {
             let (c, p) = (counts(n_c, n_c * s_c), counts(n_p, n_p * s_p));
             let mut pods = PodCounts::default();
             pods.add(&format!("pod-{index}"), c);
-            seen.absorb(p, &pods, &PodCounts::default());
+            seen.absorb(p, &pods, &PodCounts::default(), false);
             canary = canary.plus(c);
             stable = stable.plus(p);
             let effect = seen.design_effect(canary, stable);
@@ -148,4 +149,29 @@ proptest! {
         let text = serde_json::to_string(&seen).unwrap();
         prop_assert_eq!(serde_json::from_str::<Clustering>(&text).unwrap(), seen);
     }
+}
+
+#[test]
+fn an_incident_of_everybody_is_no_cluster() {
+    let none = PodCounts::default();
+    let calm = Counts::new(400.0, 1.0).unwrap();
+    let bad = Counts::new(400.0, 120.0).unwrap();
+    let after = |flagged: bool| {
+        let mut seen = Clustering::default();
+        let mut all = Counts::default();
+        for block in 0..30 {
+            // It is known of an incident once its first block has been read, and of its end one block after it.
+            let (stable, incident) = match block {
+                10 => (bad, false),
+                11..=12 => (bad, flagged),
+                13..=14 => (calm, flagged),
+                _ => (calm, false),
+            };
+            seen.absorb(stable, &none, &none, incident);
+            all = all.plus(stable);
+        }
+        seen.within_blocks(all)
+    };
+    assert!(after(false) > 0.01, "{}", after(false));
+    assert!(after(true) <= ASSUMED, "{}", after(true));
 }

@@ -209,7 +209,7 @@ impl Evidence {
             self.safety.absorb(canary_worth, stable_worth, theta);
         }
         self.clustering
-            .absorb(stable, &block.canary_pods, &block.stable_pods);
+            .absorb(stable, &block.canary_pods, &block.stable_pods, incident);
         if block.weight_in_force {
             let share = f64::from(block.canary_weight) / 100.0;
             self.exposure.absorb(

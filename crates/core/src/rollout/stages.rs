@@ -210,8 +210,11 @@ impl Turn<'_> {
         let (now, seen) = (self.now, self.seen);
         let drained = after(now, self.plan.drain);
         for index in 0..self.state.retiring.len() {
-            let left = self.is_left(&self.state.retiring[index].revision);
+            let revision = &self.state.retiring[index].revision;
+            let (left, used) = (self.is_left(revision), self.weight_of(revision) > 0);
             let retiring = &mut self.state.retiring[index];
+            // Somebody else's hand may send users to it again.
+            retiring.unconfirmed |= used;
             if retiring.unconfirmed && left {
                 retiring.unconfirmed = false;
                 retiring.scale_down_at = retiring.scale_down_at.max(drained);

@@ -125,3 +125,30 @@ fn one_who_changes_the_rules_but_not_the_weights_is_no_rival() {
     assert_eq!(world.state.rival, None);
     assert!(world.run_until(Phase::Healthy, 300));
 }
+
+#[test]
+fn users_that_a_rival_sends_to_a_revision_that_retires_drain_as_all_others() {
+    let mut world = with_canary();
+    world.bad.insert("v2".into(), 0.5);
+    assert!(world.run_until(Phase::RolledBack, 300), "{:?}", world.last);
+    let at = world.state.retiring[0].scale_down_at;
+    while world.now.duration_since(at).as_secs() < -2 {
+        world.run(1);
+    }
+    let pods = |world: &World| world.sets[&"v2".into()].wanted;
+    assert!(pods(&world) > 0);
+    world.write_weights(RIVAL, 50);
+    let mut last_used = world.now;
+    for _ in 0..60 {
+        if world.canary_weight() > 0 || !world.acknowledged {
+            last_used = world.now;
+        }
+        if pods(&world) == 0 {
+            break;
+        }
+        world.run(1);
+    }
+    assert_eq!(pods(&world), 0);
+    let drained = world.now.duration_since(last_used);
+    assert!(drained >= world.plan.drain, "{drained:#}");
+}
