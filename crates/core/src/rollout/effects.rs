@@ -242,6 +242,11 @@ impl Turn<'_> {
                         point(Slot::Stable, &a.revision);
                     }
                 }
+                // Of a first revision both names are: nothing keeps one that it took the place of.
+                Some(a) if a.stage == Stage::Deploying => {
+                    point(Slot::Stable, home);
+                    point(Slot::Canary, home);
+                }
                 Some(a) => {
                     point(Slot::Stable, home);
                     let enters = matches!(a.stage, Stage::Stepping | Stage::Promoting);

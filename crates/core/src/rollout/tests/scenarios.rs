@@ -754,3 +754,23 @@ fn the_pods_of_the_next_weight_start_while_the_dwell_lasts_once_the_evidence_is_
     blind.run(90);
     assert_eq!(pods(&blind), 1);
 }
+
+#[test]
+fn a_first_revision_that_another_replaces_keeps_no_pods_behind_a_users_route() {
+    let mut world = World::with_users_route();
+    world.state = crate::state::State::default();
+    world.sets.clear();
+    world.selected.clear();
+    for version in ["v1", "v2"] {
+        world.update(version);
+        while !world.sets.contains_key(&revision(version)) {
+            world.run(1);
+        }
+        let set = world.sets.get_mut(&revision(version)).unwrap();
+        set.broken = Some(broken(TroubleKind::Unschedulable, 0));
+        world.run(5);
+    }
+    world.run(60);
+    assert_eq!(world.phase(), Phase::Initializing);
+    assert_eq!(world.sets.get(&revision("v1")).map_or(0, |set| set.wanted), 0);
+}
