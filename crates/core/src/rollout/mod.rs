@@ -9,7 +9,8 @@
 //!                                                           └──────────────┘   └─► RolledBack, Aborted, Superseded …
 //! ```
 //!
-//! A hold also ends by itself once what stood in the way is corrected; then the steps go on.
+//! A hold also ends by itself once what stood in the way is corrected; then the steps go on. A bake that makes the
+//! canary suspect goes back to Promoting, where both are compared again.
 //!
 //! One turn takes in new evidence, heeds people, follows the spec, moves the attempt as far as it can go at
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
