@@ -97,6 +97,9 @@ pub struct Attempt {
     /// Since when users have been on the canary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposed_since: Option<Timestamp>,
+    /// When it asked for that weight.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raised_at: Option<Timestamp>,
     /// Since when the router has had just the weight that the attempt asks for, above 0; the share of requests
     /// says nothing of the canary before.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -56,6 +56,16 @@ pub struct Block {
     pub reference: Option<f64>,
 }
 
+/// What is known of a block from before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct During {
+    /// An incident of both goes on. Nobody bets on safety then, and nothing is learnt of what is usual.
+    pub incident: bool,
+    /// The weight changes within it. Its two parts have different rates if anything happens meanwhile, and the arms
+    /// different shares of each: nothing can be bet on it. It is counted.
+    pub weight_changes: bool,
+}
+
 /// The evidence of one objective in one attempt. Bounded: under 5 kB in a status, exact in every bit.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -145,12 +155,12 @@ impl Evidence {
     /// A block that begins before the end of the last one is ignored, so that samples may be read again after
     /// a restart; so is one that ends before it begins.
     pub fn absorb(&mut self, block: &Block) {
-        self.absorb_during(block, false);
+        self.absorb_during(block, During::default());
     }
 
-    /// [`absorb`](Self::absorb), while it is known from before that an incident of both goes on, or that none does.
-    /// Nobody bets on safety in an incident: rates that change by the minute say nothing of those afterwards.
-    pub fn absorb_during(&mut self, block: &Block, incident: bool) {
+    /// [`absorb`](Self::absorb), with what is known from before.
+    pub fn absorb_during(&mut self, block: &Block, during: During) {
+        let incident = during.incident;
         if block.end <= block.start || self.absorbed_to.is_some_and(|edge| block.start < edge) {
             return;
         }
@@ -165,7 +175,7 @@ impl Evidence {
             Some(known) if stable.total() <= 0.0 || (block.canary_weight >= 100 && block.weight_in_force) => {
                 self.compare_to(known, block);
             }
-            _ => self.compare(block, incident),
+            _ => self.compare(block, during),
         }
         self.canary = self.canary.plus(canary);
         self.stable = self.stable.plus(stable);
@@ -185,7 +195,18 @@ impl Evidence {
     }
 
     /// Both arms side by side.
-    fn compare(&mut self, block: &Block, incident: bool) {
+    fn compare(&mut self, block: &Block, during: During) {
+        if !during.weight_changes {
+            self.bet(block, during.incident);
+        }
+        let (canary, stable) = (block.canary, block.stable);
+        // Without a request of stable's at the same time, its rate so far stands for it; if it never had
+        // any, all that is bad is the canary's.
+        let rate = stable.ratio().or(self.stable.ratio()).unwrap_or(0.0);
+        self.attributable += canary.bad() - canary.total() * rate;
+    }
+
+    fn bet(&mut self, block: &Block, incident: bool) {
         let (canary, stable) = (block.canary, block.stable);
         let worth = |counts| self.clustering.deflated(counts, self.stable);
         let (canary_worth, stable_worth) = (worth(canary), worth(stable));
@@ -226,10 +247,6 @@ impl Evidence {
                     .weigh(canary.total(), stable.total(), share, block.at_route);
             }
         }
-        // Without a request of stable's at the same time, its rate so far stands for it; if it never had
-        // any, all that is bad is the canary's.
-        let rate = stable.ratio().or(self.stable.ratio()).unwrap_or(0.0);
-        self.attributable += canary.bad() - canary.total() * rate;
     }
 
     /// The canary alone beside what stable's rate was. That says nothing of safety.
@@ -260,6 +277,12 @@ impl Evidence {
         self.canary_windows = Windows::default();
         self.stable_windows = Windows::default();
         self.latest = [Counts::default(); 2];
+    }
+
+    /// An incident of both is over. What it has cost the evidence for safety is taken back: rates that changed by the
+    /// minute say nothing of those afterwards. The bound on unsafe promotions is spent anew with it.
+    pub fn incident_is_over(&mut self) {
+        self.safety.forgive();
     }
 
     /// Beside stable the canary is no worse: what was seen of it alone was not its own.
@@ -379,11 +402,6 @@ impl Evidence {
         self.canary_windows.burn(objective)
     }
 
-    /// Stable's burn rate now; `None` without requests.
-    pub fn stable_burn(&self, objective: &Objective) -> Option<f64> {
-        self.stable_windows.burn(objective)
-    }
-
     /// The canary alone burns fast enough to page somebody: its burn rate.
     pub fn canary_pages(&self, objective: &Objective) -> Option<f64> {
         self.canary_windows.fires(objective)
@@ -392,13 +410,17 @@ impl Evidence {
     /// Both burn fast enough to page somebody, and stable several times as fast as it did before in this attempt:
     /// stable's burn rate. A service that always burns its budget is no incident, one that the canary is out of is no
     /// reason to keep it waiting, and one that is over is none either: the windows would remember half a minute of it
-    /// for half an hour, and stable's last two blocks know better.
-    pub fn incident(&self, objective: &Objective) -> Option<f64> {
+    /// for half an hour, and stable's last two blocks know better. One that `goes_on` is over when these are as usual
+    /// again, whether they would page or not.
+    pub fn incident(&self, objective: &Objective, goes_on: bool) -> Option<f64> {
+        let usual = UNUSUAL * objective.burn(plug_in(self.calm));
+        let latest = objective.burn(self.latest[0].plus(self.latest[1]).ratio()?);
+        if goes_on {
+            return (latest > usual).then_some(latest);
+        }
         self.canary_windows.fires(objective)?;
         self.stable_windows.fires(objective)?;
         let burn = self.stable_windows.burn(objective)?;
-        let usual = UNUSUAL * objective.burn(plug_in(self.calm));
-        let latest = objective.burn(self.latest[0].plus(self.latest[1]).ratio()?);
         (burn.min(latest) > usual.max(least_factor(objective))).then_some(burn)
     }
 

@@ -403,7 +403,7 @@ fn while_the_router_still_sends_to_stable_it_is_compared_side_by_side() {
 #[test]
 fn an_incident_is_a_burn_above_the_usual_one() {
     let objective = Objective::parse("99.9", SignedDuration::from_hours(720)).unwrap();
-    let incident = |blocks: &[Block]| after(blocks).incident(&objective);
+    let incident = |blocks: &[Block]| after(blocks).incident(&objective, false);
     // A service that fails one request in a hundred burns ten times as fast as it may, and always has.
     let mut blocks: Vec<_> = (0..60)
         .map(|index| block(index, (100.0, 1.0), (900.0, 9.0)))

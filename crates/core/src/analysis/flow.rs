@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::exact;
 
 /// Of fewer blocks nothing usual is known.
-const LEAST_BLOCKS: u32 = 8;
+const LEAST_BLOCKS: u32 = 4;
 /// The flow has fallen when this part of the usual is missing, at the least.
 const MISSING: f64 = 0.3;
 /// And when it is so many standard deviations of the blocks below their mean.
@@ -51,6 +51,10 @@ impl Flow {
             return;
         }
         self.low = 0;
+        if alone {
+            // What is usual is known from before it had all the traffic.
+            return;
+        }
         self.blocks = self.blocks.saturating_add(1);
         let off = rate - self.mean;
         self.mean += off / f64::from(self.blocks);
@@ -100,7 +104,7 @@ mod tests {
         assert!((part - 0.49).abs() < 0.01, "{part}");
         assert_eq!(after(&usual, &[100.0, 200.0, 100.0]).fallen(), None);
         assert_eq!(
-            after(&usual[..7], &[100.0, 100.0]).fallen(),
+            after(&usual[..3], &[100.0, 100.0]).fallen(),
             None,
             "too little is known"
         );

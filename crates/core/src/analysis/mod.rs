@@ -32,7 +32,7 @@ pub use budget::{BURN_RATES, Burn, BurnRate, Objective, Severity};
 pub use clustering::{POD_SLOTS, PodCounts, correlation_in};
 pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
-pub use evidence::{Block, Evidence};
+pub use evidence::{Block, During, Evidence};
 pub use exposure::AtRoute;
 pub use past::Past;
 pub use safety::{MARGINS, MOST_MARGINS};

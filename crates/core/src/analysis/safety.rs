@@ -105,6 +105,13 @@ impl Safety {
         }
     }
 
+    /// Takes back what spoke against safety.
+    pub(super) fn forgive(&mut self) {
+        for ln in &mut self.ln {
+            *ln = ln.max(0.0);
+        }
+    }
+
     /// Forgets what was shown.
     pub(super) fn begin_anew(&mut self) {
         self.ln.fill(0.0);

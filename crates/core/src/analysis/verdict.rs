@@ -21,6 +21,8 @@ const STEP_TIME: f64 = 300.0;
 const MOST_MARGIN: f64 = 0.5;
 /// Below this many events of allowed spend, a few unlucky requests would spend it: ask for evidence too.
 const FEW_EVENTS: f64 = 5.0;
+/// So many standard deviations are no chance.
+const CHANCE: f64 = 3.0;
 
 /// The probabilities of error, and the budget that one rollout may spend.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -116,7 +118,7 @@ impl SloView<'_> {
             return false;
         };
         let few = self.may_spend * self.objective.budget(requests) < FEW_EVENTS;
-        spent >= self.may_spend && (!few || self.alone || self.is_somewhat_harmed())
+        spent >= self.may_spend && (self.alone || self.is_somewhat_harmed() || (!few && self.is_no_chance()))
     }
 
     /// The canary alone burns fast enough to page somebody, with real spend, and with some evidence of harm
@@ -124,7 +126,7 @@ impl SloView<'_> {
     fn burns(&self) -> bool {
         let beside = || self.evidence.stable_pages(self.objective).is_none() && self.is_somewhat_harmed();
         self.evidence.canary_pages(self.objective).is_some()
-            && (self.alone || beside())
+            && (self.alone || (beside() && self.is_no_chance()))
             && self
                 .charged()
                 .is_some_and(|spent| spent >= REAL_SPEND * self.may_spend)
@@ -137,6 +139,12 @@ impl SloView<'_> {
         } else {
             self.evidence.ln_harm()
         }
+    }
+
+    /// What it has spent is more than chance does to its bad requests: three standard deviations of their number, as
+    /// Poisson's distribution has it.
+    fn is_no_chance(&self) -> bool {
+        self.evidence.attributable_beside() >= CHANCE * self.evidence.canary().bad().sqrt()
     }
 
     fn is_somewhat_harmed(&self) -> bool {
@@ -307,9 +315,9 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
 /// Both burn the budget fast enough to page somebody, and stable faster than usual: an incident that the canary is
 /// not to blame for, as long as the evidence does not say so. Nothing goes on meanwhile. Its first objective,
 /// and stable's burn.
-pub fn incident<'a>(slos: &[SloView<'a>]) -> Option<(&'a str, f64)> {
+pub fn incident<'a>(slos: &[SloView<'a>], goes_on: bool) -> Option<(&'a str, f64)> {
     slos.iter()
-        .find_map(|slo| Some((slo.name, slo.evidence.incident(slo.objective)?)))
+        .find_map(|slo| Some((slo.name, slo.evidence.incident(slo.objective, goes_on)?)))
 }
 
 /// A move that could spend more than is left: the first objective, the share of its budget that the move

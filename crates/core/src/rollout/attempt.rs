@@ -126,6 +126,7 @@ impl Turn<'_> {
             weight: 0,
             max_weight: 0,
             exposed_since: None,
+            raised_at: None,
             in_force_since: None,
             hold: None,
             deadline: Some(after(self.now, self.plan.progress_deadline)),

@@ -15,6 +15,8 @@ impl Turn<'_> {
         match wait {
             Wait::World(what) => self.stuck(what),
             Wait::Person(_) => return false,
+            // Neither the canary nor anybody who waits for it can end that.
+            Wait::Evidence(_) if attempt.incident_since.is_some() => return false,
             Wait::Evidence(what) => self.undecided(attempt, what),
             Wait::Safety(what) => match self.patience(attempt) {
                 Some(patience) => {

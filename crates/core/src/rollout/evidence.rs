@@ -8,7 +8,9 @@ use super::objectives::first_reading;
 use super::resume::first_weight;
 use super::waits::Wait;
 use super::{Turn, after};
-use crate::analysis::{self, Block, Burn, Harm, HarmKind, WATCH, margin_for_promotion, margin_for_step};
+use crate::analysis::{
+    self, Block, Burn, During, Harm, HarmKind, WATCH, margin_for_promotion, margin_for_step,
+};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock, Measurement, ProblemKind};
 use crate::plan::{BudgetExhausted, OnShareMismatch, SloPlan, Step};
@@ -119,6 +121,12 @@ impl Turn<'_> {
             .map(|since| block.start.duration_since(since));
         let in_force = in_force_for.is_some_and(|time| !time.is_negative());
         let settled = in_force_for.is_some_and(|time| time >= self.plan.block / 2);
+        // A router that never acknowledges has not changed anything either.
+        let raised = attempt.raised_at.map(|at| after(at, self.plan.block));
+        let during = During {
+            incident: attempt.incident_since.is_some(),
+            weight_changes: !in_force && raised.is_some_and(|until| block.start < until),
+        };
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
@@ -144,9 +152,7 @@ impl Turn<'_> {
                 at_route: counts.at_route.filter(|_| shares_count),
                 reference,
             };
-            entry
-                .evidence
-                .absorb_during(&block_of_slo, attempt.incident_since.is_some());
+            entry.evidence.absorb_during(&block_of_slo, during);
             if exposed {
                 entry.newest = Some(NewestBlock {
                     weight,
@@ -197,7 +203,9 @@ impl Turn<'_> {
         let margin = self.next_margin(attempt, slo);
         let ln_safe = entry.evidence.ln_safe_at(margin);
         let (slos, limits) = (self.plan.slos.len(), &self.plan.limits);
-        let harmed = analysis::judge_harm(std::slice::from_ref(&view), slos, limits).is_some();
+        let harm = analysis::judge_harm(std::slice::from_ref(&view), slos, limits);
+        // A suspicion is told by its transition.
+        let harmed = harm.is_some_and(|harm| !harm.alone);
         let verdict = if harmed {
             VerdictKind::RollBack
         } else if entry.evidence.canary().total() <= 0.0 {

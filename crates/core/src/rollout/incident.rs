@@ -1,6 +1,6 @@
 //! An incident that stable has as well: nothing goes on while it lasts, and it is no fault of the canary's.
 
-use super::Turn;
+use super::{Turn, after};
 use crate::analysis;
 use crate::state::Attempt;
 
@@ -11,7 +11,7 @@ impl Turn<'_> {
             return None;
         }
         let views = self.views(attempt);
-        let (slo, burn) = analysis::incident(&views)?;
+        let (slo, burn) = analysis::incident(&views, attempt.incident_since.is_some())?;
         Some(format!(
             "stable burns the error budget of {slo} {burn:.1} times as fast as its window allows: an incident that the canary is not shown to cause; the rollout waits until it is over"
         ))
@@ -28,7 +28,13 @@ impl Turn<'_> {
                 self.note("SharedIncident", what);
             }
             (None, Some(since)) => {
-                self.update(|a| a.incident_since = None);
+                let deadline = after(now, self.plan.progress_deadline);
+                self.update(|a| {
+                    a.incident_since = None;
+                    // The time that it took is no lack of progress.
+                    a.deadline = a.deadline.map(|d| d.max(deadline));
+                    a.evidence.iter_mut().for_each(|e| e.evidence.incident_is_over());
+                });
                 let lasted = now.duration_since(since).as_secs();
                 self.note(
                     "IncidentOver",

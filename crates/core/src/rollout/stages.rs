@@ -134,9 +134,11 @@ impl Turn<'_> {
 
     /// The canary gets this weight. The router has time for it, whatever was waited for before.
     fn raise(&mut self, weight: u8) {
-        let deadline = after(self.now, self.plan.progress_deadline);
+        let now = self.now;
+        let deadline = after(now, self.plan.progress_deadline);
         self.update(|a| {
             a.weight = weight;
+            a.raised_at = Some(now);
             a.in_force_since = None;
             a.cleared_step = Some(a.step);
             a.deadline = Some(deadline);
