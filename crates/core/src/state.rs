@@ -43,6 +43,9 @@ pub struct State {
     /// UIDs of the actions that were handled, newest last: none is handled twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
+    /// UIDs of the actions that had expired when they were looked at, newest last: none is applied afterwards.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub expired_actions: Vec<String>,
 }
 
 /// The weights of a user's route's two fixed names, in percent.

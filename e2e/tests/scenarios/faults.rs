@@ -311,6 +311,9 @@ async fn an_incident_in_the_bake_is_compared_and_not_blamed_on_the_new_version()
     let told: Vec<&str> = record.transitions.iter().map(|t| t.reason.as_str()).collect();
     assert!(told.contains(&"BakeInterrupted"), "{told:?}");
     assert_eq!(not_its_own(&load.end(), "none"), Vec::<&Request>::new());
-    println!("incident in the bake: {told:?}, {} s", record.duration_seconds.unwrap_or(0));
+    println!(
+        "incident in the bake: {told:?}, {} s",
+        record.duration_seconds.unwrap_or(0)
+    );
     stage.end().await;
 }

@@ -233,18 +233,24 @@ impl Turn<'_> {
         let mut actions: Vec<&ActionView> = self.seen.actions.iter().collect();
         actions.sort_by_key(|a| a.action != Action::Abort);
         for action in actions {
+            // A late watch may show it once more: what it was answered stands.
             let outcome = if self.state.actions.contains(&action.uid) {
                 Ok("applied".to_owned())
+            } else if self.state.expired_actions.contains(&action.uid) {
+                Err("it had expired already; nothing was changed".to_owned())
             } else {
-                self.heed(action)
+                let outcome = self.heed(action);
+                let handled = match outcome {
+                    Ok(_) => &mut self.state.actions,
+                    Err(_) => &mut self.state.expired_actions,
+                };
+                if handled.len() >= MAX_ACTIONS {
+                    handled.remove(0);
+                }
+                handled.push(action.uid.clone());
+                outcome
             };
             let applied = outcome.is_ok();
-            if applied && !self.state.actions.contains(&action.uid) {
-                if self.state.actions.len() >= MAX_ACTIONS {
-                    self.state.actions.remove(0);
-                }
-                self.state.actions.push(action.uid.clone());
-            }
             let message = outcome.unwrap_or_else(|why| why);
             self.ended_actions.push(Effect::EndAction {
                 name: action.name.clone(),

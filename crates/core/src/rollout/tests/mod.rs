@@ -1,5 +1,6 @@
 //! The state machine in a small world of its own: scenarios, and invariants under random events.
 
+mod actions;
 mod clock;
 mod conditions;
 mod corrected;
