@@ -6,6 +6,7 @@ use super::attempt::End;
 use super::report::pods_are_ready;
 use super::waits::Wait;
 use super::{Turn, after};
+use crate::observed::Slot;
 use crate::plan::Step;
 use crate::state::{Attempt, Outcome, Stage};
 
@@ -213,7 +214,11 @@ impl Turn<'_> {
         let drained = after(now, self.plan.drain);
         for index in 0..self.state.retiring.len() {
             let revision = &self.state.retiring[index].revision;
-            let (left, used) = (self.is_left(revision), self.weight_of(revision) > 0);
+            // Callers inside the cluster come by the service's own name.
+            let by_name = self.seen.selected.get(&Slot::InCluster);
+            let named = by_name.is_some_and(|selection| selection.revision == *revision);
+            let left = self.is_left(revision) && !named;
+            let used = self.weight_of(revision) > 0 || named;
             let retiring = &mut self.state.retiring[index];
             // Somebody else's hand may send users to it again.
             retiring.unconfirmed |= used;

@@ -774,3 +774,31 @@ fn a_first_revision_that_another_replaces_keeps_no_pods_behind_a_users_route() {
     assert_eq!(world.phase(), Phase::Initializing);
     assert_eq!(world.sets.get(&revision("v1")).map_or(0, |set| set.wanted), 0);
 }
+
+#[test]
+fn what_callers_inside_the_cluster_came_by_drains_after_the_name_has_left_it() {
+    let mut world = World::with_stable();
+    world.update("v2");
+    let named = |world: &World| world.selected.get(&Slot::InCluster).cloned();
+    while named(&world) != Some(revision("v2")) {
+        world.run(1);
+    }
+    world.bad.insert(revision("v2"), 0.5);
+    assert!(world.run_until(Phase::RolledBack, 300));
+    // Somebody else's hand, or a write that was refused: the name is late.
+    world.selected.insert(Slot::InCluster, revision("v2"));
+    let at = world.state.retiring[0].scale_down_at;
+    world.now = at;
+    let (mut left, mut gone) = (None, None);
+    for _ in 0..60 {
+        if named(&world) == Some(revision("v1")) {
+            left = left.or(Some(world.now));
+        }
+        if world.sets[&revision("v2")].wanted == 0 {
+            gone = gone.or(Some(world.now));
+        }
+        world.run(1);
+    }
+    let drained = gone.unwrap().duration_since(left.unwrap());
+    assert!(drained >= world.plan.drain, "{drained:#}");
+}
