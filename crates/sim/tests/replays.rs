@@ -129,9 +129,13 @@ proptest! {
         let replay = replayed(&lines(&blocks));
         let judged = &replay.timeline.blocks;
         prop_assert!(judged.windows(2).all(|pair| pair[0].t < pair[1].t));
-        prop_assert_eq!(judged.len() + replay.unused_blocks, blocks.len());
-        for (entry, counts) in judged.iter().zip(&blocks) {
-            prop_assert_eq!(entry.canary.total as u32, counts.0);
+        // Each time that a bake makes suspect, the block in which the comparison begins is left out.
+        let left_out = blocks.len() - judged.len() - replay.unused_blocks;
+        let interrupted = replay.timeline.transitions.iter().filter(|e| e.reason == "BakeInterrupted");
+        prop_assert!(left_out <= 2 * interrupted.count(), "{left_out}");
+        let mut recorded = blocks.iter();
+        for entry in judged {
+            prop_assert!(recorded.any(|counts| entry.canary.total as u32 == counts.0));
             prop_assert!(!entry.evidence.harm.is_nan() && !entry.evidence.safe.is_nan());
         }
     }
