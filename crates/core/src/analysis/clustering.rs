@@ -218,6 +218,15 @@ impl Clustering {
         self.canary_lately.plus(canary_pods);
     }
 
+    /// Forgets what the pods served. In an incident they all fail alike, but those that began later have less to set
+    /// against it: that is no difference between pods.
+    pub(super) fn forget_pods(&mut self) {
+        self.canary_pods = PodCounts::default();
+        self.stable_pods = PodCounts::default();
+        self.canary_lately = PodCounts::default();
+        self.stable_lately = Counts::default();
+    }
+
     /// What stable's history shows, a share from 0 to 1.
     pub(super) fn know(&mut self, correlation: f64) {
         self.history_ppm = Some((correlation.clamp(0.0, 1.0) * 1e6) as u32);

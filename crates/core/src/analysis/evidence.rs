@@ -273,6 +273,7 @@ impl Evidence {
         self.again.get_or_insert_default();
         self.alone = None;
         self.safety.begin_anew();
+        self.clustering.forget_pods();
         self.exposure.begin_anew();
         self.canary_windows = Windows::default();
         self.stable_windows = Windows::default();
@@ -283,6 +284,7 @@ impl Evidence {
     /// minute say nothing of those afterwards. The bound on unsafe promotions is spent anew with it.
     pub fn incident_is_over(&mut self) {
         self.safety.forgive();
+        self.clustering.forget_pods();
     }
 
     /// Beside stable the canary is no worse: what was seen of it alone was not its own.

@@ -472,3 +472,34 @@ proptest! {
         prop_assert_eq!(evidence.harm_upper_margin(20f64.ln()), 1.0);
     }
 }
+
+#[test]
+fn an_incident_leaves_no_difference_between_pods_that_began_at_different_times() {
+    let bad = |share: f64, n: f64| Counts::new(n, n * share).unwrap();
+    let both = |share: f64| {
+        let mut pods = PodCounts::default();
+        pods.add("a", bad(share, 200.0));
+        pods.add("b", bad(share, 200.0));
+        pods
+    };
+    let mut evidence = Evidence::default();
+    evidence.know_correlation(0.0);
+    let mut one = PodCounts::default();
+    one.add("a", bad(0.0, 40.0));
+    for index in 0..20 {
+        evidence.absorb(&Block {
+            canary_pods: one,
+            stable_pods: both(0.0),
+            ..block(index, (40.0, 0.0), (400.0, 0.0))
+        });
+    }
+    for index in 20..23 {
+        evidence.absorb(&Block {
+            canary_pods: both(0.3),
+            ..bake(index, (400.0, 120.0), 0.001)
+        });
+    }
+    let between = evidence.design_effect();
+    evidence.compare_again();
+    assert!(between > 2.0 && evidence.design_effect() < 1.01, "{between}");
+}
