@@ -53,7 +53,7 @@ chart: generate ## Checks the chart and renders deploy/molt.yaml.
 	@echo "deploy/molt.yaml is written"
 
 # Most tests wait for a cluster's components, so more of them than there are cores run side by side.
-test test-crashes: export RUST_TEST_THREADS ?= 6
+test test-crashes: export RUST_TEST_THREADS ?= 12
 
 .PHONY: test
 test: lint ## Lint, unit tests, and the tests against a real API server.

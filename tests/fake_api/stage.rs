@@ -1,5 +1,6 @@
 //! A simulated API server with Molt's kinds, and lives of an operator on it.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use http::Method;
@@ -17,11 +18,14 @@ const WATCHES: usize = 10;
 
 /// A server that knows Molt's kinds and holds nothing.
 pub fn empty() -> Sim {
-    let ours = molt::api::crds::all()
-        .into_iter()
-        .map(|crd| Kind::from_crd(&serde_json::to_value(crd).unwrap()));
-    let now = Timestamp::now();
-    Sim::new(ApiServer::new(builtin::kinds().into_iter().chain(ours), now))
+    // Schemas take longer to generate than many a life takes, and a sweep lives hundreds.
+    static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
+        let ours = molt::api::crds::all()
+            .into_iter()
+            .map(|crd| Kind::from_crd(&serde_json::to_value(crd).unwrap()));
+        builtin::kinds().into_iter().chain(ours).collect()
+    });
+    Sim::new(ApiServer::new(KINDS.iter().cloned(), Timestamp::now()))
 }
 
 /// Applies the service as a person would.
