@@ -71,6 +71,15 @@ impl Counts {
         }
     }
 
+    /// The same bad ones among at least so many requests.
+    #[must_use]
+    pub(super) fn among(self, requests: f64) -> Self {
+        Self {
+            total: self.total.max(requests).min(Self::MOST),
+            bad: self.bad,
+        }
+    }
+
     /// Both together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {

@@ -117,6 +117,34 @@ proptest! {
         prop_assert!(e <= 1.0 + 1e-9, "{e}");
     }
 
+    /// A canary that is like stable in both parts of a block whose weight rises, whatever happens at stable meanwhile.
+    #[test]
+    fn harm_beyond_the_weight_is_no_more_than_fair_while_it_rises(
+        before in 0.0..0.5f64, after in 0.0..0.5f64, theta_p in 0.001..0.5f64, ratio in 1.1..30.0f64,
+        early in (0..4u32, 4..8u32), late in (1..5u32, 1..6u32),
+    ) {
+        prop_assume!(early.0 * late.1 <= late.0 * early.1);
+        let theta_c = (ratio * theta_p).min(0.95);
+        let of = |n: (u32, u32)| {
+            let (a, b) = (binomial(n.0, before), binomial(n.1, after));
+            (0..=n.0 + n.1)
+                .map(|bad| (0..=bad.min(n.0)).filter(|k| bad - k <= n.1)
+                    .map(|k| a[k as usize] * b[(bad - k) as usize]).sum::<f64>())
+                .collect::<Vec<f64>>()
+        };
+        let (canary, stable) = (of((early.0, late.0)), of((early.1, late.1)));
+        let (n_c, n_p) = (early.0 + late.0, early.1 + late.1);
+        let at_most = f64::from(n_p) * f64::from(late.0) / f64::from(late.1);
+        let mut e = 0.0;
+        for (bad_c, p_c) in (0..).zip(&canary) {
+            for (bad_p, p_p) in (0..).zip(&stable) {
+                let canary = counts(n_c, bad_c).among(at_most);
+                e += p_c * p_p * ln_harm_factor(canary, counts(n_p, bad_p), theta_c, theta_p).exp();
+            }
+        }
+        prop_assert!(e <= 1.0 + 1e-9, "{e}");
+    }
+
     #[test]
     fn a_point_is_no_more_than_fair_below_what_is_known(
         known in 0.001..0.99f64, better in 0.001..1.0f64, theta in 0.001..0.999f64, n in 1..30u32,

@@ -61,9 +61,10 @@ pub struct Block {
 pub struct During {
     /// An incident of both goes on. Nobody bets on safety then, and nothing is learnt of what is usual.
     pub incident: bool,
-    /// The weight changes within it. Its two parts have different rates if anything happens meanwhile, and the arms
-    /// different shares of each: nothing can be bet on it. It is counted.
-    pub weight_changes: bool,
+    /// The canary's weight rises within it, to that of the block. Its two parts have different rates if anything
+    /// happens meanwhile, and the arms have different shares of each. Whatever happens, the canary has at most
+    /// the share of the bad ones that its new weight gives it: harm is bet on beyond that, and safety not at all.
+    pub weight_rises: bool,
 }
 
 /// The evidence of one objective in one attempt. Bounded: under 5 kB in a status, exact in every bit.
@@ -196,7 +197,9 @@ impl Evidence {
 
     /// Both arms side by side.
     fn compare(&mut self, block: &Block, during: During) {
-        if !during.weight_changes {
+        if during.weight_rises {
+            self.bet_beyond_the_weight(block);
+        } else {
             self.bet(block, during.incident);
         }
         let (canary, stable) = (block.canary, block.stable);
@@ -206,18 +209,37 @@ impl Evidence {
         self.attributable += canary.bad() - canary.total() * rate;
     }
 
-    fn bet(&mut self, block: &Block, incident: bool) {
-        let (canary, stable) = (block.canary, block.stable);
+    /// Of a block whose weight rises: the canary's bad ones are taken to be among as many requests as the new weight
+    /// would have given it all the time. If its rate is stable's at each moment, it has no more of them than that.
+    fn bet_beyond_the_weight(&mut self, block: &Block) {
+        let share = f64::from(block.canary_weight) / 100.0;
+        if share < 1.0 {
+            let (canary, stable) = self.worth(block);
+            self.bet_on_harm(canary.among(stable.total() * share / (1.0 - share)), stable);
+        }
+    }
+
+    /// What the counts are worth as independent requests: the canary's and stable's.
+    fn worth(&self, block: &Block) -> (Counts, Counts) {
         let worth = |counts| self.clustering.deflated(counts, self.stable);
-        let (canary_worth, stable_worth) = (worth(canary), worth(stable));
+        (worth(block.canary), worth(block.stable))
+    }
+
+    fn bet_on_harm(&mut self, canary: Counts, stable: Counts) {
         let beside = Beside::Stable {
-            now: stable_worth,
+            now: stable,
             before: self.expected(),
         };
-        self.harm.absorb(canary_worth, self.canary, beside);
+        self.harm.absorb(canary, self.canary, beside);
         if let Some(again) = &mut self.again {
-            again.absorb(canary_worth, self.canary, beside);
+            again.absorb(canary, self.canary, beside);
         }
+    }
+
+    fn bet(&mut self, block: &Block, incident: bool) {
+        let (canary, stable) = (block.canary, block.stable);
+        let (canary_worth, stable_worth) = self.worth(block);
+        self.bet_on_harm(canary_worth, stable_worth);
         // What was suspected may be such an incident: the first block of the comparison shows it.
         let begins = self.again.is_some() && self.latest[1].total() <= 0.0;
         if !incident && !begins {

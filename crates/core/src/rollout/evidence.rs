@@ -125,7 +125,7 @@ impl Turn<'_> {
         let raised = attempt.raised_at.map(|at| after(at, self.plan.block));
         let during = During {
             incident: attempt.incident_since.is_some(),
-            weight_changes: !in_force && raised.is_some_and(|until| block.start < until),
+            weight_rises: !in_force && raised.is_some_and(|until| block.start < until),
         };
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
