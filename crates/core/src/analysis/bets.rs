@@ -75,15 +75,20 @@ impl Default for HarmBets {
 }
 
 impl HarmBets {
-    /// Takes in a block. `canary_before` is what the canary had served before: bets are made from the past.
-    pub(super) fn absorb(&mut self, canary: Counts, canary_before: Counts, beside: Beside) {
+    /// Takes in a block. `canary_before` is what the canary had served before: bets are made from the past. Of a block
+    /// that is not `convincing` no bet wins anything, but may lose: it takes nothing from the guarantee to win less.
+    pub(super) fn absorb(&mut self, canary: Counts, canary_before: Counts, beside: Beside, convincing: bool) {
         let base = match beside {
             Beside::Stable { before, .. } => plug_in(before),
             Beside::Rate(rate) => rate,
         };
-        let won = |rate: f64| match beside {
-            Beside::Stable { now, .. } => ln_harm_factor(canary, now, rate, base),
-            Beside::Rate(known) => ln_point_factor(canary, rate, known),
+        let most = if convincing { f64::INFINITY } else { 0.0 };
+        let won = |rate: f64| {
+            let ln = match beside {
+                Beside::Stable { now, .. } => ln_harm_factor(canary, now, rate, base),
+                Beside::Rate(known) => ln_point_factor(canary, rate, known),
+            };
+            ln.min(most)
         };
         for (ln, rate) in self.from_start.iter_mut().zip(bets(base, canary_before)) {
             *ln += won(rate);

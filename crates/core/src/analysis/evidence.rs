@@ -215,7 +215,11 @@ impl Evidence {
         let share = f64::from(block.canary_weight) / 100.0;
         if share < 1.0 {
             let (canary, stable) = self.worth(block);
-            self.bet_on_harm(canary.among(stable.total() * share / (1.0 - share)), stable);
+            self.bet_on_harm(
+                canary.among(stable.total() * share / (1.0 - share)),
+                stable,
+                block.stable,
+            );
         }
     }
 
@@ -225,21 +229,24 @@ impl Evidence {
         (worth(block.canary), worth(block.stable))
     }
 
-    fn bet_on_harm(&mut self, canary: Counts, stable: Counts) {
+    fn bet_on_harm(&mut self, canary: Counts, stable: Counts, stable_now: Counts) {
         let beside = Beside::Stable {
             now: stable,
             before: self.expected(),
         };
-        self.harm.absorb(canary, self.canary, beside);
+        // Where an incident begins or ends, each pod's counters were read at a moment of their own: one arm may have
+        // seen more of it than the other.
+        let is_edge = self.is_unusual(stable_now) != self.is_unusual(self.latest[1]);
+        self.harm.absorb(canary, self.canary, beside, !is_edge);
         if let Some(again) = &mut self.again {
-            again.absorb(canary, self.canary, beside);
+            again.absorb(canary, self.canary, beside, !is_edge);
         }
     }
 
     fn bet(&mut self, block: &Block, incident: bool) {
         let (canary, stable) = (block.canary, block.stable);
         let (canary_worth, stable_worth) = self.worth(block);
-        self.bet_on_harm(canary_worth, stable_worth);
+        self.bet_on_harm(canary_worth, stable_worth, stable);
         // What was suspected may be such an incident: the first block of the comparison shows it.
         let begins = self.again.is_some() && self.latest[1].total() <= 0.0;
         if !incident && !begins {
@@ -277,7 +284,7 @@ impl Evidence {
         let known = reference.max(plug_in(self.calm.plus(self.past.unwrap_or_default())));
         let worth = self.clustering.deflated(canary, self.stable);
         let alone = self.alone.get_or_insert_default();
-        alone.absorb(worth, self.canary, Beside::Rate(known));
+        alone.absorb(worth, self.canary, Beside::Rate(known), true);
         self.clustering.absorb_alone(&block.canary_pods);
         if block.weight_in_force && block.canary_weight >= 100 {
             self.exposure.absorb_alone(canary.total(), seconds(block));

@@ -503,3 +503,25 @@ fn an_incident_leaves_no_difference_between_pods_that_began_at_different_times()
     evidence.compare_again();
     assert!(between > 2.0 && evidence.design_effect() < 1.01, "{between}");
 }
+
+/// Pods are scraped at moments of their own: of the block in which an incident begins, or ends, each has seen another
+/// part.
+#[test]
+fn the_edge_of_an_incident_of_both_speaks_against_nobody() {
+    let calm = (0..20).map(|i| block(i, (30.0, 0.0), (270.0, 1.0)));
+    let mut evidence = after(&calm.collect::<Vec<_>>());
+    let incident = During {
+        incident: true,
+        ..During::default()
+    };
+    let before = evidence.ln_harm();
+    evidence.absorb_during(&block(20, (30.0, 20.0), (270.0, 60.0)), incident);
+    assert!(evidence.ln_harm() <= before, "it begins: {}", evidence.ln_harm());
+    evidence.absorb_during(&block(21, (30.0, 20.0), (270.0, 180.0)), incident);
+    let before = evidence.ln_harm();
+    evidence.absorb_during(&block(22, (30.0, 8.0), (270.0, 1.0)), incident);
+    assert!(evidence.ln_harm() <= before, "it ends: {}", evidence.ln_harm());
+    // Once it is over for both, the next is the canary's own.
+    evidence.absorb(&block(23, (30.0, 20.0), (270.0, 1.0)));
+    assert!(evidence.ln_harm() > 100f64.ln(), "{}", evidence.ln_harm());
+}
