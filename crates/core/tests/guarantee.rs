@@ -169,7 +169,7 @@ proptest! {
         blocks in prop::collection::vec(no_worse(4, 5), 1..3), history in any_history(),
     ) {
         let mut suspect = begun(history);
-        suspect.compare_again();
+        suspect.compare_again(2.0);
         let e = expectation(&suspect, &blocks, &Evidence::ln_harm);
         prop_assert!(e <= 1.0 + 1e-9, "{e}");
     }

@@ -101,6 +101,11 @@ impl HarmBets {
         self.blocks = self.blocks.saturating_add(1);
     }
 
+    /// The blocks so far.
+    pub(super) fn blocks(&self) -> u32 {
+        self.blocks
+    }
+
     /// The evidence from the attempt's start: the mean of its products, each bet with the same stake. Natural
     /// logarithm. It does not decide; it is the figure that can be compared with other engines'.
     pub(super) fn ln_from_start(&self) -> f64 {

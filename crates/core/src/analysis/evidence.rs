@@ -20,6 +20,12 @@ const Z95: f64 = 1.644_853_626_951_472_2;
 
 /// The share of the stake on harm that waits for a bake to make it suspect.
 const STAKE_AGAIN: f64 = 0.05;
+/// Evidence of harm from a bake that is worth refuting.
+const SUSPICIOUS: f64 = 5.0;
+/// The largest harm that there is to refute.
+const MOST_MARGIN: f64 = 0.5;
+/// Logarithm of the evidence that refutes: that of the default `safeConfidence`.
+const LN_REFUTED: f64 = 3.0;
 /// Stable's rate is unusual from so many times the usual on.
 const UNUSUAL: f64 = 3.0;
 /// Fewer bad requests in a block than these are bad luck.
@@ -95,6 +101,13 @@ pub struct Evidence {
     /// Evidence for harm of this bake, beside what stable's rate was: it makes suspect, and proves nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     alone: Option<HarmBets>,
+    /// The canary's requests of this bake.
+    #[serde(default, with = "exact")]
+    #[schemars(with = "String")]
+    alone_requests: f64,
+    /// Evidence that the canary is worse by less than a bake made it suspect of: while it lacks, nothing is safe.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    refuted: Option<Safety>,
     /// Evidence for safety.
     safety: Safety,
     /// How requests cluster.
@@ -116,6 +129,32 @@ pub struct Evidence {
     /// What stable served before the attempt: bets are made from it as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     past: Option<Counts>,
+}
+
+/// The smallest harm that so many requests of a healthy canary are expected to refute, beside a stable of the rate
+/// `usual`: `n·e² / (2·(p + e)) = 3`, the Kullback–Leibler divergence of two Poisson rates to the second order.
+fn refutable(requests: f64, usual: f64) -> f64 {
+    let n = requests.max(1.0);
+    (LN_REFUTED + (LN_REFUTED * (LN_REFUTED + 2.0 * n * usual)).sqrt()) / n
+}
+
+/// One-sided 95 % upper bound of a ratio, 0 to 1: Wilson's score interval (1927; for its coverage see Brown and others,
+/// "Interval Estimation for a Binomial Proportion", 2001). 1 without requests.
+fn upper_bound(counts: Counts) -> f64 {
+    let n = counts.total();
+    let Some(p) = counts.ratio() else { return 1.0 };
+    let z2 = Z95 * Z95;
+    let spread = Z95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
+    ((p + z2 / (2.0 * n) + spread) / (1.0 + z2 / n)).min(1.0)
+}
+
+/// The rates of two blocks differ by more than chance: three standard errors of two proportions that are one.
+fn differ(one: Counts, other: Counts) -> bool {
+    let (Some(a), Some(b), Some(both)) = (one.ratio(), other.ratio(), one.plus(other).ratio()) else {
+        return false;
+    };
+    let variance = both * (1.0 - both) * (1.0 / one.total() + 1.0 / other.total());
+    (a - b).powi(2) > 9.0 * variance
 }
 
 impl Evidence {
@@ -234,9 +273,11 @@ impl Evidence {
             now: stable,
             before: self.expected(),
         };
-        // Where an incident begins or ends, each pod's counters were read at a moment of their own: one arm may have
-        // seen more of it than the other.
-        let is_edge = self.is_unusual(stable_now) != self.is_unusual(self.latest[1]);
+        // Where an incident begins, changes or ends, each pod's counters were read at a moment of their own: one arm may
+        // have seen more of it than the other.
+        let last = self.latest[1];
+        let (now_unusual, was_unusual) = (self.is_unusual(stable_now), self.is_unusual(last));
+        let is_edge = now_unusual != was_unusual || (now_unusual && differ(stable_now, last));
         self.harm.absorb(canary, self.canary, beside, !is_edge);
         if let Some(again) = &mut self.again {
             again.absorb(canary, self.canary, beside, !is_edge);
@@ -256,7 +297,12 @@ impl Evidence {
                 self.calm_canary
             };
             let theta = plug_in(self.expected().plus(canary_too));
-            self.safety.absorb(canary_worth, stable_worth, theta);
+            for safety in [Some(&mut self.safety), self.refuted.as_mut()]
+                .into_iter()
+                .flatten()
+            {
+                safety.absorb(canary_worth, stable_worth, theta);
+            }
         }
         self.clustering
             .absorb(stable, &block.canary_pods, &block.stable_pods, incident);
@@ -293,14 +339,23 @@ impl Evidence {
                     .flow(canary.total() + block.stable.total(), seconds(block), true);
             }
         }
+        self.alone_requests += canary.total();
         self.suspected += canary.bad() - canary.total() * reference;
     }
 
     /// What a bake made suspect is to be compared beside stable again. What was seen while the canary was alone is set
-    /// aside, for stable may have had the same in these minutes, and safety has to be shown anew.
-    pub fn compare_again(&mut self) {
+    /// aside, for stable may have had the same in these minutes, and safety has to be shown anew: nothing is safe before
+    /// the suspicion is refuted. The canary will have as many requests as in so many `blocks` of the bake; what
+    /// these could not refute of a healthy one is not asked for.
+    pub fn compare_again(&mut self, blocks: f64) {
         self.again.get_or_insert_default();
-        self.alone = None;
+        let suspicious = self.ln_harm_alone() >= SUSPICIOUS.ln();
+        let bake = self.alone.take().map_or(0, |alone| alone.blocks());
+        let requests = self.alone_requests / f64::from(bake.max(1)) * blocks;
+        let excess = self.suspected / self.alone_requests;
+        self.refuted = (suspicious && excess > 0.0)
+            .then(|| Safety::of(excess.max(refutable(requests, plug_in(self.expected())))));
+        self.alone_requests = 0.0;
         self.safety.begin_anew();
         self.clustering.forget_pods();
         self.exposure.begin_anew();
@@ -312,13 +367,19 @@ impl Evidence {
     /// An incident of both is over. What it has cost the evidence for safety is taken back: rates that changed by the
     /// minute say nothing of those afterwards. The bound on unsafe promotions is spent anew with it.
     pub fn incident_is_over(&mut self) {
-        self.safety.forgive();
+        for safety in [Some(&mut self.safety), self.refuted.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            safety.forgive();
+        }
         self.clustering.forget_pods();
     }
 
     /// Beside stable the canary is no worse: what was seen of it alone was not its own.
     pub fn acquit(&mut self) {
         self.suspected = 0.0;
+        self.refuted = None;
     }
 
     /// The end of the last block that was taken in.
@@ -370,9 +431,13 @@ impl Evidence {
 
     /// Natural logarithm of the evidence that the canary is worse by less than `margin`, less what clustering
     /// takes from it: that of the largest margin of the attempt's which is not above it. Below all of them
-    /// nothing can be shown: negative infinity.
+    /// nothing can be shown: negative infinity. What a bake made suspect has to be refuted as well.
     pub fn ln_safe_at(&self, margin: f64) -> f64 {
-        self.discounted(self.safety.ln_at(margin))
+        let refuted = self
+            .refuted
+            .as_ref()
+            .map_or(f64::INFINITY, |r| r.ln_at(MOST_MARGIN));
+        self.discounted(self.safety.ln_at(margin).min(refuted))
     }
 
     /// `U_Δ`, the upper end of the confidence sequence for how much worse the canary is: the smallest of the
@@ -444,10 +509,11 @@ impl Evidence {
     /// for half an hour, and stable's last two blocks know better. One that `goes_on` is over when these are as usual
     /// again, whether they would page or not.
     pub fn incident(&self, objective: &Objective, goes_on: bool) -> Option<f64> {
-        let usual = UNUSUAL * objective.burn(plug_in(self.calm));
+        let usual = UNUSUAL * objective.burn(self.usual());
         let latest = objective.burn(self.latest[0].plus(self.latest[1]).ratio()?);
         if goes_on {
-            return (latest > usual).then_some(latest);
+            // Within the objective nobody is harmed, whatever was usual before.
+            return (latest > usual.max(1.0)).then_some(latest);
         }
         self.canary_windows.fires(objective)?;
         self.stable_windows.fires(objective)?;
@@ -455,13 +521,18 @@ impl Evidence {
         (burn.min(latest) > usual.max(least_factor(objective))).then_some(burn)
     }
 
+    /// The most that stable's rate usually is, 95 %: a first block without a bad request does not make every later one
+    /// unusual.
+    fn usual(&self) -> f64 {
+        upper_bound(self.calm.plus(self.past.unwrap_or_default()))
+    }
+
     fn is_unusual(&self, stable: Counts) -> bool {
         if self.calm.total() <= 0.0 {
             // As it is found is how it is.
             return false;
         }
-        let usual = plug_in(self.calm);
-        stable.bad() >= FEW && stable.ratio().is_some_and(|ratio| ratio > UNUSUAL * usual)
+        stable.bad() >= FEW && stable.ratio().is_some_and(|ratio| ratio > UNUSUAL * self.usual())
     }
 
     /// Stable is so much better now that what was taken for usual can't have been: the attempt began in an incident.
@@ -475,15 +546,9 @@ impl Evidence {
         self.stable_windows.fires(objective)
     }
 
-    /// One-sided 95 % upper bound of stable's usual bad ratio while the canary had a weight, 0 to 1: Wilson's score
-    /// interval (1927; for its coverage see Brown and others, "Interval Estimation for a Binomial
-    /// Proportion", 2001). 1 without requests.
+    /// One-sided 95 % upper bound of stable's usual bad ratio while the canary had a weight, 0 to 1. 1 without requests.
     pub fn stable_upper_bound(&self) -> f64 {
-        let n = self.calm.total();
-        let Some(p) = self.calm.ratio() else { return 1.0 };
-        let z2 = Z95 * Z95;
-        let spread = Z95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
-        ((p + z2 / (2.0 * n) + spread) / (1.0 + z2 / n)).min(1.0)
+        upper_bound(self.calm)
     }
 }
 

@@ -77,6 +77,14 @@ impl Default for Safety {
 }
 
 impl Safety {
+    /// Evidence at one margin alone, at most 50 %.
+    pub(super) fn of(margin: f64) -> Self {
+        Self {
+            margins: vec![margin.clamp(MARGINS[0], MARGINS[MARGINS.len() - 1])],
+            ln: vec![0.0],
+        }
+    }
+
     /// Starts with these margins before all others, then as many of `MARGINS` as fit; those that are no
     /// margins (not above 0 or not below 1) are left out.
     pub(super) fn for_margins(wanted: &[f64]) -> Self {

@@ -31,6 +31,9 @@ impl Turn<'_> {
     /// Gives stable most of the traffic, to compare.
     pub(super) fn doubt(&mut self, harm: &Harm) {
         self.enter(Stage::Promoting, Some(self.plan.progress_deadline));
+        // Half the time that a comparison has.
+        let blocks = self.plan.progress_deadline.as_secs_f64() / self.plan.block.as_secs_f64().max(1.0) / 2.0;
+        let worth = blocks * f64::from(COMPARED_AT) / 100.0;
         self.update(|a| {
             let times = a.doubt.take().map_or(0, |doubt| doubt.times) + 1;
             a.doubt = Some(Doubt {
@@ -40,7 +43,9 @@ impl Turn<'_> {
             });
             a.weight = COMPARED_AT;
             a.cleared_step = None;
-            a.evidence.iter_mut().for_each(|e| e.evidence.compare_again());
+            a.evidence
+                .iter_mut()
+                .for_each(|e| e.evidence.compare_again(worth));
         });
         self.note(
             "BakeInterrupted",
