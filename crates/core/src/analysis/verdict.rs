@@ -112,13 +112,15 @@ impl SloView<'_> {
     }
 
     /// The attempt has spent what it may: where that is fewer than five events, a few unlucky requests would
-    /// spend it, and some evidence of harm is asked for as well, unless the canary has all the traffic.
+    /// spend it, and some evidence of harm is asked for as well. It has to be more than chance does, for the rule is
+    /// looked at all the time; but the canary's spend with all the traffic only makes it suspect.
     fn overspent(&self) -> bool {
         let (Some(spent), Some(requests)) = (self.charged(), self.expected_requests) else {
             return false;
         };
         let few = self.may_spend * self.objective.budget(requests) < FEW_EVENTS;
-        spent >= self.may_spend && (self.alone || self.is_somewhat_harmed() || (!few && self.is_no_chance()))
+        let beside = || self.is_no_chance() && (!few || self.is_somewhat_harmed());
+        spent >= self.may_spend && (self.alone || beside())
     }
 
     /// The canary alone burns fast enough to page somebody, with real spend, and with some evidence of harm
