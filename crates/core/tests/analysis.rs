@@ -129,16 +129,23 @@ fn each_objective_needs_more_evidence_beside_others() {
 }
 
 #[test]
-fn a_spent_budget_needs_no_proof_of_harm() {
+fn a_spent_budget_needs_no_proof_of_harm_but_more_than_chance() {
     let (objective, limits) = (objective("99.9"), Limits::default());
-    // Slightly worse than stable: 12 more bad ones than its share, of a budget share of 10.
-    let slight = evidence(10, (1000.0, 2.2), (9000.0, 9.0));
+    // Slightly worse than stable: 37 more bad ones than its share, more than chance does, of a budget share of 30.
+    let slight = evidence(10, (10_000.0, 13.7), (90_000.0, 90.0));
     assert!(slight.ln_harm() < 100f64.ln());
     let harm = |requests| {
         judge_harm(&[view("availability", &objective, requests, &slight)], 1, &limits).map(|h| h.kind)
     };
-    assert_eq!(harm(Some(500_000.0)), Some(HarmKind::BudgetSpent));
-    assert_eq!(harm(Some(700_000.0)), None);
+    assert_eq!(harm(Some(1_500_000.0)), Some(HarmKind::BudgetSpent));
+    assert_eq!(harm(Some(2_500_000.0)), None);
+    let chance = evidence(10, (10_000.0, 13.0), (90_000.0, 90.0));
+    let harm_by_chance = judge_harm(
+        &[view("availability", &objective, Some(1_000_000.0), &chance)],
+        1,
+        &limits,
+    );
+    assert_eq!(harm_by_chance, None);
     for unknown in [None, Some(0.0), Some(f64::NAN)] {
         assert_eq!(harm(unknown), None);
     }
@@ -150,16 +157,16 @@ fn a_few_unlucky_requests_of_a_small_budget_need_some_proof() {
     // Two per cent of the budget are two events.
     let small = Some(100_000.0);
     let judged = |canary| {
-        let evidence = evidence(1, canary, (3600.0, 36.0));
+        let evidence = evidence(1, canary, (36_000.0, 360.0));
         (
             evidence.ln_harm(),
             judge_harm(&[view("availability", &objective, small, &evidence)], 1, &limits),
         )
     };
-    let (ln, unlucky) = judged((400.0, 6.5));
+    let (ln, unlucky) = judged((4_000.0, 50.0));
     assert!(ln < 5f64.ln() && unlucky.is_none(), "{ln} {unlucky:?}");
-    let (ln, worse) = judged((400.0, 16.0));
-    assert!(ln > 5f64.ln(), "{ln}");
+    let (ln, worse) = judged((4_000.0, 65.0));
+    assert!(ln > 5f64.ln() && ln < 100f64.ln(), "{ln}");
     assert_eq!(worse.map(|h| h.kind), Some(HarmKind::BudgetSpent));
 }
 

@@ -20,16 +20,8 @@ const Z95: f64 = 1.644_853_626_951_472_2;
 
 /// The share of the stake on harm that waits for a bake to make it suspect.
 const STAKE_AGAIN: f64 = 0.05;
-/// Evidence of harm from a bake that is worth refuting.
-const SUSPICIOUS: f64 = 5.0;
 /// The largest harm that there is to refute.
 const MOST_MARGIN: f64 = 0.5;
-/// Logarithm of the evidence that refutes: that of the default `safeConfidence`.
-const LN_REFUTED: f64 = 3.0;
-/// Stable's rate is unusual from so many times the usual on.
-const UNUSUAL: f64 = 3.0;
-/// Fewer bad requests in a block than these are bad luck.
-const FEW: f64 = 5.0;
 
 /// Counts between two edges of the grid, `(start, end]`.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -131,13 +123,6 @@ pub struct Evidence {
     past: Option<Counts>,
 }
 
-/// The smallest harm that so many requests of a healthy canary are expected to refute, beside a stable of the rate
-/// `usual`: `n·e² / (2·(p + e)) = 3`, the Kullback–Leibler divergence of two Poisson rates to the second order.
-fn refutable(requests: f64, usual: f64) -> f64 {
-    let n = requests.max(1.0);
-    (LN_REFUTED + (LN_REFUTED * (LN_REFUTED + 2.0 * n * usual)).sqrt()) / n
-}
-
 /// One-sided 95 % upper bound of a ratio, 0 to 1: Wilson's score interval (1927; for its coverage see Brown and others,
 /// "Interval Estimation for a Binomial Proportion", 2001). 1 without requests.
 fn upper_bound(counts: Counts) -> f64 {
@@ -146,15 +131,6 @@ fn upper_bound(counts: Counts) -> f64 {
     let z2 = Z95 * Z95;
     let spread = Z95 * (p * (1.0 - p) / n + z2 / (4.0 * n * n)).sqrt();
     ((p + z2 / (2.0 * n) + spread) / (1.0 + z2 / n)).min(1.0)
-}
-
-/// The rates of two blocks differ by more than chance: three standard errors of two proportions that are one.
-fn differ(one: Counts, other: Counts) -> bool {
-    let (Some(a), Some(b), Some(both)) = (one.ratio(), other.ratio(), one.plus(other).ratio()) else {
-        return false;
-    };
-    let variance = both * (1.0 - both) * (1.0 / one.total() + 1.0 / other.total());
-    (a - b).powi(2) > 9.0 * variance
 }
 
 impl Evidence {
@@ -178,16 +154,6 @@ impl Evidence {
             self.know_correlation(correlation);
         }
         self.past = Some(past.served).filter(|served| served.total() > 0.0);
-    }
-
-    /// What the next block is expected to be like at stable, from which bets are made: as usual, before the attempt
-    /// and in it; or as the last block was, while that is not as usual.
-    fn expected(&self) -> Counts {
-        if self.is_unusual(self.latest[1]) {
-            self.latest[1]
-        } else {
-            self.calm.plus(self.past.unwrap_or_default())
-        }
     }
 
     /// Takes in one block. The bets are made from what came before it.
@@ -273,11 +239,7 @@ impl Evidence {
             now: stable,
             before: self.expected(),
         };
-        // Where an incident begins, changes or ends, each pod's counters were read at a moment of their own: one arm may
-        // have seen more of it than the other.
-        let last = self.latest[1];
-        let (now_unusual, was_unusual) = (self.is_unusual(stable_now), self.is_unusual(last));
-        let is_edge = now_unusual != was_unusual || (now_unusual && differ(stable_now, last));
+        let is_edge = self.is_edge(stable_now);
         self.harm.absorb(canary, self.canary, beside, !is_edge);
         if let Some(again) = &mut self.again {
             again.absorb(canary, self.canary, beside, !is_edge);
@@ -324,64 +286,6 @@ impl Evidence {
         }
     }
 
-    /// The canary alone beside what stable's rate was. That says nothing of safety.
-    fn compare_to(&mut self, reference: f64, block: &Block) {
-        let canary = block.canary;
-        let known = reference.max(plug_in(self.calm.plus(self.past.unwrap_or_default())));
-        let worth = self.clustering.deflated(canary, self.stable);
-        let alone = self.alone.get_or_insert_default();
-        alone.absorb(worth, self.canary, Beside::Rate(known), true);
-        self.clustering.absorb_alone(&block.canary_pods);
-        if block.weight_in_force && block.canary_weight >= 100 {
-            self.exposure.absorb_alone(canary.total(), seconds(block));
-            if block.weight_settled {
-                self.exposure
-                    .flow(canary.total() + block.stable.total(), seconds(block), true);
-            }
-        }
-        self.alone_requests += canary.total();
-        self.suspected += canary.bad() - canary.total() * reference;
-    }
-
-    /// What a bake made suspect is to be compared beside stable again. What was seen while the canary was alone is set
-    /// aside, for stable may have had the same in these minutes, and safety has to be shown anew: nothing is safe before
-    /// the suspicion is refuted. The canary will have as many requests as in so many `blocks` of the bake; what
-    /// these could not refute of a healthy one is not asked for.
-    pub fn compare_again(&mut self, blocks: f64) {
-        self.again.get_or_insert_default();
-        let suspicious = self.ln_harm_alone() >= SUSPICIOUS.ln();
-        let bake = self.alone.take().map_or(0, |alone| alone.blocks());
-        let requests = self.alone_requests / f64::from(bake.max(1)) * blocks;
-        let excess = self.suspected / self.alone_requests;
-        self.refuted = (suspicious && excess > 0.0)
-            .then(|| Safety::of(excess.max(refutable(requests, plug_in(self.expected())))));
-        self.alone_requests = 0.0;
-        self.safety.begin_anew();
-        self.clustering.forget_pods();
-        self.exposure.begin_anew();
-        self.canary_windows = Windows::default();
-        self.stable_windows = Windows::default();
-        self.latest = [Counts::default(); 2];
-    }
-
-    /// An incident of both is over. What it has cost the evidence for safety is taken back: rates that changed by the
-    /// minute say nothing of those afterwards. The bound on unsafe promotions is spent anew with it.
-    pub fn incident_is_over(&mut self) {
-        for safety in [Some(&mut self.safety), self.refuted.as_mut()]
-            .into_iter()
-            .flatten()
-        {
-            safety.forgive();
-        }
-        self.clustering.forget_pods();
-    }
-
-    /// Beside stable the canary is no worse: what was seen of it alone was not its own.
-    pub fn acquit(&mut self) {
-        self.suspected = 0.0;
-        self.refuted = None;
-    }
-
     /// The end of the last block that was taken in.
     pub fn absorbed_to(&self) -> Option<Timestamp> {
         self.absorbed_to
@@ -413,14 +317,6 @@ impl Evidence {
         let again = self.again.as_ref().map_or(0.0, HarmBets::ln_total);
         let main = self.harm.ln_total() + (1.0 - STAKE_AGAIN).ln();
         self.discounted(ln_add(main, again + STAKE_AGAIN.ln()))
-    }
-
-    /// Natural logarithm of the evidence that the canary, with all the traffic, is worse than stable was before. It
-    /// bounds no false alarms: an incident that stable would have as well looks the same.
-    pub fn ln_harm_alone(&self) -> f64 {
-        self.alone
-            .as_ref()
-            .map_or(0.0, |alone| self.discounted(alone.ln_total()))
     }
 
     /// Natural logarithm of the evidence that the canary has been worse than stable since the attempt's
@@ -503,44 +399,6 @@ impl Evidence {
         self.canary_windows.fires(objective)
     }
 
-    /// Both burn fast enough to page somebody, and stable several times as fast as it did before in this attempt:
-    /// stable's burn rate. A service that always burns its budget is no incident, one that the canary is out of is no
-    /// reason to keep it waiting, and one that is over is none either: the windows would remember half a minute of it
-    /// for half an hour, and stable's last two blocks know better. One that `goes_on` is over when these are as usual
-    /// again, whether they would page or not.
-    pub fn incident(&self, objective: &Objective, goes_on: bool) -> Option<f64> {
-        let usual = UNUSUAL * objective.burn(self.usual());
-        let latest = objective.burn(self.latest[0].plus(self.latest[1]).ratio()?);
-        if goes_on {
-            // Within the objective nobody is harmed, whatever was usual before.
-            return (latest > usual.max(1.0)).then_some(latest);
-        }
-        self.canary_windows.fires(objective)?;
-        self.stable_windows.fires(objective)?;
-        let burn = self.stable_windows.burn(objective)?;
-        (burn.min(latest) > usual.max(least_factor(objective))).then_some(burn)
-    }
-
-    /// The most that stable's rate usually is, 95 %: a first block without a bad request does not make every later one
-    /// unusual.
-    fn usual(&self) -> f64 {
-        upper_bound(self.calm.plus(self.past.unwrap_or_default()))
-    }
-
-    fn is_unusual(&self, stable: Counts) -> bool {
-        if self.calm.total() <= 0.0 {
-            // As it is found is how it is.
-            return false;
-        }
-        stable.bad() >= FEW && stable.ratio().is_some_and(|ratio| ratio > UNUSUAL * self.usual())
-    }
-
-    /// Stable is so much better now that what was taken for usual can't have been: the attempt began in an incident.
-    fn was_unusual(&self, stable: Counts) -> bool {
-        let taken_for_usual = self.calm.ratio().unwrap_or(0.0) * stable.total();
-        taken_for_usual >= FEW * UNUSUAL && stable.bad() * UNUSUAL < taken_for_usual
-    }
-
     /// Stable alone burns fast enough to page somebody: its burn rate.
     pub fn stable_pages(&self, objective: &Objective) -> Option<f64> {
         self.stable_windows.fires(objective)
@@ -555,6 +413,9 @@ impl Evidence {
 fn seconds(block: &Block) -> f64 {
     block.end.duration_since(block.start).as_secs_f64()
 }
+
+mod suspicion;
+mod usual;
 
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "where these tests say equal they mean every bit")]

@@ -1,0 +1,87 @@
+//! What is usual at stable, and the incidents of both revisions that show as something else.
+
+use super::{Counts, Evidence, Objective, least_factor, upper_bound};
+
+/// Stable's rate is unusual from so many times the usual on.
+const UNUSUAL: f64 = 3.0;
+/// Fewer bad requests in a block than these are bad luck.
+const FEW: f64 = 5.0;
+
+/// The rates of two blocks differ by more than chance: three standard errors of two proportions that are one.
+fn differ(one: Counts, other: Counts) -> bool {
+    let (Some(a), Some(b), Some(both)) = (one.ratio(), other.ratio(), one.plus(other).ratio()) else {
+        return false;
+    };
+    let variance = both * (1.0 - both) * (1.0 / one.total() + 1.0 / other.total());
+    (a - b).powi(2) > 9.0 * variance
+}
+
+impl Evidence {
+    /// What the next block is expected to be like at stable, from which bets are made: as usual, before the attempt
+    /// and in it; or as the last block was, while that is not as usual.
+    pub(super) fn expected(&self) -> Counts {
+        if self.is_unusual(self.latest[1]) {
+            self.latest[1]
+        } else {
+            self.calm.plus(self.past.unwrap_or_default())
+        }
+    }
+
+    /// An incident of both is over. What it has cost the evidence for safety is taken back: rates that changed by the
+    /// minute say nothing of those afterwards. The bound on unsafe promotions is spent anew with it.
+    pub fn incident_is_over(&mut self) {
+        for safety in [Some(&mut self.safety), self.refuted.as_mut()]
+            .into_iter()
+            .flatten()
+        {
+            safety.forgive();
+        }
+        self.clustering.forget_pods();
+    }
+
+    /// Both burn fast enough to page somebody, and stable several times as fast as it did before in this attempt:
+    /// stable's burn rate. A service that always burns its budget is no incident, one that the canary is out of is no
+    /// reason to keep it waiting, and one that is over is none either: the windows would remember half a minute of it
+    /// for half an hour, and stable's last two blocks know better. One that `goes_on` is over when these are as usual
+    /// again, whether they would page or not.
+    pub fn incident(&self, objective: &Objective, goes_on: bool) -> Option<f64> {
+        let usual = UNUSUAL * objective.burn(self.usual());
+        let latest = objective.burn(self.latest[0].plus(self.latest[1]).ratio()?);
+        if goes_on {
+            // Within the objective nobody is harmed, whatever was usual before.
+            return (latest > usual.max(1.0)).then_some(latest);
+        }
+        self.canary_windows.fires(objective)?;
+        self.stable_windows.fires(objective)?;
+        let burn = self.stable_windows.burn(objective)?;
+        (burn.min(latest) > usual.max(least_factor(objective))).then_some(burn)
+    }
+
+    /// The most that stable's rate usually is, 95 %: a first block without a bad request does not make every later one
+    /// unusual.
+    pub(super) fn usual(&self) -> f64 {
+        upper_bound(self.calm.plus(self.past.unwrap_or_default()))
+    }
+
+    pub(super) fn is_unusual(&self, stable: Counts) -> bool {
+        if self.calm.total() <= 0.0 {
+            // As it is found is how it is.
+            return false;
+        }
+        stable.bad() >= FEW && stable.ratio().is_some_and(|ratio| ratio > UNUSUAL * self.usual())
+    }
+
+    /// Stable is so much better now that what was taken for usual can't have been: the attempt began in an incident.
+    pub(super) fn was_unusual(&self, stable: Counts) -> bool {
+        let taken_for_usual = self.calm.ratio().unwrap_or(0.0) * stable.total();
+        taken_for_usual >= FEW * UNUSUAL && stable.bad() * UNUSUAL < taken_for_usual
+    }
+
+    /// An incident of both begins, changes or ends in a block in which stable did this. Each pod's counters were read at
+    /// a moment of their own then: one arm may have seen more of it than the other.
+    pub(super) fn is_edge(&self, stable: Counts) -> bool {
+        let last = self.latest[1];
+        let (is_unusual, was_unusual) = (self.is_unusual(stable), self.is_unusual(last));
+        is_unusual != was_unusual || (is_unusual && differ(stable, last))
+    }
+}
