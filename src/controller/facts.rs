@@ -204,7 +204,12 @@ impl Facts for ActionFacts {
             name: action.name_any(),
             action: match spec.action {
                 ActionKind::Promote => Action::Promote,
+                ActionKind::PromoteFull => Action::PromoteFull,
                 ActionKind::Abort => Action::Abort,
+                ActionKind::Retry => Action::Retry,
+                ActionKind::Pause => Action::Pause,
+                ActionKind::Resume => Action::Resume,
+                ActionKind::Override => Action::Override,
             },
             revision: spec.revision.clone().map(Revision),
             attempt: spec.attempt.and_then(|n| u32::try_from(n).ok()),

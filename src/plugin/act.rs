@@ -1,4 +1,4 @@
-//! `kubectl molt abort` and `promote`: an action object, and what becomes of it.
+//! `kubectl molt abort`, `promote` and what else a person does: an action object, and what becomes of it.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -23,13 +23,22 @@ pub(super) async fn run(
     reason: &str,
 ) -> Result<ExitCode, Failure> {
     let service = cluster.service(name).await?;
-    let Some((revision, attempt)) = current(&service) else {
+    let meant = match action {
+        ActionKind::Retry => last(&service),
+        _ => current(&service),
+    };
+    let Some((revision, attempt)) = meant else {
         let message = service
             .status
             .and_then(|s| s.message)
             .unwrap_or_else(|| "it has no status yet".to_owned());
         return Err(Failure::NothingChanged(format!(
-            "no attempt is under way at {name}: {message}"
+            "{} at {name}: {message}",
+            if action == ActionKind::Retry {
+                "no attempt has ended"
+            } else {
+                "no attempt is under way"
+            }
         )));
     };
     let actions: Api<RolloutAction> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
@@ -50,7 +59,10 @@ pub(super) async fn run(
     };
     let wish = actions.create(&PostParams::default(), &wish).await?;
     let id = wish.name_any();
-    let verb = format!("{action:?}").to_lowercase();
+    let verb = match action {
+        ActionKind::PromoteFull => "full promotion".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    };
     let handled = |object: Option<&RolloutAction>| {
         object.is_none_or(|o| o.status.as_ref().is_some_and(|status| status.state.is_some()))
     };
@@ -81,6 +93,12 @@ fn current(service: &PythonService) -> Option<(String, i32)> {
     }
     let canary = status.canary.as_ref()?;
     Some((canary.revision.clone(), canary.attempt?))
+}
+
+/// The attempt that ended last.
+fn last(service: &PythonService) -> Option<(String, i32)> {
+    let last = service.status.as_ref()?.state.as_ref()?.last.as_ref()?;
+    Some((last.revision.0.clone(), i32::try_from(last.number).ok()?))
 }
 
 /// Who the API server takes the user for.

@@ -97,8 +97,22 @@ enum Command {
     },
     /// Take all traffic back to stable now.
     Abort(ActionArgs),
-    /// Go past the current pause or wait for evidence.
-    Promote(ActionArgs),
+    /// Go past the current pause or wait for evidence; with --full to full traffic and its bake.
+    Promote {
+        #[command(flatten)]
+        args: ActionArgs,
+        /// Past all steps, pauses and waits that are left. Harm still rolls back.
+        #[arg(long)]
+        full: bool,
+    },
+    /// Try a revision again that was taken back.
+    Retry(ActionArgs),
+    /// Go no further for now: the canary keeps its weight, and harm still takes it back.
+    Pause(ActionArgs),
+    /// Go on from a pause.
+    Resume(ActionArgs),
+    /// Go on in spite of a spent error budget or an incident of both revisions, in this attempt.
+    Override(ActionArgs),
     /// Try a release in virtual time: the operator's own decisions, against traffic and failures that you state.
     /// Needs no cluster.
     Simulate(simulate::SimulateArgs),
@@ -183,8 +197,25 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Abort(args) => {
             act::run(&cluster().await?, ActionKind::Abort, &args.name, &args.reason).await
         }
-        Command::Promote(args) => {
-            act::run(&cluster().await?, ActionKind::Promote, &args.name, &args.reason).await
+        Command::Promote { args, full } => {
+            let action = if full {
+                ActionKind::PromoteFull
+            } else {
+                ActionKind::Promote
+            };
+            act::run(&cluster().await?, action, &args.name, &args.reason).await
+        }
+        Command::Retry(args) => {
+            act::run(&cluster().await?, ActionKind::Retry, &args.name, &args.reason).await
+        }
+        Command::Pause(args) => {
+            act::run(&cluster().await?, ActionKind::Pause, &args.name, &args.reason).await
+        }
+        Command::Resume(args) => {
+            act::run(&cluster().await?, ActionKind::Resume, &args.name, &args.reason).await
+        }
+        Command::Override(args) => {
+            act::run(&cluster().await?, ActionKind::Override, &args.name, &args.reason).await
         }
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => Box::pin(replay::run(&args, namespace)).await,

@@ -4,6 +4,7 @@
 //! acknowledges routes as a Gateway's controller would, and [`support::prometheus`] counts what the route's
 //! weights imply. Admission, server-side apply, ownership, garbage collection and watches are the real thing.
 
+mod action_policy;
 mod admission;
 mod bad_input;
 mod conditions;

@@ -259,7 +259,7 @@ async fn scaling_follows_the_spec_and_is_no_rollout() {
 }
 
 #[tokio::test]
-async fn a_person_aborts_and_a_late_action_expires() {
+async fn a_person_pauses_resumes_aborts_and_retries_and_a_late_action_expires() {
     let (stage, first) = given_stable("abort").await;
     let mut slow = service("shop", "shop:second");
     slow["spec"]["strategy"]["canary"]["steps"][1]["pause"]["duration"] = json!("10m");
@@ -307,6 +307,12 @@ async fn a_person_aborts_and_a_late_action_expires() {
             .state
             .unwrap()
     };
+    assert_eq!(act("Pause").await, ActionState::Applied);
+    let paused = stage.until_phase("shop", Phase::Paused).await;
+    let message = paused.status.unwrap().message.unwrap();
+    assert!(message.contains("at 10 %: paused by oncall"), "{message}");
+    assert_eq!(act("Promote").await, ActionState::Expired);
+    assert_eq!(act("Resume").await, ActionState::Applied);
     assert_eq!(act("Promote").await, ActionState::Applied);
     until_exposed(&stage, 50).await;
     assert_eq!(act("Abort").await, ActionState::Applied);
@@ -315,6 +321,30 @@ async fn a_person_aborts_and_a_late_action_expires() {
     let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
     assert!(record.message.unwrap().contains("oncall"));
     assert_eq!(act("Abort").await, ActionState::Expired);
+    // Once more, as an attempt with a record of its own, and to the end without its steps.
+    assert_eq!(act("Retry").await, ActionState::Applied);
+    until_exposed(&stage, 10).await;
+    assert_eq!(
+        act("PromoteFull").await,
+        ActionState::Expired,
+        "it names the first attempt"
+    );
+    let full: RolloutAction = serde_json::from_value(json!({
+        "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutAction",
+        "metadata": {"name": "shop-full"},
+        "spec": {"service": "shop", "revision": second, "attempt": 2, "action": "PromoteFull", "requestedBy": "oncall"}
+    }))
+    .unwrap();
+    stage
+        .actions()
+        .create(&PostParams::default(), &full)
+        .await
+        .unwrap();
+    let promoted = stage.until_phase("shop", Phase::Healthy).await;
+    assert_eq!(stable(&promoted), second);
+    let record = stage.ended_record("shop", &second, 2).await.status.unwrap();
+    let told: Vec<_> = record.transitions.iter().map(|t| t.reason.as_str()).collect();
+    assert!(told.contains(&"PromotedByPerson"), "{told:?}");
 }
 
 #[tokio::test]

@@ -235,6 +235,7 @@ fn plan(objective: &str) -> Option<Plan> {
         abort_scale_down_delay: SignedDuration::from_secs(30),
         drain: minutes(1),
         progress_deadline: minutes(10),
+        paused: false,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: vec![SloPlan {

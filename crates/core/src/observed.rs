@@ -297,8 +297,18 @@ pub struct ActionView {
 pub enum Action {
     /// Past the current pause or wait for evidence.
     Promote,
+    /// Past all that is left, to full traffic and its bake.
+    PromoteFull,
     /// Back to stable.
     Abort,
+    /// Once more at the revision that was taken back.
+    Retry,
+    /// No further for now.
+    Pause,
+    /// On from a pause.
+    Resume,
+    /// On in spite of a spent error budget or an incident of both revisions.
+    Override,
 }
 
 /// Something that stands in the way.

@@ -170,6 +170,8 @@ pub struct Plan {
     pub drain: SignedDuration,
     /// The longest time without progress; dwell, bake and waits for people don't count.
     pub progress_deadline: SignedDuration,
+    /// `spec.paused`: nothing goes on, and no attempt but a first begins; harm still takes a canary back.
+    pub paused: bool,
     /// Old revisions that are kept, scaled to zero, beside stable and canary.
     pub revision_history_limit: usize,
     /// Who owns the route.

@@ -122,6 +122,13 @@ pub struct Attempt {
     /// Since when an incident that stable has as well has kept it waiting.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incident_since: Option<Timestamp>,
+    /// Who had it go on in spite of a spent error budget or an incident of both revisions, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub overridden: Option<String>,
+    /// It goes no further for now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<Pause>,
     /// What the bake made suspect, and both are compared for again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
@@ -148,6 +155,34 @@ pub struct Patience {
     pub safe_milli: i64,
     /// Requests of the canary.
     pub requests: u64,
+}
+
+/// Somebody stopped the progress of an attempt: it keeps its weight, and is judged as before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pause {
+    /// Since when.
+    pub since: Timestamp,
+    /// The person, and why: `by ada: INC-12`. A person's pause is ended by a person.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub person: Option<String>,
+    /// `spec.paused` is true.
+    #[serde(default)]
+    pub spec: bool,
+}
+
+/// A pause by the spec, in words.
+pub(crate) const BY_SPEC: &str = "spec.paused is true: set it to false";
+
+impl Pause {
+    /// Whose pause it is, and how it ends.
+    pub fn text(&self) -> String {
+        let person = self.person.as_ref().map(|by| format!("paused {by}"));
+        let spec = self.spec.then(|| BY_SPEC.to_owned());
+        let both: Vec<String> = person.into_iter().chain(spec).collect();
+        both.join("; ")
+    }
 }
 
 /// Harm was suspected in the bake, and most of the traffic went back to stable so that both could be compared.

@@ -170,6 +170,7 @@ pub(crate) mod tests {
             abort_scale_down_delay: seconds(10),
             drain: seconds(10),
             progress_deadline: seconds(300),
+            paused: false,
             revision_history_limit: 2,
             route: RouteMode::Owned,
             slos: vec![SloPlan {

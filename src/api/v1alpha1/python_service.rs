@@ -52,6 +52,10 @@ pub struct PythonServiceSpec {
     /// The longest time without progress; dwell, bake and waits for people don't count. Default 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub progress_deadline: Option<Duration>,
+    /// Nothing goes on while it is true, and no attempt but a first begins; harm still takes a canary back. Default
+    /// false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub paused: Option<bool>,
     /// The serving port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,

@@ -51,8 +51,18 @@ pub struct RolloutActionSpec {
 pub enum ActionKind {
     /// Past the current pause or wait for evidence.
     Promote,
+    /// Past all steps, pauses and waits that are left, to full traffic and its bake.
+    PromoteFull,
     /// Back to stable.
     Abort,
+    /// Once more at the revision that was taken back; `revision` and `attempt` are those of the last attempt.
+    Retry,
+    /// No further for now: the canary keeps its weight, and harm still takes it back.
+    Pause,
+    /// On from a pause.
+    Resume,
+    /// On in spite of a spent error budget or an incident of both revisions, in this attempt.
+    Override,
 }
 
 /// What became of it.

@@ -98,6 +98,16 @@ pub async fn connect() -> Client {
     Client::try_from(config).expect("a client can be made")
 }
 
+/// A client that acts as somebody else.
+pub async fn as_user(name: &str) -> Client {
+    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("it is valid");
+    config.auth_info.impersonate = Some(name.to_owned());
+    Client::try_from(config).expect("a client can be made")
+}
+
 pub async fn make_namespace(client: &Client, name: &str) {
     let object = json!({"metadata": {"name": name}});
     Api::<Namespace>::all(client.clone())

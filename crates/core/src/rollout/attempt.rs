@@ -2,10 +2,8 @@
 
 use super::stages::promoted;
 use super::{Turn, after, ended};
-use crate::decision::Effect;
-use crate::observed::{Action, ActionView};
-use crate::plan::{Revision, RouteMode, Step};
-use crate::state::{Attempt, MAX_ACTIONS, Outcome, Retiring, Stage};
+use crate::plan::{Revision, Step};
+use crate::state::{Attempt, Outcome, Retiring, Stage};
 
 /// Why an attempt ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +103,9 @@ impl Turn<'_> {
             return;
         }
         let first = self.state.stable.is_none();
+        if self.plan.paused && !first {
+            return;
+        }
         let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
         if first && last.is_some() && self.seen.ready(revision) < self.plan.replicas.max(1) {
             // A first revision that failed has nothing to go back to: its pods stay, and it is tried
@@ -133,6 +134,8 @@ impl Turn<'_> {
             patience: None,
             cleared_step: None,
             incident_since: None,
+            overridden: None,
+            paused: None,
             doubt: None,
             measured_to: self.now,
             evidence: Vec::new(),
@@ -226,129 +229,5 @@ impl Turn<'_> {
             revision,
             scale_down_at,
         });
-    }
-
-    /// Handles what people asked for, each action once, `Abort` before all others.
-    pub(super) fn heed_actions(&mut self) {
-        let mut actions: Vec<&ActionView> = self.seen.actions.iter().collect();
-        actions.sort_by_key(|a| a.action != Action::Abort);
-        for action in actions {
-            // A late watch may show it once more: what it was answered stands.
-            let outcome = if self.state.actions.contains(&action.uid) {
-                Ok("applied".to_owned())
-            } else if self.state.expired_actions.contains(&action.uid) {
-                Err("it had expired already; nothing was changed".to_owned())
-            } else {
-                let outcome = self.heed(action);
-                let handled = match outcome {
-                    Ok(_) => &mut self.state.actions,
-                    Err(_) => &mut self.state.expired_actions,
-                };
-                if handled.len() >= MAX_ACTIONS {
-                    handled.remove(0);
-                }
-                handled.push(action.uid.clone());
-                outcome
-            };
-            let applied = outcome.is_ok();
-            let message = outcome.unwrap_or_else(|why| why);
-            self.ended_actions.push(Effect::EndAction {
-                name: action.name.clone(),
-                applied,
-                message,
-            });
-        }
-    }
-
-    /// Applies one action, or says why it has expired.
-    fn heed(&mut self, action: &ActionView) -> Result<String, String> {
-        let Some(attempt) = self.attempt() else {
-            return Err("no attempt is under way; nothing was changed".to_owned());
-        };
-        let (revision, number) = (attempt.revision.clone(), attempt.number);
-        if action.revision.as_ref().is_some_and(|r| *r != revision)
-            || action.attempt.is_some_and(|n| n != number)
-        {
-            return Err(format!(
-                "it was meant for another revision or attempt; attempt {number} at revision {revision} is under way; nothing was changed"
-            ));
-        }
-        let why = if action.reason.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", action.reason)
-        };
-        let by = format!("by {}{why}", action.requested_by);
-        match action.action {
-            Action::Abort => self.abort(&by),
-            Action::Promote => self.promote(&by),
-        }
-    }
-
-    fn abort(&mut self, by: &str) -> Result<String, String> {
-        let Some(attempt) = self.attempt() else {
-            return Err("no attempt is under way".to_owned());
-        };
-        if matches!(attempt.stage, Stage::Withdrawing { .. }) {
-            return Ok("users were on their way back to stable already".to_owned());
-        }
-        if self.state.stable.is_none() {
-            return Err("this is the first revision: there is no stable one to go back to".to_owned());
-        }
-        let revision = attempt.revision.clone();
-        if attempt.stage == Stage::Settling && self.plan.route == RouteMode::Adopted {
-            // Both fixed names may select the new revision by now; the state still knows the old one.
-            self.note(
-                "SettlingAborted",
-                "the fixed-name services go back to the old revision",
-            );
-        }
-        self.withdraw(End::new(
-            Outcome::Aborted,
-            "AbortedByPerson",
-            format!("aborted {by}"),
-        ));
-        Ok(format!("revision {revision} is being withdrawn"))
-    }
-
-    /// Past the current pause or wait for evidence: one wait, not all.
-    fn promote(&mut self, by: &str) -> Result<String, String> {
-        let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
-        let Some(attempt) = &mut self.state.attempt else {
-            return Err("no attempt is under way".to_owned());
-        };
-        let step = attempt.step;
-        let message = match attempt.stage {
-            Stage::Stepping if matches!(attempt.steps.get(step as usize), Some(Step::Dwell(_))) => {
-                attempt.step += 1;
-                attempt.step_since = now;
-                attempt.deadline = Some(deadline);
-                format!("past the pause of step {}", step + 1)
-            }
-            Stage::Stepping | Stage::Promoting if attempt.cleared_step != Some(step) => {
-                attempt.cleared_step = Some(step);
-                attempt.deadline = Some(deadline);
-                "past the wait for evidence".to_owned()
-            }
-            Stage::Held => {
-                attempt.stage = if (step as usize) < attempt.steps.len() {
-                    Stage::Stepping
-                } else {
-                    Stage::Promoting
-                };
-                attempt.since = now;
-                attempt.hold = None;
-                attempt.cleared_step = Some(step);
-                attempt.deadline = Some(deadline);
-                // What came before the hold has been counted, the hold itself counts for nothing.
-                attempt.measured_to = now;
-                attempt.evidence.iter_mut().for_each(|e| e.measured_to = now);
-                "on from the hold, without evidence for this step".to_owned()
-            }
-            _ => return Err("it waits for no person and no evidence now; nothing was changed".to_owned()),
-        };
-        self.note("PromotedByPerson", format!("{message} {by}"));
-        Ok(message)
     }
 }

@@ -21,7 +21,7 @@ impl Turn<'_> {
             self.update(|a| a.stage = Stage::Baking { until });
             return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
         }
-        if self.now < until {
+        if self.now < until || attempt.paused.is_some() {
             return self.check_unready(attempt);
         }
         // What is promoted has to do without the old revision's pods.

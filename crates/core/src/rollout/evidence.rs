@@ -363,9 +363,10 @@ impl Turn<'_> {
     }
 
     /// The first objective with less budget left than one rollout may spend, and what is left of it, 1 for
-    /// all. None for a way back to the revision that was stable before: that is always allowed.
+    /// all. None for a way back to the revision that was stable before, which is always allowed, and where a person has
+    /// overridden it.
     pub(super) fn exhausted<'a>(&self, attempt: &'a Attempt) -> Option<(&'a str, f64)> {
-        let back = self.is_way_back(attempt);
+        let back = self.is_way_back(attempt) || attempt.overridden.is_some();
         attempt.evidence.iter().find_map(|entry| {
             let remaining = entry.budget_remaining_ppm? as f64 / 1e6;
             (!back && remaining < self.plan.limits.max_budget_spend())

@@ -6,8 +6,9 @@ use crate::state::Attempt;
 
 impl Turn<'_> {
     /// What an incident is told by, while there is one. A way back is not kept waiting by it: it may be what ends it.
+    /// Neither is what a person has overridden it for.
     pub(super) fn incident(&self, attempt: &Attempt) -> Option<String> {
-        if self.is_way_back(attempt) {
+        if self.is_way_back(attempt) || attempt.overridden.is_some() {
             return None;
         }
         let views = self.views(attempt);

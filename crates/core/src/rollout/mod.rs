@@ -28,6 +28,7 @@ mod gates;
 mod incident;
 mod jobs;
 mod objectives;
+mod people;
 mod report;
 mod resume;
 mod rival;
@@ -76,6 +77,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.resume_corrected();
     turn.heed_actions();
     turn.follow_spec();
+    turn.follow_pause();
     turn.tell_of_scaling();
     turn.advance();
     turn.begin_runs();

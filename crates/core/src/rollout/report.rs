@@ -5,7 +5,7 @@ use super::doubt::is_open;
 use crate::decision::{ConditionView, Phase, Report};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{Revision, Step};
-use crate::state::{Attempt, Outcome, Stage};
+use crate::state::{Attempt, BY_SPEC, Outcome, Stage};
 
 impl Turn<'_> {
     pub(super) fn report(&self) -> Report {
@@ -81,6 +81,15 @@ impl Turn<'_> {
                 format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
             );
         }
+        if let Some(next) = self
+            .plan
+            .revision
+            .as_ref()
+            .filter(|r| *r != stable && self.plan.paused)
+        {
+            let message = format!("{BY_SPEC}; revision {next} waits, stable revision {stable} serves");
+            return (Phase::Paused, message);
+        }
         if self.plan.revision.as_ref().is_some_and(|r| r != stable) && wanted == 0 {
             let message = "scaled to zero: the new revision waits until replicas is above 0".to_owned();
             return (Phase::Progressing, message);
@@ -116,6 +125,10 @@ impl Turn<'_> {
     fn place_of(&self, attempt: &Attempt) -> (Phase, String) {
         let revision = &attempt.revision;
         let at = format!("revision {revision} at {} %", attempt.weight);
+        let moves = matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling);
+        if let Some(pause) = attempt.paused.as_ref().filter(|_| !moves) {
+            return (Phase::Paused, format!("{at}: {}", pause.text()));
+        }
         match &attempt.stage {
             Stage::Deploying => {
                 let ready = self.seen.ready(revision);

@@ -92,11 +92,14 @@ impl Turn<'_> {
         match step {
             Step::Dwell(seconds) => {
                 let until = after(attempt.step_since, self.dwell(attempt, seconds));
-                if self.now < until {
+                if self.now < until || attempt.paused.is_some() {
                     return self.check_unready(attempt);
                 }
                 self.next_step();
                 true
+            }
+            Step::SetWeight(weight) if attempt.weight < weight && attempt.paused.is_some() => {
+                self.check_unready(attempt)
             }
             Step::SetWeight(weight) => {
                 if let Some(wait) = self.step_wait(attempt, weight) {
@@ -149,6 +152,9 @@ impl Turn<'_> {
     fn promoting(&mut self, attempt: &Attempt) -> bool {
         if self.begin_comparison(attempt) {
             return true;
+        }
+        if attempt.weight < 100 && attempt.paused.is_some() {
+            return self.check_unready(attempt);
         }
         if let Some(wait) = self.promotion_wait(attempt) {
             let cleared = attempt.cleared_step == Some(attempt.step)

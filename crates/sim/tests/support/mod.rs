@@ -22,6 +22,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         abort_scale_down_delay: SignedDuration::from_secs(30),
         drain: SignedDuration::from_secs(60),
         progress_deadline: SignedDuration::from_mins(10),
+        paused: false,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: slos

@@ -29,6 +29,9 @@ enum Event {
     Clock(i16),
     Promote,
     Abort,
+    /// Something else that a person asks for.
+    Act(Action),
+    PauseBySpec(bool),
     /// The operator crashes after so many effects of its next decision.
     Crash(u8),
 }
@@ -56,6 +59,15 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (-300..300i16).prop_map(Event::Clock),
         1 => Just(Event::Promote),
         1 => Just(Event::Abort),
+        3 => prop_oneof![
+            Just(Action::PromoteFull),
+            Just(Action::Retry),
+            Just(Action::Pause),
+            Just(Action::Resume),
+            Just(Action::Override)
+        ]
+        .prop_map(Event::Act),
+        1 => any::<bool>().prop_map(Event::PauseBySpec),
         4 => (0..4u8).prop_map(Event::Crash),
     ]
 }
@@ -117,6 +129,8 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         Event::Clock(minutes) => world.set_clock(*minutes),
         Event::Promote => world.act(&format!("p{serial}"), Action::Promote),
         Event::Abort => world.act(&format!("a{serial}"), Action::Abort),
+        Event::Act(action) => world.act(&format!("x{serial}"), *action),
+        Event::PauseBySpec(paused) => world.plan.paused = *paused,
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
     }
 }

@@ -10,6 +10,7 @@ mod jobs;
 mod looks;
 mod many;
 mod overspending;
+mod people;
 mod rival;
 mod scenarios;
 mod verdicts;

@@ -34,6 +34,7 @@ pub fn plan(revision: &str) -> Plan {
         abort_scale_down_delay: SignedDuration::from_secs(10),
         drain: SignedDuration::from_secs(10),
         progress_deadline: SignedDuration::from_secs(180),
+        paused: false,
         revision_history_limit: 2,
         route: RouteMode::Owned,
         slos: vec![SloPlan {

@@ -1,0 +1,165 @@
+//! What people ask for, and what becomes of it.
+
+use super::world::World;
+use crate::decision::Phase;
+use crate::observed::Action;
+use crate::plan::BudgetExhausted;
+
+/// Long enough for any rollout here.
+const LONG: u32 = 900;
+
+fn until_weight(world: &mut World, weight: u8) {
+    for _ in 0..LONG {
+        if world.weight("v2") == weight {
+            return;
+        }
+        world.run(1);
+    }
+    panic!("never at {weight} %: {:?}", world.last);
+}
+
+/// A second revision is on its way, at ten per cent.
+fn at_ten() -> World {
+    let mut world = World::with_stable();
+    world.update("v2");
+    until_weight(&mut world, 10);
+    world
+}
+
+/// Why things happened in the attempt under way, or in the last one.
+fn happened(world: &World, reason: &str) -> bool {
+    let state = &world.state;
+    let of_attempt = state.attempt.iter().flat_map(|a| &a.transitions);
+    let of_last = state.last.iter().flat_map(|l| &l.transitions);
+    of_attempt.chain(of_last).any(|t| t.reason == reason)
+}
+
+fn is_stable(world: &World, revision: &str) -> bool {
+    world.state.stable == Some(revision.into()) && world.phase() == Phase::Healthy
+}
+
+#[test]
+fn a_paused_rollout_keeps_its_weight_for_hours_and_goes_on_when_resumed() {
+    let mut world = at_ten();
+    world.act("pause", Action::Pause);
+    world.run(4 * 3600);
+    assert_eq!((world.weight("v2"), world.phase()), (10, Phase::Paused));
+    assert!(happened(&world, "PausedByPerson"));
+    world.act("resume", Action::Resume);
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    assert!(happened(&world, "ResumedByPerson"));
+}
+
+#[test]
+fn a_pause_does_not_keep_a_harmful_canary_with_its_users() {
+    let mut world = at_ten();
+    world.act("pause", Action::Pause);
+    world.run(60);
+    world.bad.insert("v2".into(), 0.5);
+    world.run(120);
+    assert_eq!(world.weight("v2"), 0);
+    assert_eq!(world.state.stable, Some("v1".into()));
+    assert!(happened(&world, "HarmShown"));
+}
+
+#[test]
+fn a_pause_by_the_spec_holds_what_is_under_way_and_what_comes_next() {
+    let mut world = at_ten();
+    world.plan.paused = true;
+    world.run(3600);
+    assert_eq!((world.weight("v2"), world.phase()), (10, Phase::Paused));
+    // A person can't end what the spec says.
+    world.act("resume", Action::Resume);
+    world.run(600);
+    assert_eq!(world.weight("v2"), 10);
+    // The next revision supersedes it, and waits.
+    world.update("v3");
+    world.run(600);
+    assert_eq!((world.weight("v1"), world.phase()), (100, Phase::Paused));
+    assert!(world.state.attempt.is_none());
+    world.plan.paused = false;
+    world.run(LONG);
+    assert!(is_stable(&world, "v3"));
+}
+
+#[test]
+fn a_bake_that_is_paused_does_not_end() {
+    let mut world = at_ten();
+    until_weight(&mut world, 100);
+    world.act("pause", Action::Pause);
+    world.run(3600);
+    assert_eq!(world.state.stable, Some("v1".into()));
+    world.act("resume", Action::Resume);
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+}
+
+#[test]
+fn promoting_all_the_way_skips_steps_and_waits_and_not_the_bake() {
+    let mut world = at_ten();
+    world.act("go", Action::PromoteFull);
+    until_weight(&mut world, 100);
+    assert_eq!(world.state.stable, Some("v1".into()), "it bakes first");
+    let at_fifty = world.state.attempt.iter().flat_map(|a| &a.transitions);
+    assert!(
+        at_fifty.clone().all(|t| t.weight != 50),
+        "{:?}",
+        at_fifty.collect::<Vec<_>>()
+    );
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+}
+
+#[test]
+fn what_was_taken_back_is_tried_again_once_somebody_asks() {
+    let mut world = at_ten();
+    world.act("abort", Action::Abort);
+    world.run(LONG);
+    assert_eq!(
+        (world.state.refused.clone(), world.phase()),
+        (Some("v2".into()), Phase::RolledBack)
+    );
+    world.act("retry", Action::Retry);
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    assert_eq!(
+        world.state.last.as_ref().map(|l| l.number),
+        Some(2),
+        "a new attempt, with a record of its own"
+    );
+    // Nothing is refused any more.
+    world.act("again", Action::Retry);
+    world.run(LONG);
+    assert_eq!(world.state.last.as_ref().map(|l| l.number), Some(2));
+    assert!(world.ended_actions.contains(&("again".to_owned(), false)));
+}
+
+#[test]
+fn a_spent_budget_that_refuses_is_overridden_for_one_attempt() {
+    let mut world = World::with_stable();
+    world.plan.budget_exhausted = BudgetExhausted::Refuse;
+    world.budget_remaining = 0.0;
+    world.update("v2");
+    world.run(3600);
+    assert_eq!(world.weight("v2"), 0);
+    world.act("override", Action::Override);
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    assert!(happened(&world, "OverriddenByPerson"));
+}
+
+#[test]
+fn what_there_is_no_reason_for_expires_and_changes_nothing() {
+    let mut world = at_ten();
+    for (uid, action) in [
+        ("r", Action::Resume),
+        ("o", Action::Override),
+        ("t", Action::Retry),
+    ] {
+        world.act(uid, action);
+    }
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    assert_eq!(world.state.expired_actions, ["r", "o", "t"]);
+}
