@@ -1,4 +1,4 @@
-//! Who may ask for what: the chart's ValidatingAdmissionPolicy, on a real API server.
+//! Who may ask for what: the chart's admission policy, on a real API server.
 
 use kube::api::{Api, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
