@@ -210,9 +210,11 @@ impl Facts for ActionFacts {
                 ActionKind::Pause => Action::Pause,
                 ActionKind::Resume => Action::Resume,
                 ActionKind::Override => Action::Override,
+                ActionKind::Undo => Action::Undo,
             },
             revision: spec.revision.clone().map(Revision),
             attempt: spec.attempt.and_then(|n| u32::try_from(n).ok()),
+            to_revision: spec.to_revision.clone().map(Revision),
             reason: spec.reason.clone().unwrap_or_default(),
             requested_by: spec.requested_by.clone(),
         };

@@ -45,6 +45,7 @@ pub fn status(
         selector: Some(selector(object, &serving)),
         stable,
         canary,
+        pinned_revision: state.pinned.as_ref().map(|pin| pin.revision.0.clone()),
         step: attempt.filter(|a| a.stage != Stage::Deploying).map(step),
         slos: (!decision.report.slos.is_empty()).then(|| decision.report.slos.iter().map(slo).collect()),
         guards: guards(&decision.report.guards),

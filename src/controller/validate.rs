@@ -197,6 +197,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         drain: SignedDuration::from_secs(60),
         progress_deadline: SignedDuration::from_mins(10),
         paused: false,
+        rollback_window: 0,
         revision_history_limit: DEFAULT_HISTORY,
         route,
         slos: Vec::new(),
@@ -224,20 +225,7 @@ fn resolve(
     let mut route = route(Some(&spec.traffic.gateway_api), known, errors);
     tell_clusters_apart(&mut route, &spec.slos, errors);
     let fallback = default_plan(replicas, route.mode());
-    let history = in_range(
-        errors,
-        "spec.revisionHistoryLimit",
-        spec.revision_history_limit,
-        0..=50,
-        DEFAULT_HISTORY,
-    );
-    let record_limit = in_range(
-        errors,
-        "spec.rolloutRecordLimit",
-        spec.rollout_record_limit,
-        1..=500,
-        DEFAULT_RECORDS,
-    );
+    let (history, rollback_window, record_limit) = kept(spec, errors);
     let progress_deadline = duration(
         errors,
         "spec.progressDeadline",
@@ -296,6 +284,7 @@ fn resolve(
         drain,
         progress_deadline,
         paused: spec.paused.unwrap_or(false),
+        rollback_window,
         revision_history_limit: history,
         slos: slo_plans(spec, &queries),
         conditions: conditions.iter().map(|(plan, _)| plan.clone()).collect(),
@@ -317,6 +306,32 @@ fn resolve(
         record_limit,
         errors: Vec::new(),
     }
+}
+
+/// How much of the past is kept, or still counts: old revisions, those that a rollback goes straight to, records.
+fn kept(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>) -> (usize, usize, usize) {
+    let history = in_range(
+        errors,
+        "spec.revisionHistoryLimit",
+        spec.revision_history_limit,
+        0..=50,
+        DEFAULT_HISTORY,
+    );
+    let rollback_window = in_range(
+        errors,
+        "spec.rollbackWindow.revisions",
+        spec.rollback_window.as_ref().map(|window| window.revisions),
+        0..=10,
+        0,
+    );
+    let record_limit = in_range(
+        errors,
+        "spec.rolloutRecordLimit",
+        spec.rollout_record_limit,
+        1..=500,
+        DEFAULT_RECORDS,
+    );
+    (history, rollback_window, record_limit)
 }
 
 fn resolve_steps(steps: &[api::CanaryStep], errors: &mut Vec<FieldError>) -> Vec<Step> {

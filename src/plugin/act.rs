@@ -10,7 +10,7 @@ use kube::{Client, ResourceExt};
 
 use super::connect::Cluster;
 use super::text;
-use super::{Failure, route};
+use super::{ActionArgs, Failure, route};
 use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction, RolloutActionSpec};
 
 /// How long an operator may take to acknowledge.
@@ -19,12 +19,14 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(super) async fn run(
     cluster: &Cluster,
     action: ActionKind,
-    name: &str,
-    reason: &str,
+    args: &ActionArgs,
+    to_revision: Option<String>,
 ) -> Result<ExitCode, Failure> {
+    let (name, reason) = (args.name.as_str(), args.reason.as_str());
     let service = cluster.service(name).await?;
     let meant = match action {
         ActionKind::Retry => last(&service),
+        ActionKind::Undo => stable(&service),
         _ => current(&service),
     };
     let Some((revision, attempt)) = meant else {
@@ -34,10 +36,10 @@ pub(super) async fn run(
             .unwrap_or_else(|| "it has no status yet".to_owned());
         return Err(Failure::NothingChanged(format!(
             "{} at {name}: {message}",
-            if action == ActionKind::Retry {
-                "no attempt has ended"
-            } else {
-                "no attempt is under way"
+            match action {
+                ActionKind::Retry => "no attempt has ended",
+                ActionKind::Undo => "no revision is stable",
+                _ => "no attempt is under way",
             }
         )));
     };
@@ -50,7 +52,8 @@ pub(super) async fn run(
         spec: RolloutActionSpec {
             service: name.to_owned(),
             revision: Some(revision.clone()),
-            attempt: Some(attempt),
+            attempt,
+            to_revision,
             action,
             reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
             requested_by: whoami(&cluster.client).await?,
@@ -75,7 +78,8 @@ pub(super) async fn run(
     let message = status.message.unwrap_or_default();
     match status.state {
         Some(ActionState::Applied) => {
-            text::print(&format!("{verb} of attempt {attempt} at {revision}: {message}\n"));
+            let of = attempt.map_or_else(String::new, |attempt| format!(" of attempt {attempt}"));
+            text::print(&format!("{verb}{of} at {revision}: {message}\n"));
             Ok(ExitCode::SUCCESS)
         }
         Some(ActionState::Expired) => Err(Failure::NothingChanged(format!("the {verb} expired: {message}"))),
@@ -86,19 +90,25 @@ pub(super) async fn run(
 }
 
 /// The attempt under way.
-fn current(service: &PythonService) -> Option<(String, i32)> {
+fn current(service: &PythonService) -> Option<(String, Option<i32>)> {
     let status = service.status.as_ref()?;
     if let Some(attempt) = status.state.as_ref().and_then(|state| state.attempt.as_ref()) {
-        return Some((attempt.revision.0.clone(), i32::try_from(attempt.number).ok()?));
+        return Some((attempt.revision.0.clone(), i32::try_from(attempt.number).ok()));
     }
     let canary = status.canary.as_ref()?;
-    Some((canary.revision.clone(), canary.attempt?))
+    Some((canary.revision.clone(), Some(canary.attempt?)))
 }
 
 /// The attempt that ended last.
-fn last(service: &PythonService) -> Option<(String, i32)> {
+fn last(service: &PythonService) -> Option<(String, Option<i32>)> {
     let last = service.status.as_ref()?.state.as_ref()?.last.as_ref()?;
-    Some((last.revision.0.clone(), i32::try_from(last.number).ok()?))
+    Some((last.revision.0.clone(), i32::try_from(last.number).ok()))
+}
+
+/// The revision that users are served by; no attempt is meant.
+fn stable(service: &PythonService) -> Option<(String, Option<i32>)> {
+    let stable = service.status.as_ref()?.stable.as_ref()?;
+    Some((stable.revision.clone(), None))
 }
 
 /// Who the API server takes the user for.

@@ -107,6 +107,14 @@ enum Command {
     },
     /// Try a revision again that was taken back.
     Retry(ActionArgs),
+    /// Go back to the revision that was stable before, or to another, until the template changes.
+    Undo {
+        #[command(flatten)]
+        args: ActionArgs,
+        /// The revision to go back to.
+        #[arg(long)]
+        to_revision: Option<String>,
+    },
     /// Go no further for now: the canary keeps its weight, and harm still takes it back.
     Pause(ActionArgs),
     /// Go on from a pause.
@@ -180,6 +188,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     } = cli.target;
     let wanted = namespace.clone();
     let cluster = || connect::Cluster::connect(kubeconfig, context, wanted);
+    let person = |cluster, action, args, to| Box::pin(act::run(cluster, action, args, to));
     match cli.command {
         Command::Get {
             name,
@@ -194,29 +203,20 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             watch: false,
             output,
         } => status::once(&cluster().await?, &name, output).await,
-        Command::Abort(args) => {
-            act::run(&cluster().await?, ActionKind::Abort, &args.name, &args.reason).await
+        Command::Abort(args) => person(&cluster().await?, ActionKind::Abort, &args, None).await,
+        Command::Promote { args, full: false } => {
+            person(&cluster().await?, ActionKind::Promote, &args, None).await
         }
-        Command::Promote { args, full } => {
-            let action = if full {
-                ActionKind::PromoteFull
-            } else {
-                ActionKind::Promote
-            };
-            act::run(&cluster().await?, action, &args.name, &args.reason).await
+        Command::Promote { args, full: true } => {
+            person(&cluster().await?, ActionKind::PromoteFull, &args, None).await
         }
-        Command::Retry(args) => {
-            act::run(&cluster().await?, ActionKind::Retry, &args.name, &args.reason).await
+        Command::Retry(args) => person(&cluster().await?, ActionKind::Retry, &args, None).await,
+        Command::Undo { args, to_revision } => {
+            person(&cluster().await?, ActionKind::Undo, &args, to_revision).await
         }
-        Command::Pause(args) => {
-            act::run(&cluster().await?, ActionKind::Pause, &args.name, &args.reason).await
-        }
-        Command::Resume(args) => {
-            act::run(&cluster().await?, ActionKind::Resume, &args.name, &args.reason).await
-        }
-        Command::Override(args) => {
-            act::run(&cluster().await?, ActionKind::Override, &args.name, &args.reason).await
-        }
+        Command::Pause(args) => person(&cluster().await?, ActionKind::Pause, &args, None).await,
+        Command::Resume(args) => person(&cluster().await?, ActionKind::Resume, &args, None).await,
+        Command::Override(args) => person(&cluster().await?, ActionKind::Override, &args, None).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => Box::pin(replay::run(&args, namespace)).await,
         Command::Rules(args) => rules::run(&args, namespace.as_deref()),

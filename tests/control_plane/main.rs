@@ -12,6 +12,7 @@ mod crashes;
 mod leaders;
 mod like_the_real_one;
 mod limits;
+mod people;
 mod poison;
 mod rollouts;
 mod rules;

@@ -1,8 +1,8 @@
 //! The life of a rollout on a real API server.
 
 use kube::ResourceExt;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
-use molt::api::v1alpha1::{ActionState, Phase, PythonService, RolloutAction};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use molt::api::v1alpha1::{Phase, PythonService};
 use molt_core::state::Outcome;
 use serde_json::json;
 
@@ -10,7 +10,7 @@ use crate::support::cluster::{service, stable, until};
 use crate::support::{Stage, given};
 
 /// Given a service whose first revision serves.
-async fn given_stable(namespace: &str) -> (Stage, String) {
+pub async fn given_stable(namespace: &str) -> (Stage, String) {
     let stage = given(namespace).await;
     stage
         .apply(service("shop", "shop:good"))
@@ -39,7 +39,7 @@ fn canary(service: &PythonService) -> Option<String> {
 }
 
 /// Waits until users are on the canary, and returns its revision.
-async fn until_exposed(stage: &Stage, at_least: i32) -> String {
+pub async fn until_exposed(stage: &Stage, at_least: i32) -> String {
     until("users are on the canary", async || {
         stage
             .service("shop")
@@ -256,95 +256,6 @@ async fn scaling_follows_the_spec_and_is_no_rollout() {
             .len(),
         1
     );
-}
-
-#[tokio::test]
-async fn a_person_pauses_resumes_aborts_and_retries_and_a_late_action_expires() {
-    let (stage, first) = given_stable("abort").await;
-    let mut slow = service("shop", "shop:second");
-    slow["spec"]["strategy"]["canary"]["steps"][1]["pause"]["duration"] = json!("10m");
-    stage.apply(slow).await.unwrap();
-    let second = until_exposed(&stage, 10).await;
-    until("it dwells", async || {
-        stage
-            .service("shop")
-            .await
-            .status
-            .and_then(|s| s.step)
-            .is_some_and(|s| s.index == 1)
-    })
-    .await;
-    let act = async |action: &str| {
-        let object: RolloutAction = serde_json::from_value(json!({
-            "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutAction",
-            "metadata": {"generateName": "shop-"},
-            "spec": {"service": "shop", "revision": second, "attempt": 1, "action": action, "requestedBy": "oncall"}
-        }))
-        .unwrap();
-        let name = stage
-            .actions()
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap()
-            .name_any();
-        until("the action is handled", async || {
-            stage
-                .actions()
-                .get(&name)
-                .await
-                .unwrap()
-                .status
-                .is_some_and(|s| s.state.is_some())
-        })
-        .await;
-        stage
-            .actions()
-            .get(&name)
-            .await
-            .unwrap()
-            .status
-            .unwrap()
-            .state
-            .unwrap()
-    };
-    assert_eq!(act("Pause").await, ActionState::Applied);
-    let paused = stage.until_phase("shop", Phase::Paused).await;
-    let message = paused.status.unwrap().message.unwrap();
-    assert!(message.contains("at 10 %: paused by oncall"), "{message}");
-    assert_eq!(act("Promote").await, ActionState::Expired);
-    assert_eq!(act("Resume").await, ActionState::Applied);
-    assert_eq!(act("Promote").await, ActionState::Applied);
-    until_exposed(&stage, 50).await;
-    assert_eq!(act("Abort").await, ActionState::Applied);
-    let back = stage.until_phase("shop", Phase::RolledBack).await;
-    assert_eq!(stable(&back), first);
-    let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
-    assert!(record.message.unwrap().contains("oncall"));
-    assert_eq!(act("Abort").await, ActionState::Expired);
-    // Once more, as an attempt with a record of its own, and to the end without its steps.
-    assert_eq!(act("Retry").await, ActionState::Applied);
-    until_exposed(&stage, 10).await;
-    assert_eq!(
-        act("PromoteFull").await,
-        ActionState::Expired,
-        "it names the first attempt"
-    );
-    let full: RolloutAction = serde_json::from_value(json!({
-        "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutAction",
-        "metadata": {"name": "shop-full"},
-        "spec": {"service": "shop", "revision": second, "attempt": 2, "action": "PromoteFull", "requestedBy": "oncall"}
-    }))
-    .unwrap();
-    stage
-        .actions()
-        .create(&PostParams::default(), &full)
-        .await
-        .unwrap();
-    let promoted = stage.until_phase("shop", Phase::Healthy).await;
-    assert_eq!(stable(&promoted), second);
-    let record = stage.ended_record("shop", &second, 2).await.status.unwrap();
-    let told: Vec<_> = record.transitions.iter().map(|t| t.reason.as_str()).collect();
-    assert!(told.contains(&"PromotedByPerson"), "{told:?}");
 }
 
 #[tokio::test]

@@ -236,6 +236,7 @@ fn plan(objective: &str) -> Option<Plan> {
         drain: minutes(1),
         progress_deadline: minutes(10),
         paused: false,
+        rollback_window: 0,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: vec![SloPlan {

@@ -286,6 +286,8 @@ pub struct ActionView {
     pub revision: Option<Revision>,
     /// For which attempt; any if absent.
     pub attempt: Option<u32>,
+    /// Back to which revision; the one before if absent.
+    pub to_revision: Option<Revision>,
     /// Why, in the person's words.
     pub reason: String,
     /// Who.
@@ -309,6 +311,8 @@ pub enum Action {
     Resume,
     /// On in spite of a spent error budget or an incident of both revisions.
     Override,
+    /// Back to a revision that is not the spec's, until the spec goes on.
+    Undo,
 }
 
 /// Something that stands in the way.

@@ -172,6 +172,8 @@ pub struct Plan {
     pub progress_deadline: SignedDuration,
     /// `spec.paused`: nothing goes on, and no attempt but a first begins; harm still takes a canary back.
     pub paused: bool,
+    /// A revision that was stable among the last so many goes straight to all users when it is asked for again.
+    pub rollback_window: usize,
     /// Old revisions that are kept, scaled to zero, beside stable and canary.
     pub revision_history_limit: usize,
     /// Who owns the route.

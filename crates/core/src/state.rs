@@ -13,6 +13,8 @@ use crate::plan::{Revision, SloPlan, Step};
 pub const MAX_TRANSITIONS: usize = 40;
 /// At most this many handled actions are remembered; older ones are recognised by their attempt.
 pub const MAX_ACTIONS: usize = 16;
+/// At most so many revisions that were stable are remembered.
+pub const MAX_SERVED: usize = 10;
 
 /// The whole persisted state of one PythonService.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -30,6 +32,12 @@ pub struct State {
     /// A revision that was rolled back or aborted; it stays refused until another revision is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Revision>,
+    /// What a person went back to, until the spec goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned: Option<Pin>,
+    /// Revisions that were stable before, the last one first; at most [`MAX_SERVED`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub served: Vec<Revision>,
     /// Revisions without traffic whose pods wait for their drain time.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retiring: Vec<Retiring>,
@@ -46,6 +54,16 @@ pub struct State {
     /// UIDs of the actions that had expired when they were looked at, newest last: none is applied afterwards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired_actions: Vec<String>,
+}
+
+/// A revision that stands for the spec's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Pin {
+    /// What is wanted.
+    pub revision: Revision,
+    /// The spec's, which it stands for: once the spec asks for another, the pin is forgotten.
+    pub instead_of: Revision,
 }
 
 /// The weights of a user's route's two fixed names, in percent.

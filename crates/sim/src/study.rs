@@ -171,6 +171,7 @@ pub(crate) mod tests {
             drain: seconds(10),
             progress_deadline: seconds(300),
             paused: false,
+            rollback_window: 0,
             revision_history_limit: 2,
             route: RouteMode::Owned,
             slos: vec![SloPlan {

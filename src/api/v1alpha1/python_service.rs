@@ -45,6 +45,9 @@ pub struct PythonServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 50))]
     pub revision_history_limit: Option<i32>,
+    /// Which earlier revisions go straight to all users when they are asked for again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_window: Option<RollbackWindow>,
     /// RolloutRecords that are kept. Default 20.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 500))]
@@ -84,6 +87,15 @@ pub struct PythonServiceSpec {
     /// What rolls back beside the objectives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<Guards>,
+}
+
+/// Which earlier revisions go straight to all users, without steps, when they are asked for again.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackWindow {
+    /// Those among the last so many that were stable. Default 0: only the last one, while its pods are still there.
+    #[schemars(range(min = 0, max = 10))]
+    pub revisions: i32,
 }
 
 /// How connections end after traffic has moved away.

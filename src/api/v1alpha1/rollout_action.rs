@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.action == 'Undo' || !has(self.toRevision)").message("toRevision: belongs to Undo alone"))]
 #[x_kube(validation = Rule::new("self == oldSelf").message("an action can't be changed: create another one"))]
 pub struct RolloutActionSpec {
     /// The PythonService.
@@ -37,6 +38,10 @@ pub struct RolloutActionSpec {
     pub attempt: Option<i32>,
     /// What to do.
     pub action: ActionKind,
+    /// `Undo` only: the revision to go back to. Default: the one that was stable before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub to_revision: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -63,6 +68,8 @@ pub enum ActionKind {
     Resume,
     /// On in spite of a spent error budget or an incident of both revisions, in this attempt.
     Override,
+    /// Back to the revision before, or to `toRevision`, until the template changes; `revision` is stable's.
+    Undo,
 }
 
 /// What became of it.

@@ -31,6 +31,9 @@ pub struct PythonServiceStatus {
     /// The revision under test.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub canary: Option<RevisionStatus>,
+    /// What a person went back to: it stands for the spec's revision until the template changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pinned_revision: Option<String>,
     /// The current step.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub step: Option<StepStatus>,

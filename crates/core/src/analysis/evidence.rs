@@ -404,9 +404,11 @@ impl Evidence {
         self.stable_windows.fires(objective)
     }
 
-    /// One-sided 95 % upper bound of stable's usual bad ratio while the canary had a weight, 0 to 1. 1 without requests.
+    /// One-sided 95 % upper bound of stable's usual bad ratio while the canary had a weight, or of that before the attempt
+    /// where both never served together, 0 to 1. 1 without requests.
     pub fn stable_upper_bound(&self) -> f64 {
-        upper_bound(self.calm)
+        let together = Some(self.calm).filter(|calm| calm.total() > 0.0);
+        upper_bound(together.or(self.past).unwrap_or_default())
     }
 }
 

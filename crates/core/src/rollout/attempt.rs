@@ -3,7 +3,7 @@
 use super::stages::promoted;
 use super::{Turn, after, ended};
 use crate::plan::{Revision, Step};
-use crate::state::{Attempt, Outcome, Retiring, Stage};
+use crate::state::{Attempt, MAX_SERVED, Outcome, Retiring, Stage};
 
 /// Why an attempt ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,11 @@ impl Turn<'_> {
             }
             return;
         }
-        let wanted = self.plan.revision.clone();
+        let spec = self.plan.revision.as_ref();
+        if spec.is_some_and(|r| self.state.pinned.as_ref().is_some_and(|pin| pin.instead_of != *r)) {
+            self.state.pinned = None;
+        }
+        let wanted = self.wanted();
         if wanted.is_some() && self.state.refused.is_some() && wanted != self.state.refused {
             self.state.refused = None;
         }
@@ -78,6 +82,31 @@ impl Turn<'_> {
         }
     }
 
+    /// The revision that is to serve all users: the spec's, or what a person went back to instead.
+    pub(super) fn wanted(&self) -> Option<Revision> {
+        let spec = self.plan.revision.as_ref()?;
+        let pin = self.state.pinned.as_ref().filter(|pin| pin.instead_of == *spec);
+        Some(pin.map_or(spec, |pin| &pin.revision).clone())
+    }
+
+    /// The revision may go straight to all users, for it served them before: a person asked for it, or it was stable
+    /// among the last of `spec.rollbackWindow`, or it was the last and its pods are still there.
+    fn is_known(&self, revision: &Revision) -> bool {
+        let Some(age) = self.state.served.iter().position(|r| r == revision) else {
+            return false;
+        };
+        let Some(view) = self.seen.revisions.get(revision).filter(|view| !view.altered) else {
+            return false;
+        };
+        let pinned = self
+            .state
+            .pinned
+            .as_ref()
+            .is_some_and(|pin| pin.revision == *revision);
+        let is_warm = age == 0 && view.wanted > 0 && self.seen.ready(revision) >= self.plan.replicas;
+        pinned || age < self.plan.rollback_window || is_warm
+    }
+
     /// A state that was lost is found again in the world: the revision that users are served by is stable,
     /// whatever the spec asks for.
     fn find_stable(&mut self) {
@@ -115,14 +144,20 @@ impl Turn<'_> {
         let seen = self.seen.attempts.get(revision).copied().unwrap_or(0);
         let number = 1 + seen.max(last.map_or(0, |l| l.number));
         self.state.retiring.retain(|r| r.revision != *revision);
+        let straight = !first && self.is_known(revision);
+        let all = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
         let attempt = Attempt {
             revision: revision.clone(),
             number,
             started_at: self.now,
-            stage: if first { Stage::Deploying } else { Stage::Stepping },
+            stage: match (first, straight) {
+                (true, _) => Stage::Deploying,
+                (false, true) => Stage::Promoting,
+                (false, false) => Stage::Stepping,
+            },
             since: self.now,
             steps: self.plan.steps.clone(),
-            step: 0,
+            step: if straight { all } else { 0 },
             step_since: self.now,
             weight: 0,
             max_weight: 0,
@@ -132,7 +167,7 @@ impl Turn<'_> {
             hold: None,
             deadline: Some(after(self.now, self.plan.progress_deadline)),
             patience: None,
-            cleared_step: None,
+            cleared_step: straight.then_some(all),
             incident_since: None,
             overridden: None,
             paused: None,
@@ -148,12 +183,19 @@ impl Turn<'_> {
                 "FirstDeployment",
                 format!("revision {revision} is the first; its pods start"),
             ),
+            Some(stable) if straight => {
+                let message = format!(
+                    "attempt {number} at revision {revision} goes straight to all users, for it served them before; stable is {stable}"
+                );
+                self.note("RollbackStarted", message);
+            }
             Some(stable) => {
                 let message = format!("attempt {number} at revision {revision} starts; stable is {stable}");
                 self.note("AttemptStarted", message);
             }
         }
         if let Some(attempt) = &mut self.state.attempt
+            && attempt.stage == Stage::Stepping
             && let Some(Step::Dwell(_)) = attempt.steps.first()
         {
             attempt.deadline = None;
@@ -204,7 +246,11 @@ impl Turn<'_> {
         let before = self.state.stable.clone();
         if outcome == Outcome::Promoted {
             self.state.stable = Some(revision.clone());
+            self.state.served.retain(|r| *r != revision);
             if let Some(old) = before.clone() {
+                self.state.served.retain(|r| *r != old);
+                self.state.served.insert(0, old.clone());
+                self.state.served.truncate(MAX_SERVED);
                 self.retire(old, self.plan.scale_down_delay);
             }
         } else if before.is_some() {
@@ -212,10 +258,10 @@ impl Turn<'_> {
             // Superseded, reverted or deleted: nobody spoke against the revision.
             let refused = matches!(outcome, Outcome::RolledBack | Outcome::Inconclusive)
                 || (outcome == Outcome::Aborted && end.reason == "AbortedByPerson");
-            if refused && self.plan.revision.as_ref() == Some(&revision) {
+            if refused && self.wanted().as_ref() == Some(&revision) {
                 self.state.refused = Some(revision);
             }
-        } else if self.plan.revision.as_ref() != Some(&revision) {
+        } else if self.wanted().as_ref() != Some(&revision) {
             self.retire(revision, self.plan.abort_scale_down_delay);
         }
         self.state.last = Some(ended(attempt, before, self.now, end));

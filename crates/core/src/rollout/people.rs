@@ -4,8 +4,8 @@ use super::attempt::End;
 use super::{Turn, after};
 use crate::decision::Effect;
 use crate::observed::{Action, ActionView};
-use crate::plan::{RouteMode, Step};
-use crate::state::{BY_SPEC, MAX_ACTIONS, Outcome, Pause, Stage};
+use crate::plan::{Revision, RouteMode, Step};
+use crate::state::{BY_SPEC, MAX_ACTIONS, Outcome, Pause, Pin, Stage};
 
 /// At most so many characters of who asks and why are kept in the state.
 const MOST_BY: usize = 300;
@@ -51,8 +51,10 @@ impl Turn<'_> {
             format!(": {}", action.reason)
         };
         let by = format!("by {}{why}", action.requested_by);
-        if action.action == Action::Retry {
-            return self.retry(action, &by);
+        match action.action {
+            Action::Retry => return self.retry(action, &by),
+            Action::Undo => return self.undo(action, &by),
+            _ => {}
         }
         let Some(attempt) = self.attempt() else {
             return Err("no attempt is under way; nothing was changed".to_owned());
@@ -72,7 +74,7 @@ impl Turn<'_> {
             Action::Pause => self.pause(&by),
             Action::Resume => self.resume(&by),
             Action::Override => self.override_by(&by),
-            Action::Retry => Err("it is handled without an attempt".to_owned()),
+            Action::Retry | Action::Undo => Err("it is handled without an attempt".to_owned()),
         }
     }
 
@@ -222,6 +224,62 @@ impl Turn<'_> {
             format!("revision {refused} is tried again {by}"),
         );
         Ok(format!("revision {refused} is tried again"))
+    }
+
+    /// Back to a revision that is not the spec's: it stays so, whatever is re-applied, until the spec goes on.
+    fn undo(&mut self, action: &ActionView, by: &str) -> Result<String, String> {
+        if let Some(attempt) = self.attempt() {
+            let (number, revision) = (attempt.number, &attempt.revision);
+            return Err(format!(
+                "attempt {number} at revision {revision} is under way: abort takes users back to stable; nothing was changed"
+            ));
+        }
+        let (Some(stable), Some(spec)) = (self.state.stable.clone(), self.plan.revision.clone()) else {
+            return Err(
+                "there is no stable revision, or no spec that can be used; nothing was changed".to_owned(),
+            );
+        };
+        if action.revision.as_ref().is_some_and(|r| *r != stable) {
+            return Err(format!(
+                "it was meant for another revision; stable is {stable}; nothing was changed"
+            ));
+        }
+        let usable = |r: &Revision| self.seen.revisions.get(r).is_some_and(|view| !view.altered);
+        let before = || self.state.served.iter().find(|r| usable(r)).cloned();
+        let Some(target) = action.to_revision.clone().or_else(before) else {
+            return Err("no earlier revision is known: name one; nothing was changed".to_owned());
+        };
+        if target == stable {
+            return Err(format!(
+                "revision {target} is stable already; nothing was changed"
+            ));
+        }
+        if !usable(&target) {
+            let kept: Vec<&str> = self
+                .seen
+                .revisions
+                .keys()
+                .filter(|r| usable(r))
+                .map(|r| r.0.as_str())
+                .collect();
+            return Err(format!(
+                "there is no ReplicaSet of revision {target} any more; kept are {}; nothing was changed",
+                kept.join(", ")
+            ));
+        }
+        if self.plan.paused {
+            return Err(format!("{BY_SPEC}; nothing was changed"));
+        }
+        self.state.refused = None;
+        self.state.pinned = (target != spec).then(|| Pin {
+            revision: target.clone(),
+            instead_of: spec,
+        });
+        self.note(
+            "UndoneByPerson",
+            format!("back from revision {stable} to {target} {by}"),
+        );
+        Ok(format!("back to revision {target}"))
     }
 
     fn pause(&mut self, by: &str) -> Result<String, String> {

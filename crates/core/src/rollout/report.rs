@@ -68,7 +68,7 @@ impl Turn<'_> {
             .state
             .refused
             .as_ref()
-            .filter(|r| self.plan.revision.as_ref() == Some(r))
+            .filter(|r| self.wanted().as_ref() == Some(r))
         {
             let why = self
                 .state
@@ -81,16 +81,11 @@ impl Turn<'_> {
                 format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
             );
         }
-        if let Some(next) = self
-            .plan
-            .revision
-            .as_ref()
-            .filter(|r| *r != stable && self.plan.paused)
-        {
+        if let Some(next) = self.wanted().filter(|r| r != stable && self.plan.paused) {
             let message = format!("{BY_SPEC}; revision {next} waits, stable revision {stable} serves");
             return (Phase::Paused, message);
         }
-        if self.plan.revision.as_ref().is_some_and(|r| r != stable) && wanted == 0 {
+        if self.wanted().is_some_and(|r| r != *stable) && wanted == 0 {
             let message = "scaled to zero: the new revision waits until replicas is above 0".to_owned();
             return (Phase::Progressing, message);
         }
@@ -116,9 +111,16 @@ impl Turn<'_> {
             let message = format!("revision {stable} is stable; scaled to zero: nobody is served");
             return (Phase::Healthy, message);
         }
+        let pinned = match &self.state.pinned {
+            Some(pin) if self.wanted().as_ref() == Some(&pin.revision) => format!(
+                "; a person went back to it: the spec's revision {} stays out until the template changes",
+                pin.instead_of
+            ),
+            _ => String::new(),
+        };
         (
             Phase::Healthy,
-            format!("revision {stable} serves all users with {}", pods(ready)),
+            format!("revision {stable} serves all users with {}{pinned}", pods(ready)),
         )
     }
 

@@ -18,7 +18,7 @@ impl Turn<'_> {
         let Some(mut attempt) = self.attempt().cloned() else {
             return;
         };
-        let wanted = !plan.deleting && plan.revision.as_ref() == Some(&attempt.revision);
+        let wanted = !plan.deleting && self.wanted().as_ref() == Some(&attempt.revision);
         let Some(hold) = attempt.hold.take().filter(|hold| hold.basis != plan.basis) else {
             return;
         };

@@ -206,7 +206,7 @@ impl Turn<'_> {
         if nothing_to_move || moved || given_up {
             self.finish(end);
             // The next revision need not wait for another turn.
-            if let Some(revision) = self.plan.revision.clone() {
+            if let Some(revision) = self.wanted() {
                 self.begin(&revision);
             }
             return true;

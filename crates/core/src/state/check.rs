@@ -19,9 +19,15 @@ impl State {
             ("attempt.revision", attempt.map(|a| &a.revision)),
             ("last.revision", self.last.as_ref().map(|l| &l.revision)),
             ("refused", self.refused.as_ref()),
+            ("pinned.revision", self.pinned.as_ref().map(|pin| &pin.revision)),
+            (
+                "pinned.insteadOf",
+                self.pinned.as_ref().map(|pin| &pin.instead_of),
+            ),
         ];
         let retiring = self.retiring.iter().map(|r| ("retiring", Some(&r.revision)));
-        for (field, revision) in revisions.into_iter().chain(retiring) {
+        let served = self.served.iter().map(|revision| ("served", Some(revision)));
+        for (field, revision) in revisions.into_iter().chain(retiring).chain(served) {
             if revision.is_some_and(|r| !is_name(r)) {
                 return Err(format!(
                     "{field} is no name of a revision: 1 to 63 lower case letters and digits"

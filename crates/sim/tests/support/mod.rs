@@ -23,6 +23,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         drain: SignedDuration::from_secs(60),
         progress_deadline: SignedDuration::from_mins(10),
         paused: false,
+        rollback_window: 0,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: slos

@@ -32,6 +32,7 @@ enum Event {
     /// Something else that a person asks for.
     Act(Action),
     PauseBySpec(bool),
+    RollbackWindow(u8),
     /// The operator crashes after so many effects of its next decision.
     Crash(u8),
 }
@@ -64,10 +65,12 @@ fn event() -> impl Strategy<Value = Event> {
             Just(Action::Retry),
             Just(Action::Pause),
             Just(Action::Resume),
-            Just(Action::Override)
+            Just(Action::Override),
+            Just(Action::Undo)
         ]
         .prop_map(Event::Act),
         1 => any::<bool>().prop_map(Event::PauseBySpec),
+        1 => (0..3u8).prop_map(Event::RollbackWindow),
         4 => (0..4u8).prop_map(Event::Crash),
     ]
 }
@@ -131,6 +134,7 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         Event::Abort => world.act(&format!("a{serial}"), Action::Abort),
         Event::Act(action) => world.act(&format!("x{serial}"), *action),
         Event::PauseBySpec(paused) => world.plan.paused = *paused,
+        Event::RollbackWindow(revisions) => world.plan.rollback_window = usize::from(*revisions),
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
     }
 }

@@ -163,3 +163,83 @@ fn what_there_is_no_reason_for_expires_and_changes_nothing() {
     assert!(is_stable(&world, "v2"));
     assert_eq!(world.state.expired_actions, ["r", "o", "t"]);
 }
+
+/// A second revision was promoted, and the pods of the first have gone.
+fn second_is_stable() -> World {
+    let mut world = World::with_stable();
+    world.update("v2");
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    world
+}
+
+fn weights_of(world: &World) -> Vec<u8> {
+    let last = world.state.last.as_ref().unwrap();
+    last.transitions.iter().map(|t| t.weight).collect()
+}
+
+#[test]
+fn undone_it_goes_straight_back_and_stays_there_until_the_spec_goes_on() {
+    let mut world = second_is_stable();
+    world.act("undo", Action::Undo);
+    world.run(LONG);
+    assert!(is_stable(&world, "v1"));
+    assert!(happened(&world, "RollbackStarted"));
+    assert!(
+        weights_of(&world).iter().all(|w| [0, 100].contains(w)),
+        "{:?}",
+        weights_of(&world)
+    );
+    // The spec still asks for v2; nobody brings it back.
+    world.run(3600);
+    assert!(is_stable(&world, "v1"));
+    world.update("v3");
+    world.run(LONG);
+    assert!(is_stable(&world, "v3"));
+    assert_eq!(world.state.pinned, None);
+}
+
+#[test]
+fn what_is_undone_to_a_revision_that_is_gone_expires() {
+    let mut world = second_is_stable();
+    world.sets.remove(&"v1".into());
+    world.act("undo", Action::Undo);
+    world.run(60);
+    assert!(is_stable(&world, "v2"));
+    assert_eq!(world.state.expired_actions, ["undo"]);
+}
+
+#[test]
+fn an_undone_revision_that_harms_is_taken_back_and_not_tried_again() {
+    let mut world = second_is_stable();
+    world.bad.insert("v1".into(), 0.5);
+    world.plan.bake = jiff::SignedDuration::from_mins(5);
+    world.act("undo", Action::Undo);
+    world.run(2 * LONG);
+    assert_eq!(world.state.stable, Some("v2".into()));
+    assert_eq!((world.weight("v2"), world.phase()), (100, Phase::RolledBack));
+}
+
+#[test]
+fn a_spec_that_goes_back_takes_the_steps_unless_the_pods_are_warm_or_the_window_says_so() {
+    let straight = |window: usize, wait: u32| {
+        let mut world = World::with_stable();
+        world.plan.scale_down_delay = jiff::SignedDuration::from_secs(300);
+        world.plan.rollback_window = window;
+        world.update("v2");
+        for _ in 0..LONG {
+            world.run(1);
+            if world.state.stable == Some("v2".into()) {
+                break;
+            }
+        }
+        world.run(wait);
+        world.update("v1");
+        world.run(LONG);
+        assert!(is_stable(&world, "v1"));
+        happened(&world, "RollbackStarted")
+    };
+    assert!(straight(0, 30), "warm");
+    assert!(!straight(0, 600), "cold");
+    assert!(straight(1, 600), "in the window");
+}

@@ -85,6 +85,8 @@ fn an_incident_does_not_keep_the_way_back_waiting() {
         world.plan.steps = vec![Step::SetWeight(10), Step::Dwell(200)];
         world.update("v2");
         assert!(world.run_until(Phase::Healthy, 900));
+        // Warm pods would let the way back go straight.
+        world.run(120);
         for next in revisions {
             world.update(next);
             for _ in 0..60 {
@@ -191,6 +193,8 @@ fn a_first_step_that_may_cost_too_much_waits_for_a_person_unless_it_is_the_way_b
     world.plan.slos[0].objective = Objective::parse("99.99", window).unwrap();
     world.plan.slos[0].question = "q2".into();
     world.plan.steps = vec![Step::SetWeight(50), Step::Dwell(60)];
+    // Warm pods would let the way back go straight.
+    world.run(120);
     let risky = world.clone();
     world.update("v3");
     world.run(900);

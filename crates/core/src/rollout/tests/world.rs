@@ -35,6 +35,7 @@ pub fn plan(revision: &str) -> Plan {
         drain: SignedDuration::from_secs(10),
         progress_deadline: SignedDuration::from_secs(180),
         paused: false,
+        rollback_window: 0,
         revision_history_limit: 2,
         route: RouteMode::Owned,
         slos: vec![SloPlan {
@@ -188,6 +189,7 @@ impl World {
             action,
             revision: None,
             attempt: None,
+            to_revision: None,
             reason: String::new(),
             requested_by: "oncall".into(),
         });

@@ -1,0 +1,112 @@
+//! What people ask for by actions, and what becomes of it.
+
+use kube::ResourceExt;
+use kube::api::PostParams;
+use molt::api::v1alpha1::{ActionState, Phase, RolloutAction};
+use serde_json::{Value, json};
+
+use crate::rollouts::{given_stable, until_exposed};
+use crate::support::cluster::{Stage, service, stable, until};
+
+/// Asks for an action, and waits until it is handled.
+async fn act(stage: &Stage, spec: Value) -> ActionState {
+    let mut spec = spec;
+    spec["service"] = json!("shop");
+    spec["requestedBy"] = json!("oncall");
+    let object = json!({
+        "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutAction",
+        "metadata": {"generateName": "shop-"}, "spec": spec,
+    });
+    let object: RolloutAction = serde_json::from_value(object).unwrap();
+    let made = stage
+        .actions()
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap();
+    let handled = async || {
+        let seen = stage.actions().get(&made.name_any()).await.unwrap();
+        seen.status.and_then(|status| status.state)
+    };
+    until("the action is handled", async || handled().await.is_some()).await;
+    handled().await.unwrap()
+}
+
+/// A service with a stable revision whose next one dwells at ten per cent; both revisions.
+async fn given_a_dwell(namespace: &str) -> (Stage, String, String) {
+    let (stage, first) = given_stable(namespace).await;
+    let mut slow = service("shop", "shop:second");
+    slow["spec"]["strategy"]["canary"]["steps"][1]["pause"]["duration"] = json!("10m");
+    stage.apply(slow).await.unwrap();
+    let second = until_exposed(&stage, 10).await;
+    until("it dwells", async || {
+        let status = stage.service("shop").await.status;
+        status.and_then(|s| s.step).is_some_and(|s| s.index == 1)
+    })
+    .await;
+    (stage, first, second)
+}
+
+#[tokio::test]
+async fn a_person_pauses_resumes_and_aborts_and_a_late_action_expires() {
+    let (stage, first, second) = given_a_dwell("people").await;
+    let act = async |action: &str| {
+        let spec = json!({"revision": second, "attempt": 1, "action": action});
+        act(&stage, spec).await
+    };
+    assert_eq!(act("Pause").await, ActionState::Applied);
+    let paused = stage.until_phase("shop", Phase::Paused).await;
+    let message = paused.status.unwrap().message.unwrap();
+    assert!(message.contains("at 10 %: paused by oncall"), "{message}");
+    assert_eq!(act("Promote").await, ActionState::Expired);
+    assert_eq!(act("Resume").await, ActionState::Applied);
+    assert_eq!(act("Promote").await, ActionState::Applied);
+    until_exposed(&stage, 50).await;
+    assert_eq!(act("Abort").await, ActionState::Applied);
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    assert_eq!(stable(&back), first);
+    let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
+    assert!(record.message.unwrap().contains("oncall"));
+    assert_eq!(act("Abort").await, ActionState::Expired);
+}
+
+#[tokio::test]
+async fn what_was_taken_back_is_retried_promoted_in_full_and_undone() {
+    let (stage, first, second) = given_a_dwell("undo").await;
+    let of = |attempt: u32, action: &str| json!({"revision": second, "attempt": attempt, "action": action});
+    assert_eq!(act(&stage, of(1, "Abort")).await, ActionState::Applied);
+    stage.until_phase("shop", Phase::RolledBack).await;
+    // Once more, as an attempt with a record of its own, and to the end without its steps.
+    assert_eq!(act(&stage, of(1, "Retry")).await, ActionState::Applied);
+    until_exposed(&stage, 10).await;
+    let late = act(&stage, of(1, "PromoteFull")).await;
+    assert_eq!(late, ActionState::Expired, "it names the first attempt");
+    assert_eq!(act(&stage, of(2, "PromoteFull")).await, ActionState::Applied);
+    let promoted = stage.until_phase("shop", Phase::Healthy).await;
+    assert_eq!(stable(&promoted), second);
+    let told = |record: molt::api::v1alpha1::RolloutRecord| -> Vec<String> {
+        let transitions = record.status.unwrap().transitions;
+        transitions.into_iter().map(|t| t.reason).collect()
+    };
+    let record = told(stage.ended_record("shop", &second, 2).await);
+    assert!(record.contains(&"PromotedByPerson".to_owned()), "{record:?}");
+
+    // And back, against the spec, which nobody writes.
+    let undo = json!({"revision": second, "action": "Undo"});
+    assert_eq!(act(&stage, undo).await, ActionState::Applied);
+    until("the first revision is stable again", async || {
+        let status = stage.service("shop").await.status.unwrap();
+        status.phase == Some(Phase::Healthy) && status.stable.is_some_and(|s| s.revision == first)
+    })
+    .await;
+    let undone = stage.service("shop").await;
+    assert_eq!(
+        undone.status.as_ref().unwrap().pinned_revision.as_ref(),
+        Some(&first)
+    );
+    let image = undone.spec.template.spec.as_ref().unwrap().containers[0]
+        .image
+        .as_deref();
+    assert_eq!(image, Some("shop:second"));
+    let record = told(stage.ended_record("shop", &first, 2).await);
+    assert!(record.contains(&"RollbackStarted".to_owned()), "{record:?}");
+}
