@@ -23,6 +23,7 @@ pub(super) struct SimulateArgs {
     baseline: String,
     /// What the canary does: good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min,
     /// incident=10x@120s+300s and connections=50@60s (both revisions), no-traffic; several joined by commas.
+    /// errors, latency and hang may begin late, such as errors=5%@10m: so long after the canary's first pod is ready.
     #[arg(long, default_value = "good", value_name = "WHAT")]
     scenario: String,
     /// Requests per second to the service.

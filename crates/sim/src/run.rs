@@ -307,9 +307,8 @@ mod tests {
         ] {
             let mut plan = crate::study::tests::plan("availability");
             plan.route = route;
-            let scenario = scenario.parse().unwrap();
-            let baseline = "errors=0.1%".parse().unwrap();
-            let setup = Setup::new(plan, vec![Measure::Errors], baseline, scenario, 50.0).unwrap();
+            let (baseline, canary) = ("errors=0.1%".parse().unwrap(), scenario.parse().unwrap());
+            let setup = Setup::new(plan, vec![Measure::Errors], baseline, canary, 50.0).unwrap();
             let mut changes = 0;
             follow(&setup, 3, |decision| {
                 for effect in &decision.effects {
@@ -320,7 +319,7 @@ mod tests {
                     }
                 }
             });
-            assert!(changes > 1, "{route:?} {scenario:?}");
+            assert!(changes > 1, "{route:?} {scenario}");
         }
     }
 }
