@@ -220,6 +220,42 @@ mod tests {
     }
 
     #[test]
+    fn the_suspicion_of_a_bake_is_told_beside_the_harm_of_the_comparison() {
+        let setup = setup_of(&["--scenario", "errors=30%@400s", "--rps", "50"]).unwrap();
+        let run = molt_sim::run(&setup, 1);
+        let text = timeline::one_run(&manifest(), "", &run, Style::PLAIN);
+        let judged = |line: &&str| line.contains(" availability: canary ");
+        let (bake, beside): (Vec<_>, Vec<_>) = text
+            .lines()
+            .filter(judged)
+            .partition(|line| line.contains(" 100% "));
+        assert!(!bake.is_empty() && !beside.is_empty(), "{text}");
+        assert!(
+            beside.iter().all(|line| !line.contains("suspicion")),
+            "{beside:#?}"
+        );
+        let last = bake.last().unwrap();
+        assert!(
+            last.ends_with("; suspicion in the bake >1,000,000 of 200"),
+            "{last}"
+        );
+        // Harm beside stable is what it was when the bake began.
+        let harm = |line: &str| {
+            line.split_once("; harm ")
+                .unwrap()
+                .1
+                .split(',')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(harm(last), harm(bake[0]));
+        assert!(text.contains("BakeInterrupted"), "{text}");
+        let json = serde_json::to_value(&run).unwrap();
+        assert!(json["timeline"][0]["evidence"].get("suspicion").is_none());
+    }
+
+    #[test]
     fn the_object_of_one_run_has_the_fields_of_many_and_its_timeline() {
         let setup = setup_of(&["--scenario", "errors=30%"]).unwrap();
         let run = molt_sim::run(&setup, 1);

@@ -43,6 +43,32 @@ fn errors_that_begin_in_the_bake_interrupt_it_and_are_rolled_back() {
 }
 
 #[test]
+fn the_suspicion_is_told_while_the_bake_lasts_and_the_harm_beside_stable_stays_as_it_was() {
+    let run = run(&given(&format!("errors=20%@{IN_THE_BAKE}")), 1);
+
+    let baked = time_of(&run, "BakeStarted").unwrap();
+    let interrupted = time_of(&run, "BakeInterrupted").unwrap();
+    for block in &run.timeline.blocks {
+        let is_alone = block.t > baked && block.t <= interrupted;
+        assert_eq!(block.evidence.suspicion.is_some(), is_alone, "{block:?}");
+    }
+    let alone: Vec<_> = (run.timeline.blocks.iter())
+        .filter(|block| block.evidence.suspicion.is_some())
+        .collect();
+    let [.., before, last] = alone[..] else {
+        panic!("{alone:?}")
+    };
+    // That of the block that interrupted is told too, though it is set aside in the same moment.
+    assert!(last.evidence.suspicion >= Some(100f64.ln()), "{last:?}");
+    assert!(before.evidence.suspicion < Some(100f64.ln()), "{before:?}");
+    assert!(last.verdict != "RollBack");
+    assert!(
+        (last.evidence.deciding_harm - before.evidence.deciding_harm).abs() < 1e-9,
+        "{before:?} {last:?}"
+    );
+}
+
+#[test]
 fn harm_that_begins_late_is_not_there_before() {
     let shares = |scenario: &str| {
         let setup = given(scenario);
