@@ -7,6 +7,7 @@ use clap::Args;
 use molt_sim::replay::{Recording, replay};
 
 use super::manifest::{Manifest, read_file};
+use super::simulate::rate;
 use super::text::{self, Style};
 use super::{Failure, Output, timeline};
 
@@ -34,7 +35,7 @@ pub(super) struct ReplayArgs {
     #[command(flatten)]
     range: RangeArgs,
     /// Requests per second that history knows, for what is spent of the error budget. Default: as recorded.
-    #[arg(long, allow_negative_numbers = true)]
+    #[arg(long, value_parser = rate, allow_hyphen_values = true)]
     rps: Option<f64>,
     /// The form of the output. Default: text.
     #[arg(short, long)]

@@ -23,19 +23,25 @@ pub(super) struct SimulateArgs {
     baseline: String,
     /// What the canary does: good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min,
     /// incident=10x@120s+300s and connections=50@60s (both revisions), no-traffic; several joined by commas.
+    /// errors, latency and hang may begin late, such as errors=5%@10m: so long after the canary's first pod is ready.
     #[arg(long, default_value = "good", value_name = "WHAT")]
     scenario: String,
     /// Requests per second to the service.
-    #[arg(long, default_value_t = 20.0, allow_negative_numbers = true)]
+    #[arg(long, default_value = "20", value_parser = rate, allow_hyphen_values = true)]
     rps: f64,
     /// How often. One run shows its timeline, many show how often which end comes.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value = "1", value_parser = runs, allow_negative_numbers = true)]
     runs: u32,
     /// The seed of the first run; run i has the seed SEED + i.
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value = "1", value_parser = seed, allow_negative_numbers = true)]
     seed: u64,
     /// Share of each objective's error budget that is left when the rollout begins.
-    #[arg(long, default_value = "100%", value_name = "SHARE")]
+    #[arg(
+        long,
+        default_value = "100%",
+        value_name = "SHARE",
+        allow_hyphen_values = true
+    )]
     budget_remaining: String,
     /// The form of the output. Default: text.
     #[arg(short, long)]
@@ -43,6 +49,22 @@ pub(super) struct SimulateArgs {
     /// Draw the first run's evidence, weight and error rates into this SVG file.
     #[arg(long, value_name = "FILE.svg")]
     picture: Option<PathBuf>,
+}
+
+/// Any number: which ones are rates is said where they are used.
+pub(super) fn rate(text: &str) -> Result<f64, String> {
+    text.parse()
+        .map_err(|_| "no rate of requests: write a number, such as 20 or 0.5".to_owned())
+}
+
+fn runs(text: &str) -> Result<u32, String> {
+    let runs = text.parse().ok().filter(|runs| *runs > 0);
+    runs.ok_or_else(|| format!("no number of runs: write 1 to {}", u32::MAX))
+}
+
+fn seed(text: &str) -> Result<u64, String> {
+    text.parse()
+        .map_err(|_| format!("no seed: write a whole number, 0 to {}", u64::MAX))
 }
 
 pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
@@ -93,9 +115,16 @@ fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
         .scenario
         .parse()
         .map_err(|e: molt_sim::scenario::BadScenario| wrong("--scenario", e.to_string()))?;
-    let budget = Percent(args.budget_remaining.clone())
-        .parse()
-        .map_err(|why| wrong("--budget-remaining", why))?;
+    let budget = Percent(args.budget_remaining.clone()).parse().map_err(|why| {
+        let below = args.budget_remaining.strip_prefix('-');
+        let overspent = below.is_some_and(|share| Percent(share.to_owned()).parse().is_ok());
+        let fix = if overspent {
+            ", and 0% for a budget that is overspent"
+        } else {
+            ""
+        };
+        wrong("--budget-remaining", why + fix)
+    })?;
     let mut setup = Setup::new(
         manifest.plan.clone(),
         manifest.measures.clone(),
@@ -185,6 +214,36 @@ mod tests {
     }
 
     #[test]
+    fn a_value_below_zero_is_a_wrong_value_and_no_flag() {
+        let wrong = |flags: &[&str]| setup_of(flags).unwrap_err();
+        assert_eq!(
+            wrong(&["--budget-remaining", "-20%"]),
+            "--budget-remaining: \"-20%\" is not a percentage: write 0% to 100%, such as 2%, and 0% for a budget that is overspent"
+        );
+        for (flag, value, message) in [
+            (
+                "--rps",
+                "-20%",
+                "no rate of requests: write a number, such as 20 or 0.5",
+            ),
+            ("--rps", "many", "no rate of requests"),
+            ("--runs", "-1", "no number of runs: write 1 to 4294967295"),
+            (
+                "--seed",
+                "-1",
+                "no seed: write a whole number, 0 to 18446744073709551615",
+            ),
+        ] {
+            let message = format!(
+                "invalid value '{value}' for '{flag} <{}>': {message}",
+                flag[2..].to_uppercase()
+            );
+            let why = wrong(&[flag, value]);
+            assert!(why.contains(&message), "{message:?} is not in {why:?}");
+        }
+    }
+
+    #[test]
     fn one_run_is_told_as_a_story_and_many_as_a_table() {
         let setup = setup_of(&["--baseline", "errors=1%", "--scenario", "errors=30%"]).unwrap();
         let conditions = timeline::conditions(&setup, "errors=30%");
@@ -216,6 +275,42 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn the_suspicion_of_a_bake_is_told_beside_the_harm_of_the_comparison() {
+        let setup = setup_of(&["--scenario", "errors=30%@400s", "--rps", "50"]).unwrap();
+        let run = molt_sim::run(&setup, 1);
+        let text = timeline::one_run(&manifest(), "", &run, Style::PLAIN);
+        let judged = |line: &&str| line.contains(" availability: canary ");
+        let (bake, beside): (Vec<_>, Vec<_>) = text
+            .lines()
+            .filter(judged)
+            .partition(|line| line.contains(" 100% "));
+        assert!(!bake.is_empty() && !beside.is_empty(), "{text}");
+        assert!(
+            beside.iter().all(|line| !line.contains("suspicion")),
+            "{beside:#?}"
+        );
+        let last = bake.last().unwrap();
+        assert!(
+            last.ends_with("; suspicion in the bake >1,000,000 of 200"),
+            "{last}"
+        );
+        // Harm beside stable is what it was when the bake began.
+        let harm = |line: &str| {
+            line.split_once("; harm ")
+                .unwrap()
+                .1
+                .split(',')
+                .next()
+                .unwrap()
+                .to_owned()
+        };
+        assert_eq!(harm(last), harm(bake[0]));
+        assert!(text.contains("BakeInterrupted"), "{text}");
+        let json = serde_json::to_value(&run).unwrap();
+        assert!(json["timeline"][0]["evidence"].get("suspicion").is_none());
     }
 
     #[test]

@@ -197,13 +197,17 @@ fn block_row(manifest: &Manifest, block: &BlockEntry, style: Style) -> Vec<Strin
         "RollBack" => style.bad("RollBack"),
         other => style.dim(other),
     };
+    let harm_needed = evidence(limits.ln_harm_needed(manifest.plan.slos.len()));
+    // What decides in a bake makes suspect and convicts nobody: it must not be taken for harm beside stable.
+    let suspicion = block.evidence.suspicion.map_or_else(String::new, |ln| {
+        format!("; suspicion in the bake {} of {harm_needed}", evidence(ln))
+    });
     let message = format!(
-        "{}: canary {}, stable {}; harm {} of {}, safe {} of {}",
+        "{}: canary {}, stable {}; harm {} of {harm_needed}, safe {} of {}{suspicion}",
         block.slo,
         counts(block.canary),
         counts(block.stable),
         evidence(block.evidence.deciding_harm),
-        evidence(limits.ln_harm_needed(manifest.plan.slos.len())),
         evidence(block.evidence.safe),
         evidence(limits.ln_safe_needed()),
     );

@@ -23,6 +23,10 @@ const BOTTOM: f64 = 56.0;
 const WEIGHT_HEIGHT: f64 = 96.0;
 const EVIDENCE_HEIGHT: f64 = 180.0;
 const RATES_HEIGHT: f64 = 120.0;
+/// The width of a name of a line beside the title of its panel.
+const LEGEND: f64 = 190.0;
+/// How far above the panel a second row of names is: below the ticks of the panel before.
+const SECOND_ROW: f64 = 24.0;
 
 /// Colours that differ for every kind of sight (Okabe and Ito, "Color Universal Design", 2008), and lines that
 /// differ without any.
@@ -32,12 +36,13 @@ text{font:13px system-ui,sans-serif;fill:#1f2328}\
 .back{fill:#fff}.frame{fill:none;stroke:#8c959f}.grid{stroke:#d8dee4}\
 .line{fill:none;stroke-width:2;stroke-linejoin:round}\
 .warm{stroke:#c04f00}.cool{stroke:#0060a0;stroke-dasharray:7 3}.plain{stroke:#1f2328}\
+.doubt{stroke:#a0408a;stroke-dasharray:9 3 2 3}\
 .needed{stroke-width:1.5;stroke-dasharray:2 4}\
-.warm-text{fill:#c04f00}.cool-text{fill:#0060a0}\
+.warm-text{fill:#c04f00}.cool-text{fill:#0060a0}.doubt-text{fill:#a0408a}\
 @media (prefers-color-scheme:dark){\
 text{fill:#e6edf3}.back{fill:#0d1117}.frame{stroke:#6e7681}.grid{stroke:#30363d}\
-.warm{stroke:#ff9d4d}.cool{stroke:#6cb6ff}.plain{stroke:#e6edf3}\
-.warm-text{fill:#ff9d4d}.cool-text{fill:#6cb6ff}}";
+.warm{stroke:#ff9d4d}.cool{stroke:#6cb6ff}.plain{stroke:#e6edf3}.doubt{stroke:#e0a0d0}\
+.warm-text{fill:#ff9d4d}.cool-text{fill:#6cb6ff}.doubt-text{fill:#e0a0d0}}";
 
 /// Draws what happened to a service's rollout of this plan, and how it ended, in a word or two.
 pub fn draw(service: &str, plan: &Plan, timeline: &Timeline, end: &str) -> String {
@@ -114,7 +119,8 @@ impl Svg {
         let values = blocks
             .iter()
             .flat_map(|b| [b.evidence.deciding_harm, b.evidence.safe]);
-        let axis = Axis::of_evidence(values.chain([harm_needed, safe_needed]));
+        let suspicions = blocks.iter().filter_map(|b| b.evidence.suspicion);
+        let axis = Axis::of_evidence(values.chain(suspicions).chain([harm_needed, safe_needed]));
         let title = format!("{slo}: evidence, as a factor");
         let panel = self.panel(&title, &axis, EVIDENCE_HEIGHT);
         let harm: Vec<f64> = blocks.iter().map(|b| b.evidence.deciding_harm).collect();
@@ -137,6 +143,33 @@ impl Svg {
                 .chain(blocks.iter().map(|b| b.t).zip(values))
                 .collect();
             self.line(&panel, &axis, class, &points);
+        }
+        self.suspicion(&panel, &axis, blocks, harm_needed);
+    }
+
+    /// The evidence of each bake by itself, beside what stable was before: it decides there, while that of the
+    /// comparison stands still.
+    fn suspicion(&mut self, panel: &Panel, axis: &Axis, blocks: &[&BlockEntry], needed: f64) {
+        let mut begin = self.begin;
+        let mut bake = Vec::new();
+        let mut any = false;
+        for block in blocks {
+            match block.evidence.suspicion {
+                Some(suspicion) => {
+                    any = true;
+                    if bake.is_empty() {
+                        bake.push((begin, 0.0));
+                    }
+                    bake.push((block.t, suspicion));
+                }
+                None => self.line(panel, axis, "doubt", &std::mem::take(&mut bake)),
+            }
+            begin = block.t;
+        }
+        self.line(panel, axis, "doubt", &bake);
+        if any {
+            let name = format!("suspicion in the bake, needs {:.0}", needed.exp());
+            self.legend_at(RIGHT - 2.0 * LEGEND, panel.top - SECOND_ROW, "doubt", &name);
         }
     }
 
@@ -226,14 +259,18 @@ impl Svg {
     }
 
     fn legend(&mut self, panel: &Panel, index: usize, class: &str, name: &str) {
-        let x = RIGHT - 190.0 * (2 - index) as f64;
-        let y = panel.top - 12.0;
+        let x = RIGHT - LEGEND * (2 - index) as f64;
+        self.legend_at(x, panel.top - 8.0, class, name);
+    }
+
+    fn legend_at(&mut self, x: f64, base: f64, class: &str, name: &str) {
+        let y = base - 4.0;
         let to = x + 26.0;
         let _ = write!(
             self.body,
             "<line class=\"line {class}\" x1=\"{x}\" x2=\"{to}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
         );
-        self.text(to + 6.0, panel.top - 8.0, &format!("{class}-text"), name);
+        self.text(to + 6.0, base, &format!("{class}-text"), name);
     }
 
     /// A line through the points that have a place; one outside the axis is drawn at its end.

@@ -20,7 +20,7 @@ use serde::Serialize;
 use crate::pods::Millis;
 use crate::run::{End, Machine, Outcome, ceil};
 use crate::setup::{Invalid, check_plan};
-use crate::timeline::{Timeline, at};
+use crate::timeline::{Timeline, Turn, at};
 use crate::world::STABLE;
 
 mod recording;
@@ -147,7 +147,13 @@ impl Player<'_> {
                 .map(|due| self.first_look(&due));
             seen.measurement = measurement.take().or(first_look);
             let decision = decide(self.plan, &self.machine.state, &seen, at(now));
-            self.timeline.note(&decision.report);
+            self.timeline.note(&Turn {
+                plan: self.plan,
+                before: &self.machine.state,
+                seen: &seen,
+                now: at(now),
+                decision: &decision,
+            });
             self.doing.clone_from(&decision.report.message);
             self.wake_at = decision.wake_at.map(ceil);
             let changed = decision

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::pods::{Millis, millis};
 use crate::setup::Setup;
-use crate::timeline::{Timeline, at};
+use crate::timeline::{Timeline, Turn, at};
 use crate::world::{STABLE, Users, World};
 
 /// How long a watch takes to bring back what was changed.
@@ -93,7 +93,7 @@ pub struct Run {
 /// Simulates one rollout. The same setup and seed give the same run.
 pub fn run(setup: &Setup, seed: u64) -> Run {
     let mut timeline = Timeline::default();
-    let (summary, message) = follow(setup, seed, |decision| timeline.note(&decision.report));
+    let (summary, message) = follow(setup, seed, |turn| timeline.note(turn));
     Run {
         summary,
         message,
@@ -101,8 +101,8 @@ pub fn run(setup: &Setup, seed: u64) -> Run {
     }
 }
 
-/// Simulates one rollout, shows every decision, and says how it ended, and why in a sentence.
-pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) -> (Summary, String) {
+/// Simulates one rollout, shows every turn, and says how it ended, and why in a sentence.
+pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Turn<'_>)) -> (Summary, String) {
     let mut world = World::new(setup, seed);
     let mut machine = Machine::new();
     let horizon = horizon(&setup.plan);
@@ -113,7 +113,13 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) 
         observed.measurement =
             measurement_due(&setup.plan, &machine.state, at(now)).map(|due| world.measure(&due));
         let decision = decide(&setup.plan, &machine.state, &observed, at(now));
-        each(&decision);
+        each(&Turn {
+            plan: &setup.plan,
+            before: &machine.state,
+            seen: &observed,
+            now: at(now),
+            decision: &decision,
+        });
         doing.clone_from(&decision.report.message);
         let changed = decision
             .effects
@@ -307,12 +313,11 @@ mod tests {
         ] {
             let mut plan = crate::study::tests::plan("availability");
             plan.route = route;
-            let scenario = scenario.parse().unwrap();
-            let baseline = "errors=0.1%".parse().unwrap();
-            let setup = Setup::new(plan, vec![Measure::Errors], baseline, scenario, 50.0).unwrap();
+            let (baseline, canary) = ("errors=0.1%".parse().unwrap(), scenario.parse().unwrap());
+            let setup = Setup::new(plan, vec![Measure::Errors], baseline, canary, 50.0).unwrap();
             let mut changes = 0;
-            follow(&setup, 3, |decision| {
-                for effect in &decision.effects {
+            follow(&setup, 3, |turn| {
+                for effect in &turn.decision.effects {
                     if let Effect::SetWeights(weights) = effect {
                         changes += 1;
                         let sum: u32 = weights.values().map(|w| u32::from(*w)).sum();
@@ -320,7 +325,7 @@ mod tests {
                     }
                 }
             });
-            assert!(changes > 1, "{route:?} {scenario:?}");
+            assert!(changes > 1, "{route:?} {scenario}");
         }
     }
 }

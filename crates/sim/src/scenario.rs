@@ -1,12 +1,14 @@
-//! What stable and canary do, as a person writes it: `errors=1%,latency=40ms`, `crash@30s`.
+//! What stable and canary do, as a person writes it: `errors=1%,latency=40ms`, `crash@30s`, `errors=5%@10m`.
 
 use std::str::FromStr;
 
 use jiff::SignedDuration;
 use thiserror::Error;
 
+mod incidents;
 mod units;
 
+pub use incidents::{Incident, Incidents};
 use units::{bytes_per_second, duration, factor, share};
 
 pub use units::bytes;
@@ -44,7 +46,7 @@ const USUAL: [(&str, &str); 7] = [
     ("incident", "incident=10x@120s+300s"),
     ("connections", "connections=50@60s"),
 ];
-const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s, connections=50@60s or no-traffic, or a word alone for the value shown here; join several by commas";
+const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s, connections=50@60s or no-traffic, or a word alone for the value shown here; join several by commas; errors, latency and hang may begin late, such as errors=5%@10m";
 
 /// What stable does, and the canary too as far as the scenario says nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -91,25 +93,35 @@ impl FromStr for Baseline {
 }
 
 /// How the canary differs from stable, and what happens to both. The default is a good release.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scenario {
     /// Share of the canary's requests that fail, 0 to 1; as stable's if absent.
-    pub errors: Option<f64>,
+    pub errors: Option<Harm<f64>>,
     /// The canary's median time of an answer; as stable's if absent.
-    pub latency: Option<Latency>,
+    pub latency: Option<Harm<Latency>>,
     /// The canary's process ends so long after it became ready, in each of its lives.
     pub crash_after: Option<SignedDuration>,
     /// Share of the canary's requests that are accepted and never answered, 0 to 1. Such a canary still
     /// answers probes and scrapes.
-    pub hang: f64,
+    pub hang: Option<Harm<f64>>,
     /// Bytes per second by which the memory of each of the canary's pods grows; at the limit it is killed.
     pub leak: Option<f64>,
-    /// Something that hits both.
-    pub incident: Option<Incident>,
+    /// What hits both.
+    pub incidents: Incidents,
     /// Callers keep their connections, and the router chooses a revision for each of these alone.
     pub connections: Option<Connections>,
     /// Nobody sends anything.
     pub no_traffic: bool,
+}
+
+/// How the canary differs from stable, and since when.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Harm<T> {
+    /// What it does.
+    pub what: T,
+    /// It begins so long after the canary's first pod is ready, once for the whole revision: a pod that is restarted
+    /// or comes later does the same as the others. Before, the canary is as stable is.
+    pub after: SignedDuration,
 }
 
 /// Connections that are kept, all of them as busy.
@@ -130,17 +142,6 @@ pub enum Latency {
     Median(SignedDuration),
 }
 
-/// An incident of what both revisions depend on.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Incident {
-    /// Both revisions' share of errors is so many times as high, at most 1.
-    pub factor: f64,
-    /// Its begin, since the start of the attempt.
-    pub at: SignedDuration,
-    /// How long it lasts.
-    pub lasts: SignedDuration,
-}
-
 impl FromStr for Scenario {
     type Err = BadScenario;
 
@@ -154,27 +155,26 @@ impl FromStr for Scenario {
                 .map_or(part, |usual| usual.1);
             let end = part.find(['=', '@']).unwrap_or(part.len());
             let (key, value) = (&part[..end], part.get(end + 1..).unwrap_or_default());
-            once(&mut seen, key, part)?;
+            // What both depend on may fail more than once.
+            if key != "incident" {
+                once(&mut seen, key, part)?;
+            }
             match (key, part.as_bytes().get(end)) {
                 ("good", None) => {}
                 ("no-traffic", None) => scenario.no_traffic = true,
-                ("errors", Some(b'=')) => scenario.errors = Some(share(part, value)?),
-                ("hang", Some(b'=')) => scenario.hang = share(part, value)?,
-                ("latency", Some(b'=')) => scenario.latency = Some(latency(part, value)?),
+                ("errors", Some(b'=')) => scenario.errors = Some(late(part, value, share)?),
+                ("hang", Some(b'=')) => scenario.hang = Some(late(part, value, share)?),
+                ("latency", Some(b'=')) => scenario.latency = Some(late(part, value, latency)?),
                 ("leak", Some(b'=')) => scenario.leak = Some(bytes_per_second(part, value)?),
                 ("crash", Some(b'@')) => {
                     scenario.crash_after = Some(positive(part, duration(part, value)?)?);
                 }
-                ("incident", Some(b'=')) => scenario.incident = Some(incident(part, value)?),
+                ("incident", Some(b'=')) => scenario.incidents.add(part, value)?,
                 ("connections", Some(b'=')) => scenario.connections = Some(connections(part, value)?),
                 _ => return Err(BadScenario::new(part, "is no scenario", SCENARIO_FORM)),
             }
         }
-        if seen.contains(&"good")
-            && seen
-                .iter()
-                .any(|key| !matches!(*key, "good" | "incident" | "connections"))
-        {
+        if seen.contains(&"good") && seen.iter().any(|key| !matches!(*key, "good" | "connections")) {
             return Err(BadScenario::new(
                 text,
                 "is good and not good",
@@ -201,31 +201,29 @@ fn once<'a>(seen: &mut Vec<&'a str>, key: &'a str, part: &str) -> Result<(), Bad
     Ok(())
 }
 
+/// What the canary does, and after `@` when it begins.
+fn late<T>(
+    part: &str,
+    value: &str,
+    read: fn(&str, &str) -> Result<T, BadScenario>,
+) -> Result<Harm<T>, BadScenario> {
+    let (what, after) = match value.split_once('@') {
+        Some((what, after)) => (what, duration(part, after)?),
+        None => (value, SignedDuration::ZERO),
+    };
+    let what = read(part, what)?;
+    Ok(Harm { what, after })
+}
+
 fn latency(part: &str, value: &str) -> Result<Latency, BadScenario> {
     if value.ends_with('x') {
         return Ok(Latency::Factor(factor(part, value)?));
     }
     let median = duration(part, value).map_err(|_| {
-        let fix = "write a factor or a median, such as latency=2x or latency=80ms";
+        let fix = "write a factor, such as latency=2x, or a median in whole hours (h), minutes (m), seconds (s) or milliseconds (ms), such as latency=80ms";
         BadScenario::new(part, "is neither a factor nor a duration", fix)
     })?;
     Ok(Latency::Median(positive(part, median)?))
-}
-
-fn incident(part: &str, value: &str) -> Result<Incident, BadScenario> {
-    let form =
-        "write incident=FACTOR@START+LENGTH, START since the attempt began, such as incident=10x@120s+300s";
-    let split = value
-        .split_once('@')
-        .and_then(|(times, when)| Some((times, when.split_once('+')?)));
-    let Some((times, (at, lasts))) = split else {
-        return Err(BadScenario::new(part, "does not say what happens when", form));
-    };
-    Ok(Incident {
-        factor: factor(part, times)?,
-        at: duration(part, at)?,
-        lasts: positive(part, duration(part, lasts)?)?,
-    })
 }
 
 fn connections(part: &str, value: &str) -> Result<Connections, BadScenario> {

@@ -60,6 +60,8 @@ pub struct World<'a> {
     pub users_of_stable: Users,
     /// What users had of the canary.
     pub users_of_canary: Users,
+    /// When its first pod was ready for the first time.
+    canary_ready: Option<Millis>,
     /// When the first request came to the canary.
     pub first_request: Option<Millis>,
     /// How long the canary had a share of the traffic.
@@ -121,6 +123,7 @@ impl<'a> World<'a> {
             proxy,
             users_of_stable: Users::default(),
             users_of_canary: Users::default(),
+            canary_ready: None,
             first_request: None,
             exposed: 0,
             attributable: vec![0.0; objectives],
@@ -140,13 +143,12 @@ impl<'a> World<'a> {
     /// When something changes next by itself.
     pub fn next_change(&self) -> Option<Millis> {
         let pods = [&self.stable, &self.canary].into_iter().flat_map(|s| &s.pods);
-        let incident = self.setup.scenario.incident.map(|i| {
-            let begin = millis(i.at);
-            [begin, begin.saturating_add(millis(i.lasts))]
-        });
+        let incidents = self.setup.scenario.incidents.iter();
+        let incidents = incidents.flat_map(|incident| [incident.at, incident.end()].map(millis));
         pods.filter_map(Pod::next_change)
             .chain(self.acknowledged_at)
-            .chain(incident.into_iter().flatten())
+            .chain(incidents)
+            .chain(self.next_harm())
             .chain(self.next_draw())
             .chain(self.proxy.as_ref().map(Proxy::next_scrape))
             .filter(|at| *at > self.now)
@@ -162,6 +164,9 @@ impl<'a> World<'a> {
             for pod in &mut set.pods {
                 pod.live(&mut self.rng, &self.setup.environment, fate, to);
             }
+        }
+        if self.canary_ready.is_none() && self.canary.ready() > 0 {
+            self.canary_ready = Some(to);
         }
         if self.acknowledged_at.is_some_and(|at| at <= to) {
             self.acknowledged_at = None;

@@ -240,12 +240,15 @@ proptest! {
         replicas in 1u32..12,
         errors in 0.0f64..100.0,
         hang in 0.0f64..100.0,
+        late in 0u32..900,
         crash in prop::option::of(1u32..900),
         leak in prop::option::of(1u32..5000),
         factor in 1u32..50,
         adopted in any::<bool>(),
     ) {
-        let mut scenario = format!("errors={errors:.3}%,hang={hang:.3}%,incident={factor}x@40s+90s");
+        let mut scenario = format!(
+            "errors={errors:.3}%@{late}s,hang={hang:.3}%,incident={factor}x@40s+90s,incident=3x@100s+{late}500ms"
+        );
         if let Some(seconds) = crash {
             scenario = format!("{scenario},crash@{seconds}s");
         }

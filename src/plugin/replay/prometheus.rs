@@ -30,10 +30,10 @@ pub struct RangeArgs {
     #[arg(long, value_name = "URL", requires = "from")]
     pub prometheus: Option<String>,
     /// When the attempt began, such as 2026-05-04T10:00:00Z; with it counts are read from Prometheus.
-    #[arg(long, value_name = "TIME", requires_all = ["to", "stable", "canary"])]
+    #[arg(long, value_name = "TIME", requires_all = ["to", "stable", "canary"], allow_hyphen_values = true)]
     from: Option<String>,
     /// The end of what is read.
-    #[arg(long, value_name = "TIME", requires = "from")]
+    #[arg(long, value_name = "TIME", requires = "from", allow_hyphen_values = true)]
     to: Option<String>,
     /// The ReplicaSet of the old pods, of Molt's or of any Deployment's: its pods are named after it.
     #[arg(long, value_name = "REPLICASET", requires = "from")]

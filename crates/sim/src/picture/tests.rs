@@ -16,6 +16,7 @@ fn every_line_is_named_and_nothing_lies_outside() {
             harm,
             deciding_harm: harm,
             safe: f64::NEG_INFINITY,
+            suspicion: None,
         },
         verdict: "Continue".to_owned(),
         budget_spent_percent: None,
@@ -109,4 +110,59 @@ fn weights_are_drawn_as_steps() {
         assert!(pair[0].0 == pair[1].0 || pair[0].1 == pair[1].1, "{pair:?}");
     }
     assert_eq!(points[0].0, format!("{LEFT:.1}"), "from the start on");
+}
+
+#[test]
+fn the_suspicion_of_a_bake_is_a_line_of_its_own_while_the_bake_lasts() {
+    let block = |t: f64, suspicion: Option<f64>| BlockEntry {
+        t,
+        slo: "availability".to_owned(),
+        weight: 100,
+        stable: CountsEntry { total: 0.0, bad: 0.0 },
+        canary: CountsEntry {
+            total: 100.0,
+            bad: 1.0,
+        },
+        evidence: EvidenceEntry {
+            harm: 0.0,
+            deciding_harm: 0.0,
+            safe: 3.0,
+            suspicion,
+        },
+        verdict: "Continue".to_owned(),
+        budget_spent_percent: None,
+    };
+    let drawn = |suspicions: &[Option<f64>]| {
+        let blocks = suspicions
+            .iter()
+            .zip(1..)
+            .map(|(s, n)| block(f64::from(n) * 30.0, *s));
+        let timeline = Timeline {
+            blocks: blocks.collect(),
+            transitions: Vec::new(),
+        };
+        draw(
+            "checkout",
+            &crate::study::tests::plan("availability"),
+            &timeline,
+            "Promoted (Promoted)",
+        )
+    };
+    let lines = |svg: &str| svg.matches("<polyline class=\"line doubt\"").count();
+    let legend = "suspicion in the bake, needs 100";
+
+    let never = drawn(&[None, None]);
+    assert!(lines(&never) == 0 && !never.contains(legend));
+
+    let twice = drawn(&[None, Some(1.0), Some(5.0), None, None, Some(0.5)]);
+    assert!(lines(&twice) == 2 && twice.contains(legend));
+    let places = twice
+        .split_once("line doubt\" points=\"")
+        .and_then(|(_, rest)| rest.split('"').next())
+        .unwrap();
+    assert_eq!(
+        places.split_whitespace().count(),
+        3,
+        "it begins with none: {places}"
+    );
 }

@@ -36,7 +36,7 @@ pub fn duration(part: &str, value: &str) -> Result<SignedDuration, BadScenario> 
         BadScenario::new(
             part,
             format!("has no duration in {value:?}"),
-            "write hours, minutes, seconds or milliseconds of at most 30 days, such as 40ms, 30s or 1h30m",
+            "write whole hours (h), minutes (m), seconds (s) or milliseconds (ms) of at most 30 days, such as 40ms, 30s or 1h30m",
         )
     };
     let mut rest = value;

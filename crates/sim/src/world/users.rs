@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use jiff::SignedDuration;
 use rand::{Rng, RngExt};
 use rand_distr::{Beta, Distribution};
 
@@ -9,7 +10,7 @@ use super::World;
 use crate::arrivals::{among, arrivals, share_slower};
 use crate::pods::{Conduct, Millis, millis};
 use crate::proxy::Tally;
-use crate::scenario::{LATENCY_SIGMA, Latency};
+use crate::scenario::{Harm, LATENCY_SIGMA, Latency};
 use crate::setup::{Clusters, Measure};
 
 /// What users had of one revision.
@@ -176,16 +177,37 @@ impl World<'_> {
         }
     }
 
+    /// When harm of the canary's begins that has yet to.
+    pub(super) fn next_harm(&self) -> Option<Millis> {
+        let scenario = &self.setup.scenario;
+        let begins = [
+            scenario.errors.map(|harm| harm.after),
+            scenario.latency.map(|harm| harm.after),
+            scenario.hang.map(|harm| harm.after),
+        ];
+        let ready = self.canary_ready?;
+        let begins = begins
+            .into_iter()
+            .flatten()
+            .map(|after| ready.saturating_add(millis(after)));
+        begins.filter(|at| *at > self.now).min()
+    }
+
+    /// What the canary does, once that has begun.
+    fn begun<T>(&self, harm: Harm<T>) -> Option<T> {
+        let late = millis(harm.after);
+        let begun = late == 0 || self.canary_ready.is_some_and(|ready| self.now - ready >= late);
+        begun.then_some(harm.what)
+    }
+
     /// Share of errors of a revision, on average at this time.
     fn mean_errors(&self, side: usize) -> f64 {
         let scenario = &self.setup.scenario;
         let own = scenario.errors.filter(|_| side == CANARY);
-        let errors = own.unwrap_or(self.setup.baseline.errors);
-        let incident = scenario.incident.filter(|incident| {
-            let begin = millis(incident.at);
-            (begin..begin.saturating_add(millis(incident.lasts))).contains(&self.now)
-        });
-        incident.map_or(errors, |incident| (errors * incident.factor).min(1.0))
+        let errors = own.and_then(|own| self.begun(own));
+        let errors = errors.unwrap_or(self.setup.baseline.errors);
+        let now = SignedDuration::from_millis(self.now);
+        (errors * scenario.incidents.factor(now)).min(1.0)
     }
 
     /// Share of errors that any request has at stable, its tenants' among them.
@@ -226,8 +248,8 @@ impl World<'_> {
         let usual = self.setup.baseline.latency.as_secs_f64();
         let (mut hang, mut median) = (0.0, usual);
         if side == CANARY {
-            hang = scenario.hang;
-            median = match scenario.latency {
+            hang = scenario.hang.and_then(|hang| self.begun(hang)).unwrap_or(0.0);
+            median = match scenario.latency.and_then(|latency| self.begun(latency)) {
                 None => usual,
                 Some(Latency::Factor(factor)) => usual * factor,
                 Some(Latency::Median(median)) => median.as_secs_f64(),
@@ -280,8 +302,44 @@ fn around(rng: &mut impl Rng, mean: f64, correlation: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::setup::Setup;
+    use molt_core::decision::Effect;
     use rand::SeedableRng;
     use rand_pcg::Pcg64Mcg;
+
+    #[test]
+    fn late_harm_begins_on_time_whatever_pods_are_restarted() {
+        for scenario in ["errors=100%@90s", "errors=100%@90s,crash@20s"] {
+            let (baseline, canary) = ("errors=1%".parse().unwrap(), scenario.parse().unwrap());
+            let plan = crate::study::tests::plan("availability");
+            let revision = plan.revision.clone().unwrap();
+            let setup = Setup::new(plan, vec![Measure::Errors], baseline, canary, 10.0).unwrap();
+            let mut world = World::new(&setup, 1);
+            world.apply(&Effect::CreateRevision {
+                revision: revision.clone(),
+            });
+            world.apply(&Effect::Scale {
+                revision,
+                replicas: 2,
+                attempt: Some(1),
+            });
+            let (mut ready, mut begun) = (None, None);
+            while let Some(next) = world.next_change().filter(|next| *next < 200_000) {
+                world.advance(next);
+                if world.canary.ready() > 0 {
+                    ready.get_or_insert(next);
+                }
+                if world.mean_errors(CANARY) > 0.99 {
+                    begun.get_or_insert(next);
+                }
+                assert!(world.mean_errors(STABLE) < 0.011);
+            }
+            assert!(
+                ready.is_some() && begun == ready.map(|at| at + 90_000),
+                "{scenario}: {ready:?} {begun:?}"
+            );
+        }
+    }
 
     #[test]
     fn drawn_shares_have_the_mean_and_the_correlation_asked_for() {
