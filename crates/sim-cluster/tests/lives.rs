@@ -1,5 +1,7 @@
 //! Lives without planted mistakes: nothing is broken, and a seed tells the same story each time.
 
+use molt_sim_cluster::faults::{Fault, Kind};
+use molt_sim_cluster::life::live_with;
 use molt_sim_cluster::sweep::sweep;
 use molt_sim_cluster::{Planted, live};
 
@@ -28,4 +30,24 @@ fn nothing_is_broken_in_lives_of_known_seeds() {
         failed.is_empty(),
         "replay with `make sim SEEDS=<seed>`: {failed:#?}"
     );
+}
+
+/// A pod that becomes ready is written into the status, so that nothing is at rest before it is.
+#[test]
+fn a_service_is_not_at_rest_while_a_pod_starts_slowly() {
+    let at = |after, kind, size| Fault {
+        rollout: 0,
+        after,
+        kind,
+        size,
+    };
+    for seed in 0..24 {
+        let faults = vec![at(120_000, Kind::SlowStart, 39), at(128_000, Kind::Scaled, 4)];
+        let outcome = live_with(seed, 1, faults, &Planted::default());
+        assert!(
+            outcome.violations.is_empty(),
+            "seed {seed}: {:?}",
+            outcome.violations
+        );
+    }
 }

@@ -11,8 +11,6 @@ use super::{Event, ROUTES, World, condition, meta, path};
 pub(super) struct Gateway {
     /// Backends and weights of each route in the form that was taken over last.
     taken: BTreeMap<String, Vec<(String, u64)>>,
-    /// When it will have taken over what was written last.
-    busy_until: u64,
 }
 
 /// The backends of a route with their weights.
@@ -33,13 +31,13 @@ impl World {
         if self.struck.gateway_slow > self.now {
             wait += self.chance.between(4000, 25_000);
         }
-        self.gateway.busy_until = self.gateway.busy_until.max(self.now + wait);
         self.in_ms(wait, Event::Translate(name.to_owned()));
     }
 
     /// It is well again: it takes over what it has missed.
     pub(super) fn mend_gateway(&mut self) {
-        self.gateway.busy_until = self.now;
+        self.queue
+            .retain(|_, event| !matches!(event, Event::Translate(_)));
         let routes: Vec<String> = self
             .server
             .objects(ROUTES)
@@ -51,11 +49,6 @@ impl World {
         }
     }
 
-    /// It has taken over everything that was written so far.
-    pub(super) fn gateway_rests(&self) -> bool {
-        self.gateway.busy_until < self.now
-    }
-
     pub(super) fn route_gone(&mut self, name: &str) {
         self.catch_up_traffic();
         self.gateway.taken.remove(name);
@@ -65,7 +58,6 @@ impl World {
     pub(super) fn translate(&mut self, name: &str) {
         let deaf = self.struck.gateway_deaf;
         if deaf > self.now {
-            self.gateway.busy_until = self.gateway.busy_until.max(deaf + 1);
             return self.in_ms(deaf - self.now, Event::Translate(name.to_owned()));
         }
         let Some(route) = self.object(ROUTES, name).cloned() else {
@@ -74,7 +66,6 @@ impl World {
         let refuses = self.struck.gateway_refuses > self.now;
         if refuses {
             let wait = self.struck.gateway_refuses - self.now;
-            self.gateway.busy_until = self.gateway.busy_until.max(self.now + wait + 1);
             self.in_ms(wait, Event::Translate(name.to_owned()));
         } else {
             self.catch_up_traffic();

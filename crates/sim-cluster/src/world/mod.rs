@@ -100,6 +100,21 @@ enum Event {
     Tick,
 }
 
+impl Event {
+    /// A kubelet, the gateway or another controller of the world's own does something.
+    fn is_worlds_own(&self) -> bool {
+        matches!(
+            self,
+            Self::SyncSet(_)
+                | Self::Kubelet(_)
+                | Self::Gone(_)
+                | Self::SyncSlice(_)
+                | Self::Translate(_)
+                | Self::Collect
+        )
+    }
+}
+
 /// How a life is set up.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -135,6 +150,8 @@ pub struct World {
     processes: u32,
     orders: VecDeque<Order>,
     checks: Checks,
+    /// When a controller of the world's own last did something.
+    stirred: u64,
     finished: bool,
     notify: Arc<Notify>,
 }
@@ -218,6 +235,7 @@ impl World {
             processes: 0,
             orders: VecDeque::new(),
             checks: Checks::default(),
+            stirred: 0,
             finished: false,
             notify,
             setup,
@@ -253,6 +271,12 @@ impl World {
     /// The life is over: all rollouts have been lived, or an invariant was broken.
     pub fn is_finished(&self) -> bool {
         self.finished || !self.checks.violations().is_empty()
+    }
+
+    /// When a controller of the world's own last did something; `None` while one of them still has something to do.
+    fn still_since(&self) -> Option<u64> {
+        let still = !self.queue.values().any(Event::is_worlds_own);
+        still.then_some(self.stirred)
     }
 
     /// What the clock of an operator's process says.
@@ -302,6 +326,9 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) {
+        if event.is_worlds_own() {
+            self.stirred = self.now;
+        }
         match event {
             Event::Arrive(id) => self.arrive(id),
             Event::Answer(id) => self.answer(id),

@@ -290,8 +290,11 @@ impl World {
         // What was written down by a clock that was ahead ends so much later.
         let jumped = self.struck.jumped.is_some_and(|at| at >= self.people.began);
         let clocks = if jumped { JUMP } else { 0 };
-        let since = self.checks.last_write().max(self.people.calm_since + clocks);
-        let quiet = self.gateway_rests() && self.now.saturating_sub(since) >= REST;
+        // A pod that becomes ready late is told of in the status, however long nothing was written before.
+        let quiet = self.still_since().is_some_and(|still| {
+            let wrote = self.checks.last_write().max(self.people.calm_since + clocks);
+            self.now.saturating_sub(wrote.max(still)) >= REST
+        });
         let resting = matches!(phase.as_str(), "Healthy" | "RolledBack");
         if resting && current && quiet {
             // Who wrote the route back is forgotten after a while, which is a write.

@@ -322,6 +322,15 @@ impl World {
         }
     }
 
+    /// Kubelets look at every pod now, and no longer when a flaw was to end.
+    pub(super) fn mend_kubelets(&mut self) {
+        self.queue.retain(|_, event| !matches!(event, Event::Kubelet(_)));
+        let pods: Vec<String> = self.pods.known.keys().cloned().collect();
+        for pod in pods {
+            self.in_ms(1, Event::Kubelet(pod));
+        }
+    }
+
     /// Kubelets look at every pod of a revision now.
     pub(super) fn wake_kubelets(&mut self, revision: &str) {
         let pods: Vec<String> = self

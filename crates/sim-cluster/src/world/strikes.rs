@@ -302,9 +302,7 @@ impl World {
         let now = self.now;
         self.struck.calm(now);
         self.mend_gateway();
-        if let Some(newest) = self.people.newest() {
-            self.wake_kubelets(&newest);
-        }
+        self.mend_kubelets();
         self.say("the faults stop");
     }
 
