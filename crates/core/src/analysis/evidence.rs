@@ -208,6 +208,11 @@ impl Evidence {
             self.bet(block, during.incident);
         }
         let (canary, stable) = (block.canary, block.stable);
+        // What both answer together is the same whoever has which part of it.
+        if block.canary_weight < 100 {
+            self.exposure
+                .flow(canary.total() + stable.total(), seconds(block), false);
+        }
         // Without a request of stable's at the same time, its rate so far stands for it; if it never had
         // any, all that is bad is the canary's.
         let rate = stable.ratio().or(self.stable.ratio()).unwrap_or(0.0);
@@ -278,8 +283,6 @@ impl Evidence {
                 block.at_route,
             );
             if block.weight_settled {
-                self.exposure
-                    .flow(canary.total() + stable.total(), seconds(block), false);
                 self.exposure
                     .weigh(canary.total(), stable.total(), share, block.at_route);
             }
