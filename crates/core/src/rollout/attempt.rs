@@ -82,31 +82,6 @@ impl Turn<'_> {
         }
     }
 
-    /// The revision that is to serve all users: the spec's, or what a person went back to instead.
-    pub(super) fn wanted(&self) -> Option<Revision> {
-        let spec = self.plan.revision.as_ref()?;
-        let pin = self.state.pinned.as_ref().filter(|pin| pin.instead_of == *spec);
-        Some(pin.map_or(spec, |pin| &pin.revision).clone())
-    }
-
-    /// The revision may go straight to all users, for it served them before: a person asked for it, or it was stable
-    /// among the last of `spec.rollbackWindow`, or it was the last and its pods are still there.
-    fn is_known(&self, revision: &Revision) -> bool {
-        let Some(age) = self.state.served.iter().position(|r| r == revision) else {
-            return false;
-        };
-        let Some(view) = self.seen.revisions.get(revision).filter(|view| !view.altered) else {
-            return false;
-        };
-        let pinned = self
-            .state
-            .pinned
-            .as_ref()
-            .is_some_and(|pin| pin.revision == *revision);
-        let is_warm = age == 0 && view.wanted > 0 && self.seen.ready(revision) >= self.plan.replicas;
-        pinned || age < self.plan.rollback_window || is_warm
-    }
-
     /// A state that was lost is found again in the world: the revision that users are served by is stable,
     /// whatever the spec asks for.
     fn find_stable(&mut self) {

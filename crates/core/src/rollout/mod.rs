@@ -17,6 +17,7 @@
 //! that and what was observed, so a crash between any two writes changes nothing.
 
 mod attempt;
+mod back;
 mod bake;
 mod conditions;
 mod deadlines;
@@ -28,6 +29,7 @@ mod gates;
 mod incident;
 mod jobs;
 mod objectives;
+mod pauses;
 mod people;
 mod report;
 mod resume;

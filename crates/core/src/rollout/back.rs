@@ -1,0 +1,122 @@
+//! Back to what was there before: a revision that is tried again, and one that served all users.
+
+use super::Turn;
+use crate::observed::ActionView;
+use crate::plan::Revision;
+use crate::state::{BY_SPEC, Pin};
+
+impl Turn<'_> {
+    /// The revision that is to serve all users: the spec's, or what a person went back to instead.
+    pub(super) fn wanted(&self) -> Option<Revision> {
+        let spec = self.plan.revision.as_ref()?;
+        let pin = self.state.pinned.as_ref().filter(|pin| pin.instead_of == *spec);
+        Some(pin.map_or(spec, |pin| &pin.revision).clone())
+    }
+
+    /// The revision may go straight to all users, for it served them before: a person asked for it, or it was stable
+    /// among the last of `spec.rollbackWindow`, or it was the last and its pods are still there.
+    pub(super) fn is_known(&self, revision: &Revision) -> bool {
+        let Some(age) = self.state.served.iter().position(|r| r == revision) else {
+            return false;
+        };
+        let Some(view) = self.seen.revisions.get(revision).filter(|view| !view.altered) else {
+            return false;
+        };
+        let pinned = self
+            .state
+            .pinned
+            .as_ref()
+            .is_some_and(|pin| pin.revision == *revision);
+        let is_warm = age == 0 && view.wanted > 0 && self.seen.ready(revision) >= self.plan.replicas;
+        pinned || age < self.plan.rollback_window || is_warm
+    }
+
+    /// Tries a revision again that was taken back.
+    pub(super) fn retry(&mut self, action: &ActionView, by: &str) -> Result<String, String> {
+        if let Some(attempt) = self.attempt() {
+            let (number, revision) = (attempt.number, &attempt.revision);
+            return Err(format!(
+                "attempt {number} at revision {revision} is under way; nothing was changed"
+            ));
+        }
+        let Some(refused) = self.state.refused.clone() else {
+            return Err(
+                "no revision is refused, so there is none to try again; nothing was changed".to_owned(),
+            );
+        };
+        let last = self.state.last.as_ref().filter(|last| last.revision == refused);
+        let number = last.map(|last| last.number);
+        if action.revision.as_ref().is_some_and(|r| *r != refused)
+            || (action.attempt.is_some() && number.is_some() && action.attempt != number)
+        {
+            return Err(format!(
+                "it was meant for another revision or attempt; revision {refused} is the one that is refused; nothing was changed"
+            ));
+        }
+        if self.plan.paused {
+            return Err(format!("{BY_SPEC}; nothing was changed"));
+        }
+        self.state.refused = None;
+        self.note(
+            "RetriedByPerson",
+            format!("revision {refused} is tried again {by}"),
+        );
+        Ok(format!("revision {refused} is tried again"))
+    }
+
+    /// Back to a revision that is not the spec's: it stays so, whatever is re-applied, until the spec goes on.
+    pub(super) fn undo(&mut self, action: &ActionView, by: &str) -> Result<String, String> {
+        if let Some(attempt) = self.attempt() {
+            let (number, revision) = (attempt.number, &attempt.revision);
+            return Err(format!(
+                "attempt {number} at revision {revision} is under way: abort takes users back to stable; nothing was changed"
+            ));
+        }
+        let (Some(stable), Some(spec)) = (self.state.stable.clone(), self.plan.revision.clone()) else {
+            return Err(
+                "there is no stable revision, or no spec that can be used; nothing was changed".to_owned(),
+            );
+        };
+        if action.revision.as_ref().is_some_and(|r| *r != stable) {
+            return Err(format!(
+                "it was meant for another revision; stable is {stable}; nothing was changed"
+            ));
+        }
+        let usable = |r: &Revision| self.seen.revisions.get(r).is_some_and(|view| !view.altered);
+        let before = || self.state.served.iter().find(|r| usable(r)).cloned();
+        let Some(target) = action.to_revision.clone().or_else(before) else {
+            return Err("no earlier revision is known: name one; nothing was changed".to_owned());
+        };
+        if target == stable {
+            return Err(format!(
+                "revision {target} is stable already; nothing was changed"
+            ));
+        }
+        if !usable(&target) {
+            let kept: Vec<&str> = self
+                .seen
+                .revisions
+                .keys()
+                .filter(|r| usable(r))
+                .map(|r| r.0.as_str())
+                .collect();
+            return Err(format!(
+                "there is no ReplicaSet of revision {target} any more; kept are {}; nothing was changed",
+                kept.join(", ")
+            ));
+        }
+        if self.plan.paused {
+            return Err(format!("{BY_SPEC}; nothing was changed"));
+        }
+        self.state.refused = None;
+        self.state.pinned = (target != spec).then(|| Pin {
+            revision: target.clone(),
+            instead_of: spec,
+        });
+        self.note(
+            "UndoneByPerson",
+            format!("back from revision {stable} to {target} {by}"),
+        );
+        Ok(format!("back to revision {target}"))
+    }
+}
