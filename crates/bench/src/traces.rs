@@ -305,12 +305,19 @@ impl Reader {
                 dice.deal(new, &mut self.workers);
                 let reading = self.workers[(dice.uniform() * WORKERS as f64) as usize % WORKERS];
                 let last = self.last.replace(reading);
-                self.fell = last.is_some_and(|last| reading.total < last.total);
+                // Good and bad requests are counted in series of their own, by their status.
+                self.fell = last.is_some_and(|last| {
+                    reading.total - reading.bad < last.total - last.bad || reading.bad < last.bad
+                });
                 self.falls += u32::from(self.fell);
                 let rise = |now: f64, before: f64| if now < before { now } else { now - before };
-                last.map_or_else(Seen::default, |last| Seen {
-                    total: rise(reading.total, last.total),
-                    bad: rise(reading.bad, last.bad).min(rise(reading.total, last.total)),
+                last.map_or_else(Seen::default, |last| {
+                    let good = rise(reading.total - reading.bad, last.total - last.bad);
+                    let bad = rise(reading.bad, last.bad);
+                    Seen {
+                        total: good + bad,
+                        bad,
+                    }
                 })
             }
         }
