@@ -37,6 +37,8 @@ pub struct Kind {
     pub generation: bool,
     /// How server-side apply sees it.
     pub shape: Shape,
+    /// What of it has defaults.
+    pub defaulted: Shape,
     /// What a delete does.
     pub ending: Ending,
     /// Sets what the server decides at creation and at each update: defaults, addresses.
@@ -46,6 +48,7 @@ pub struct Kind {
 impl Kind {
     /// A built-in kind with a status, in a namespace.
     pub fn built_in(group: &str, version: &str, kind: &str, plural: &str, shape: Shape) -> Self {
+        let shape = shape.with("metadata", metadata(), None);
         Self {
             group: group.to_owned(),
             version: version.to_owned(),
@@ -55,7 +58,8 @@ impl Kind {
             status: true,
             custom: false,
             generation: false,
-            shape: shape.with("metadata", metadata(), None),
+            defaulted: shape.with_defaults().unwrap_or_default(),
+            shape,
             ending: Ending::AtOnce,
             defaults: |_| (),
         }
@@ -121,7 +125,7 @@ impl Kind {
 
     /// Gives an object what the server gives it.
     pub fn finish(&self, object: &mut Value) {
-        self.shape.apply_defaults(object);
+        self.defaulted.apply_defaults(object);
         (self.defaults)(object);
         if let Some(metadata) = object["metadata"].as_object_mut() {
             // The server's own type has no empty ones.

@@ -140,6 +140,30 @@ impl Shape {
         }
     }
 
+    /// What of it has defaults: most of a schema has none, and is not looked at for them.
+    #[must_use]
+    pub fn with_defaults(&self) -> Option<Self> {
+        match self {
+            Self::Fields(fields) => {
+                let fields: BTreeMap<String, Field> = fields
+                    .iter()
+                    .filter_map(|(name, field)| {
+                        let (shape, default) = (field.shape.with_defaults(), field.default.clone());
+                        let matters = shape.is_some() || default.is_some();
+                        let shape = shape.unwrap_or_default();
+                        matters.then(|| (name.clone(), Field { shape, default }))
+                    })
+                    .collect();
+                (!fields.is_empty()).then_some(Self::Fields(fields))
+            }
+            Self::Map(values) => values.with_defaults().map(|values| Self::Map(Box::new(values))),
+            Self::ListMap { item, .. } | Self::List(item) => {
+                item.with_defaults().map(|item| Self::List(Box::new(item)))
+            }
+            Self::Deduced | Self::Atomic | Self::Set => None,
+        }
+    }
+
     /// Gives absent fields their defaults, wherever their parents are present.
     pub fn apply_defaults(&self, value: &mut Value) {
         match (self, value) {

@@ -1,9 +1,14 @@
 //! Objects, their versions, and the history of what changed.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
+
+use crate::apply::owners::Owners;
 
 /// Which object: its resource, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -14,6 +19,50 @@ pub struct ObjectKey {
     pub namespace: String,
     /// The name.
     pub name: String,
+}
+
+/// The parts of a key, owned or borrowed: objects are looked up far more often than they are made.
+pub(crate) trait Parts {
+    /// The resource, the namespace and the name.
+    fn parts(&self) -> (&str, &str, &str);
+}
+
+impl Parts for ObjectKey {
+    fn parts(&self) -> (&str, &str, &str) {
+        (&self.resource, &self.namespace, &self.name)
+    }
+}
+
+impl Parts for (&str, &str, &str) {
+    fn parts(&self) -> (&str, &str, &str) {
+        *self
+    }
+}
+
+impl PartialEq for dyn Parts + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts() == other.parts()
+    }
+}
+
+impl Eq for dyn Parts + '_ {}
+
+impl PartialOrd for dyn Parts + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Parts + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.parts().cmp(&other.parts())
+    }
+}
+
+impl<'k> Borrow<dyn Parts + 'k> for ObjectKey {
+    fn borrow(&self) -> &(dyn Parts + 'k) {
+        self
+    }
 }
 
 /// One change of one object.
@@ -31,10 +80,17 @@ pub struct Change {
     pub deleted: bool,
 }
 
+/// An object, and its owners as its `managedFields` have them: each write asks for both.
+#[derive(Debug)]
+struct Stored {
+    object: Arc<Value>,
+    owners: Arc<Owners>,
+}
+
 /// Every object. What is stored is shared and never changed: a write stores another value.
 #[derive(Debug, Default)]
 pub struct Store {
-    objects: BTreeMap<ObjectKey, Arc<Value>>,
+    objects: BTreeMap<ObjectKey, Stored>,
     version: u64,
     history: VecDeque<Change>,
     /// Changes up to this version are forgotten.
@@ -50,39 +106,56 @@ impl Store {
 
     /// An object.
     pub fn get(&self, key: &ObjectKey) -> Option<&Arc<Value>> {
-        self.objects.get(key)
+        self.objects.get(key).map(|stored| &stored.object)
+    }
+
+    /// An object by the parts of its key.
+    pub fn find(&self, resource: &str, namespace: &str, name: &str) -> Option<&Arc<Value>> {
+        let stored = self.objects.get(&(resource, namespace, name) as &dyn Parts);
+        stored.map(|stored| &stored.object)
+    }
+
+    /// Who owns what of an object; nobody owns anything of one that is not there.
+    pub fn owners(&self, key: &ObjectKey) -> Arc<Owners> {
+        let stored = self.objects.get(key);
+        stored.map_or_else(Arc::default, |stored| Arc::clone(&stored.owners))
     }
 
     /// Every object, in the order of resources, namespaces and names.
     pub fn iter(&self) -> impl Iterator<Item = (&ObjectKey, &Arc<Value>)> {
-        self.objects.iter()
+        self.objects.iter().map(|(key, stored)| (key, &stored.object))
     }
 
     /// The objects of a resource, in the order of namespaces and names.
     pub fn of<'s>(&'s self, resource: &str) -> impl Iterator<Item = (&'s ObjectKey, &'s Arc<Value>)> {
-        let first = ObjectKey {
-            resource: resource.to_owned(),
-            namespace: String::new(),
-            name: String::new(),
-        };
+        let first = (resource, "", "");
+        let from = Bound::Included(&first as &dyn Parts);
         self.objects
-            .range(first..)
+            .range::<dyn Parts, _>((from, Bound::Unbounded))
             .take_while(move |(key, _)| key.resource == resource)
+            .map(|(key, stored)| (key, &stored.object))
     }
 
-    /// Stores an object under the next version, and returns it.
-    pub fn put(&mut self, key: &ObjectKey, mut object: Value) -> Arc<Value> {
+    /// Stores an object, with who owns what of it, under the next version, and returns it.
+    pub fn put(&mut self, key: &ObjectKey, mut object: Value, owners: Arc<Owners>) -> Arc<Value> {
         self.version += 1;
         object["metadata"]["resourceVersion"] = json!(self.version.to_string());
         let object = Arc::new(object);
-        let before = self.objects.insert(key.clone(), Arc::clone(&object));
+        let stored = Stored {
+            object: Arc::clone(&object),
+            owners,
+        };
+        let before = self
+            .objects
+            .insert(key.clone(), stored)
+            .map(|before| before.object);
         self.remember(key, before, Arc::clone(&object), false);
         object
     }
 
     /// Takes an object away, and returns it as it was last.
     pub fn remove(&mut self, key: &ObjectKey) -> Option<Arc<Value>> {
-        let before = self.objects.remove(key)?;
+        let before = self.objects.remove(key)?.object;
         self.version += 1;
         let mut last = Value::clone(&before);
         last["metadata"]["resourceVersion"] = json!(self.version.to_string());

@@ -3,9 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Parser;
+use mimalloc::MiMalloc;
 use molt_sim_cluster::shrink::shrink;
 use molt_sim_cluster::sweep::sweep;
 use molt_sim_cluster::{Planted, live};
+
+/// Lives on several threads take and give back JSON most of the time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Lives of the operator on a simulated cluster, with faults, from seeds.
 #[derive(Debug, Parser)]

@@ -260,10 +260,13 @@ fn key_element(item: &Value, keys: &[(String, Option<Value>)]) -> String {
 /// Compares two objects of a shape.
 pub fn compare(old: &Value, new: &Value, shape: &Shape) -> Comparison {
     let mut comparison = Comparison::default();
-    walk(Some(old), Some(new), shape, &mut Vec::new(), &mut comparison);
+    if old != new {
+        walk(Some(old), Some(new), shape, &mut Vec::new(), &mut comparison);
+    }
     comparison
 }
 
+/// Both differ. Most of an object stays as it is; nothing below that is looked at.
 fn walk(
     old: Option<&Value>,
     new: Option<&Value>,
@@ -271,12 +274,20 @@ fn walk(
     path: &mut Vec<String>,
     found: &mut Comparison,
 ) {
-    // Most of an object stays as it is; nothing below is looked at then.
-    if old == new {
-        return;
-    }
     let merges = |v: Option<&Value>| v.is_none_or(|v| shape.merges(v));
-    if merges(old) && merges(new) {
+    if let (Some(Value::Object(before)), Some(Value::Object(after))) = (old, new)
+        && merges(old)
+    {
+        let gone = before.keys().filter(|name| !after.contains_key(*name));
+        for name in after.keys().chain(gone) {
+            let (b, a) = (before.get(name), after.get(name));
+            if b != a {
+                path.push(format!("f:{name}"));
+                walk(b, a, shape.member(name), path, found);
+                path.pop();
+            }
+        }
+    } else if merges(old) && merges(new) {
         let index = |v| -> BTreeMap<_, _> {
             let members = Option::map_or(v, Vec::new(), |v| members(v, shape));
             members.into_iter().map(|(e, v, s)| (e, (v, s))).collect()
@@ -286,13 +297,14 @@ fn walk(
         for element in elements {
             let (b, a) = (before.get(element), after.get(element));
             let below = a.or(b).map_or(shape, |(_, s)| s);
-            path.push(element.clone());
-            walk(b.map(|(v, _)| *v), a.map(|(v, _)| *v), below, path, found);
-            path.pop();
+            let [b, a] = [b, a].map(|member| member.map(|(v, _)| *v));
+            if b != a {
+                path.push(element.clone());
+                walk(b, a, below, path, found);
+                path.pop();
+            }
         }
-    } else if let (Some(old), Some(new)) = (old, new)
-        && old != new
-    {
+    } else if old.is_some() && new.is_some() {
         found.modified.insert(path);
     }
     match (old, new) {

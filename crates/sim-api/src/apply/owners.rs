@@ -45,6 +45,13 @@ struct Entry {
     fields: Arc<FieldSet>,
 }
 
+impl Entry {
+    /// What entries are ordered by.
+    fn place(&self) -> (Operation, &str, &Writer) {
+        (self.writer.operation, &self.time, &self.writer)
+    }
+}
+
 /// The owners of an object's fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Owners(Vec<Entry>);
@@ -103,8 +110,8 @@ impl Owners {
         self.0.is_empty()
     }
 
-    /// As `metadata.managedFields`. Entries that have changed since `before` are of `now`.
-    pub fn write(mut self, before: &Self, now: &str) -> Value {
+    /// Entries that have changed since `before` are of `now`; all are in their order.
+    pub fn settle(&mut self, before: &Self, now: &str) {
         for entry in &mut self.0 {
             // Whoever loses a field has not written.
             let same = before.0.iter().find(|b| b.writer == entry.writer);
@@ -116,10 +123,11 @@ impl Owners {
                 now.clone_into(&mut entry.time);
             }
         }
-        self.0.sort_by(|a, b| {
-            let key = |e: &Entry| (e.writer.operation, e.time.clone(), e.writer.clone());
-            key(a).cmp(&key(b))
-        });
+        self.0.sort_by(|a, b| a.place().cmp(&b.place()));
+    }
+
+    /// As `metadata.managedFields`.
+    pub fn to_value(&self) -> Value {
         let entries = self.0.iter().map(|entry| {
             let mut value = json!({
                 "manager": entry.writer.manager,

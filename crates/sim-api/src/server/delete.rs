@@ -65,7 +65,8 @@ impl ApiServer {
             return Ok(if object == *live {
                 live
             } else {
-                self.store.put(&place.key(), object)
+                let owners = self.store.owners(&place.key());
+                self.store.put(&place.key(), object, owners)
             });
         }
         let last = self.store.remove(&place.key()).unwrap_or(live);
@@ -116,7 +117,8 @@ impl ApiServer {
     fn change<T>(&mut self, key: &ObjectKey, change: impl FnOnce(&mut Value) -> T) -> Option<T> {
         let mut object = Value::clone(self.store.get(key)?);
         let result = change(&mut object);
-        self.store.put(key, object);
+        // Neither finalizers nor owner references are kept apart by who wrote them.
+        self.store.put(key, object, self.store.owners(key));
         Some(result)
     }
 }

@@ -116,12 +116,7 @@ impl ApiServer {
 
     /// An object by the plural with its group.
     pub fn object(&self, resource: &str, namespace: &str, name: &str) -> Option<&Value> {
-        let key = ObjectKey {
-            resource: resource.to_owned(),
-            namespace: namespace.to_owned(),
-            name: name.to_owned(),
-        };
-        self.store.get(&key).map(Arc::as_ref)
+        self.store.find(resource, namespace, name).map(Arc::as_ref)
     }
 
     /// The objects of a resource, in the order of their names.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{ApiServer, Place};
@@ -88,14 +89,14 @@ struct Live {
     object: Arc<Value>,
     /// Without its owners.
     plain: Value,
-    owners: Owners,
+    owners: Arc<Owners>,
 }
 
 impl Live {
-    fn new(object: Arc<Value>) -> Self {
+    fn new(object: Arc<Value>, owners: Arc<Owners>) -> Self {
         Self {
             plain: without_owners(&object),
-            owners: Owners::read(&object["metadata"]["managedFields"]),
+            owners,
             object,
         }
     }
@@ -118,18 +119,16 @@ impl Place {
         }
         if self.is_status() {
             let kept = |name: &str| name != "status" && (self.kind.custom || name != "metadata");
+            if let Some(fields) = object.as_object_mut() {
+                fields.retain(|name, _| !kept(name) || live.get(name).is_some());
+            }
             let rest = live.as_object().into_iter().flatten();
-            let mut restored: Map<String, Value> = rest
-                .filter(|(name, _)| kept(name))
-                .map(|(name, value)| (name.clone(), value.clone()))
-                .collect();
-            let written = object.as_object_mut().map(std::mem::take).unwrap_or_default();
-            restored.extend(
-                written
-                    .into_iter()
-                    .filter(|(name, _)| name == "status" || name == "metadata" && !self.kind.custom),
-            );
-            *object = Value::Object(restored);
+            for (name, value) in rest.filter(|(name, _)| kept(name)) {
+                // Most writes leave them as they are.
+                if object.get(name) != Some(value) {
+                    set_or_remove(object, name, Some(value));
+                }
+            }
         } else if self.kind.status {
             set_or_remove(object, "status", live.get("status"));
         }
@@ -210,9 +209,10 @@ impl ApiServer {
     }
 
     fn insert(&mut self, place: &Place, outcome: Outcome) -> Arc<Value> {
-        let mut object = outcome.object;
-        object["metadata"]["managedFields"] = outcome.owners.write(&Owners::default(), &self.timestamp());
-        self.store.put(&place.key(), object)
+        let (mut object, mut owners) = (outcome.object, outcome.owners);
+        owners.settle(&Owners::default(), &self.timestamp());
+        object["metadata"]["managedFields"] = owners.to_value();
+        self.store.put(&place.key(), object, Arc::new(owners))
     }
 
     pub(super) fn replace(&mut self, place: &Place, call: &Call) -> Result<Arc<Value>, Refusal> {
@@ -226,21 +226,22 @@ impl ApiServer {
             let why = "metadata.resourceVersion: Invalid value: 0: must be specified for an update";
             return Err(Refusal::invalid(&place.kind, &place.name, why));
         }
-        self.update(place, &Live::new(live), call.body.clone(), call.manager())
+        let live = Live::new(live, self.store.owners(&place.key()));
+        self.update(place, &live, call.body.clone(), call.manager())
     }
 
     pub(super) fn patch(&mut self, place: &Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
         if call.content_type.contains("apply-patch") {
             return self.apply(place, call);
         }
-        let live = Live::new(self.live(place)?);
+        let live = Live::new(self.live(place)?, self.store.owners(&place.key()));
         let mut object = if may_touch_owners(&call.body) {
             Value::clone(&live.object)
         } else {
             live.plain.clone()
         };
         if call.content_type.contains("json-patch") {
-            let patch: json_patch::Patch = serde_json::from_value(call.body.clone())
+            let patch = json_patch::Patch::deserialize(&call.body)
                 .map_err(|e| Refusal::bad_request(format!("error decoding patch: {e}")))?;
             // A real server does not say which operation failed, nor that it was a test.
             json_patch::patch(&mut object, &patch).map_err(|_| {
@@ -269,7 +270,7 @@ impl ApiServer {
         let fields = written.as_array();
         // One empty entry asks for all of them to be forgotten; none are taken for an oversight.
         let reset = fields.is_some_and(|f| f.len() == 1 && f[0].as_object().is_some_and(Map::is_empty));
-        let mut owners = live.owners.clone();
+        let mut owners = Owners::clone(&live.owners);
         if !place.is_status() && written != live.object["metadata"]["managedFields"] {
             let read = Owners::read(&written);
             if !read.is_empty() || reset {
@@ -340,8 +341,8 @@ impl ApiServer {
             self.initialize(place, &mut outcome.object);
             return Ok((201, self.insert(place, outcome)));
         };
-        let live = Live::new(live);
-        let (plain, owners) = (&live.plain, live.owners.clone());
+        let live = Live::new(live, self.store.owners(&place.key()));
+        let (plain, owners) = (&live.plain, Owners::clone(&live.owners));
         let mut outcome = apply::apply(plain, &config, shape, owners, &writer, place.reset(), force)
             .map_err(|c| Refusal::owned_by_others(&c))?;
         // Who owns what is looked at first, as in a real server.
@@ -355,7 +356,7 @@ impl ApiServer {
 
     /// Stores what a write has made of an object, if it made anything of it.
     fn store_update(&mut self, place: &Place, live: &Live, outcome: Outcome) -> Result<Arc<Value>, Refusal> {
-        let (owners, mut object) = (outcome.owners, outcome.object);
+        let (mut owners, mut object) = (outcome.owners, outcome.object);
         let plain = &live.plain;
         object["metadata"]["resourceVersion"] = plain["metadata"]["resourceVersion"].clone();
         if object == *plain && owners.same_fields(&live.owners) {
@@ -376,8 +377,9 @@ impl ApiServer {
             let generation = plain["metadata"]["generation"].as_i64().unwrap_or(0);
             object["metadata"]["generation"] = json!(generation + 1);
         }
-        object["metadata"]["managedFields"] = owners.write(&live.owners, &self.timestamp());
-        let stored = self.store.put(&place.key(), object);
+        owners.settle(&live.owners, &self.timestamp());
+        object["metadata"]["managedFields"] = owners.to_value();
+        let stored = self.store.put(&place.key(), object, Arc::new(owners));
         if deleting && finalizers(&stored).is_empty() {
             self.store.remove(&place.key());
         }
