@@ -239,7 +239,9 @@ impl Life {
             state.is_some()
         });
         let done = match (chapter, self.service()) {
-            (Chapter::Deleted, service) => service.is_none() && self.world.sets.of(of).is_empty(),
+            (Chapter::Deleted, service) => {
+                service.is_none() && self.world.sets.of(of).is_empty() && self.pods().is_empty()
+            }
             (_, None) => false,
             (_, Some(service)) => {
                 let status = service.status.unwrap_or_default();

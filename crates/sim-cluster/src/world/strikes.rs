@@ -160,6 +160,11 @@ impl World {
             | Kind::Reverted
             | Kind::Promote
             | Kind::Abort
+            | Kind::PromoteFull
+            | Kind::Pause
+            | Kind::PausedBySpec
+            | Kind::Retry
+            | Kind::Undo
             | Kind::Scaled
             | Kind::Invalid
             | Kind::Deleted
