@@ -67,6 +67,7 @@ pub enum Line {
 }
 
 /// What people want.
+#[allow(clippy::struct_excessive_bools)] // Wishes, independent of each other.
 pub(super) struct People {
     chance: Chance,
     owned_route: bool,
