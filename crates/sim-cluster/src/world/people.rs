@@ -67,7 +67,6 @@ pub enum Line {
 }
 
 /// What people want.
-#[allow(clippy::struct_excessive_bools)] // Wishes, independent of each other.
 pub(super) struct People {
     chance: Chance,
     owned_route: bool,
@@ -78,7 +77,6 @@ pub(super) struct People {
     images: u32,
     replicas: u64,
     invalid: bool,
-    paused: bool,
     deleted: bool,
     actions: u32,
     qualities: BTreeMap<String, Quality>,
@@ -100,7 +98,6 @@ impl People {
             image: 1,
             images: 1,
             invalid: false,
-            paused: false,
             deleted: false,
             actions: 0,
             qualities: BTreeMap::new(),
@@ -143,7 +140,6 @@ impl People {
         let port = if self.invalid { 0 } else { 8000 };
         json!({
             "replicas": self.replicas,
-            "paused": self.paused,
             "port": port,
             "progressDeadline": "75s",
             "drain": {"timeout": "5s"},
@@ -278,9 +274,7 @@ impl World {
             );
         }
         self.people.invalid = false;
-        self.people.paused = false;
         self.apply_spec("person");
-        self.act("Resume");
         self.people.calm_since = self.now;
         self.people.paused_looks = 0;
         self.in_ms(LOOK, Event::Script(Line::Look));
@@ -391,31 +385,6 @@ impl World {
                 self.count(kind);
                 self.act("Abort");
             }
-            Kind::PromoteFull => {
-                self.count(kind);
-                self.act("PromoteFull");
-            }
-            Kind::Pause => {
-                self.count(kind);
-                self.act("Pause");
-                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
-            }
-            Kind::PausedBySpec => {
-                self.count(kind);
-                self.people.paused = true;
-                self.apply_spec("person");
-                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
-            }
-            Kind::Retry => {
-                self.count(kind);
-                self.act("Retry");
-                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
-            }
-            Kind::Undo => {
-                self.count(kind);
-                self.act("Undo");
-                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
-            }
             Kind::Scaled => {
                 self.count(kind);
                 self.people.replicas = 1 + size % 6;
@@ -489,14 +458,6 @@ impl World {
                 self.people.invalid = false;
                 self.apply_spec("person");
             }
-            Kind::PausedBySpec => {
-                self.people.paused = false;
-                self.apply_spec("person");
-            }
-            Kind::Pause if !self.people.deleted => self.act("Resume"),
-            // What was under way when it was first asked for may have ended.
-            Kind::Retry if !self.people.deleted => self.act("Retry"),
-            Kind::Undo if !self.people.deleted => self.act("Undo"),
             Kind::Deleted if self.service().is_some() => {
                 self.in_ms(5000, Event::Script(Line::Mend(kind, 0)));
             }

@@ -160,11 +160,6 @@ impl World {
             | Kind::Reverted
             | Kind::Promote
             | Kind::Abort
-            | Kind::PromoteFull
-            | Kind::Pause
-            | Kind::PausedBySpec
-            | Kind::Retry
-            | Kind::Undo
             | Kind::Scaled
             | Kind::Invalid
             | Kind::Deleted
