@@ -63,6 +63,14 @@ struct ControllerArgs {
     /// rules by.
     #[arg(long, env = "MOLT_RULE_LABELS", value_delimiter = ',', value_parser = label)]
     rule_labels: Vec<(String, String)>,
+    /// Let services make the content of Secrets part of a revision, by `spec.configRevision.secrets: Snapshot`. The
+    /// operator then reads every Secret that it may, and needs the right to get, list, watch and create them.
+    #[arg(long, env = "MOLT_SNAPSHOT_SECRETS")]
+    snapshot_secrets: bool,
+    /// Tell delivery tools that a rollout which waits for a person is work in progress (kstatus: in progress), so that
+    /// they wait for its end. Default: Current, with a `Paused` condition.
+    #[arg(long, env = "MOLT_STRICT_PAUSED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
+    strict_paused: bool,
     #[command(flatten)]
     election: ElectionArgs,
     /// How logs are written; what is logged is chosen by the filter in `MOLT_LOG`.
@@ -158,10 +166,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// A client that tells of every answer at once: whoever asked knows best whether and when to ask again. One that waits by
+/// itself, for seconds where a disruption budget refuses an eviction, would keep a person's abort waiting too.
+async fn connect() -> kube::Result<kube::Client> {
+    let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
+    config.default_retry = false;
+    kube::Client::try_from(config)
+}
+
 #[tokio::main(worker_threads = 2)]
 async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
     telemetry::init(args.log_format)?;
-    let client = kube::Client::try_default()
+    let client = connect()
         .await
         .map_err(|e| format!("no cluster can be reached: {e}; run inside a cluster, or set KUBECONFIG"))?;
     let (metrics, readiness) = (Metrics::new(VERSION), Readiness::default());
@@ -182,6 +198,9 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
         namespace: args.namespace,
         concurrency: args.concurrency,
         rule_labels: args.rule_labels.into_iter().collect(),
+        snapshot_secrets: args.snapshot_secrets,
+        fleet_namespace: client.default_namespace().to_owned(),
+        strict_paused: args.strict_paused,
         leader_election: args.election.settings(client.default_namespace())?,
     };
     tracing::info!(version = VERSION, "molt controller");

@@ -65,6 +65,7 @@ struct Inner {
     query_duration: Histogram,
     query_errors: Family<ReasonLabels, Counter>,
     leader: Gauge,
+    fleet_paused: Gauge,
 }
 
 type WeightGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
@@ -108,6 +109,7 @@ impl Metrics {
         let query_duration = Histogram::new(EDGES);
         let query_errors = Family::default();
         let leader = Gauge::default();
+        let fleet_paused = Gauge::default();
 
         // Names follow the conventions of Prometheus; the encoder itself appends `_seconds`, `_total`, `_info`.
         let mut registry = Registry::with_prefix(PREFIX);
@@ -150,6 +152,11 @@ impl Metrics {
             leader.clone(),
         );
         registry.register(
+            "fleet_paused",
+            "1 while every service of this operator is paused",
+            fleet_paused.clone(),
+        );
+        registry.register(
             "build",
             "The version that runs",
             Info::new(vec![("version".to_owned(), version.to_owned())]),
@@ -165,6 +172,7 @@ impl Metrics {
             query_duration,
             query_errors,
             leader,
+            fleet_paused,
         }));
         // A counter that appears with its first event hides that event from `rate()`.
         for outcome in OUTCOMES {
@@ -191,6 +199,11 @@ impl Metrics {
             .reconcile_errors
             .get_or_create(&CategoryLabels { category })
             .inc();
+    }
+
+    /// Whether every service is paused.
+    pub fn set_fleet_paused(&self, paused: bool) {
+        self.0.fleet_paused.set(i64::from(paused));
     }
 
     /// An attempt ended.

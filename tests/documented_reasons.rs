@@ -13,15 +13,18 @@ const SOURCES: [&str; 5] = [
 ];
 
 /// Words that look like reasons: of other APIs and libraries, verdicts, and categories of the operator's metrics.
-const OTHERS: [&str; 12] = [
+const OTHERS: [&str; 15] = [
     "BadSignature",
+    "ConfigMap",
     "HTTPRoute",
     "NotEvaluated",
     "NotLeading",
     "NotMet",
+    "RegularExpression",
     "ReplicaFailure",
     "ReplicaSet",
     "RequestHeaderModifier",
+    "RequestMirror",
     "ResolvedRefs",
     "ServiceUnavailable",
     "UnknownIssuer",

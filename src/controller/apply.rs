@@ -5,12 +5,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
+use molt_core::config::Asked;
 use molt_core::decision::Effect;
 use molt_core::observed::Slot;
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
 use super::caches::Caches;
+use super::config;
+use super::config::references::Reference;
+use super::config::snapshots::{self, Sets, Snapshots};
 use super::facts::ReplicaSetFacts;
 use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
@@ -21,10 +25,20 @@ use crate::k8s::subset::is_subset;
 use crate::k8s::writer::Writer;
 use crate::traffic::{RouteTarget, Routers};
 
+fn set_target(verb: &'static str, name: String) -> Target {
+    Target {
+        verb,
+        resource: "replicasets.apps".to_owned(),
+        name,
+    }
+}
+
 /// One service's hand on the API server.
 pub struct Applier<'a> {
     /// The service.
     pub object: &'a ServiceObject,
+    /// The revision that it asks for, and what its pods get.
+    pub asked: &'a Asked,
     /// Its traffic.
     pub target: &'a RouteTarget,
     /// What is known of the world.
@@ -54,6 +68,7 @@ impl Applier<'_> {
                 self.writer
                     .create::<Service>(namespace, self.object.uid_text(), &body)
                     .await
+                    .map(drop)
             }
             Effect::Scale {
                 revision,
@@ -61,10 +76,13 @@ impl Applier<'_> {
                 attempt,
             } => self.scale(revision, *replicas, *attempt).await,
             Effect::Select { slot, revision } => self.select(*slot, revision).await,
-            Effect::SetWeights(weights) => {
+            // See `evict`: nothing else waits for it.
+            Effect::Evict { .. } => Ok(()),
+            Effect::Share => self.share().await,
+            Effect::SetRoute { weights, preview } => {
                 self.routers
                     .of(&self.target.spec)
-                    .set_weights(self.target, weights)
+                    .set_route(self.target, weights, preview.as_ref())
                     .await
             }
             Effect::DeleteRevision { revision } => self.delete_revision(revision).await,
@@ -89,6 +107,23 @@ impl Applier<'_> {
         }
     }
 
+    /// Evicts the pods that a restart replaces, and says why the API server refused it, if it did: mostly for a
+    /// disruption budget, which is waited out. No other write depends on it.
+    pub async fn evict(&self, effects: &[Effect]) -> Option<String> {
+        let mut refused = None;
+        for effect in effects {
+            let Effect::Evict { pod, uid } = effect else {
+                continue;
+            };
+            let evicted = self.writer.evict(&self.target.service.namespace, pod, uid).await;
+            refused = refused.or(evicted.err().and_then(|error| match error {
+                WriteError::Stale(_) | WriteError::NotLeading { .. } => None,
+                error => Some(error.to_string()),
+            }));
+        }
+        refused
+    }
+
     /// Puts right what somebody else has changed, but never a weight: that is a decision.
     pub async fn heal(&self) -> Result<(), WriteError> {
         let namespace = &self.target.service.namespace;
@@ -105,6 +140,12 @@ impl Applier<'_> {
                 self.writer
                     .apply::<Service>(namespace, labels::MANAGER, true, &body)
                     .await?;
+            }
+        }
+        for set in self.caches.sets.of(&self.target.service).values() {
+            // Until the cache is filled everything looks as if it were missing.
+            if set.wanted > 0 && self.caches.contents.knows(&set.config) {
+                self.complete(set).await?;
             }
         }
         self.routers.of(&self.target.spec).reconcile(self.target).await
@@ -149,30 +190,114 @@ impl Applier<'_> {
 
     fn set(&self, revision: &Revision) -> Result<Arc<ReplicaSetFacts>, WriteError> {
         let name = revision_name(&self.target.service.name, revision);
-        self.caches.sets.get(&self.target.service, &name).ok_or_else(|| {
-            WriteError::Stale(Target {
-                verb: "patch",
-                resource: "replicasets.apps".to_owned(),
-                name,
-            })
-        })
+        self.caches
+            .sets
+            .get(&self.target.service, &name)
+            .ok_or_else(|| WriteError::Stale(set_target("patch", name)))
     }
 
     async fn create_revision(&self, revision: &Revision) -> Result<(), WriteError> {
         let Ok(spec) = &self.object.spec else {
             return Ok(());
         };
+        if self.current() != Some(revision) {
+            // The template is that of another one by now, or nobody knows yet what it is made of.
+            return Err(WriteError::Unready {
+                reason: "ConfigUnread",
+                message: format!(
+                    "revision {revision} can't be created: the template has changed, or what it names is not known yet"
+                ),
+            });
+        }
         let namespace = &self.target.service.namespace;
         let port = self.port(revision)?;
+        let name = revision_name(&self.target.service.name, revision);
+        let sets = self.caches.sets.of(&self.target.service);
+        let snapshots = self.snapshots(&sets);
+        let content = snapshots::entries(&self.asked.content);
+        if content
+            .iter()
+            .any(|(r, digest)| snapshots.source(r, digest).is_none())
+        {
+            return Err(WriteError::Stale(set_target("create", name)));
+        }
         // The service first: its endpoints are known by the time the pods are ready.
         let service = self.owner().revision_service(revision, port);
         self.writer
             .create::<Service>(namespace, self.object.uid_text(), &service)
             .await?;
-        let set = self.owner().replica_set(revision, &spec.template, port);
-        self.writer
+        let content_of = &self.asked.content;
+        let set = self
+            .owner()
+            .replica_set(revision, &spec.template, port, content_of);
+        let live = self
+            .writer
             .create::<ReplicaSet>(namespace, self.object.uid_text(), &set)
-            .await
+            .await?;
+        // It has no pods yet. What is cut off here is made up for before it gets any.
+        let owner = snapshots::Owner {
+            revision,
+            uid: live.metadata.uid.as_deref().unwrap_or_default(),
+        };
+        for (reference, digest) in &content {
+            snapshots.make(self.writer, &owner, reference, digest).await?;
+        }
+        Ok(())
+    }
+
+    /// The revision of the spec as it is written, if it has been taken up.
+    pub fn current(&self) -> Option<&Revision> {
+        self.asked.revision.as_ref().filter(|_| self.asked.current)
+    }
+
+    fn snapshots<'s>(&'s self, sets: &'s Sets) -> Snapshots<'s> {
+        Snapshots {
+            service: &self.target.service,
+            contents: &self.caches.contents,
+            sets,
+        }
+    }
+
+    /// Makes the snapshots of a ReplicaSet that there are not, and returns the first whose content is nowhere.
+    async fn complete(&self, set: &ReplicaSetFacts) -> Result<Option<Reference>, WriteError> {
+        let sets = self.caches.sets.of(&self.target.service);
+        let snapshots = self.snapshots(&sets);
+        let owner = snapshots::Owner {
+            revision: &set.revision,
+            uid: &set.uid,
+        };
+        let mut lost = None;
+        for (reference, digest) in snapshots.missing(set) {
+            if !snapshots.make(self.writer, &owner, &reference, &digest).await? {
+                lost = lost.or(Some(reference));
+            }
+        }
+        Ok(lost)
+    }
+
+    /// Before a ReplicaSet gets more pods, it has the snapshots that they need. A canary that can't have them gets no
+    /// pods; what serves users is scaled all the same: there may be pods that need none of it anew, and traffic that
+    /// is on its way back must not wait.
+    async fn complete_before_growth(&self, set: &ReplicaSetFacts, is_tried: bool) -> Result<(), WriteError> {
+        let service = &self.target.service.name;
+        let Some(lost) = self.complete(set).await? else {
+            return Ok(());
+        };
+        let message = config::lost_message(service, &set.revision, &lost);
+        if !is_tried {
+            tracing::warn!(service = %self.target.service, message);
+            return Ok(());
+        }
+        if self.caches.contents.is_known(lost.kind) {
+            return Err(WriteError::Unready {
+                reason: "SnapshotLost",
+                message,
+            });
+        }
+        Err(WriteError::Unready {
+            reason: "ConfigUnread",
+            message: config::unread_message(lost.kind, self.caches.contents.trouble(lost.kind)),
+        })
     }
 
     async fn scale(
@@ -182,6 +307,9 @@ impl Applier<'_> {
         attempt: Option<u32>,
     ) -> Result<(), WriteError> {
         let set = self.set(revision)?;
+        if replicas > set.wanted {
+            self.complete_before_growth(&set, attempt.is_some()).await?;
+        }
         let attempt = attempt.unwrap_or(set.attempt);
         let body = self.owner().scale(&set, replicas, attempt);
         let namespace = &self.target.service.namespace;
@@ -192,8 +320,25 @@ impl Applier<'_> {
     }
 
     async fn select(&self, slot: Slot, revision: &Revision) -> Result<(), WriteError> {
-        let namespace = &self.target.service.namespace;
         let body = self.owner().slot_service(slot, revision, self.port(revision)?);
+        self.point(slot, &body).await
+    }
+
+    async fn share(&self) -> Result<(), WriteError> {
+        let ports = self.target.ports.values().next_back().copied();
+        let port = self
+            .object
+            .spec
+            .as_ref()
+            .ok()
+            .and_then(|s| u16::try_from(s.port).ok());
+        let Some(port) = port.or(ports) else { return Ok(()) };
+        let body = self.owner().shared_service(port);
+        self.point(Slot::InCluster, &body).await
+    }
+
+    async fn point(&self, slot: Slot, body: &Value) -> Result<(), WriteError> {
+        let namespace = &self.target.service.namespace;
         let name = slot_name(&self.target.service.name, slot);
         let ours = self
             .caches
@@ -202,13 +347,14 @@ impl Applier<'_> {
             .is_some_and(|s| s.owners.iter().any(|o| o == self.object.uid_text()));
         if ours {
             self.writer
-                .apply::<Service>(namespace, labels::MANAGER, true, &body)
+                .apply::<Service>(namespace, labels::MANAGER, true, body)
                 .await
                 .map(drop)
         } else {
             self.writer
-                .create::<Service>(namespace, self.object.uid_text(), &body)
+                .create::<Service>(namespace, self.object.uid_text(), body)
                 .await
+                .map(drop)
         }
     }
 

@@ -1,6 +1,7 @@
 //! What is watched, and who is woken by it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -15,16 +16,29 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::config::contents::Contents;
+use super::config::users::Users;
 use super::edges::Edges;
 use super::facts::{ActionFacts, RecordFacts, ReplicaSetFacts, RouteUser, ServiceFacts, SliceFacts};
+use super::fleet::{self, Fleet};
 use super::jobs::{JobFacts, JobPodFacts};
 use super::object::ServiceObject;
 use super::pods::PodFacts;
 use super::rules::{PrometheusRule, RuleFacts};
 use crate::api::v1alpha1::{RolloutAction, RolloutRecord};
-use crate::k8s::index::{Index, follow};
+use crate::k8s::index::{Facts, Index, follow};
 use crate::k8s::{Key, labels};
+use crate::metrics::Metrics;
 use crate::traffic::gateway_api::HttpRoute;
+
+/// Objects of a page of ConfigMaps or Secrets: each may have a mebibyte, and a page is held as a whole.
+const PAGE: u32 = 16;
+/// The ConfigMaps that are looked at: all but one that is in every namespace and never counts.
+const MAPS: &str = "metadata.name!=kube-root-ca.crt";
+/// The Secrets that are looked at: none of Helm's releases, which are large and which no pod names.
+const SECRETS: &str = "type!=helm.sh/release.v1";
+/// How long the start waits for the ConfigMaps.
+const CONTENTS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Every cache. All but the services are grouped by the service they belong to.
 pub struct Caches {
@@ -48,15 +62,31 @@ pub struct Caches {
     pub job_pods: Arc<Index<JobPodFacts>>,
     /// PrometheusRules. Nothing waits for them.
     pub rules: Arc<Index<RuleFacts>>,
+    /// What pauses every service.
+    pub fleet: Arc<Index<Fleet>>,
+    /// The group that it is in.
+    fleet_key: Key,
     /// HTTPRoutes, by their own name.
     pub routes: Arc<Index<HttpRoute>>,
     /// Which services use a route, by the route's name.
     pub route_users: Arc<Index<RouteUser>>,
+    /// Digests of ConfigMaps and Secrets. Nothing waits for them for long.
+    pub contents: Contents,
+    /// Which services name them.
+    pub config_users: Arc<Users>,
 }
 
 impl Caches {
-    /// Starts the watches; each change is told to `wake` by the key of the PythonService that it concerns.
-    pub fn start(edges: &Edges, namespace: Option<&str>, wake: &UnboundedSender<Key>) -> Self {
+    /// Starts the watches, that of Secrets only if they may be read; each change is told to `wake` by the key of the
+    /// PythonService that it concerns.
+    pub fn start(
+        edges: &Edges,
+        namespace: Option<&str>,
+        secrets: bool,
+        fleet_namespace: &str,
+        metrics: &Metrics,
+        wake: &UnboundedSender<Key>,
+    ) -> Self {
         let (client, backoff) = (&edges.client, edges.backoff);
         let (reader, writer) = reflector::store();
         let caches = Self {
@@ -70,8 +100,12 @@ impl Caches {
             jobs: Arc::default(),
             job_pods: Arc::default(),
             rules: Arc::default(),
+            fleet: Arc::default(),
+            fleet_key: Key::new(fleet_namespace, fleet::CONFIG_MAP),
             routes: Arc::default(),
             route_users: Arc::default(),
+            contents: Contents::default(),
+            config_users: Arc::default(),
         };
         caches.follow_services(api(client, namespace), writer, backoff(), wake.clone());
         let ours = Config::default().labels(labels::SERVICE);
@@ -91,7 +125,44 @@ impl Caches {
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
         caches.follow_routes(api(client, namespace), backoff(), wake.clone());
         caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
+        let small = Config::default().page_size(PAGE);
+        let maps = caches.contents.config_maps.clone();
+        caches.follow_contents(&watch, small.clone().fields(MAPS), maps);
+        if secrets {
+            let index = caches.contents.secrets.clone();
+            caches.follow_contents(&watch, small.fields(SECRETS), index);
+        }
+        caches.follow_fleet(client, backoff(), metrics.clone(), wake.clone());
         caches
+    }
+
+    /// Who has paused every service, and why.
+    pub fn fleet_paused(&self) -> Option<String> {
+        self.fleet.get(&self.fleet_key, fleet::CONFIG_MAP)?.paused.clone()
+    }
+
+    /// A pause of the fleet concerns every service.
+    fn follow_fleet(
+        &self,
+        client: &Client,
+        backoff: Box<dyn Backoff>,
+        metrics: Metrics,
+        wake: UnboundedSender<Key>,
+    ) {
+        let (index, store, place) = (self.fleet.clone(), self.services.clone(), self.fleet_key.clone());
+        let changed = {
+            let index = index.clone();
+            move |_| {
+                let paused = index
+                    .get(&place, fleet::CONFIG_MAP)
+                    .is_some_and(|f| f.paused.is_some());
+                metrics.set_fleet_paused(paused);
+                store.state().iter().for_each(|o| drop(wake.send(o.key())));
+            }
+        };
+        let one = Config::default().fields(&format!("metadata.name={}", fleet::CONFIG_MAP));
+        let api = api(client, Some(&self.fleet_key.namespace));
+        tokio::spawn(follow(api, one, backoff, index, changed, || ()));
     }
 
     fn follow_services(
@@ -101,7 +172,7 @@ impl Caches {
         backoff: Box<dyn Backoff>,
         wake: UnboundedSender<Key>,
     ) {
-        let users = self.route_users.clone();
+        let (users, config_users) = (self.route_users.clone(), self.config_users.clone());
         let store = self.services.clone();
         let events = watcher(api, Config::default()).backoff(backoff);
         let mut events = reflector::reflector(writer, events).boxed();
@@ -115,6 +186,7 @@ impl Caches {
                     }
                 };
                 users.take_in(&event);
+                config_users.take_in(&event);
                 match event {
                     Event::Apply(object) | Event::Delete(object) => drop(wake.send(object.key())),
                     Event::InitDone => store.state().iter().for_each(|o| drop(wake.send(o.key()))),
@@ -163,6 +235,29 @@ impl Caches {
         ));
     }
 
+    /// A change of a ConfigMap or a Secret concerns the services that name it, and the one that it is a snapshot of.
+    fn follow_contents<V>(&self, watch: &Watch, config: Config, index: Arc<Index<V>>)
+    where
+        V: Facts,
+        V::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let (wake, all) = (watch.wake.clone(), watch.wake.clone());
+        let (users, every) = (self.config_users.clone(), self.config_users.clone());
+        let changed = move |object: Key| {
+            for service in users.of(&object) {
+                drop(wake.send(service));
+            }
+        };
+        let appeared = move || every.all().into_iter().for_each(|key| drop(all.send(key)));
+        let api = api(watch.client, watch.namespace);
+        tokio::spawn(follow(api, config, (watch.backoff)(), index, changed, appeared));
+    }
+
     /// Waits until every cache that decisions need has been filled once.
     pub async fn known(&self) {
         // The writer lives as long as the watch, and the watch as long as the process.
@@ -174,6 +269,9 @@ impl Caches {
         self.actions.known().await;
         self.records.known().await;
         self.routes.known().await;
+        // Services that name no ConfigMap don't need these; the others change nothing until they are known.
+        drop(tokio::time::timeout(CONTENTS_LIMIT, self.contents.config_maps.known()).await);
+        self.fleet.known().await;
     }
 }
 

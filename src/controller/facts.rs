@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
+use molt_core::config::Content;
 use molt_core::observed::{Action, ActionView};
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
@@ -24,6 +25,12 @@ fn label(object: &impl Resource, key: &str) -> Option<String> {
 
 fn annotation<T: std::str::FromStr>(object: &impl Resource, key: &str) -> Option<T> {
     object.annotations().get(key)?.parse().ok()
+}
+
+fn config(set: &ReplicaSet) -> Content {
+    let text = set.annotations().get(labels::CONFIG);
+    text.and_then(|text| serde_json::from_str(text).ok())
+        .unwrap_or_default()
 }
 
 fn created_at(object: &impl Resource) -> Option<Timestamp> {
@@ -61,6 +68,8 @@ pub struct ReplicaSetFacts {
     pub first_template: Option<String>,
     /// The serving port of its pods.
     pub port: Option<u16>,
+    /// What the snapshots of its pods' configuration hold.
+    pub config: Content,
     /// Why it can't create pods.
     pub failure: Option<String>,
 }
@@ -94,6 +103,7 @@ impl Facts for ReplicaSetFacts {
             template: digest(&json!(set.spec.as_ref().and_then(|s| s.template.as_ref()))),
             first_template: annotation(set, labels::TEMPLATE),
             port: annotation(set, labels::PORT),
+            config: config(set),
             failure,
         };
         Some((label(set, labels::SERVICE)?, facts))
@@ -179,8 +189,6 @@ impl Facts for SliceFacts {
 pub struct ActionFacts {
     /// For the decision.
     pub view: ActionView,
-    /// The first to be seen is handled first.
-    pub created_at: Option<Timestamp>,
 }
 
 impl Facts for ActionFacts {
@@ -211,20 +219,16 @@ impl Facts for ActionFacts {
                 ActionKind::Resume => Action::Resume,
                 ActionKind::Override => Action::Override,
                 ActionKind::Undo => Action::Undo,
+                ActionKind::Restart => Action::Restart,
             },
             revision: spec.revision.clone().map(Revision),
             attempt: spec.attempt.and_then(|n| u32::try_from(n).ok()),
             to_revision: spec.to_revision.clone().map(Revision),
             reason: spec.reason.clone().unwrap_or_default(),
             requested_by: spec.requested_by.clone(),
+            created_at: created_at(action),
         };
-        Some((
-            spec.service.clone(),
-            Self {
-                view,
-                created_at: created_at(action),
-            },
-        ))
+        Some((spec.service.clone(), Self { view }))
     }
 }
 
@@ -268,7 +272,7 @@ impl Facts for RouteUser {
         let own = object
             .traffic
             .as_ref()
-            .and_then(|t| t.gateway_api.http_route_ref.as_ref());
+            .and_then(|t| t.gateway_api.as_ref()?.http_route_ref.as_ref());
         Some((
             own.map_or_else(|| object.name_any(), |route| route.name.clone()),
             Self,

@@ -273,11 +273,13 @@ pub fn add_refused(
     }
 }
 
-/// Carries out what was decided, and says when to look again if something failed.
+/// Carries out what was decided, and says when to look again if something failed. `current` is the revision of the
+/// spec as it is written, if it has been taken up.
 pub(super) async fn carry_out(
     object: &ServiceObject,
     context: &Context,
     key: &Key,
+    current: Option<&Revision>,
     effects: &[JobEffect],
 ) -> Option<Duration> {
     let before = context.memories.of(key).jobs;
@@ -292,7 +294,7 @@ pub(super) async fn carry_out(
                     refused.insert(run.clone(), known.clone());
                     Some(known.again - now)
                 } else {
-                    let failed = start(object, context, key, effect).await.err();
+                    let failed = start(object, context, key, current, effect).await.err();
                     failed.map(|error| {
                         let times = known.map_or(0, |k| k.times);
                         let wait = backoff(times);
@@ -332,12 +334,13 @@ async fn start(
     object: &ServiceObject,
     context: &Context,
     key: &Key,
+    current: Option<&Revision>,
     effect: &JobEffect,
 ) -> Result<(), WriteError> {
     let JobEffect::Start { key: run, at_most } = effect else {
         return Ok(());
     };
-    let (Ok(spec), Some(revision)) = (&object.spec, &object.revision) else {
+    let (Ok(spec), Some(revision)) = (&object.spec, current) else {
         return Ok(());
     };
     let conditions = spec.guards.iter().flat_map(|g| g.conditions.iter().flatten());

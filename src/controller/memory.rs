@@ -40,6 +40,8 @@ pub struct Memory {
     pub rules: Option<Failed>,
     /// The Jobs that the API server did not take.
     pub jobs: BTreeMap<JobKey, Refused>,
+    /// Why the last eviction was refused.
+    pub eviction_refused: Option<String>,
     /// Since when a parent of the route is without an answer.
     pub unanswered_since: Option<Timestamp>,
     /// Failures in a row.

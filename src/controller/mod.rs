@@ -3,7 +3,7 @@
 //! | step | module | API client |
 //! |---|---|---|
 //! | watch | [`caches`], [`facts`], [`pods`], [`object`] | reads |
-//! | validate | [`validate`], [`revision`] | none |
+//! | validate | [`validate`], [`revision`], [`config`] | none |
 //! | observe | [`observe`] | none |
 //! | measure | [`metric_sources`](crate::metric_sources) | none; Prometheus |
 //! | decide | [`molt_core::rollout::decide`] | none |
@@ -18,9 +18,11 @@
 
 pub mod apply;
 pub mod caches;
+pub mod config;
 pub mod edges;
 pub mod events;
 pub mod facts;
+pub mod fleet;
 pub mod job_template;
 pub mod jobs;
 pub mod memory;
@@ -78,6 +80,12 @@ pub struct Options {
     pub concurrency: u16,
     /// Labels of every PrometheusRule, for a Prometheus that selects rules by them.
     pub rule_labels: BTreeMap<String, String>,
+    /// The operator may read Secrets, and make snapshots of them: services may ask for it.
+    pub snapshot_secrets: bool,
+    /// Where the ConfigMap is that pauses everything, see [`fleet`]: the operator's own namespace.
+    pub fleet_namespace: String,
+    /// A pause for a person is told to delivery tools as work in progress.
+    pub strict_paused: bool,
     /// How one of several replicas is chosen; without it this one must be alone.
     pub leader_election: Option<Settings>,
 }
@@ -147,7 +155,14 @@ pub async fn run_on(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) {
     let (sender, receiver) = mpsc::unbounded_channel::<Key>();
-    let caches = Arc::new(Caches::start(&edges, options.namespace.as_deref(), &sender));
+    let caches = Arc::new(Caches::start(
+        &edges,
+        options.namespace.as_deref(),
+        options.snapshot_secrets,
+        &options.fleet_namespace,
+        &metrics,
+        &sender,
+    ));
     let wakes = Wakes { sender, receiver };
     let operator = Operator {
         caches,
@@ -156,6 +171,8 @@ pub async fn run_on(
         metrics,
         defaults: validate::Defaults {
             prometheus_address: Some(options.prometheus_address),
+            no_secrets: !options.snapshot_secrets,
+            strict_paused: options.strict_paused,
         },
         rule_labels: options.rule_labels,
         edges,

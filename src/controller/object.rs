@@ -1,6 +1,7 @@
 //! A PythonService as it was read, even if parts of it can't be.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, OwnerReference};
 use kube::core::NamespaceResourceScope;
@@ -10,6 +11,7 @@ use molt_core::state::State;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::Value;
 
+use super::config::references::{self, Reference};
 use super::revision;
 use crate::api::v1alpha1::{PythonService, PythonServiceSpec, PythonServiceStatus, Traffic};
 use crate::k8s::{Key, labels};
@@ -24,8 +26,11 @@ pub struct ServiceObject {
     pub spec: Result<PythonServiceSpec, String>,
     /// The part that says where traffic goes; often readable when the whole is not.
     pub traffic: Option<Traffic>,
-    /// The revision that the spec asks for, from the spec as it was written.
+    /// The revision that the spec asks for, from the spec as it was written: without the content of what its template
+    /// names.
     pub revision: Option<Revision>,
+    /// What its template names of which the content counts.
+    pub counted: BTreeSet<Reference>,
     /// The status, or why it can't be read. Nothing depends on it: what can't be read is written anew.
     pub status: Result<PythonServiceStatus, String>,
     /// The part of the status that decides, empty for a new object; or why it can't be used.
@@ -128,6 +133,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let revision = spec.is_ok().then_some(revision);
         Ok(Self {
             metadata,
+            counted: spec.as_ref().map(references::counted).unwrap_or_default(),
             spec,
             traffic,
             revision,
@@ -233,6 +239,10 @@ pub mod tests {
             (
                 json!({"asserted": {"stable": -1, "canary": 0}}),
                 "invalid value: integer `-1`",
+            ),
+            (
+                json!({"config": {"taken": {"revision": "a/b", "plain": "0a"}}}),
+                "config.taken.revision is no name of a revision",
             ),
             (json!({"attemptz": {}}), "unknown field `attemptz`"),
         ] {

@@ -1,18 +1,25 @@
 //! From the caches to what the core is told: facts, without judgement.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use molt_core::observed::{Observed, RevisionView, Selection, Slot, Trouble, TroubleKind};
+use jiff::Timestamp;
+use molt_core::config::Asked;
+use molt_core::observed::{
+    Action, Observed, PodView, RevisionView, Selection, Slot, StablePods, Trouble, TroubleKind,
+};
 use molt_core::plan::Revision;
 
 use super::caches::Caches;
+use super::config::snapshots::Snapshots;
+use super::facts::ActionFacts;
 use super::jobs;
 use super::object::ServiceObject;
 use super::pods::worst;
 use super::render::{revision_name, slot_name};
 use super::validate::{Known, Validated};
 use crate::k8s::Key;
-use crate::traffic::{RouteTarget, Routers};
+use crate::traffic::{RouteSpec, RouteTarget, Routers};
 
 /// What a spec's meaning depends on.
 pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
@@ -27,7 +34,12 @@ pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
 }
 
 /// The service's traffic, with the port of each revision that there is a ReplicaSet of.
-pub fn route_target(object: &ServiceObject, validated: &Validated, caches: &Caches) -> RouteTarget {
+pub fn route_target(
+    object: &ServiceObject,
+    validated: &Validated,
+    caches: &Caches,
+    asked: &Asked,
+) -> RouteTarget {
     let key = object.key();
     let mut ports: BTreeMap<Revision, u16> = caches
         .sets
@@ -36,7 +48,8 @@ pub fn route_target(object: &ServiceObject, validated: &Validated, caches: &Cach
         .filter_map(|set| Some((set.revision.clone(), set.port?)))
         .collect();
     let port = object.spec.as_ref().ok().and_then(|s| u16::try_from(s.port).ok());
-    if let (Some(revision), Some(port)) = (&object.revision, port) {
+    let revision = asked.revision.as_ref().filter(|_| asked.current);
+    if let (Some(revision), Some(port)) = (revision.or(object.revision.as_ref()), port) {
         ports.insert(revision.clone(), port);
     }
     RouteTarget {
@@ -61,12 +74,15 @@ pub fn observe(
     let mut problems: Vec<_> = validated.problem().into_iter().collect();
     problems.extend(sighting.problems);
     let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();
-    actions.sort_by(|a, b| (a.created_at, &a.view.uid).cmp(&(b.created_at, &b.view.uid)));
+    actions.sort_by(|a, b| (a.view.created_at, &a.view.uid).cmp(&(b.view.created_at, &b.view.uid)));
     Observed {
         revisions: revisions(object, caches),
         route: sighting.view,
         selected: selected(object, caches),
+        shared: target.spec == RouteSpec::Shares && is_shared(object, caches),
         measurement: None,
+        stable_pods: stable_pods(object, caches),
+        fleet_paused: caches.fleet_paused(),
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
         jobs: jobs::observe(object, caches),
@@ -74,15 +90,43 @@ pub fn observe(
     }
 }
 
+/// The pods of the stable revision, where a restart needs them.
+fn stable_pods(object: &ServiceObject, caches: &Caches) -> Option<StablePods> {
+    let key = object.key();
+    let state = object.state().ok()?;
+    let asked = |a: &Arc<ActionFacts>| a.view.action == Action::Restart;
+    if state.restart.is_none() && !caches.actions.of(&key).values().any(asked) {
+        return None;
+    }
+    let stable = state.stable?;
+    let pods = caches.pods.of(&key);
+    let of_stable = pods.iter().filter(|(_, pod)| pod.revision == stable);
+    let views = of_stable.map(|(name, pod)| PodView {
+        name: name.clone(),
+        uid: pod.uid.clone(),
+        created_at: pod.created_at.unwrap_or(Timestamp::MIN),
+        ready: pod.ready,
+        leaving: pod.leaving,
+    });
+    Some(StablePods {
+        pods: views.collect(),
+        refused: None,
+    })
+}
+
 fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, RevisionView> {
     let key = object.key();
     let pods = caches.pods.of(&key);
     let slices = caches.slices.of(&key);
     let services = caches.core_services.of(&key);
+    let sets = caches.sets.of(&key);
+    let snapshots = Snapshots {
+        service: &key,
+        contents: &caches.contents,
+        sets: &sets,
+    };
     let mut views = BTreeMap::new();
-    for set in caches
-        .sets
-        .of(&key)
+    for set in sets
         .values()
         .filter(|s| s.owners.iter().any(|o| o == object.uid_text()))
     {
@@ -113,7 +157,8 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
             altered: set
                 .first_template
                 .as_ref()
-                .is_some_and(|first| *first != set.template),
+                .is_some_and(|first| *first != set.template)
+                || snapshots.is_altered(set),
             crashes: of_set.iter().flat_map(|p| p.crashes.clone()).collect(),
         };
         views.insert(set.revision.clone(), view);
@@ -150,6 +195,13 @@ fn selected(object: &ServiceObject, caches: &Caches) -> BTreeMap<Slot, Selection
             ))
         })
         .collect()
+}
+
+/// The service of the service's own name leads to the pods of every revision.
+fn is_shared(object: &ServiceObject, caches: &Caches) -> bool {
+    let key = object.key();
+    let service = caches.core_services.get(&key, &key.name);
+    service.is_some_and(|s| s.revision.is_none() && s.owners.iter().any(|o| o == object.uid_text()))
 }
 
 fn attempts(key: &Key, caches: &Caches) -> BTreeMap<Revision, u32> {

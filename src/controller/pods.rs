@@ -18,10 +18,14 @@ const MAX_MESSAGE: usize = 300;
 pub struct PodFacts {
     /// Its revision.
     pub revision: Revision,
+    /// Its UID.
+    pub uid: String,
     /// When it was created.
     pub created_at: Option<Timestamp>,
     /// It serves, and is not on its way out.
     pub ready: bool,
+    /// It is on its way out.
+    pub leaving: bool,
     /// When its containers began.
     pub starts: Starts,
     /// What is wrong with it.
@@ -50,8 +54,10 @@ impl Facts for PodFacts {
             .any(|c| c.type_ == "Ready" && c.status == "True");
         let facts = Self {
             revision: Revision(set.get(labels::REVISION)?.clone()),
+            uid: pod.uid().unwrap_or_default(),
             created_at: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
             ready: ready && !leaving,
+            leaving,
             starts: starts(pod),
             trouble: if leaving { None } else { trouble(pod) },
             crashes: crashes(pod),

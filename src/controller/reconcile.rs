@@ -20,7 +20,7 @@ use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
 use super::render::{revision_name, slot_name};
 use super::validate::{Validated, validate};
-use super::{Context, Failure, events, jobs, record, requeue, rules, status};
+use super::{Context, Failure, config, events, jobs, record, requeue, rules, status};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
@@ -39,7 +39,7 @@ const RECORD_RETRY: Duration = Duration::from_secs(5);
 pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Result<Action, Failure> {
     let key = object.key();
     let began = Instant::now();
-    let result = one(&object, &context, &key).await;
+    let result = Box::pin(one(&object, &context, &key)).await;
     context.metrics.reconciled(began.elapsed());
     match &result {
         Ok(_) => context.memories.update(&key, |m| {
@@ -106,10 +106,18 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         Err(_) if object.is_deleting() => State::default(),
         Err(why) => return unreadable_state(object, context, key, why).await,
     };
-    let validated = validate(object, &context.defaults, known(object, &context.caches));
-    let target = route_target(object, &validated, &context.caches);
+    let mut validated = validate(object, &context.defaults, known(object, &context.caches));
+    let now = context.clock.now();
+    let asked = config::ask(object, &validated, &before, &context.caches, now);
+    validated.plan.revision.clone_from(&asked.revision);
+    let before = State {
+        config: asked.config.clone(),
+        ..before
+    };
+    let target = route_target(object, &validated, &context.caches, &asked);
     let applier = Applier {
         object,
+        asked: &asked,
         target: &target,
         caches: &context.caches,
         routers: &context.routers,
@@ -132,6 +140,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         memory.rules.as_ref(),
     );
     decision.report.conditions.extend(rules.condition.clone());
+    let told = config::condition(object, &asked, &context.caches);
+    decision.report.conditions.extend(told);
     persist(object, context, key, &validated, &seen, &decision, now).await?;
     tell_metrics(context, key, &before, &decision, &seen, &validated);
 
@@ -139,24 +149,26 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     verdicts.extend(decision.report.verdicts.iter().cloned());
     let goes = decision.effects.contains(&Effect::RemoveFinalizer);
     let limit = validated.record_limit;
-    let record = || write_record(context, key, &before, &decision, &verdicts, limit, now);
+    let keeper = record::Keeper {
+        writer: &context.writer,
+        caches: &context.caches,
+        object,
+        asked: &seen.actions,
+        now,
+    };
+    let record = || write_record(context, keeper, &before, &decision, &verdicts, limit);
     let mut recorded = Ok(());
     if goes {
         // Afterwards nobody would know that there is something left to write.
         recorded = record().await;
     }
     let outcome = applier.apply(&decision.effects, now).await;
+    let evictions = applier.evict(&decision.effects).await;
+    context.memories.update(key, |m| m.eviction_refused = evictions);
     if !goes {
         recorded = record().await;
     }
-    for event in events::events(object, &decision.report)
-        .into_iter()
-        .chain(events::advice(object))
-    {
-        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
-            tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
-        }
-    }
+    tell_events(object, context, key, &decision).await;
     outcome?;
     if goes {
         context.memories.forget(key);
@@ -167,19 +179,30 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         applier.heal().await?;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
-    let jobs_again = jobs::carry_out(object, context, key, &decision.jobs).await;
-    let wake = decision
-        .wake_at
-        .map(|at| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO));
+    let jobs_again = jobs::carry_out(object, context, key, applier.current(), &decision.jobs).await;
+    let from_now =
+        |at: Timestamp| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO);
+    let wake = decision.wake_at.map(from_now);
     let retry = recorded.err().map(|()| RECORD_RETRY);
+    let settled = asked.until.map(from_now);
     // What was told of is over. If the status said it already, nothing was written, and no event brings this again.
     let over = memory.apply_problem.is_some().then_some(CATCH_UP);
     Ok(requeue(
-        [wake, retry, over, again, jobs_again, patience]
+        [wake, retry, over, again, jobs_again, patience, settled]
             .into_iter()
             .flatten()
             .min(),
     ))
+}
+
+/// Events are told once; one that is lost is no reason to do anything again.
+async fn tell_events(object: &ServiceObject, context: &Context, key: &Key, decision: &Decision) {
+    let told = events::events(object, &decision.report).into_iter();
+    for event in told.chain(events::advice(object)) {
+        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
+            tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
+        }
+    }
 }
 
 /// The cache is older than what this operator has written: versions of one object can be compared.
@@ -275,6 +298,9 @@ fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &Stat
     let memory = context.memories.of(key);
     seen.problems.extend(memory.metric_problems);
     seen.problems.extend(memory.apply_problem);
+    if let Some(stable) = &mut seen.stable_pods {
+        stable.refused = memory.eviction_refused;
+    }
     jobs::add_refused(&mut seen.jobs, &memory.jobs, before);
     // A reading that failed as a whole is none at all: the core must ask again.
     let unread = |m: &molt_core::observed::Measurement| m.blocks.is_empty() && m.history.is_empty();
@@ -303,7 +329,7 @@ fn request(
     let places = context.routers.of(&target.spec).observe(target).backends;
     let in_route = |revision: Option<&Revision>, slot| {
         let service = match target.spec.mode() {
-            RouteMode::Owned => revision.map(name),
+            RouteMode::Owned | RouteMode::Shares => revision.map(name),
             RouteMode::Adopted => revision.map(|_| slot_name(&key.name, slot)),
         };
         let of_revision = |place: &&BackendPlace| Some(&place.service) == service.as_ref();
@@ -390,7 +416,7 @@ async fn unreadable_state(
     {
         // Whatever else is wrong with the status may keep the API server from taking a condition.
         tell_beside(object, context, "StateUnreadable", &message).await;
-        let body = json!({"status": {"phase": "Degraded", "message": message, "conditions": [{
+        let body = json!({"status": {"phase": "Degraded", "observedGeneration": object.metadata.generation, "message": message, "conditions": [{
             "type": "Stalled", "status": "True", "reason": "StateUnreadable", "message": message,
             "lastTransitionTime": context.clock.now(), "observedGeneration": object.metadata.generation,
         }]}});
@@ -404,19 +430,14 @@ async fn unreadable_state(
 
 async fn write_record(
     context: &Context,
-    key: &Key,
+    keeper: record::Keeper<'_>,
     before: &State,
     decision: &Decision,
     verdicts: &[molt_core::decision::Verdict],
     limit: usize,
-    now: Timestamp,
 ) -> Result<(), ()> {
-    let keeper = record::Keeper {
-        writer: &context.writer,
-        caches: &context.caches,
-        now,
-    };
-    let written = record::write(keeper, key, before, decision, verdicts, limit).await;
+    let key = &keeper.object.key();
+    let written = record::write(keeper, before, decision, verdicts, limit).await;
     let kept = if written.is_ok() {
         Vec::new()
     } else {

@@ -4,21 +4,27 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use kube::Resource;
+use k8s_openapi::api::apps::v1::ReplicaSet;
+use kube::{Resource, ResourceExt};
 use molt_core::decision::{Decision, Verdict};
+use molt_core::observed::ActionView;
 use molt_core::plan::Revision;
 use molt_core::state::{Ended, Outcome, SloEvidence, State, Transition};
 use serde_json::{Value, json};
 
 use super::caches::Caches;
-use super::render::record_name;
+use super::object::ServiceObject;
+use super::render::{record_name, revision_name};
 use super::status::{burn, counts, evidence, guards, spent};
 use crate::api::v1alpha1::{
-    RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec, RolloutRecordStatus,
+    RecordedChange, RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec, RolloutRecordStatus,
 };
 use crate::k8s::failure::WriteError;
 use crate::k8s::writer::Writer;
 use crate::k8s::{Key, labels};
+
+pub mod actions;
+pub mod change;
 
 /// Verdicts that a record holds at most; it stays far below the size that an object may have.
 const MOST_VERDICTS: usize = 300;
@@ -28,6 +34,10 @@ const KEPT_AT_EDGES: usize = 3;
 const MOST_DELETIONS: usize = 20;
 /// Transitions that a record holds at most, as its schema says.
 const MOST_TRANSITIONS: usize = 100;
+/// Bytes of a transition's message that are kept.
+const MOST_OF_MESSAGE: usize = 600;
+/// Bytes of JSON that a record may have; verdicts give way to what else there is.
+const MOST_BYTES: usize = 240 << 10;
 
 /// Who keeps the records.
 #[derive(Clone, Copy)]
@@ -36,6 +46,10 @@ pub struct Keeper<'a> {
     pub writer: &'a Writer,
     /// What is known of the records.
     pub caches: &'a Caches,
+    /// The service, as it was decided on.
+    pub object: &'a ServiceObject,
+    /// What people asked for, as it was decided on.
+    pub asked: &'a [ActionView],
     /// The time of the decision.
     pub now: Timestamp,
 }
@@ -43,13 +57,20 @@ pub struct Keeper<'a> {
 /// Brings the records of a service up to date with what was decided.
 pub async fn write(
     keeper: Keeper<'_>,
-    service: &Key,
     before: &State,
     decision: &Decision,
     verdicts: &[Verdict],
     limit: usize,
 ) -> Result<(), WriteError> {
-    let Keeper { writer, caches, now } = keeper;
+    let Keeper {
+        writer,
+        caches,
+        object,
+        asked,
+        now,
+    } = keeper;
+    let service = &object.key();
+    let acts = actions::ended(asked, decision, now);
     let known = caches.records.of(service);
     if let Some(last) = &decision.state.last {
         let name = record_name(&service.name, &last.revision, last.number);
@@ -71,15 +92,23 @@ pub async fn write(
                 last.stable.as_ref(),
                 last.started_at,
             );
-            add_to(writer, service, spec, |status| {
+            // What was asked for in its last moment, unless another attempt answers for it.
+            let acts = if decision.state.attempt.is_none() {
+                &acts[..]
+            } else {
+                &[]
+            };
+            add_to(writer, service, spec, None, |status| {
+                actions::add(&mut status.actions, acts);
                 end(status, last, decision, verdicts);
+                name_slos(&mut status.slos, object);
             })
             .await?;
         }
     }
     if let Some(attempt) = &decision.state.attempt {
         let name = record_name(&service.name, &attempt.revision, attempt.number);
-        let news = !decision.report.transitions.is_empty() || !verdicts.is_empty();
+        let news = !decision.report.transitions.is_empty() || !verdicts.is_empty() || !acts.is_empty();
         if news || !known.contains_key(&name) {
             let stable = decision.state.stable.as_ref();
             let spec = spec(
@@ -89,10 +118,19 @@ pub async fn write(
                 stable,
                 attempt.started_at,
             );
-            add_to(writer, service, spec, |status| {
+            let of_spec = object.revision.as_ref() == Some(&attempt.revision);
+            let author = object.annotations().get(labels::AUTHOR).filter(|_| of_spec);
+            let change = Change {
+                before: stable,
+                after: &attempt.revision,
+                author: author.and_then(|author| change::author(author)),
+            };
+            add_to(writer, service, spec, Some(change), |status| {
+                actions::add(&mut status.actions, &acts);
                 status.max_weight = i32::from(attempt.max_weight);
                 add_transitions(status, &attempt.transitions);
                 status.slos = slos(&attempt.evidence, decision);
+                name_slos(&mut status.slos, object);
                 status.guards = guards(&attempt.conditions);
                 add_verdicts(status, verdicts);
             })
@@ -107,7 +145,7 @@ pub async fn write(
         let told = current.contains(&Some((&record.revision, record.attempt)));
         if record.ended_at.is_none() && !told {
             let spec = spec(service, &record.revision, record.attempt, None, now);
-            add_to(writer, service, spec, |status| end_unknown(status, now)).await?;
+            add_to(writer, service, spec, None, |status| end_unknown(status, now)).await?;
         }
     }
     let mut ended: Vec<_> = known
@@ -146,6 +184,7 @@ async fn add_to(
     writer: &Writer,
     service: &Key,
     spec: RolloutRecordSpec,
+    change: Option<Change<'_>>,
     add: impl FnOnce(&mut RolloutRecordStatus),
 ) -> Result<(), WriteError> {
     let name = record_name(
@@ -171,7 +210,11 @@ async fn add_to(
         return Ok(());
     }
     let mut status = before.clone();
+    if let (None, Some(change)) = (&status.change, change) {
+        status.change = change.read(writer, service).await;
+    }
     add(&mut status);
+    fit(&mut status);
     if status == before && record.status.is_some() {
         return Ok(());
     }
@@ -181,6 +224,36 @@ async fn add_to(
         .put_status::<RolloutRecord>(namespace, &name, &version, body)
         .await
         .map(drop)
+}
+
+/// Two revisions whose templates are compared, once for each record.
+struct Change<'a> {
+    before: Option<&'a Revision>,
+    after: &'a Revision,
+    author: Option<String>,
+}
+
+impl Change<'_> {
+    /// Reads both templates from the server: they are too large to be kept. A record without them is better than none.
+    async fn read(self, writer: &Writer, service: &Key) -> Option<RecordedChange> {
+        let Some(before) = self.before else {
+            // A first revision differs from nothing.
+            return self.author.map(|author| RecordedChange {
+                author: Some(author),
+                ..RecordedChange::default()
+            });
+        };
+        let read = async |revision: &Revision| {
+            let name = revision_name(&service.name, revision);
+            let set = writer.get::<ReplicaSet>(&service.namespace, &name).await;
+            set.unwrap_or_else(|error| {
+                tracing::warn!(%service, %error, "the record does not say what changed");
+                None
+            })
+        };
+        let (before, after) = (read(before).await?, read(self.after).await?);
+        Some(change::between(&before, &after, self.author))
+    }
 }
 
 fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verdicts: &[Verdict]) {
@@ -204,11 +277,11 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
                 .rev()
                 .find(|v| v.slo == slo.name)
                 .map(|v| v.spent.clone());
-            let of_record = recorded
-                .iter()
-                .find(|s| s.name == slo.name)
-                .map(|s| s.spent_by_rollout.clone());
-            slo.spent_by_rollout = of_verdict.or(of_record).unwrap_or(slo.spent_by_rollout);
+            let of_record = recorded.iter().find(|s| s.name == slo.name);
+            let spent = of_record.map(|s| s.spent_by_rollout.clone());
+            slo.spent_by_rollout = of_verdict.or(spent).unwrap_or(slo.spent_by_rollout);
+            slo.objective = of_record.and_then(|s| s.objective.clone());
+            slo.sli = of_record.and_then(|s| s.sli.clone());
             slo
         })
         .collect();
@@ -232,6 +305,8 @@ fn slos(entries: &[SloEvidence], decision: &Decision) -> Vec<RecordedSlo> {
             let report = decision.report.slos.iter().find(|r| r.name == entry.name);
             RecordedSlo {
                 name: entry.name.clone(),
+                objective: None,
+                sli: None,
                 canary: counts(entry.evidence.canary()),
                 stable: counts(entry.evidence.stable()),
                 spent_by_rollout: spent(report.and_then(|r| r.spent)),
@@ -241,11 +316,24 @@ fn slos(entries: &[SloEvidence], decision: &Decision) -> Vec<RecordedSlo> {
         .collect()
 }
 
+/// Says what the objectives ask for, as the spec has them, where nothing says it yet.
+fn name_slos(recorded: &mut [RecordedSlo], object: &ServiceObject) {
+    let written = object.spec.as_ref().map(|spec| spec.slos.as_slice());
+    for slo in recorded.iter_mut().filter(|slo| slo.objective.is_none()) {
+        if let Some(written) = written.unwrap_or_default().iter().find(|w| w.name == slo.name) {
+            slo.objective = Some(written.objective.0.clone());
+            slo.sli = Some(written.sli.to_string());
+        }
+    }
+}
+
 /// Adds what is not there yet; nothing is ever taken away or changed.
 fn add_transitions(status: &mut RolloutRecordStatus, transitions: &[Transition]) {
     for transition in transitions {
-        if status.transitions.len() < MOST_TRANSITIONS && !status.transitions.contains(transition) {
-            status.transitions.push(transition.clone());
+        let mut transition = transition.clone();
+        transition.message = cut(&transition.message, MOST_OF_MESSAGE);
+        if status.transitions.len() < MOST_TRANSITIONS && !status.transitions.contains(&transition) {
+            status.transitions.push(transition);
         }
     }
     status.transitions.sort_by_key(|t| t.at);
@@ -261,7 +349,24 @@ fn add_verdicts(status: &mut RolloutRecordStatus, verdicts: &[Verdict]) {
             status.verdicts.push(recorded(verdict));
         }
     }
-    thin(&mut status.verdicts);
+    thin(&mut status.verdicts, MOST_VERDICTS);
+}
+
+/// Thins the verdicts further where the rest is large: an object that is too large could not be written at all.
+fn fit(status: &mut RolloutRecordStatus) {
+    let mut most = status.verdicts.len();
+    while most > 0 && serde_json::to_string(status).map_or(0, |text| text.len()) > MOST_BYTES {
+        most /= 2;
+        thin(&mut status.verdicts, most);
+    }
+}
+
+/// The beginning of a text, of so many bytes at most.
+fn cut(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(most)])
 }
 
 fn recorded(verdict: &Verdict) -> RecordedVerdict {
@@ -281,8 +386,8 @@ fn recorded(verdict: &Verdict) -> RecordedVerdict {
 }
 
 /// Halves what lies between the first and last verdicts of each step and objective until all fit.
-fn thin(verdicts: &mut Vec<RecordedVerdict>) {
-    while verdicts.len() > MOST_VERDICTS {
+fn thin(verdicts: &mut Vec<RecordedVerdict>, most: usize) {
+    while verdicts.len() > most {
         let mut groups: BTreeMap<(i32, String), Vec<usize>> = BTreeMap::new();
         for (index, verdict) in verdicts.iter().enumerate() {
             groups
@@ -303,7 +408,7 @@ fn thin(verdicts: &mut Vec<RecordedVerdict>) {
         }
         if !dropped.contains(&true) {
             // Only edges are left: the oldest go.
-            verdicts.drain(..verdicts.len() - MOST_VERDICTS);
+            verdicts.drain(..verdicts.len() - most);
             return;
         }
         let mut index = 0;
@@ -317,7 +422,9 @@ fn thin(verdicts: &mut Vec<RecordedVerdict>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::v1alpha1::{CountsStatus, EvidenceStatus};
+    use crate::api::v1alpha1::{
+        ActionKind, ActionState, CountsStatus, EvidenceStatus, FieldChange, RecordedAction,
+    };
     use molt_core::analysis::Burn;
 
     fn verdict(second: i64, step: i32) -> RecordedVerdict {
@@ -356,13 +463,54 @@ mod tests {
             status
                 .verdicts
                 .push(verdict(second, if second < 2500 { 1 } else { 3 }));
-            thin(&mut status.verdicts);
+            thin(&mut status.verdicts, MOST_VERDICTS);
         }
         let at: Vec<i64> = status.verdicts.iter().map(|v| v.at.as_second()).collect();
         assert!(at.len() <= MOST_VERDICTS);
         assert_eq!(at[..3], [0, 1, 2]);
         assert!(at.contains(&2499) && at.contains(&2500) && at.ends_with(&[4997, 4998, 4999]));
         assert!(serde_json::to_string(&status).unwrap().len() < 256 * 1024);
+    }
+
+    #[test]
+    fn a_record_fits_whatever_happens_and_what_is_no_verdict_stays() {
+        let long = "ä".repeat(2000);
+        let transition = |second: i64| Transition {
+            at: Timestamp::from_second(second).unwrap(),
+            reason: "PromotedByPerson".into(),
+            message: long.clone(),
+            weight: 10,
+        };
+        let mut status = RolloutRecordStatus {
+            verdicts: (0..300).map(|second| verdict(second, 1)).collect(),
+            ..RolloutRecordStatus::default()
+        };
+        add_transitions(&mut status, &(0..200).map(transition).collect::<Vec<_>>());
+        let acts = (0..100).map(|i| RecordedAction {
+            at: Timestamp::UNIX_EPOCH,
+            name: format!("{i}{}", "a".repeat(250)),
+            action: ActionKind::Pause,
+            requested_by: cut(&long, 250),
+            reason: Some(cut(&long, 250)),
+            state: ActionState::Expired,
+            message: cut(&long, 250),
+        });
+        actions::add(&mut status.actions, &acts.collect::<Vec<_>>());
+        let value = Some(cut(&long, 200));
+        let field = FieldChange {
+            field: cut(&long, 200),
+            before: value.clone(),
+            after: value,
+        };
+        status.change = Some(RecordedChange {
+            template: vec![field; 60],
+            ..RecordedChange::default()
+        });
+        fit(&mut status);
+        assert!(serde_json::to_string(&status).unwrap().len() < 256 * 1024);
+        assert_eq!((status.transitions.len(), status.actions.len()), (100, 40));
+        let at: Vec<i64> = status.verdicts.iter().map(|v| v.at.as_second()).collect();
+        assert!(at.starts_with(&[0, 1, 2]) && at.ends_with(&[299]), "{at:?}");
     }
 
     #[test]

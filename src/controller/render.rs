@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use molt_core::config::Content;
 use molt_core::observed::Slot;
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
+use super::config::{references, snapshots};
 use super::facts::ReplicaSetFacts;
 use crate::k8s::{Key, labels};
 use crate::rules::{self, Group};
@@ -66,10 +68,20 @@ impl Owner {
         json!({labels::SERVICE: self.service.name, labels::REVISION: revision.0})
     }
 
-    /// The ReplicaSet of a revision, with no pods yet: how many it has is written by another field manager.
-    pub fn replica_set(&self, revision: &Revision, template: &PodTemplateSpec, port: u16) -> Value {
+    /// The ReplicaSet of a revision, with no pods yet: how many it has is written by another field manager. Where
+    /// the template names what there is `content` of, the pods get the snapshot of it.
+    pub fn replica_set(
+        &self,
+        revision: &Revision,
+        template: &PodTemplateSpec,
+        port: u16,
+        content: &Content,
+    ) -> Value {
         let mut metadata = self.metadata(&revision_name(&self.service.name, revision), Some(revision));
         metadata["annotations"] = json!({labels::PORT: port.to_string()});
+        if !content.is_empty() {
+            metadata["annotations"][labels::CONFIG] = json!(json!(content).to_string());
+        }
         json!({
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
@@ -78,14 +90,24 @@ impl Owner {
                 "replicas": 0,
                 "minReadySeconds": 0,
                 "selector": {"matchLabels": self.selector(revision)},
-                "template": self.pod_template(revision, template),
+                "template": self.pod_template(revision, template, content),
             },
         })
     }
 
-    /// The user's template with the labels that pods are found by. Other labels of the user's stay.
-    fn pod_template(&self, revision: &Revision, template: &PodTemplateSpec) -> PodTemplateSpec {
+    /// The user's template with the labels that pods are found by, and the names of snapshots. Other labels of the
+    /// user's stay.
+    fn pod_template(
+        &self,
+        revision: &Revision,
+        template: &PodTemplateSpec,
+        content: &Content,
+    ) -> PodTemplateSpec {
         let mut template = template.clone();
+        references::rename(&mut template, |reference| {
+            let counts = content.contains_key(&reference.to_string());
+            counts.then(|| snapshots::name(&self.service.name, revision, reference))
+        });
         let metadata = template.metadata.get_or_insert_default();
         metadata.creation_timestamp = None;
         let set = metadata.labels.get_or_insert_default();
@@ -110,14 +132,25 @@ impl Owner {
         self.core_service(&self.metadata(&name, None), revision, port)
     }
 
+    /// The service of the service's own name, which leads to the pods of every revision.
+    pub fn shared_service(&self, port: u16) -> Value {
+        let metadata = self.metadata(&slot_name(&self.service.name, Slot::InCluster), None);
+        let selector = json!({labels::SERVICE: self.service.name});
+        Self::service_with(&metadata, &selector, port)
+    }
+
     fn core_service(&self, metadata: &Value, revision: &Revision, port: u16) -> Value {
+        Self::service_with(metadata, &json!(self.selector(revision)), port)
+    }
+
+    fn service_with(metadata: &Value, selector: &Value, port: u16) -> Value {
         json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": metadata,
             "spec": {
                 "ports": [{"name": "http", "port": port, "targetPort": port, "protocol": "TCP"}],
-                "selector": self.selector(revision),
+                "selector": selector,
             },
         })
     }
@@ -191,7 +224,12 @@ mod tests {
     #[test]
     fn a_revisions_service_selects_the_pods_of_its_replica_set() {
         let revision = Revision::from("694e87771d");
-        let set = owner().replica_set(&revision, &template(&json!({"team": "shop"})), 8000);
+        let set = owner().replica_set(
+            &revision,
+            &template(&json!({"team": "shop"})),
+            8000,
+            &Content::new(),
+        );
         let service = owner().revision_service(&revision, 8000);
         assert_eq!(set["metadata"]["name"], "checkout-694e87771d");
         assert_eq!(service["metadata"]["name"], "checkout-694e87771d");
@@ -220,12 +258,37 @@ mod tests {
     #[test]
     fn the_users_labels_stay() {
         let template = template(&json!({"app.kubernetes.io/name": "shop", "team": "a"}));
-        let set = owner().replica_set(&Revision::from("0a"), &template, 8000);
+        let set = owner().replica_set(&Revision::from("0a"), &template, 8000, &Content::new());
         assert_eq!(
             set["spec"]["template"]["metadata"]["labels"]["app.kubernetes.io/name"],
             "shop"
         );
         assert_eq!(set["spec"]["template"]["metadata"]["annotations"]["a"], "b");
+    }
+
+    #[test]
+    fn the_pods_get_snapshots_of_what_counts_and_the_users_names_of_the_rest() {
+        let mut template = template(&json!({}));
+        let env_from = json!([{"configMapRef": {"name": "env"}}, {"configMapRef": {"name": "flags"}}]);
+        template.spec.as_mut().unwrap().containers[0].env_from = serde_json::from_value(env_from).unwrap();
+        let content: Content = [("configmap/env".to_owned(), "00".to_owned())].into();
+        let revision = Revision::from("694e87771d");
+        let set = owner().replica_set(&revision, &template, 8000, &content);
+        let names = set.pointer("/spec/template/spec/containers/0/envFrom").unwrap();
+        let snapshot = names[0]["configMapRef"]["name"].as_str().unwrap();
+        assert_eq!(snapshots::service_of(snapshot), Some("checkout"));
+        assert_eq!(names[1]["configMapRef"]["name"], "flags");
+        assert_eq!(
+            set["metadata"]["annotations"]["molt.dev/config"],
+            r#"{"configmap/env":"00"}"#
+        );
+        let mut live: ReplicaSet = serde_json::from_value(set).unwrap();
+        assert_eq!(ReplicaSetFacts::read(&live).unwrap().1.config, content);
+        let annotations = live.metadata.annotations.as_mut().unwrap();
+        annotations.insert(labels::CONFIG.to_owned(), "nonsense".to_owned());
+        assert!(ReplicaSetFacts::read(&live).unwrap().1.config.is_empty());
+        let plain = owner().replica_set(&revision, &template, 8000, &Content::new());
+        assert_eq!(plain["metadata"]["annotations"].get("molt.dev/config"), None);
     }
 
     #[test]

@@ -333,11 +333,10 @@ async fn write(object: &ServiceObject, context: &Context, key: &Key, step: &Step
             .apply::<PrometheusRule>(&key.namespace, labels::MANAGER, true, body)
             .await
             .map(drop),
-        Step::Apply { body, ours: false } => {
-            writer
-                .create::<PrometheusRule>(&key.namespace, object.uid_text(), body)
-                .await
-        }
+        Step::Apply { body, ours: false } => writer
+            .create::<PrometheusRule>(&key.namespace, object.uid_text(), body)
+            .await
+            .map(drop),
         Step::Delete { uid } => {
             let name = rules::object_name(&key.name);
             writer

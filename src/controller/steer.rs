@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::server::Readiness;
 use crate::traffic::Routers;
 use crate::traffic::gateway_api::GatewayApi;
+use crate::traffic::replica_share::ReplicaShare;
 
 /// How long running reconciles may go on once the process is to stop: another replica waits to take over, and
 /// they may be cut off anywhere.
@@ -153,6 +154,11 @@ impl Operator {
         Context {
             routers: Routers {
                 gateway_api: GatewayApi::new(writer.clone(), routes, services),
+                replica_share: ReplicaShare::new(
+                    self.caches.core_services.clone(),
+                    self.caches.slices.clone(),
+                    self.caches.pods.clone(),
+                ),
             },
             writer,
             source: self.edges.source.clone(),

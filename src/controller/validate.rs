@@ -21,6 +21,7 @@ use crate::traffic::RouteSpec;
 mod basis;
 mod fields;
 mod guards;
+mod strategy;
 
 use fields::{check_name, check_template, duration, in_range, probability};
 
@@ -69,6 +70,10 @@ impl fmt::Display for FieldError {
 pub struct Defaults {
     /// The address of the operator's Prometheus.
     pub prometheus_address: Option<String>,
+    /// The operator may not read Secrets, so none can be part of a revision.
+    pub no_secrets: bool,
+    /// A pause for a person is told as work in progress.
+    pub strict_paused: bool,
 }
 
 /// What of the world a spec's meaning depends on.
@@ -131,6 +136,7 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
     let mut errors = Vec::new();
     check_name(object, &mut errors);
     check_size(object, &mut errors);
+    fields::check_counted(&object.counted, defaults.no_secrets, &mut errors);
     let mut validated = match &object.spec {
         Ok(spec) => resolve(spec, defaults, known, &mut errors),
         Err(why) => {
@@ -164,11 +170,7 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
-    let route = route(
-        object.traffic.as_ref().map(|t| &t.gateway_api),
-        known,
-        &mut Vec::new(),
-    );
+    let route = route(object.traffic.as_ref(), known, &mut Vec::new());
     let replicas = known.stable_wanted.unwrap_or(DEFAULT_REPLICAS);
     Validated {
         plan: default_plan(replicas, route.mode()),
@@ -191,12 +193,14 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
             .iter()
             .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(DWELL)])
             .collect(),
+        at_once: false,
         bake: SignedDuration::from_mins(5),
         scale_down_delay: SignedDuration::from_secs(30),
         abort_scale_down_delay: SignedDuration::from_secs(30),
         drain: SignedDuration::from_secs(60),
         progress_deadline: SignedDuration::from_mins(10),
         paused: false,
+        strict_paused: false,
         rollback_window: 0,
         revision_history_limit: DEFAULT_HISTORY,
         route,
@@ -222,8 +226,9 @@ fn resolve(
     // What serves must not be scaled by a number that can't be used.
     let unset = known.stable_wanted.filter(|n| *n > 0).unwrap_or(DEFAULT_REPLICAS);
     let replicas = in_range(errors, "spec.replicas", spec.replicas, 0..=i32::MAX, unset);
-    let mut route = route(Some(&spec.traffic.gateway_api), known, errors);
+    let mut route = route(Some(&spec.traffic), known, errors);
     tell_clusters_apart(&mut route, &spec.slos, errors);
+    check_counted(&route, &spec.slos, errors);
     let fallback = default_plan(replicas, route.mode());
     let (history, rollback_window, record_limit) = kept(spec, errors);
     let progress_deadline = duration(
@@ -233,33 +238,7 @@ fn resolve(
         fallback.progress_deadline,
         SignedDuration::from_secs(1),
     );
-    let canary = spec.strategy.as_ref().map(|s| &s.canary);
-    let delay = |errors: &mut Vec<FieldError>,
-                 field: &str,
-                 pick: fn(&api::Canary) -> Option<&api::Duration>,
-                 default| {
-        let path = format!("spec.strategy.canary.{field}");
-        duration(
-            errors,
-            &path,
-            canary.and_then(pick),
-            default,
-            SignedDuration::ZERO,
-        )
-    };
-    let bake = delay(errors, "bake", |c| c.bake.as_ref(), fallback.bake);
-    let scale_down_delay = delay(
-        errors,
-        "scaleDownDelay",
-        |c| c.scale_down_delay.as_ref(),
-        fallback.scale_down_delay,
-    );
-    let abort_scale_down_delay = delay(
-        errors,
-        "abortScaleDownDelay",
-        |c| c.abort_scale_down_delay.as_ref(),
-        fallback.abort_scale_down_delay,
-    );
+    let way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
     let drain = spec.drain.as_ref().map(|d| &d.timeout);
     let drain = duration(
         errors,
@@ -268,22 +247,20 @@ fn resolve(
         fallback.drain,
         SignedDuration::ZERO,
     );
-    let steps = match canary.and_then(|c| c.steps.as_ref()) {
-        Some(steps) => resolve_steps(steps, errors),
-        None => fallback.steps.clone(),
-    };
     let policies = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let plan = Plan {
-        steps,
-        bake,
-        scale_down_delay,
-        abort_scale_down_delay,
+        steps: way.steps,
+        at_once: way.at_once,
+        bake: way.bake,
+        scale_down_delay: way.scale_down_delay,
+        abort_scale_down_delay: way.abort_scale_down_delay,
         drain,
         progress_deadline,
         paused: spec.paused.unwrap_or(false),
+        strict_paused: defaults.strict_paused,
         rollback_window,
         revision_history_limit: history,
         slos: slo_plans(spec, &queries),
@@ -332,62 +309,6 @@ fn kept(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>) -> (usize, usize
         DEFAULT_RECORDS,
     );
     (history, rollback_window, record_limit)
-}
-
-fn resolve_steps(steps: &[api::CanaryStep], errors: &mut Vec<FieldError>) -> Vec<Step> {
-    if steps.is_empty() || steps.len() > 40 {
-        let message = format!(
-            "has {} steps: write 1 to 40, or leave it out for 5, 10, 25 and 50 %",
-            steps.len()
-        );
-        errors.push(FieldError::new("spec.strategy.canary.steps", message));
-    }
-    let mut resolved = Vec::new();
-    let mut last = 0;
-    for (index, step) in steps.iter().enumerate() {
-        let path = format!("spec.strategy.canary.steps[{index}]");
-        match (step.set_weight, &step.pause) {
-            (Some(weight), None) => match u8::try_from(weight).ok().filter(|w| (1..=100).contains(w)) {
-                Some(weight) if weight < last => errors.push(FieldError::new(
-                    format!("{path}.setWeight"),
-                    format!("{weight} comes after {last}; weights must not fall: put the steps in order"),
-                )),
-                Some(weight) => {
-                    last = weight;
-                    resolved.push(Step::SetWeight(weight));
-                }
-                None => errors.push(FieldError::new(
-                    format!("{path}.setWeight"),
-                    format!("{weight} is no share of the traffic: write whole percents from 1 to 100"),
-                )),
-            },
-            (None, Some(pause)) => {
-                let path = format!("{path}.pause.duration");
-                let dwell = duration(
-                    errors,
-                    &path,
-                    Some(&pause.duration),
-                    SignedDuration::ZERO,
-                    SignedDuration::ZERO,
-                );
-                let seconds = dwell.as_millis().div_euclid(1000) + i128::from(dwell.subsec_millis() > 0);
-                resolved.push(Step::Dwell(u32::try_from(seconds).unwrap_or(u32::MAX)));
-            }
-            (Some(_), Some(_)) => {
-                errors.push(FieldError::new(
-                    path,
-                    "has both setWeight and pause: make two steps of it",
-                ));
-            }
-            (None, None) => {
-                errors.push(FieldError::new(
-                    path,
-                    "is empty: write setWeight, or pause with a duration",
-                ));
-            }
-        }
-    }
-    resolved
 }
 
 fn resolve_analysis(analysis: Option<&api::Analysis>, errors: &mut Vec<FieldError>) -> Policies {
@@ -501,7 +422,7 @@ fn resolve_slos(
     let mut queries: Vec<SloQuery> = Vec::new();
     for (index, slo) in slos.iter().enumerate() {
         let path = format!("spec.slos[{index}]");
-        fields::check_slo_name(&path, &slo.name, errors);
+        fields::check_label(&format!("{path}.name"), &slo.name, errors);
         if let Some(first) = slos[..index].iter().position(|other| other.name == slo.name) {
             let message = format!(
                 "{:?} is the name of spec.slos[{first}] already: give each its own",
@@ -535,16 +456,43 @@ fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Ve
                 "can't be read of HTTPRoute {name}: Envoy cuts the names of its clusters at the first dot; choose another preset, or rename the route"
             ),
         )),
-        RouteSpec::Adopted { .. } => {}
+        RouteSpec::Adopted { .. } | RouteSpec::Shares => {}
+    }
+}
+
+/// Nobody but a route's proxies counts at the route.
+fn check_counted(route: &RouteSpec, slos: &[api::Slo], errors: &mut Vec<FieldError>) {
+    let at_route = |slo: &api::Slo| slo.sli.preset.and_then(Naming::of).is_some();
+    if let Some(index) = slos.iter().position(at_route)
+        && *route == RouteSpec::Shares
+    {
+        let message =
+            "is counted at a route, and spec.traffic.none has none: choose a preset of the application";
+        errors.push(FieldError::new(format!("spec.slos[{index}].sli.preset"), message));
     }
 }
 
 /// The route that is meant. A contradictory spec must not make Molt change routes: then the one that it
 /// created is kept if there is one.
-fn route(gateway: Option<&api::GatewayApi>, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
+fn route(traffic: Option<&api::Traffic>, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
     let path = "spec.traffic.gatewayAPI";
     let kept = RouteSpec::Owned { content: None };
-    let Some(gateway) = gateway else { return kept };
+    let Some(traffic) = traffic else { return kept };
+    let gateway = match (&traffic.gateway_api, &traffic.none) {
+        (Some(gateway), None) => gateway,
+        (None, Some(_)) => return RouteSpec::Shares,
+        (gateway, _) => {
+            let has = if gateway.is_some() {
+                "has both gatewayAPI and none"
+            } else {
+                "has neither gatewayAPI nor none"
+            };
+            let message =
+                format!("{has}: set gatewayAPI for a route, or none: {{}} where pods divide the traffic");
+            errors.push(FieldError::new("spec.traffic", message));
+            return kept;
+        }
+    };
     match (&gateway.parent_refs, &gateway.http_route_ref) {
         (Some(parents), None) => {
             let hostnames = gateway.hostnames.clone().unwrap_or_default();

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use futures::StreamExt;
 use kube::api::Api;
@@ -46,6 +46,7 @@ pub struct Index<V> {
     inner: RwLock<Inner<V>>,
     presence: watch::Sender<Presence>,
     version: watch::Sender<u64>,
+    trouble: Mutex<Option<String>>,
 }
 
 type Groups<V> = HashMap<Key, BTreeMap<String, Arc<V>>>;
@@ -69,6 +70,7 @@ impl<V> Default for Index<V> {
             inner: RwLock::new(inner),
             presence: watch::Sender::new(Presence::Pending),
             version: watch::Sender::new(0),
+            trouble: Mutex::default(),
         }
     }
 }
@@ -87,6 +89,11 @@ impl<V: Facts> Index<V> {
     /// Whether the kind can be read.
     pub fn presence(&self) -> Presence {
         *self.presence.borrow()
+    }
+
+    /// Why the last try to watch the kind failed; nothing once it has succeeded.
+    pub fn trouble(&self) -> Option<String> {
+        self.last_trouble().clone()
     }
 
     /// Completes once it is known whether the kind can be read.
@@ -115,6 +122,7 @@ impl<V: Facts> Index<V> {
     {
         let changed = self.write().take_in(event);
         if matches!(event, Event::InitDone) {
+            *self.last_trouble() = None;
             self.presence
                 .send_if_modified(|p| std::mem::replace(p, Presence::Present) != Presence::Present);
         }
@@ -131,6 +139,10 @@ impl<V: Facts> Index<V> {
         inner.homes.clear();
         self.presence
             .send_if_modified(|p| std::mem::replace(p, Presence::Missing) != Presence::Missing)
+    }
+
+    fn last_trouble(&self) -> std::sync::MutexGuard<'_, Option<String>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // A panic while the lock is held leaves a map that is still a map; the next list renews it.
@@ -226,7 +238,8 @@ fn key(object: &impl Resource) -> Key {
 
 /// Keeps an index up to date for ever, and tells which groups change.
 ///
-/// `appeared` is called when the kind becomes known to the API server, or unknown.
+/// `appeared` is called when the index is complete for the first time, and when the kind becomes known to the API
+/// server, or unknown.
 pub async fn follow<V>(
     api: Api<V::Object>,
     config: watcher::Config,
@@ -250,8 +263,10 @@ pub async fn follow<V>(
                 }
                 let before = index.presence();
                 index.take_in(&event).into_iter().for_each(&changed);
-                if before == Presence::Missing && index.presence() == Presence::Present {
-                    tracing::info!(kind, "the API server knows the kind now");
+                if before != Presence::Present && index.presence() == Presence::Present {
+                    if before == Presence::Missing {
+                        tracing::info!(kind, "the API server knows the kind now");
+                    }
                     appeared();
                 }
             }
@@ -264,7 +279,10 @@ pub async fn follow<V>(
                     appeared();
                 }
             }
-            Err(error) => tracing::warn!(kind, %error, "watching failed; it is tried again"),
+            Err(error) => {
+                tracing::warn!(kind, %error, "watching failed; it is tried again");
+                *index.last_trouble() = Some(error.to_string());
+            }
         }
     }
 }

@@ -18,6 +18,17 @@ pub const PORT: &str = "molt.dev/port";
 /// Annotation of a ReplicaSet: a digest of its pod template when it was scaled first. A template that has another one
 /// since was changed by somebody else.
 pub const TEMPLATE: &str = "molt.dev/template-digest";
+/// Annotation of a ReplicaSet: what the snapshots of its pods' configuration hold, as JSON.
+pub const CONFIG: &str = "molt.dev/config";
+/// Annotation of a snapshot: the name of what it is a copy of.
+pub const SNAPSHOT_OF: &str = "molt.dev/snapshot-of";
+/// Annotation of a Secret's snapshot: the UID of the Secret that it is a copy of.
+pub const SNAPSHOT_ORIGIN: &str = "molt.dev/snapshot-origin";
+/// Annotation of a user's ConfigMap or Secret: with `"true"` its content is no part of any revision.
+pub const FOLLOW: &str = "molt.dev/follow";
+
+/// Annotation of a PythonService: who changed it, as far as whoever applies it says so. Kept in the record.
+pub const AUTHOR: &str = "molt.dev/author";
 /// The finalizer of a PythonService: a route of the user's is given back before the object goes.
 pub const FINALIZER: &str = "molt.dev/rollout";
 /// The field manager of everything that Molt writes but the number of pods.

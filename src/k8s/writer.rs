@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, PatchOperation, TestOperation};
-use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+};
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::events::{Event, Recorder, Reporter};
 use kube::{Api, Client, Resource};
@@ -100,28 +102,25 @@ impl Writer {
     }
 
     /// Applies an object that the caches don't have: created, left alone if it is there already, refused if
-    /// it is somebody else's.
+    /// it is somebody else's. Returns what is there.
     pub async fn create<K: Writable>(
         &self,
         namespace: &str,
         owner: &str,
         body: &Value,
-    ) -> Result<(), WriteError> {
+    ) -> Result<K, WriteError> {
         let name = body
             .pointer("/metadata/name")
             .and_then(Value::as_str)
             .unwrap_or_default();
         match self.get::<K>(namespace, name).await? {
-            Some(live) if is_owned_by(&live, owner) => Ok(()),
+            Some(live) if is_owned_by(&live, owner) => Ok(live),
             Some(_) => Err(WriteError::NameTaken {
                 target: target::<K>("patch", name),
                 hint: "rename or delete that object, or rename the PythonService".to_owned(),
             }),
             // Without force: if somebody else is faster, their fields conflict instead of being taken over.
-            None => self
-                .apply::<K>(namespace, labels::MANAGER, false, body)
-                .await
-                .map(drop),
+            None => self.apply::<K>(namespace, labels::MANAGER, false, body).await,
         }
     }
 
@@ -258,6 +257,27 @@ impl Writer {
             .write(target::<K>("delete", name), api.delete(name, &params))
             .await
         {
+            Err(error) if error.status().is_some_and(|s| s.code == 404) => Ok(()),
+            result => result.map(drop),
+        }
+    }
+
+    /// Evicts exactly the pod that was meant; one that is gone needs none. A disruption budget answers 429.
+    pub async fn evict(&self, namespace: &str, pod: &str, uid: &str) -> Result<(), WriteError> {
+        let api = self.api::<Pod>(namespace);
+        let params = EvictParams {
+            delete_options: Some(DeleteParams {
+                preconditions: Some(Preconditions {
+                    uid: Some(uid.to_owned()),
+                    resource_version: None,
+                }),
+                ..DeleteParams::default()
+            }),
+            ..EvictParams::default()
+        };
+        let mut target = target::<Pod>("create", pod);
+        "pods/eviction".clone_into(&mut target.resource);
+        match self.write(target, api.evict(pod, &params)).await {
             Err(error) if error.status().is_some_and(|s| s.code == 404) => Ok(()),
             result => result.map(drop),
         }

@@ -9,8 +9,7 @@ use kube::runtime::wait::await_condition;
 use kube::{Client, ResourceExt};
 
 use super::connect::Cluster;
-use super::text;
-use super::{ActionArgs, Failure, route};
+use super::{ActionArgs, Failure, route, text};
 use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction, RolloutActionSpec};
 
 /// How long an operator may take to acknowledge.
@@ -21,12 +20,13 @@ pub(super) async fn run(
     action: ActionKind,
     args: &ActionArgs,
     to_revision: Option<String>,
+    direct: bool,
 ) -> Result<ExitCode, Failure> {
     let (name, reason) = (args.name.as_str(), args.reason.as_str());
     let service = cluster.service(name).await?;
     let meant = match action {
         ActionKind::Retry => last(&service),
-        ActionKind::Undo => stable(&service),
+        ActionKind::Undo | ActionKind::Restart => stable(&service),
         _ => current(&service),
     };
     let Some((revision, attempt)) = meant else {
@@ -38,7 +38,7 @@ pub(super) async fn run(
             "{} at {name}: {message}",
             match action {
                 ActionKind::Retry => "no attempt has ended",
-                ActionKind::Undo => "no revision is stable",
+                ActionKind::Undo | ActionKind::Restart => "no revision is stable",
                 _ => "no attempt is under way",
             }
         )));
@@ -71,7 +71,7 @@ pub(super) async fn run(
     };
     let answer = tokio::time::timeout(PATIENCE, await_condition(actions, &id, handled)).await;
     let Ok(answer) = answer else {
-        return Err(unacknowledged(cluster, &service, action, &id).await);
+        return unacknowledged(cluster, &service, action, &id, direct).await;
     };
     let answer = answer.map_err(|error| Failure::Other(super::failure::chain(&error)))?;
     let status = answer.and_then(|object| object.status).unwrap_or_default();
@@ -112,7 +112,7 @@ fn stable(service: &PythonService) -> Option<(String, Option<i32>)> {
 }
 
 /// Who the API server takes the user for.
-async fn whoami(client: &Client) -> Result<String, Failure> {
+pub(super) async fn whoami(client: &Client) -> Result<String, Failure> {
     let reviews: Api<SelfSubjectReview> = Api::all(client.clone());
     let review = reviews
         .create(&PostParams::default(), &SelfSubjectReview::default())
@@ -124,13 +124,27 @@ async fn whoami(client: &Client) -> Result<String, Failure> {
     user.ok_or_else(|| Failure::Other("the API server does not say who you are".to_owned()))
 }
 
-async fn unacknowledged(cluster: &Cluster, service: &PythonService, action: ActionKind, id: &str) -> Failure {
+/// Nobody has answered: what can be done without an operator is done if it was asked for, and told otherwise.
+async fn unacknowledged(
+    cluster: &Cluster,
+    service: &PythonService,
+    action: ActionKind,
+    id: &str,
+    direct: bool,
+) -> Result<ExitCode, Failure> {
     let seconds = PATIENCE.as_secs();
     let mut text = format!(
         "nobody acknowledged {id} within {seconds} s: is the operator running? (kubectl get pods -A -l app.kubernetes.io/name=molt)\nthe action stays; an operator that comes back heeds it first"
     );
     if action == ActionKind::Abort {
-        text = format!("{text}\n\n{}", route::advice(cluster, service).await);
+        match route::TakeAway::find(cluster, service).await {
+            Ok(away) if direct => {
+                text::print(&format!("{text}\n{}\n", away.apply().await?));
+                return Ok(ExitCode::SUCCESS);
+            }
+            Ok(away) => text = format!("{text}\n\n{}", away.advice()),
+            Err(why) => text = format!("{text}\n\n{why}"),
+        }
     }
-    Failure::Unacknowledged(text)
+    Err(Failure::Unacknowledged(text))
 }

@@ -87,7 +87,9 @@ impl Manifest {
             .map_err(|error| format!("metadata: can't be read: {error}"))?;
         let defaults = Defaults {
             // Nothing is asked of it.
+            no_secrets: false,
             prometheus_address: Some("http://prometheus".to_owned()),
+            ..Defaults::default()
         };
         let validated = validate(&object, &defaults, Known::default());
         if !validated.errors.is_empty() {

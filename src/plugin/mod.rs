@@ -2,15 +2,20 @@
 //!
 //! - [`connect`]: to which cluster, as kubectl decides it.
 //! - [`render`]: a PythonService as text; pure.
-//! - `get`, `status`, `act`: the commands.
+//! - `get`, `status`, `explain`, `history`, `act`, `fleet`: the commands.
 //! - `simulate`, `replay`: what would happen to a release; they need no cluster.
 //! - [`route`]: the patch that takes the traffic away without the operator.
+//! - `import`: manifests of other tools as PythonServices; needs no cluster.
 //! - `rules`: alerts and a dashboard from a manifest; needs no cluster.
 
 mod act;
 pub mod connect;
+mod explain;
 mod failure;
+mod fleet;
 mod get;
+mod history;
+pub mod import;
 mod manifest;
 pub mod render;
 mod replay;
@@ -47,15 +52,15 @@ struct Cli {
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0   done; status: Healthy
-  1   status: RolledBack or Degraded
-  2   status: still moving, or waiting for a person
+  0   done; status, explain: Healthy
+  1   status, explain: RolledBack or Degraded
+  2   status, explain: still moving, or waiting for a person; fleet status: paused
   3   nobody acknowledged the action within 10 seconds
   4   not found
   5   nothing was changed: no attempt is under way, or the action had expired
   6   the cluster can't be reached, or refused the request
   64  the command line can't be understood
-  65  rules, simulate, replay: the input can't be used";
+  65  import, rules, simulate, replay: the input can't be used";
 
 /// Which cluster and namespace, as kubectl has it.
 #[derive(Debug, Args)]
@@ -95,8 +100,25 @@ enum Command {
         #[arg(short, long, conflicts_with = "watch")]
         output: Option<Output>,
     },
+    /// Show why a PythonService is where it is, what would move it, and what you can do now. The exit code is that of
+    /// status.
+    Explain {
+        /// The PythonService.
+        name: String,
+        /// The form of the output. Default: text.
+        #[arg(short, long)]
+        output: Option<Output>,
+    },
+    /// Show what became of each attempt, the newest first; of a deleted service as well.
+    History(history::HistoryArgs),
     /// Take all traffic back to stable now.
-    Abort(ActionArgs),
+    Abort {
+        #[command(flatten)]
+        args: ActionArgs,
+        /// If no operator answers within 10 seconds, take the traffic away in the route itself.
+        #[arg(long)]
+        direct: bool,
+    },
     /// Go past the current pause or wait for evidence; with --full to full traffic and its bake.
     Promote {
         #[command(flatten)]
@@ -119,13 +141,20 @@ enum Command {
     Pause(ActionArgs),
     /// Go on from a pause.
     Resume(ActionArgs),
+    /// Give the stable revision new pods, one after the other; disruption budgets are heeded.
+    Restart(ActionArgs),
     /// Go on in spite of a spent error budget or an incident of both revisions, in this attempt.
     Override(ActionArgs),
+    /// Stop every rollout of an operator, or let them go on: pause, resume, status.
+    Fleet(fleet::FleetArgs),
     /// Try a release in virtual time: the operator's own decisions, against traffic and failures that you state.
     /// Needs no cluster.
     Simulate(simulate::SimulateArgs),
     /// Decide by recorded counts as the operator would have: from a file, or from a Prometheus. Needs no cluster.
     Replay(replay::ReplayArgs),
+    /// Turn manifests of Argo Rollouts, Flagger and plain Deployments into PythonServices, and tell every field that is
+    /// not the same. Needs no cluster.
+    Import(import::ImportArgs),
     /// Print the recording rules and alerts of a manifest's objectives, without a cluster.
     Rules(rules::RulesArgs),
 }
@@ -188,7 +217,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
     } = cli.target;
     let wanted = namespace.clone();
     let cluster = || connect::Cluster::connect(kubeconfig, context, wanted);
-    let person = |cluster, action, args, to| Box::pin(act::run(cluster, action, args, to));
+    let person = |cluster, action, args, to| Box::pin(act::run(cluster, action, args, to, false));
     match cli.command {
         Command::Get {
             name,
@@ -203,7 +232,18 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             watch: false,
             output,
         } => status::once(&cluster().await?, &name, output).await,
-        Command::Abort(args) => person(&cluster().await?, ActionKind::Abort, &args, None).await,
+        Command::Explain { name, output } => explain::run(&cluster().await?, &name, output).await,
+        Command::History(args) => history::run(&cluster().await?, &args).await,
+        Command::Abort { args, direct } => {
+            Box::pin(act::run(
+                &cluster().await?,
+                ActionKind::Abort,
+                &args,
+                None,
+                direct,
+            ))
+            .await
+        }
         Command::Promote { args, full: false } => {
             person(&cluster().await?, ActionKind::Promote, &args, None).await
         }
@@ -216,9 +256,12 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         }
         Command::Pause(args) => person(&cluster().await?, ActionKind::Pause, &args, None).await,
         Command::Resume(args) => person(&cluster().await?, ActionKind::Resume, &args, None).await,
+        Command::Restart(args) => person(&cluster().await?, ActionKind::Restart, &args, None).await,
         Command::Override(args) => person(&cluster().await?, ActionKind::Override, &args, None).await,
+        Command::Fleet(args) => fleet::run(&cluster().await?, &args).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => Box::pin(replay::run(&args, namespace)).await,
+        Command::Import(args) => import::run(&args),
         Command::Rules(args) => rules::run(&args, namespace.as_deref()),
     }
 }

@@ -2,8 +2,8 @@
 
 #[cfg(test)]
 pub(crate) mod fixtures;
-mod guards;
-mod objectives;
+pub(super) mod guards;
+pub(super) mod objectives;
 #[cfg(test)]
 mod tests;
 
@@ -135,7 +135,7 @@ fn revisions(status: &PythonServiceStatus, style: Style) -> String {
 }
 
 /// The way of the attempt, with the place where it is.
-fn steps(state: &State, now: Timestamp, style: Style) -> String {
+pub(super) fn steps(state: &State, now: Timestamp, style: Style) -> String {
     let Some(attempt) = &state.attempt else {
         return String::new();
     };
@@ -149,6 +149,8 @@ fn steps(state: &State, now: Timestamp, style: Style) -> String {
             let word = match step {
                 Step::SetWeight(weight) => format!("{weight}%"),
                 Step::Dwell(seconds) => span(SignedDuration::from_secs(i64::from(*seconds))),
+                Step::Pause {} => "pause".to_owned(),
+                other => other.to_string(),
             };
             place(&word, stepping && index == here, index < here, style)
         })
@@ -208,19 +210,21 @@ fn left(attempt: &Attempt, now: Timestamp) -> String {
     }
 }
 
-/// Conditions that are wrong. `Ready` and `Reconciling` say no more than the phase does.
-fn faults(status: &PythonServiceStatus, now: Timestamp, style: Style) -> String {
-    let wrong = |condition: &&Condition| match condition.type_.as_str() {
-        "Ready" | "Reconciling" => false,
-        // The phase says these two in the headline; their reason is told nowhere else.
-        "Stalled" | "Paused" => condition.status == "True",
-        _ => condition.status != "True",
-    };
-    let rows: Vec<_> = status
-        .conditions
+/// Those that are wrong. `Ready` and `Reconciling` say no more than the phase does.
+pub(super) fn wrong(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
+    conditions
         .iter()
-        .flatten()
-        .filter(wrong)
+        .filter(|condition| match condition.type_.as_str() {
+            "Ready" | "Reconciling" => false,
+            // The phase says these two in the headline; their reason is told nowhere else.
+            "Stalled" | "Paused" => condition.status == "True",
+            _ => condition.status != "True",
+        })
+}
+
+/// Conditions that are wrong.
+fn faults(status: &PythonServiceStatus, now: Timestamp, style: Style) -> String {
+    let rows: Vec<_> = wrong(status.conditions.as_deref().unwrap_or_default())
         .map(|condition| {
             vec![
                 style.bad(&format!("{}={}", condition.type_, condition.status)),

@@ -1,42 +1,101 @@
 //! How the traffic is taken away when no operator does it: a patch of the route's weights.
 
 use kube::ResourceExt;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use super::connect::Cluster;
 use crate::api::v1alpha1::PythonService;
 
-/// The patch for a person to apply, or why it can't be given.
-pub async fn advice(cluster: &Cluster, service: &PythonService) -> String {
-    let name = route_name(service);
-    let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "httproutes");
-    let routes: Api<DynamicObject> =
-        Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
-    let route = match routes.get(&name).await {
-        Ok(route) => route,
-        Err(error) => {
-            return format!(
+/// How the traffic is taken from the canary.
+pub struct TakeAway {
+    routes: Api<DynamicObject>,
+    /// The route.
+    pub name: String,
+    namespace: String,
+    /// The JSON Patch; `None` while the route gives the canary no traffic.
+    pub patch: Option<Value>,
+}
+
+impl TakeAway {
+    /// Reads the route as it is.
+    ///
+    /// # Errors
+    ///
+    /// Why no patch can be given.
+    pub async fn find(cluster: &Cluster, service: &PythonService) -> Result<Self, String> {
+        if let Some(advice) = without_a_router(service, &cluster.namespace) {
+            return Err(advice);
+        }
+        let name = route_name(service);
+        let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
+        let resource = ApiResource::from_gvk_with_plural(&kind, "httproutes");
+        let routes: Api<DynamicObject> =
+            Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
+        match routes.get(&name).await {
+            Ok(route) => Ok(Self {
+                patch: patch(service, &route.data),
+                namespace: cluster.namespace.clone(),
+                routes,
+                name,
+            }),
+            Err(error) => Err(format!(
                 "the route {name} can't be read ({}), so no patch can be given for it",
                 super::Failure::from(error)
-            );
+            )),
         }
-    };
-    match patch(service, &route.data) {
-        Some(patch) => format!(
-            "this takes the traffic away from the canary without the operator:\n\n  kubectl patch httproute {name} -n {} --type=json -p '{patch}'\n",
-            cluster.namespace
-        ),
-        None => format!("the route {name} gives the canary no traffic now"),
+    }
+
+    /// What a person may apply.
+    pub fn advice(&self) -> String {
+        match &self.patch {
+            Some(patch) => format!(
+                "this takes the traffic away from the canary without the operator:\n\n  kubectl patch httproute {} -n {} --type=json -p '{patch}'\n\nabort --direct does it by itself; an operator that comes back takes either for an abort",
+                self.name, self.namespace
+            ),
+            None => format!("the route {} gives the canary no traffic now", self.name),
+        }
+    }
+
+    /// Applies it, and says what is so now.
+    ///
+    /// # Errors
+    ///
+    /// The API server refuses it, or the route has changed meanwhile.
+    pub async fn apply(&self) -> Result<String, super::Failure> {
+        let Some(patch) = &self.patch else {
+            return Ok(self.advice());
+        };
+        let patch: json_patch::Patch = serde_json::from_value(patch.clone())
+            .map_err(|error| super::Failure::Other(error.to_string()))?;
+        let params = PatchParams {
+            // The operator knows by it that this was a person.
+            field_manager: Some("kubectl-molt".to_owned()),
+            ..PatchParams::default()
+        };
+        let patch: Patch<()> = Patch::Json(patch);
+        self.routes.patch(&self.name, &params, &patch).await?;
+        Ok(format!(
+            "HTTPRoute {} gives all traffic to stable now; an operator that comes back takes that for an abort",
+            self.name
+        ))
     }
 }
 
+/// Where no router divides the traffic there is no route to patch, but a Service.
+fn without_a_router(service: &PythonService, namespace: &str) -> Option<String> {
+    service.spec.traffic.none.as_ref()?;
+    let stable = &service.status.as_ref()?.stable.as_ref()?.revision;
+    let patch = json!({"spec": {"selector": {"molt.dev/revision": stable}}});
+    Some(format!(
+        "there is no route; this leads callers of the Service to stable alone, without the operator:\n\n  kubectl patch service {} -n {namespace} --type=merge -p '{patch}'\n",
+        service.name_any()
+    ))
+}
+
 fn route_name(service: &PythonService) -> String {
-    match &service.spec.traffic.gateway_api.http_route_ref {
-        Some(own) => own.name.clone(),
-        None => service.name_any(),
-    }
+    let own = service.spec.traffic.own_route();
+    own.map_or_else(|| service.name_any(), str::to_owned)
 }
 
 /// A JSON Patch that gives all traffic to stable; each change is guarded by the name that it is meant for.
@@ -44,7 +103,7 @@ fn route_name(service: &PythonService) -> String {
 pub fn patch(service: &PythonService, route: &Value) -> Option<Value> {
     let status = service.status.as_ref()?;
     let name = service.name_any();
-    let (stable, canary) = if service.spec.traffic.gateway_api.http_route_ref.is_some() {
+    let (stable, canary) = if service.spec.traffic.own_route().is_some() {
         (format!("{name}-stable"), format!("{name}-canary"))
     } else {
         let of = |side: Option<&crate::api::v1alpha1::RevisionStatus>| side.map(|s| s.revision.clone());
@@ -55,8 +114,19 @@ pub fn patch(service: &PythonService, route: &Value) -> Option<Value> {
     };
     let mut operations = Vec::new();
     let mut exposed = false;
+    let mut removals = Vec::new();
     for (r, rule) in route["spec"]["rules"].as_array()?.iter().enumerate() {
         let backends = rule["backendRefs"].as_array().map_or(&[][..], Vec::as_slice);
+        // Testers and copies have rules of their own in a route that Molt owns: without them the rule for all counts.
+        let copies = rule["filters"][0]["requestMirror"]["backendRef"]["name"] == canary.as_str();
+        let testers = !backends.is_empty() && backends.iter().all(|b| b["name"] == canary.as_str());
+        if let Some(first) = backends.first()
+            && service.spec.traffic.own_route().is_none()
+            && (copies || testers)
+        {
+            removals.push((r, first["name"].clone()));
+            continue;
+        }
         // A rule without the stable backend is not about this rollout; it would be left without any.
         if !backends.iter().any(|backend| backend["name"] == stable.as_str()) {
             continue;
@@ -72,6 +142,13 @@ pub fn patch(service: &PythonService, route: &Value) -> Option<Value> {
             operations.push(json!({"op": "test", "path": format!("{path}/name"), "value": backend["name"]}));
             operations.push(json!({"op": "add", "path": format!("{path}/weight"), "value": weight}));
         }
+    }
+    exposed |= !removals.is_empty();
+    // From the last to the first, so that no index moves under another.
+    for (r, name) in removals.into_iter().rev() {
+        let path = format!("/spec/rules/{r}");
+        operations.push(json!({"op": "test", "path": format!("{path}/backendRefs/0/name"), "value": name}));
+        operations.push(json!({"op": "remove", "path": path}));
     }
     exposed.then_some(Value::Array(operations))
 }
@@ -102,6 +179,34 @@ mod tests {
                 {"op": "add", "path": "/spec/rules/1/backendRefs/1/weight", "value": 0},
             ]))
         );
+    }
+
+    #[test]
+    fn testers_and_copies_are_taken_away_too() {
+        let mut route = route(100, 0);
+        let rules = route["spec"]["rules"].as_array_mut().unwrap();
+        let split = rules[1]["backendRefs"].clone();
+        let copies = json!([{"requestMirror": {"backendRef": {"name": "checkout-7d9f8c0000"}}}]);
+        rules.push(json!({"backendRefs": split, "filters": copies}));
+        rules.push(json!({"backendRefs": [{"name": "checkout-7d9f8c0000", "weight": 1}]}));
+        let patch: json_patch::Patch =
+            serde_json::from_value(patch(&progressing(), &route).unwrap()).unwrap();
+        json_patch::patch(&mut route, &patch).unwrap();
+        assert_eq!(route, self::route(100, 0));
+    }
+
+    #[test]
+    fn without_a_router_the_service_is_what_is_patched() {
+        let mut service = progressing();
+        assert_eq!(without_a_router(&service, "shop"), None);
+        service.spec.traffic.gateway_api = None;
+        service.spec.traffic.none = Some(crate::api::v1alpha1::NoRouter {});
+        let advice = without_a_router(&service, "shop").unwrap();
+        assert!(
+            advice.contains("kubectl patch service checkout -n shop"),
+            "{advice}"
+        );
+        assert!(advice.contains(r#""molt.dev/revision":"5b6c7d0000""#), "{advice}");
     }
 
     #[test]

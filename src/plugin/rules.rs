@@ -138,7 +138,9 @@ impl Service {
         };
         // Rules don't ask a Prometheus; any will do.
         let defaults = Defaults {
+            no_secrets: false,
             prometheus_address: Some("http://prometheus".to_owned()),
+            ..Defaults::default()
         };
         let validated = validate(&object, &defaults, Known::default());
         match validated.source {

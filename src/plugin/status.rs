@@ -109,7 +109,8 @@ fn moves(service: &PythonService) -> bool {
     )
 }
 
-fn exit_code(service: &PythonService) -> ExitCode {
+/// 0 if nothing moves and all is well, 1 if something is wrong, 2 while it moves or waits.
+pub(super) fn exit_code(service: &PythonService) -> ExitCode {
     let phase = service.status.as_ref().and_then(|status| status.phase);
     match phase {
         _ if moves(service) => 2,

@@ -10,13 +10,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
+use kube::ResourceExt;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::{Resource, ResourceExt};
-use molt_core::observed::{Backend, ProblemKind, RouteView, Slot, Weights};
-use molt_core::plan::Revision;
-use serde_json::{Value, json};
+use molt_core::observed::{Backend, Preview, ProblemKind, RouteView, Slot, Weights};
+use serde_json::json;
 
-use super::{OwnedRoute, RouteSpec, RouteTarget, Sighting, TrafficRouter, problem};
+use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, problem};
 use crate::controller::object::ServiceObject;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::index::{Index, Presence};
@@ -24,6 +23,7 @@ use crate::k8s::subset::is_subset;
 use crate::k8s::writer::{Writer, is_owned_by};
 use crate::k8s::{Key, labels};
 
+mod owned;
 mod rules_owners;
 mod types;
 mod view;
@@ -52,24 +52,41 @@ impl GatewayApi {
         self.routes.get(&Key::new(&target.service.namespace, name), name)
     }
 
-    async fn set(&self, target: &RouteTarget, weights: &Weights) -> Result<(), WriteError> {
+    async fn set(
+        &self,
+        target: &RouteTarget,
+        weights: &Weights,
+        preview: Option<&Preview>,
+    ) -> Result<(), WriteError> {
         let Key { namespace, name } = &target.service;
         let live = self.route(target);
         match &target.spec {
             RouteSpec::Owned { content } => {
                 let live = live.filter(|route| is_owned_by(&**route, &target.owner.uid));
-                let body = owned_route(target, content.as_ref(), live.as_deref(), weights)?;
+                let mut body = owned::route(target, content.as_ref(), live.as_deref(), weights, preview)?;
                 match live {
-                    Some(_) => self
+                    Some(live) => {
+                        let new = owned::hold_back(&mut body, &live);
+                        let gets_ready = owned::holds_back(&live) && !view::acknowledged(&live);
+                        let wanted = if new {
+                            preview_of(name, &body)
+                        } else if gets_ready && view::gives(name, &live, weights) {
+                            // Its acknowledgement brings the next turn.
+                            return Ok(());
+                        } else {
+                            preview.cloned()
+                        };
+                        let applied = self
+                            .writer
+                            .apply::<HttpRoute>(namespace, labels::MANAGER, true, &body)
+                            .await?;
+                        is_complete(name, &applied, wanted.as_ref())
+                    }
+                    None => self
                         .writer
-                        .apply::<HttpRoute>(namespace, labels::MANAGER, true, &body)
+                        .create::<HttpRoute>(namespace, &target.owner.uid, &body)
                         .await
                         .map(drop),
-                    None => {
-                        self.writer
-                            .create::<HttpRoute>(namespace, &target.owner.uid, &body)
-                            .await
-                    }
                 }
             }
             RouteSpec::Adopted { name: route } => {
@@ -81,6 +98,7 @@ impl GatewayApi {
                     .await
                     .map(drop)
             }
+            RouteSpec::Shares => Ok(()),
         }
     }
 
@@ -98,7 +116,9 @@ impl GatewayApi {
             return Ok(());
         };
         // The weights stay as they are: to change them is a decision.
-        let weights: Weights = view::owned_weights(&target.service.name, &live)
+        let service = &target.service.name;
+        let preview = owned::preview(service, &live);
+        let weights: Weights = owned::weights(service, &live)
             .into_iter()
             .filter(|(backend, _)| matches!(backend, Backend::Revision(r) if target.ports.contains_key(r)))
             .map(|(backend, weight)| (backend, u8::try_from(weight).unwrap_or(u8::MAX)))
@@ -106,7 +126,9 @@ impl GatewayApi {
         if weights.is_empty() {
             return Ok(());
         }
-        let body = owned_route(target, Some(content), Some(&live), &weights)?;
+        let preview = preview.filter(|preview| target.ports.contains_key(&preview.revision));
+        let mut body = owned::route(target, Some(content), Some(&live), &weights, preview.as_ref())?;
+        owned::keep_held_back(&mut body, &live);
         let spec = serde_json::to_value(&live.spec).unwrap_or_default();
         if is_subset(&body["spec"], &spec) {
             return Ok(());
@@ -161,6 +183,7 @@ impl GatewayApi {
         let Key { namespace, name } = &target.service;
         match &target.spec {
             RouteSpec::Owned { .. } => view::owned(name, &target.owner.uid, route),
+            RouteSpec::Shares => Sighting::default(),
             RouteSpec::Adopted { name: own } => {
                 let is_service = |other: &str| {
                     other != name
@@ -194,17 +217,37 @@ impl TrafficRouter for GatewayApi {
         self.heal(target).boxed()
     }
 
-    fn set_weights<'a>(
+    fn set_route<'a>(
         &'a self,
         target: &'a RouteTarget,
         weights: &'a Weights,
+        preview: Option<&'a Preview>,
     ) -> BoxFuture<'a, Result<(), WriteError>> {
-        self.set(target, weights).boxed()
+        self.set(target, weights, preview).boxed()
     }
 
     fn finalize<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>> {
         self.give_back(target).boxed()
     }
+}
+
+/// What a route that is about to be written sends to a revision beside its weight.
+fn preview_of(service: &str, body: &serde_json::Value) -> Option<Preview> {
+    let route = serde_json::from_value::<HttpRoute>(body.clone()).ok()?;
+    owned::preview(service, &route)
+}
+
+/// A CRD that is too old drops fields that it does not know: a mirror without a percentage copies everything.
+fn is_complete(service: &str, applied: &HttpRoute, preview: Option<&Preview>) -> Result<(), WriteError> {
+    if owned::preview(service, applied).as_ref() == preview {
+        return Ok(());
+    }
+    Err(WriteError::Unready {
+        reason: "RouteFieldDropped",
+        message: format!(
+            "the API server did not keep all rules of HTTPRoute {service}: the percentage of a mirror needs the CRDs of the Gateway API 1.3 or later; install them, or take setMirror out of the steps"
+        ),
+    })
 }
 
 fn target_of(route: &str) -> Target {
@@ -213,79 +256,6 @@ fn target_of(route: &str) -> Target {
         resource: "httproutes.gateway.networking.k8s.io".to_owned(),
         name: route.to_owned(),
     }
-}
-
-/// The whole route that Molt owns. Without content from the spec it keeps what the live one says.
-fn owned_route(
-    target: &RouteTarget,
-    content: Option<&OwnedRoute>,
-    live: Option<&HttpRoute>,
-    weights: &Weights,
-) -> Result<Value, WriteError> {
-    let Key { namespace, name } = &target.service;
-    let unready = |reason, message| WriteError::Unready { reason, message };
-    let (parents, hostnames) = match (content, live) {
-        (Some(content), _) => (json!(content.parents), json!(content.hostnames)),
-        (None, Some(live)) => (json!(live.spec.parent_refs), json!(live.spec.hostnames)),
-        (None, None) => {
-            let message = "the route can't be created while spec.traffic can't be used".to_owned();
-            return Err(unready("RouteUnknown", message));
-        }
-    };
-    let written = live.map_or(&[][..], |live| {
-        live.spec.rules.first().map_or(&[][..], |rule| &rule.backend_refs)
-    });
-    let names_revisions = content.map_or_else(
-        || written.iter().any(|backend| !backend.filters.is_empty()),
-        |content| content.names_revisions,
-    );
-    let mut backends = Vec::new();
-    for (backend, weight) in weights {
-        let Backend::Revision(revision) = backend else {
-            continue;
-        };
-        let port = target.ports.get(revision).ok_or_else(|| {
-            let message =
-                format!("the serving port of revision {revision} is not known: its ReplicaSet is gone");
-            unready("RevisionGone", message)
-        })?;
-        let service = format!("{name}-{revision}");
-        let mut backend = json!({"name": service, "port": port, "weight": weight});
-        if names_revisions {
-            backend["filters"] = json!([revision_header(revision)]);
-        }
-        let place = written.iter().position(|backend| backend.name == service);
-        backends.push((place.unwrap_or(usize::MAX), backend));
-    }
-    // Those that are there keep their order, a new one comes last: a proxy that has a cluster for each place
-    // would else send stable's requests to the canary while it takes the change.
-    backends.sort_by_key(|(place, _)| *place);
-    let backends: Vec<Value> = backends.into_iter().map(|(_, backend)| backend).collect();
-    let mut body = json!({
-        "apiVersion": API_VERSION,
-        "kind": HttpRoute::kind(&()),
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "labels": {labels::MANAGED_BY: labels::MOLT, labels::SERVICE: name, labels::APP_NAME: name},
-            "ownerReferences": [target.owner],
-        },
-        "spec": {"parentRefs": parents, "hostnames": hostnames, "rules": [{"backendRefs": backends}]},
-    });
-    if let Some(version) = live.and_then(ResourceExt::resource_version) {
-        body["metadata"]["resourceVersion"] = json!(version);
-    }
-    Ok(body)
-}
-
-/// The header that names the revision which a request is sent to.
-const REVISION_HEADER: &str = "x-molt-revision";
-
-fn revision_header(revision: &Revision) -> Value {
-    json!({
-        "type": "RequestHeaderModifier",
-        "requestHeaderModifier": {"set": [{"name": REVISION_HEADER, "value": revision.to_string()}]},
-    })
 }
 
 /// Changes the weights in every rule with both fixed names, and nothing else; only if the route is still the

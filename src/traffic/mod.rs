@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use molt_core::observed::{Problem, ProblemKind, RouteView, Weights};
+use molt_core::observed::{Preview, Problem, ProblemKind, RouteView, Weights};
 use molt_core::plan::{Revision, RouteMode};
 
 use crate::api::v1alpha1::ParentRef;
@@ -14,6 +14,7 @@ use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
 
 pub mod gateway_api;
+pub mod replica_share;
 
 /// The route that a spec asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub enum RouteSpec {
         /// Its name.
         name: String,
     },
+    /// There is none: the pods behind the Service divide the traffic.
+    Shares,
 }
 
 impl RouteSpec {
@@ -36,13 +39,14 @@ impl RouteSpec {
         match self {
             Self::Owned { .. } => RouteMode::Owned,
             Self::Adopted { .. } => RouteMode::Adopted,
+            Self::Shares => RouteMode::Shares,
         }
     }
 
     /// The route's name.
     pub fn name<'a>(&'a self, service: &'a str) -> &'a str {
         match self {
-            Self::Owned { .. } => service,
+            Self::Owned { .. } | Self::Shares => service,
             Self::Adopted { name } => name,
         }
     }
@@ -73,6 +77,13 @@ pub struct RouteTarget {
     pub ports: BTreeMap<Revision, u16>,
     /// The field manager that lately wrote the weights of a user's route back.
     pub rival: Option<String>,
+}
+
+impl RouteTarget {
+    /// The name of a revision's own Service.
+    pub fn service_of(&self, revision: &Revision) -> String {
+        format!("{}-{revision}", self.service.name)
+    }
 }
 
 /// The route as it is.
@@ -108,11 +119,13 @@ pub trait TrafficRouter: Send + Sync {
     /// Brings everything but the weights into the form that the spec asks for. Writes nothing if it has it.
     fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>>;
 
-    /// Gives the route these weights; creates a route of Molt's that does not exist yet.
-    fn set_weights<'a>(
+    /// Gives the route these weights, and what goes to a revision beside its weight; creates a route of Molt's that does
+    /// not exist yet. A route of the user's takes weights only.
+    fn set_route<'a>(
         &'a self,
         target: &'a RouteTarget,
         weights: &'a Weights,
+        preview: Option<&'a Preview>,
     ) -> BoxFuture<'a, Result<(), WriteError>>;
 
     /// Gives a route of the user's back: all traffic on stable, no field owned.
@@ -123,6 +136,8 @@ pub trait TrafficRouter: Send + Sync {
 pub struct Routers {
     /// The Gateway API.
     pub gateway_api: gateway_api::GatewayApi,
+    /// No router.
+    pub replica_share: replica_share::ReplicaShare,
 }
 
 impl Routers {
@@ -130,6 +145,7 @@ impl Routers {
     pub fn of(&self, route: &RouteSpec) -> &dyn TrafficRouter {
         match route {
             RouteSpec::Owned { .. } | RouteSpec::Adopted { .. } => &self.gateway_api,
+            RouteSpec::Shares => &self.replica_share,
         }
     }
 }

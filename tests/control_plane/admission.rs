@@ -30,7 +30,7 @@ async fn bad_specs_are_refused_with_the_field_and_the_fix() {
         ),
         (
             steps(json!([{"setWeight": 10, "pause": {"duration": "1s"}}])),
-            "exactly one of setWeight and pause",
+            "a step has exactly one of setWeight, pause, setCanaryScale",
         ),
         (
             with("/spec/traffic/gatewayAPI", json!({})),
@@ -70,4 +70,31 @@ async fn the_scale_subresource_works() {
     stage.apply(service("shop", "shop:good")).await.unwrap();
     let scale = stage.services().get_scale("shop").await.unwrap();
     assert_eq!(scale.spec.unwrap().replicas, Some(2));
+}
+
+#[tokio::test]
+async fn what_is_imported_is_taken_by_the_api_server() {
+    let stage = without_operator("imported").await;
+    for (name, text) in [
+        ("argo", include_str!("../../src/plugin/import/fixtures/argo.yaml")),
+        (
+            "flagger",
+            include_str!("../../src/plugin/import/fixtures/flagger.yaml"),
+        ),
+        (
+            "deployment",
+            include_str!("../../src/plugin/import/fixtures/deployment.yaml"),
+        ),
+    ] {
+        let made = molt::plugin::import::convert(&[(name.to_owned(), text.to_owned())]).unwrap();
+        assert!(!made.services.is_empty());
+        for service in made.services {
+            let mut object = service.object;
+            object["metadata"]["namespace"] = json!("imported");
+            stage
+                .apply(object)
+                .await
+                .unwrap_or_else(|error| panic!("{name}: {error}"));
+        }
+    }
 }

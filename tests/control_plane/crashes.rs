@@ -91,6 +91,9 @@ impl Life {
             namespace: Some(namespace.clone()),
             concurrency: 4,
             rule_labels: BTreeMap::new(),
+            snapshot_secrets: false,
+            fleet_namespace: namespace.clone(),
+            strict_paused: false,
             leader_election: None,
         });
         Self {

@@ -1,15 +1,17 @@
 //! What people ask for by actions, and what becomes of it.
 
+use std::process::ExitCode;
+
 use kube::ResourceExt;
 use kube::api::PostParams;
-use molt::api::v1alpha1::{ActionState, Phase, RolloutAction};
+use molt::api::v1alpha1::{ActionKind, ActionState, Phase, RolloutAction};
 use serde_json::{Value, json};
 
 use crate::rollouts::{given_stable, until_exposed};
-use crate::support::cluster::{Stage, service, stable, until};
+use crate::support::cluster::{Stage, kubectl_molt, service, stable, until};
 
 /// Asks for an action, and waits until it is handled.
-async fn act(stage: &Stage, spec: Value) -> ActionState {
+pub async fn act(stage: &Stage, spec: Value) -> ActionState {
     let mut spec = spec;
     spec["service"] = json!("shop");
     spec["requestedBy"] = json!("oncall");
@@ -32,7 +34,7 @@ async fn act(stage: &Stage, spec: Value) -> ActionState {
 }
 
 /// A service with a stable revision whose next one dwells at ten per cent; both revisions.
-async fn given_a_dwell(namespace: &str) -> (Stage, String, String) {
+pub async fn given_a_dwell(namespace: &str) -> (Stage, String, String) {
     let (stage, first) = given_stable(namespace).await;
     let mut slow = service("shop", "shop:second");
     slow["spec"]["strategy"]["canary"]["steps"][1]["pause"]["duration"] = json!("10m");
@@ -53,6 +55,10 @@ async fn a_person_pauses_resumes_and_aborts_and_a_late_action_expires() {
         let spec = json!({"revision": second, "attempt": 1, "action": action});
         act(&stage, spec).await
     };
+    assert_eq!(
+        kubectl_molt("people", &["explain", "shop"]).await,
+        ExitCode::from(2)
+    );
     assert_eq!(act("Pause").await, ActionState::Applied);
     let paused = stage.until_phase("shop", Phase::Paused).await;
     let message = paused.status.unwrap().message.unwrap();
@@ -66,7 +72,30 @@ async fn a_person_pauses_resumes_and_aborts_and_a_late_action_expires() {
     assert_eq!(stable(&back), first);
     let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
     assert!(record.message.unwrap().contains("oncall"));
+    // Who asked for what is in the record, what had no effect as well.
+    let asked: Vec<_> = record.actions.iter().map(|a| (a.action, a.state)).collect();
+    let (applied, expired) = (ActionState::Applied, ActionState::Expired);
+    assert_eq!(
+        asked,
+        [
+            (ActionKind::Pause, applied),
+            (ActionKind::Promote, expired),
+            (ActionKind::Resume, applied),
+            (ActionKind::Promote, applied),
+            (ActionKind::Abort, applied),
+        ]
+    );
+    assert!(record.actions.iter().all(|a| a.requested_by == "oncall"));
+    assert!(record.actions[1].message.contains("resume it first"));
     assert_eq!(act("Abort").await, ActionState::Expired);
+    assert_eq!(
+        kubectl_molt("people", &["explain", "shop"]).await,
+        ExitCode::from(1)
+    );
+    assert_eq!(
+        kubectl_molt("people", &["history", "shop", "--attempt", "1"]).await,
+        ExitCode::SUCCESS
+    );
 }
 
 #[tokio::test]

@@ -1,12 +1,14 @@
 //! The life of a rollout on a real API server.
 
+use std::process::ExitCode;
+
 use kube::ResourceExt;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use molt::api::v1alpha1::{Phase, PythonService};
 use molt_core::state::Outcome;
 use serde_json::json;
 
-use crate::support::cluster::{service, stable, until};
+use crate::support::cluster::{kubectl_molt, service, stable, until};
 use crate::support::{Stage, given};
 
 /// Given a service whose first revision serves.
@@ -58,7 +60,11 @@ async fn a_good_revision_is_promoted_with_the_pods_that_were_tested() {
     let route = stage.weights("shop").await;
     assert_eq!(route, [(format!("shop-{first}"), 100)]);
 
-    stage.apply(service("shop", "shop:better")).await.unwrap();
+    let mut better = service("shop", "shop:better");
+    better["metadata"]["annotations"] = json!({"molt.dev/author": "ada@example.com"});
+    better["spec"]["template"]["spec"]["containers"][0]["env"] =
+        json!([{"name": "DATABASE_URL", "value": "hunter2"}]);
+    stage.apply(better).await.unwrap();
     let second = until_exposed(&stage, 10).await;
     let tested = pods_of(&stage, &second).await;
     let done = stage.until_phase("shop", Phase::Healthy).await;
@@ -74,6 +80,25 @@ async fn a_good_revision_is_promoted_with_the_pods_that_were_tested() {
     assert_eq!(record.outcome, Some(Outcome::Promoted));
     assert!(record.slos[0].canary.total > 0);
     assert!(!record.verdicts.is_empty());
+    assert_eq!(record.slos[0].objective.as_deref(), Some("99"));
+    // What changed, told once; no more than that of what may be secret.
+    let change = record.change.unwrap();
+    assert_eq!(change.author.as_deref(), Some("ada@example.com"));
+    let fields: Vec<_> = change
+        .template
+        .iter()
+        .map(|f| (f.field.as_str(), f.after.as_deref()))
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            (
+                "spec.containers[app].env[DATABASE_URL].value",
+                Some("(not recorded)")
+            ),
+            ("spec.containers[app].image", Some("shop:better")),
+        ]
+    );
     until("the old revision's pods are gone", async || {
         pods_of(&stage, &first).await.is_empty()
     })
@@ -88,7 +113,11 @@ async fn a_bad_revision_is_rolled_back_and_stays_refused_through_a_restart() {
     let bad = until_exposed(&stage, 10).await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);
-    assert_eq!(stage.weights("shop").await, [(format!("shop-{first}"), 100)]);
+    // The status is written before what follows from it.
+    until("the route leads to stable alone", async || {
+        stage.weights("shop").await == [(format!("shop-{first}"), 100)]
+    })
+    .await;
     let record = stage.ended_record("shop", &bad, 1).await.status.unwrap();
     assert_eq!(
         (record.outcome, record.reason.as_deref()),
@@ -283,6 +312,21 @@ async fn a_deleted_service_takes_everything_with_it_but_its_records() {
     assert_eq!(
         (record.outcome, record.reason.as_deref()),
         (Some(Outcome::Aborted), Some("Deleted"))
+    );
+    // The command still tells its history, and that there is nothing else to tell.
+    assert_eq!(
+        kubectl_molt("delete", &["history", "shop"]).await,
+        ExitCode::SUCCESS
+    );
+    let one = ["history", "shop", "--revision", &second, "-o", "wide"];
+    assert_eq!(kubectl_molt("delete", &one).await, ExitCode::SUCCESS);
+    assert_eq!(
+        kubectl_molt("delete", &["history", "other"]).await,
+        ExitCode::from(4)
+    );
+    assert_eq!(
+        kubectl_molt("delete", &["explain", "shop"]).await,
+        ExitCode::from(4)
     );
 }
 

@@ -3,8 +3,10 @@
 use molt_sim_api::{Fault, Sim};
 use serde_json::Value;
 
+use super::config::{has_both_snapshots, put_map, runs_with, with_maps};
 use super::stage::{
-    apply_service, empty, end_state, has_canary, has_stepped, is_healthy, live, promote, settle,
+    act, apply, apply_service, empty, end_state, has_canary, has_stepped, is_healthy, is_restarted, live,
+    promote, settle,
 };
 
 /// Runs as many lives at the same time: they mostly wait.
@@ -45,14 +47,16 @@ fn crash_at(sim: &Sim, write: u64, took_effect: bool, until: fn(&Sim) -> bool, e
         let mut created: Vec<&str> = log
             .iter()
             .filter(|l| l.code == Some(201) && !l.call.path.contains("/events"))
+            // One that is asked for twice ends the same pod.
+            .filter(|l| !l.call.path.ends_with("/eviction"))
             .filter_map(|l| {
                 l.call.body["metadata"]["name"]
                     .as_str()
                     .map(|_| l.call.path.as_str())
             })
             .collect();
-        // Records are posted to their list: a second one of the same name would have been refused.
-        created.retain(|path| !path.ends_with("/rolloutrecords"));
+        // Records and snapshots are posted to their list: a second one of the same name would have been refused.
+        created.retain(|path| !path.ends_with("/rolloutrecords") && !path.ends_with("/configmaps"));
         created.sort_unstable();
         assert!(
             created.windows(2).all(|pair| pair[0] != pair[1]),
@@ -87,5 +91,53 @@ fn a_canary_step_survives_a_crash_at_any_write() {
             sim
         },
         has_stepped,
+    );
+}
+
+#[test]
+fn a_first_deployment_with_config_maps_survives_a_crash_at_any_write() {
+    sweep(
+        || {
+            let sim = empty();
+            put_map(&sim, "env", "1");
+            put_map(&sim, "files", "1");
+            apply(&sim, with_maps("checkout:1"));
+            sim
+        },
+        |sim| is_healthy(sim) && has_both_snapshots(sim),
+    );
+}
+
+#[test]
+fn a_changed_config_map_survives_a_crash_at_any_write() {
+    sweep(
+        || {
+            let sim = empty();
+            put_map(&sim, "env", "1");
+            put_map(&sim, "files", "1");
+            apply(&sim, with_maps("checkout:1"));
+            settle(&sim, is_healthy);
+            put_map(&sim, "env", "2");
+            sim.take_log();
+            sim
+        },
+        |sim| has_canary(sim) && runs_with(sim, "2"),
+    );
+}
+
+#[test]
+fn a_restart_survives_a_crash_at_any_write() {
+    sweep(
+        || {
+            let sim = empty();
+            apply_service(&sim, "checkout:1");
+            settle(&sim, is_healthy);
+            // Ages are told in whole seconds.
+            std::thread::sleep(std::time::Duration::from_millis(1100));
+            act(&sim, "restart", "Restart");
+            sim.take_log();
+            sim
+        },
+        is_restarted,
     );
 }

@@ -3,6 +3,7 @@
 //! `molt_sim_api` says what is simulated; the control-plane tests hold it to a real server.
 
 mod applying;
+mod config;
 mod crashes;
 mod faults;
 mod jobs;

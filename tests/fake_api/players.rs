@@ -31,6 +31,13 @@ fn name(object: &Value) -> &str {
 /// Does what is to be done; what is done already is left alone.
 pub fn play(server: &mut ApiServer) {
     server.collect_garbage();
+    // A kubelet ends what was evicted.
+    for pod in all(server, "pods") {
+        if pod["metadata"]["deletionTimestamp"].is_string() {
+            let path = format!("/api/v1/namespaces/shop/pods/{}", name(&pod));
+            ask(server, Method::DELETE, &path, json!({"gracePeriodSeconds": 0}));
+        }
+    }
     for set in all(server, "replicasets.apps") {
         scale(server, &set);
     }
@@ -50,6 +57,9 @@ fn scale(server: &mut ApiServer, set: &Value) {
         let path = format!("/api/v1/namespaces/shop/pods/{}", name(pod));
         ask(server, Method::DELETE, &path, json!({"gracePeriodSeconds": 0}));
     }
+    if wanted > pods.len() {
+        assert_snapshots(server, set);
+    }
     for _ in pods.len()..wanted {
         let pod = json!({
             "metadata": {
@@ -68,6 +78,21 @@ fn scale(server: &mut ApiServer, set: &Value) {
         let status = json!({"phase": "Running", "conditions": [ready]});
         ask(server, Method::PATCH, &path, json!({ "status": status }));
     }
+}
+
+/// Pods must not start before the snapshots that they read: what is optional would just be left out.
+fn assert_snapshots(server: &ApiServer, set: &Value) {
+    let annotation = set["metadata"]["annotations"]["molt.dev/config"].as_str();
+    let content: Value = annotation.map_or(json!({}), |text| serde_json::from_str(text).unwrap());
+    let owned = |object: &&Value| object["metadata"]["ownerReferences"][0]["uid"] == set["metadata"]["uid"];
+    let of = |resource: &str| server.objects(resource).into_iter().filter(owned).count();
+    let there = of("configmaps") + of("secrets");
+    assert_eq!(
+        there,
+        content.as_object().unwrap().len(),
+        "snapshots of {}",
+        name(set)
+    );
 }
 
 fn publish(server: &mut ApiServer, service: &Value) {

@@ -14,7 +14,7 @@ use super::players;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The watches that an operator has.
-const WATCHES: usize = 10;
+const WATCHES: usize = 11;
 
 /// A server that knows Molt's kinds and holds nothing.
 pub fn empty() -> Sim {
@@ -54,7 +54,7 @@ pub fn service(image: &str) -> Value {
             "runtime": {"server": "uvicorn"},
             "template": {"spec": {"containers": [{"name": "app", "image": image}]}},
             "traffic": {"gatewayAPI": {"parentRefs": [{"name": "public"}]}},
-            "strategy": {"canary": {"steps": [{"setWeight": 50}, {"pause": {"duration": "1h"}}]}},
+            "strategy": {"canary": {"steps": [{"setWeight": 50}, {"pause": {"duration": "1h"}}], "bake": "0s"}},
             "slos": [{
                 "name": "availability", "objective": "99",
                 "sli": {"preset": "fastapi-instrumentator", "type": "availability"}
@@ -86,11 +86,16 @@ pub fn has_canary(sim: &Sim) -> bool {
 
 /// Asks for a promotion as a person would.
 pub fn promote(sim: &Sim) {
+    act(sim, "promote", "Promote");
+}
+
+/// Asks for something as a person would.
+pub fn act(sim: &Sim, name: &str, action: &str) {
     let action = json!({
         "apiVersion": "molt.dev/v1alpha1",
         "kind": "RolloutAction",
-        "metadata": {"name": "promote"},
-        "spec": {"service": "checkout", "action": "Promote", "reason": "seen enough", "requestedBy": "ada"},
+        "metadata": {"name": name},
+        "spec": {"service": "checkout", "action": action, "reason": "seen enough", "requestedBy": "ada"},
     });
     let path = "/apis/molt.dev/v1alpha1/namespaces/shop/rolloutactions?fieldManager=person";
     let answer = sim.ask(&Call::new(Method::POST, path, "application/json", action));
@@ -101,6 +106,25 @@ pub fn promote(sim: &Sim) {
 pub fn has_stepped(sim: &Sim) -> bool {
     let action = sim.with(|s| s.object("rolloutactions.molt.dev", "shop", "promote").cloned());
     seen(sim)["status"]["canary"]["weight"] == 50 && action.is_some_and(|a| a["status"]["state"] == "Applied")
+}
+
+/// When the pods were created.
+pub fn births(sim: &Sim) -> Vec<Timestamp> {
+    let birth = |pod: &Value| pod["metadata"]["creationTimestamp"].as_str()?.parse().ok();
+    sim.with(|s| s.objects("pods").into_iter().filter_map(birth).collect())
+}
+
+/// The person's restart is done: no pod is left that is as old as the action.
+pub fn is_restarted(sim: &Sim) -> bool {
+    let action = sim.with(|s| s.object("rolloutactions.molt.dev", "shop", "restart").cloned());
+    let Some(action) = action else { return false };
+    let asked: Timestamp = action["metadata"]["creationTimestamp"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let pods = births(sim);
+    is_healthy(sim) && pods.len() == 2 && pods.into_iter().all(|birth| birth > asked)
 }
 
 /// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
@@ -117,7 +141,7 @@ pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
         if now != last.get().0 || watches() < earlier + WATCHES {
             last.set((now, Instant::now()));
         }
-        until(sim) && last.get().1.elapsed() > Duration::from_millis(800)
+        until(sim) && last.get().1.elapsed() > Duration::from_millis(1200)
     });
 }
 
@@ -130,12 +154,20 @@ pub fn options() -> molt::controller::Options {
         prometheus_ca_file: None,
         prometheus_headers_file: None,
         rule_labels: std::collections::BTreeMap::new(),
+        snapshot_secrets: false,
+        fleet_namespace: "molt-system".to_owned(),
+        strict_paused: false,
         leader_election: None,
     }
 }
 
 /// Lets an operator live until something is so, or until it crashes, with all that belongs to it.
 pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
+    live_as(sim, options(), until);
+}
+
+/// The same with other options.
+pub fn live_as(sim: &Sim, options: molt::controller::Options, until: impl Fn(&Sim) -> bool) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -143,7 +175,7 @@ pub fn live(sim: &Sim, until: impl Fn(&Sim) -> bool) {
     runtime.block_on(async {
         let operator = molt::controller::run(
             sim.client(),
-            options(),
+            options,
             molt::metrics::Metrics::new("test"),
             molt::server::Readiness::default(),
             std::future::pending(),
@@ -186,6 +218,7 @@ pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
         "rolloutactions.molt.dev",
         "replicasets.apps",
         "services",
+        "configmaps",
         "httproutes.gateway.networking.k8s.io",
     ];
     let mut state = Vec::new();
@@ -206,6 +239,8 @@ pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
                 let status = &object["status"];
                 let told = json!({
                     "spec": object["spec"],
+                    "data": object["data"],
+                    "immutable": object["immutable"],
                     "labels": metadata["labels"],
                     "annotations": metadata["annotations"],
                     "finalizers": metadata["finalizers"],

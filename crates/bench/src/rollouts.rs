@@ -230,12 +230,14 @@ fn plan(objective: &str) -> Option<Plan> {
             .into_iter()
             .flat_map(|weight| [Step::SetWeight(weight), Step::Dwell(60)])
             .collect(),
+        at_once: false,
         bake: minutes(5),
         scale_down_delay: SignedDuration::from_secs(30),
         abort_scale_down_delay: SignedDuration::from_secs(30),
         drain: minutes(1),
         progress_deadline: minutes(10),
         paused: false,
+        strict_paused: false,
         rollback_window: 0,
         revision_history_limit: 5,
         route: RouteMode::Owned,

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{Burn, Counts};
-use crate::observed::{JobKey, Slot, Weights};
+use crate::observed::{JobKey, Preview, Slot, Weights};
 use crate::plan::Revision;
 use crate::state::{ConditionState, State, Transition};
 
@@ -52,8 +52,22 @@ pub enum Effect {
         /// The revision.
         revision: Revision,
     },
-    /// Give the route these weights.
-    SetWeights(Weights),
+    /// Point the service of the service's own name at the pods of every revision.
+    Share,
+    /// Give the route this form.
+    SetRoute {
+        /// Its weights.
+        weights: Weights,
+        /// What goes to a revision beside its weight.
+        preview: Option<Preview>,
+    },
+    /// Evict a pod: its ReplicaSet starts another one. A refusal, by a disruption budget for instance, is no failure.
+    Evict {
+        /// Its name.
+        pod: String,
+        /// Its UID: no other pod of this name is meant.
+        uid: String,
+    },
     /// Delete a revision's ReplicaSet and service: it has no pods and no weight.
     DeleteRevision {
         /// The revision.

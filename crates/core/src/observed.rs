@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::analysis::{AtRoute, Counts, Past, PodCounts};
 use crate::plan::Revision;
+use crate::step::{HeaderMatch, Mirror};
 
 /// Everything that was seen for one PythonService at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -15,14 +16,20 @@ pub struct Observed {
     pub route: RouteView,
     /// What each fixed-name service selects, as it is.
     pub selected: BTreeMap<Slot, Selection>,
+    /// The service of the service's own name selects the pods of every revision.
+    pub shared: bool,
     /// Evidence read for this decision; `None` when none was due.
     pub measurement: Option<Measurement>,
     /// Actions that have not been ended yet, oldest first.
     pub actions: Vec<ActionView>,
+    /// The pods of the stable revision one by one; only while a restart is under way, or asked for.
+    pub stable_pods: Option<StablePods>,
     /// The highest attempt number seen for each revision on ReplicaSets and records.
     pub attempts: BTreeMap<Revision, u32>,
     /// The Jobs of conditions that there are, and those that the API server did not take.
     pub jobs: BTreeMap<JobKey, JobPhase>,
+    /// Somebody has paused every service of this operator: who, and why, such as `by ada: INC-12`.
+    pub fleet_paused: Option<String>,
     /// What stands in the way, as the edges found it.
     pub problems: Vec<Problem>,
 }
@@ -69,6 +76,30 @@ impl RevisionView {
     pub fn serving(&self) -> u32 {
         self.ready.min(self.endpoints)
     }
+}
+
+/// The pods of the stable revision.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StablePods {
+    /// Each of them that has not ended.
+    pub pods: Vec<PodView>,
+    /// Why the last eviction was refused.
+    pub refused: Option<String>,
+}
+
+/// One pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// Its UID.
+    pub uid: String,
+    /// When it was created, by the API server's clock, in whole seconds.
+    pub created_at: Timestamp,
+    /// It serves.
+    pub ready: bool,
+    /// It is on its way out.
+    pub leaving: bool,
 }
 
 /// What is wrong with a revision's pods.
@@ -142,6 +173,17 @@ pub struct Selection {
 /// Weights by backend, in percent; they sum to 100.
 pub type Weights = BTreeMap<Backend, u8>;
 
+/// What a route of Molt's own sends to a revision beside its weight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Preview {
+    /// The revision.
+    pub revision: Revision,
+    /// Requests with headers that match all of one of these go to it.
+    pub headers: Vec<Vec<HeaderMatch>>,
+    /// It gets copies of requests, and nobody gets its answers to them.
+    pub mirror: Option<Mirror>,
+}
+
 /// The route as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteView {
@@ -149,13 +191,15 @@ pub struct RouteView {
     pub exists: bool,
     /// The weights of our backends, as written in the route.
     pub weights: Weights,
+    /// What it sends to a revision beside its weight.
+    pub preview: Option<Preview>,
     /// Every parent has accepted and resolved the route in its present form.
     pub acknowledged: bool,
-    /// A user's route only: whose the rules are.
+    /// Whose the rules are.
     pub rules: RulesOwners,
 }
 
-/// The field managers of a user's route's rules. The rules are one atomic list, so whoever changed a weight
+/// The field managers of a route's rules. The rules are one atomic list, so whoever changed a weight
 /// last owns them all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RulesOwners {
@@ -163,6 +207,8 @@ pub struct RulesOwners {
     pub ours: bool,
     /// The last of the others.
     pub other: Option<String>,
+    /// When that one wrote them, by the API server's clock, in whole seconds.
+    pub other_at: Option<Timestamp>,
     /// For the field managers that may be told of: the setting that makes it leave the weights alone.
     pub advice: BTreeMap<String, String>,
 }
@@ -292,6 +338,8 @@ pub struct ActionView {
     pub reason: String,
     /// Who.
     pub requested_by: String,
+    /// When, by the API server's clock, in whole seconds.
+    pub created_at: Option<Timestamp>,
 }
 
 /// What a person can ask for.
@@ -313,6 +361,8 @@ pub enum Action {
     Override,
     /// Back to a revision that is not the spec's, until the spec goes on.
     Undo,
+    /// New pods for the stable revision.
+    Restart,
 }
 
 /// Something that stands in the way.

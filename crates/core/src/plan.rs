@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::analysis::{Limits, Objective};
 use crate::condition::Bound;
+pub use crate::step::Step;
 
 /// The name of a revision: a versioned hash of what its pods run, ten hex digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -23,16 +24,6 @@ impl From<&str> for Revision {
     fn from(name: &str) -> Self {
         Self(name.to_owned())
     }
-}
-
-/// One step of a canary. Weights are whole percents of the service's traffic, 1 to 100, and only grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub enum Step {
-    /// Give the canary this share of traffic, once the evidence allows it.
-    SetWeight(u8),
-    /// Stay at least this many seconds.
-    Dwell(u32),
 }
 
 /// What happens when a deadline passes with neither harm nor safety shown.
@@ -77,6 +68,8 @@ pub enum RouteMode {
     /// The user's route, with two fixed backends `<service>-stable` and `<service>-canary`, whose weights
     /// alone are Molt's.
     Adopted,
+    /// There is none: the Service of the service's own name divides its connections evenly over the pods behind it.
+    Shares,
 }
 
 /// One service level objective of the plan.
@@ -150,6 +143,7 @@ pub struct JobPlan {
 }
 
 /// A validated PythonService. See [`Plan::without_revision`] for one that could not be validated.
+#[allow(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 #[derive(Clone, Debug, PartialEq)]
 pub struct Plan {
     /// The revision that the spec asks for; `None` while the spec is invalid or the object is being deleted.
@@ -160,6 +154,8 @@ pub struct Plan {
     pub replicas: u32,
     /// The steps before full traffic.
     pub steps: Vec<Step>,
+    /// Blue/green: after the steps all users move at once, and none of them meets both revisions in between.
+    pub at_once: bool,
     /// How long both revisions stay at full strength, at 100 %, before the old one may go.
     pub bake: SignedDuration,
     /// How long the old revision keeps its pods after a promotion.
@@ -172,6 +168,8 @@ pub struct Plan {
     pub progress_deadline: SignedDuration,
     /// `spec.paused`: nothing goes on, and no attempt but a first begins; harm still takes a canary back.
     pub paused: bool,
+    /// A pause for a person is told as work in progress, so that delivery tools wait for its end.
+    pub strict_paused: bool,
     /// A revision that was stable among the last so many goes straight to all users when it is asked for again.
     pub rollback_window: usize,
     /// Old revisions that are kept, scaled to zero, beside stable and canary.
@@ -205,12 +203,32 @@ impl Plan {
     }
 
     /// Pods that a revision needs to carry `weight` percent of the traffic: rounded up, at least one
-    /// unless the service itself is scaled to zero.
+    /// unless the service itself is scaled to zero. Where pods are what divides it, as many as come nearest to that
+    /// beside a stable at full strength.
     pub fn pods_for(&self, weight: u8) -> u32 {
-        if weight == 0 || self.replicas == 0 {
+        if self.route != RouteMode::Shares || weight == 0 || weight >= 100 || self.replicas == 0 {
+            return self.part_of(weight);
+        }
+        let (wanted, left) = (self.replicas * u32::from(weight), 100 - u32::from(weight));
+        ((wanted + left / 2) / left).clamp(1, self.replicas)
+    }
+
+    /// So many percent of the service's replicas: rounded up, at least one unless the service itself is scaled to zero,
+    /// or nothing is asked for.
+    pub fn part_of(&self, percent: u8) -> u32 {
+        if percent == 0 || self.replicas == 0 {
             return 0;
         }
-        (self.replicas * u32::from(weight)).div_ceil(100).max(1)
+        (self.replicas * u32::from(percent)).div_ceil(100).max(1)
+    }
+
+    /// The share of the traffic, 0 to 1, that comes of asking for `weight` percent: a router gives just that.
+    pub fn share_of(&self, weight: u8) -> f64 {
+        let pods = f64::from(self.pods_for(weight));
+        if self.route != RouteMode::Shares || weight >= 100 || pods <= 0.0 {
+            return f64::from(weight) / 100.0;
+        }
+        pods / (pods + f64::from(self.replicas))
     }
 
     /// The largest weight, in percent, that `ready` pods can carry.

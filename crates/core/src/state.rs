@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::analysis::{Counts, Evidence};
+use crate::config::ConfigState;
 use crate::plan::{Revision, SloPlan, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
@@ -35,6 +36,9 @@ pub struct State {
     /// What a person went back to, until the spec goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Pin>,
+    /// The pods of the stable revision are being replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Restart>,
     /// Revisions that were stable before, the last one first; at most [`MAX_SERVED`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub served: Vec<Revision>,
@@ -54,6 +58,10 @@ pub struct State {
     /// UIDs of the actions that had expired when they were looked at, newest last: none is applied afterwards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired_actions: Vec<String>,
+    /// The revision that the spec asks for, where content is part of it; absent while the template names nothing that
+    /// counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<ConfigState>,
 }
 
 /// A revision that stands for the spec's.
@@ -64,6 +72,25 @@ pub struct Pin {
     pub revision: Revision,
     /// The spec's, which it stands for: once the spec asks for another, the pin is forgotten.
     pub instead_of: Revision,
+}
+
+/// A person has asked for new pods of the stable revision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Restart {
+    /// The revision.
+    pub revision: Revision,
+    /// Pods that are no younger than this are replaced. By the API server's clock.
+    pub since: Timestamp,
+    /// The person, and why: `by ada: INC-12`.
+    #[schemars(length(max = 400))]
+    pub by: String,
+    /// Pods that were there when it began.
+    pub pods: u32,
+    /// Pods of these that were left when they were counted last.
+    pub left: u32,
+    /// When it ends unless another pod has been replaced by then.
+    pub deadline: Timestamp,
 }
 
 /// The weights of a user's route's two fixed names, in percent.
@@ -106,6 +133,9 @@ pub struct Attempt {
     pub since: Timestamp,
     /// The steps it runs: those of the spec when it started.
     pub steps: Vec<Step>,
+    /// After the steps all users move at once, and none of them meets both revisions in between.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub at_once: bool,
     /// Index of the current step; equal to the number of steps once they are done.
     pub step: u32,
     /// When the current step was entered.
@@ -188,18 +218,36 @@ pub struct Pause {
     /// `spec.paused` is true.
     #[serde(default)]
     pub spec: bool,
+    /// Everything is paused: who did it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub fleet: Option<String>,
 }
 
 /// A pause by the spec, in words.
 pub(crate) const BY_SPEC: &str = "spec.paused is true: set it to false";
 
+/// A pause of everything, in words; `by` says who and why.
+pub(crate) fn by_fleet(by: &str) -> String {
+    format!("the fleet is paused {by} (`kubectl molt fleet resume` ends it)")
+}
+
 impl Pause {
+    /// That no person's resumption of this one service ends it, and what does.
+    pub fn standing(&self) -> Option<String> {
+        let spec = self.spec.then(|| BY_SPEC.to_owned());
+        let both: Vec<String> = spec
+            .into_iter()
+            .chain(self.fleet.as_deref().map(by_fleet))
+            .collect();
+        (!both.is_empty()).then(|| both.join("; "))
+    }
+
     /// Whose pause it is, and how it ends.
     pub fn text(&self) -> String {
         let person = self.person.as_ref().map(|by| format!("paused {by}"));
-        let spec = self.spec.then(|| BY_SPEC.to_owned());
-        let both: Vec<String> = person.into_iter().chain(spec).collect();
-        both.join("; ")
+        let all: Vec<String> = person.into_iter().chain(self.standing()).collect();
+        all.join("; ")
     }
 }
 

@@ -10,6 +10,7 @@ pub fn kinds() -> Vec<Kind> {
     vec![
         namespace(),
         config_map(),
+        secret(),
         pod(),
         replica_set(),
         Kind::built_in(
@@ -44,12 +45,31 @@ fn config_map() -> Kind {
     let shape = Shape::fields([("data", Shape::strings()), ("binaryData", Shape::strings())]);
     Kind {
         status: false,
-        defaults: |map| {
-            if let Some(fields) = map.as_object_mut() {
-                fields.retain(|name, value| name == "metadata" || !is_empty(value));
-            }
-        },
+        defaults: without_empty_fields,
         ..Kind::built_in("", "v1", "ConfigMap", "configmaps", shape)
+    }
+}
+
+fn secret() -> Kind {
+    Kind {
+        status: false,
+        defaults: |secret| {
+            without_empty_fields(secret);
+            or(secret, "type", json!("Opaque"));
+        },
+        ..Kind::built_in(
+            "",
+            "v1",
+            "Secret",
+            "secrets",
+            Shape::fields([("data", Shape::strings())]),
+        )
+    }
+}
+
+fn without_empty_fields(object: &mut Value) {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|name, value| name == "metadata" || !is_empty(value));
     }
 }
 

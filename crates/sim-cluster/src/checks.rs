@@ -39,6 +39,8 @@ pub struct Checks {
     pub(crate) connected: BTreeSet<String>,
     /// Since when the route has had a weight at a revision that can't serve while another could.
     pub(crate) dark_since: Option<u64>,
+    /// The revision that was restarted last, and when that ended.
+    pub(crate) restart: Option<(String, Option<u64>)>,
     /// Actions without an answer: when they were seen first with an operator at work.
     pub(crate) unanswered: BTreeMap<String, u64>,
     /// The most pods that were asked for lately, and when that changed.

@@ -119,6 +119,20 @@ kinds! {
     Promote = "people-promote", 3;
     /// A person aborts.
     Abort = "people-abort", 3;
+    /// A person asks for a promotion past all that is left.
+    PromoteFull = "people-promote-full", 2;
+    /// A person pauses, and resumes later.
+    Pause = "people-pause", 3;
+    /// The spec is paused, and goes on later.
+    PausedBySpec = "people-pause-spec", 2;
+    /// A person tries again what was taken back, now and later.
+    Retry = "people-retry", 3;
+    /// A person goes back to the revision before, now and later.
+    Undo = "people-undo", 3;
+    /// A person asks for new pods of the stable revision.
+    Restart = "people-restart", 3;
+    /// Every service is paused, and goes on later.
+    PausedFleet = "people-pause-fleet", 2;
     /// A person changes the number of pods.
     Scaled = "people-scale", 3;
     /// A person writes a spec that can't be used, and puts it right later.

@@ -274,6 +274,9 @@ async fn operate(
         namespace: Some(crate::world::NAMESPACE.to_owned()),
         concurrency: 1,
         rule_labels: BTreeMap::new(),
+        snapshot_secrets: false,
+        fleet_namespace: crate::world::NAMESPACE.to_owned(),
+        strict_paused: false,
         leader_election: elects.then_some(settings),
     };
     run_on(

@@ -231,7 +231,7 @@ fn a_leader_writes_after_it_has_lost_the_lease() {
         }),
         ..Planted::default()
     };
-    found_by_two(&planted, &["lease"], 150);
+    found_by_two(&planted, &["lease"], 400);
 }
 
 #[test]

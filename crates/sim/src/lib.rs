@@ -12,6 +12,7 @@
 //! - [`picture`]: a timeline as an SVG.
 
 mod arrivals;
+mod person;
 pub mod picture;
 mod pods;
 mod proxy;

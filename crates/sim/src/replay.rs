@@ -10,13 +10,14 @@ use jiff::SignedDuration;
 use molt_core::analysis::Past;
 use molt_core::decision::Effect;
 use molt_core::observed::{
-    Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, RevisionView, RouteView, Selection,
-    Slot, Weights,
+    Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Preview, RevisionView, RouteView,
+    Selection, Slot, Weights,
 };
 use molt_core::plan::{OnShareMismatch, Plan, Revision, RouteMode};
 use molt_core::rollout::{Due, decide, measurement_due};
 use serde::Serialize;
 
+use crate::person;
 use crate::pods::Millis;
 use crate::run::{End, Machine, Outcome, ceil};
 use crate::setup::{Invalid, check_plan};
@@ -62,6 +63,10 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
     // Evidence lies on the grid of the recording, not on the plan's, and what was recorded does not follow the
     // weights that are asked for here.
     let mut plan = plan.clone();
+    // What was recorded does not tell which pods there were.
+    if plan.route == RouteMode::Shares {
+        plan.route = RouteMode::Owned;
+    }
     plan.on_share_mismatch = OnShareMismatch::Ignore;
     plan.block = SignedDuration::from_millis(recording.step());
     let mut player = Player {
@@ -141,7 +146,9 @@ impl Player<'_> {
             conditions: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
+            let (asks, comes) = person::asks(&self.machine.state, now);
             let mut seen = self.stage.observe(self.plan, now);
+            seen.actions = asks;
             let first_look = measurement_due(self.plan, &self.machine.state, at(now))
                 .filter(|due| due.want_history && measurement.is_none())
                 .map(|due| self.first_look(&due));
@@ -155,7 +162,7 @@ impl Player<'_> {
                 decision: &decision,
             });
             self.doing.clone_from(&decision.report.message);
-            self.wake_at = decision.wake_at.map(ceil);
+            self.wake_at = [decision.wake_at.map(ceil), comes].into_iter().flatten().min();
             let changed = decision
                 .effects
                 .iter()
@@ -207,6 +214,7 @@ struct Stage {
     begin: Millis,
     pods: BTreeMap<Revision, RevisionView>,
     weights: Weights,
+    preview: Option<Preview>,
     selected: BTreeMap<Slot, Revision>,
 }
 
@@ -216,7 +224,9 @@ impl Stage {
         let mut pods = BTreeMap::new();
         pods.insert(stable.clone(), view(plan.replicas));
         let (backend, slots) = match plan.route {
-            RouteMode::Owned => (Backend::Revision(stable.clone()), vec![Slot::InCluster]),
+            RouteMode::Owned | RouteMode::Shares => {
+                (Backend::Revision(stable.clone()), vec![Slot::InCluster])
+            }
             RouteMode::Adopted => (
                 Backend::Slot(Slot::Stable),
                 vec![Slot::InCluster, Slot::Stable, Slot::Canary],
@@ -227,6 +237,7 @@ impl Stage {
             begin,
             pods,
             weights: [(backend, 100)].into_iter().collect(),
+            preview: None,
             selected: slots.into_iter().map(|slot| (slot, stable.clone())).collect(),
         }
     }
@@ -255,6 +266,7 @@ impl Stage {
             route: RouteView {
                 exists: true,
                 weights,
+                preview: self.preview.clone(),
                 acknowledged: true,
                 ..RouteView::default()
             },
@@ -283,10 +295,15 @@ impl Stage {
             Effect::Select { slot, revision } => {
                 self.selected.insert(*slot, revision.clone());
             }
-            Effect::SetWeights(weights) => self.weights.clone_from(weights),
+            Effect::SetRoute { weights, preview } => {
+                self.weights.clone_from(weights);
+                self.preview.clone_from(preview);
+            }
             Effect::CreateRevisionService { .. }
             | Effect::DeleteRevision { .. }
             | Effect::ReleaseRoute
+            | Effect::Share
+            | Effect::Evict { .. }
             | Effect::RemoveFinalizer
             | Effect::EndAction { .. } => return false,
         }

@@ -7,6 +7,7 @@ use molt_core::rollout::{decide, measurement_due};
 use molt_core::state::{self, Stage, State};
 use serde::Serialize;
 
+use crate::person;
 use crate::pods::{Millis, millis};
 use crate::setup::Setup;
 use crate::timeline::{Timeline, Turn, at};
@@ -109,7 +110,9 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Turn<'_>)) 
     let mut doing = String::new();
     let end = loop {
         let now = world.now();
+        let (asks, comes) = person::asks(&machine.state, now);
         let mut observed = world.observe();
+        observed.actions = asks;
         observed.measurement =
             measurement_due(&setup.plan, &machine.state, at(now)).map(|due| world.measure(&due));
         let decision = decide(&setup.plan, &machine.state, &observed, at(now));
@@ -135,6 +138,7 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Turn<'_>)) 
         let next = [
             wake_at.map(ceil),
             world.next_change(),
+            comes,
             changed.then_some(now + WATCH_LAG),
         ];
         match next.into_iter().flatten().min() {
@@ -280,7 +284,7 @@ fn horizon(plan: &Plan) -> Millis {
         .iter()
         .map(|step| match step {
             Step::Dwell(seconds) => i64::from(*seconds) * 1000,
-            Step::SetWeight(_) => 0,
+            _ => 0,
         })
         .sum();
     let waits = millis(plan.progress_deadline)
@@ -318,7 +322,7 @@ mod tests {
             let mut changes = 0;
             follow(&setup, 3, |turn| {
                 for effect in &turn.decision.effects {
-                    if let Effect::SetWeights(weights) = effect {
+                    if let Effect::SetRoute { weights, .. } = effect {
                         changes += 1;
                         let sum: u32 = weights.values().map(|w| u32::from(*w)).sum();
                         assert_eq!(sum, 100, "{weights:?}");

@@ -1,7 +1,7 @@
 //! What is simulated.
 
 use jiff::SignedDuration;
-use molt_core::plan::Plan;
+use molt_core::plan::{Plan, RouteMode};
 use thiserror::Error;
 
 use crate::scenario::{Baseline, Scenario};
@@ -145,12 +145,16 @@ impl Setup {
     /// A rollout in the usual environment, with the whole error budget left, independent requests that the pods
     /// count, and a history that knows so.
     pub fn new(
-        plan: Plan,
+        mut plan: Plan,
         measures: Vec<Measure>,
         baseline: Baseline,
         scenario: Scenario,
         rps: f64,
     ) -> Result<Self, Invalid> {
+        // Its pods are not modelled as what divides the traffic: the weights are taken as if a router did.
+        if plan.route == RouteMode::Shares {
+            plan.route = RouteMode::Owned;
+        }
         let environment = Environment::of(&plan);
         let setup = Self {
             plan,

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use molt_core::analysis::{Counts, Past, PodCounts};
 use molt_core::decision::Effect;
 use molt_core::observed::{
-    Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, RevisionView, RouteView, Selection,
-    Slot, Weights,
+    Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Preview, RevisionView, RouteView,
+    Selection, Slot, Weights,
 };
 use molt_core::plan::{Revision, RouteMode};
 use molt_core::rollout::Due;
@@ -48,6 +48,8 @@ pub struct World<'a> {
     canary: Set,
     /// The weights as the route has them.
     written: Weights,
+    /// What the route sends to a revision beside its weight.
+    preview: Option<Preview>,
     /// When the router has them; `None` once it has.
     acknowledged_at: Option<Millis>,
     /// The canary's share of the traffic, 0 to 1, as the router has it.
@@ -97,7 +99,7 @@ impl<'a> World<'a> {
         let at_route = setup.counters.iter().any(|counter| *counter != Counter::Pods);
         let proxy = at_route.then(|| Proxy::new(&mut rng, &setup.environment, objectives));
         let (weights, slots) = match setup.plan.route {
-            RouteMode::Owned => (
+            RouteMode::Owned | RouteMode::Shares => (
                 vec![(Backend::Revision(home.clone()), 100)],
                 vec![Slot::InCluster],
             ),
@@ -116,6 +118,7 @@ impl<'a> World<'a> {
             stable,
             canary,
             written: weights.into_iter().collect(),
+            preview: None,
             acknowledged_at: None,
             share: 0.0,
             selected: slots.into_iter().map(|slot| (slot, home.clone())).collect(),
@@ -221,6 +224,7 @@ impl<'a> World<'a> {
             route: RouteView {
                 exists: true,
                 weights: self.written.clone(),
+                preview: self.preview.clone(),
                 acknowledged: self.acknowledged_at.is_none(),
                 ..RouteView::default()
             },
@@ -290,8 +294,9 @@ impl<'a> World<'a> {
             Effect::Select { slot, revision } => {
                 self.selected.insert(*slot, revision.clone());
             }
-            Effect::SetWeights(weights) => {
+            Effect::SetRoute { weights, preview } => {
                 self.written.clone_from(weights);
+                self.preview.clone_from(preview);
                 let environment = &self.setup.environment;
                 let takes = with_spread(
                     &mut self.rng,
@@ -305,6 +310,8 @@ impl<'a> World<'a> {
             | Effect::CreateRevisionService { .. }
             | Effect::DeleteRevision { .. }
             | Effect::ReleaseRoute
+            | Effect::Share
+            | Effect::Evict { .. }
             | Effect::RemoveFinalizer
             | Effect::EndAction { .. } => return false,
         }

@@ -34,9 +34,25 @@ def switch(name: str) -> bool:
     return text == "1"
 
 
-VERSION = os.environ.get("APP_VERSION", "dev")
-if not VERSION.isascii() or not VERSION.isprintable():
-    sys.exit(f"error: APP_VERSION={VERSION!r} does not fit into a header; fix: use printable ASCII characters")
+def fits(source: str, text: str) -> str:
+    """The text, if it can be a header's value; else a clear message ends the program."""
+    if not text.isascii() or not text.isprintable():
+        sys.exit(f"error: {source}={text!r} does not fit into a header; fix: use printable ASCII characters")
+    return text
+
+
+VERSION = fits("APP_VERSION", os.environ.get("APP_VERSION", "dev"))
+VERSION_FILE = os.environ.get("APP_VERSION_FILE", "")
+
+
+def version() -> str:
+    """The version that answers: APP_VERSION, or what APP_VERSION_FILE holds at this moment."""
+    if not VERSION_FILE:
+        return VERSION
+    with open(VERSION_FILE, encoding="utf-8") as file:
+        return fits("APP_VERSION_FILE", file.read().strip())
+
+
 ERROR_RATIO = number("ERROR_RATIO", 0, 1)
 EXTRA_LATENCY = number("EXTRA_LATENCY_MS", 0) / 1000
 CRASH_AFTER = number("CRASH_AFTER_SECONDS", 0)
@@ -55,13 +71,14 @@ leaked: list[bytearray] = []
 async def root() -> JSONResponse:
     if EXTRA_LATENCY:
         await asyncio.sleep(EXTRA_LATENCY)
-    headers = {"x-app-version": VERSION}
+    answering = version()
+    headers = {"x-app-version": answering}
     if server.draining:
         # The caller's idle connections go before the socket does, so that no request meets a closed one.
         headers["connection"] = "close"
     if random.random() < ERROR_RATIO:
-        return JSONResponse({"error": "ERROR_RATIO", "version": VERSION}, 500, headers)
-    return JSONResponse({"version": VERSION}, 200, headers)
+        return JSONResponse({"error": "ERROR_RATIO", "version": answering}, 500, headers)
+    return JSONResponse({"version": answering}, 200, headers)
 
 
 @app.get("/fail")
@@ -139,5 +156,5 @@ server = Server(
 
 if __name__ == "__main__":
     time.sleep(START_DELAY)
-    print(f"sample {VERSION} on port {PORT}", flush=True)
+    print(f"sample {version()} on port {PORT}", flush=True)
     server.run()

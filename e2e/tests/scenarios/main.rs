@@ -1,6 +1,8 @@
 //! Scenarios on a real cluster, in one program so that they run side by side.
 
 mod bad_input;
+mod config;
 mod faults;
 mod replicas;
 mod rollouts;
+mod strategies;

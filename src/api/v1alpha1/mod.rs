@@ -12,6 +12,7 @@ mod rollout_action;
 mod rollout_record;
 mod scalars;
 mod status;
+mod strategy;
 
 pub use guards::*;
 pub use python_service::*;
@@ -19,3 +20,4 @@ pub use rollout_action::*;
 pub use rollout_record::*;
 pub use scalars::*;
 pub use status::*;
+pub use strategy::*;

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Window};
+use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, Window};
 
 /// A Python web service whose new revisions are brought to users by evidence.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,6 +69,10 @@ pub struct PythonServiceSpec {
     pub runtime: Runtime,
     /// An ordinary pod template; labels and selectors are injected.
     pub template: PodTemplateSpec,
+    /// Whether the content of what the template names is part of the revision. Default: that of ConfigMaps is
+    /// (Snapshot), that of Secrets is not (Follow).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_revision: Option<ConfigRevision>,
     /// How traffic reaches the service.
     pub traffic: Traffic,
     /// How a new revision reaches all users. Default: canary 5, 10, 25, 50 with a dwell of 60s each.
@@ -87,6 +91,28 @@ pub struct PythonServiceSpec {
     /// What rolls back beside the objectives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<Guards>,
+}
+
+/// Whether the content of ConfigMaps and Secrets that the template names is part of the revision.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigRevision {
+    /// Of ConfigMaps. Default Snapshot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config_maps: Option<ContentPolicy>,
+    /// Of Secrets. Default Follow: a rollback must not bring back a revoked credential. Snapshot needs a right that
+    /// the operator has only if the chart's value `rbac.configSecrets` gives it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<ContentPolicy>,
+}
+
+/// Whether content is part of the revision.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ContentPolicy {
+    /// It is: a change is a rollout, each revision has its own copy, and a rollback brings the old content back.
+    Snapshot,
+    /// It is not: pods of all revisions see what there is now.
+    Follow,
 }
 
 /// Which earlier revisions go straight to all users, without steps, when they are asked for again.
@@ -131,13 +157,35 @@ pub enum Server {
 }
 
 /// How traffic reaches the service.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.gatewayAPI) != has(self.none)")
+        .message("set exactly one of gatewayAPI (a route divides the traffic) and none (no router: the pods behind the Service do)"),
+    validation = Rule::new("has(self.none) == has(oldSelf.none)")
+        .message("a service can't change between a route and none: users would be left on the old one; make a second PythonService, and delete this one when it is unused")
+)]
 pub struct Traffic {
     /// By an HTTPRoute of the Gateway API.
-    #[serde(rename = "gatewayAPI")]
-    pub gateway_api: GatewayApi,
+    #[serde(default, rename = "gatewayAPI", skip_serializing_if = "Option::is_none")]
+    pub gateway_api: Option<GatewayApi>,
+    /// No router: callers come by the Service of the service's name, which divides its connections evenly over the pods
+    /// behind it. A weight is what share comes nearest to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<NoRouter>,
 }
+
+impl Traffic {
+    /// The name of the user's own route.
+    pub fn own_route(&self) -> Option<&str> {
+        let own = self.gateway_api.as_ref()?.http_route_ref.as_ref()?;
+        Some(&own.name)
+    }
+}
+
+/// No router. It has no fields yet: write `none: {}`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoRouter {}
 
 /// An HTTPRoute: Molt's own, or the user's.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,58 +235,6 @@ pub struct HttpRouteRef {
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-}
-
-/// How a new revision reaches all users.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Strategy {
-    /// By growing shares of the traffic.
-    pub canary: Canary,
-}
-
-/// A canary.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Canary {
-    /// The steps before full traffic. Default: 5, 10, 25, 50 with a dwell of 60s each.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 40))]
-    #[x_kube(validation = Rule::new("self.filter(s, has(s.setWeight)).map(s, s.setWeight).isSorted()")
-        .message("weights must not fall from one setWeight to the next: put the steps in order of their weights"))]
-    pub steps: Option<Vec<CanaryStep>>,
-    /// How long the old revision keeps its pods after a promotion. Default 30s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scale_down_delay: Option<Duration>,
-    /// How long a rolled-back revision keeps its pods. Default 30s.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub abort_scale_down_delay: Option<Duration>,
-    /// How long the old revision stays at full strength after all traffic has moved. Default 5m.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub bake: Option<Duration>,
-}
-
-/// One step; exactly one field is set.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.setWeight) != has(self.pause)")
-    .message("a step has exactly one of setWeight and pause"))]
-pub struct CanaryStep {
-    /// The canary's share of the traffic, in percent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100))]
-    pub set_weight: Option<i32>,
-    /// A minimum dwell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub pause: Option<Pause>,
-}
-
-/// A minimum dwell.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Pause {
-    /// How long at least.
-    pub duration: Duration,
 }
 
 /// Where measurements come from.
@@ -331,6 +327,26 @@ pub struct Sli {
     /// Own counters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub counters: Option<Counters>,
+}
+
+impl std::fmt::Display for Sli {
+    /// `otel latency 250ms`, or the two counters, bad first.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(counters) = &self.counters {
+            return write!(f, "{} of {}", counters.bad, counters.total);
+        }
+        let word = |value: serde_json::Result<serde_json::Value>| {
+            value
+                .ok()
+                .and_then(|v| Some(v.as_str()?.to_owned()))
+                .unwrap_or_default()
+        };
+        let preset = self.preset.map(|preset| word(serde_json::to_value(preset)));
+        let kind = self.kind.map(|kind| word(serde_json::to_value(kind)));
+        let threshold = self.threshold.as_ref().map(|threshold| threshold.0.clone());
+        let parts: Vec<String> = [preset, kind, threshold].into_iter().flatten().collect();
+        f.write_str(&parts.join(" "))
+    }
 }
 
 /// Well-known instrumentations.

@@ -70,6 +70,8 @@ pub enum ActionKind {
     Override,
     /// Back to the revision before, or to `toRevision`, until the template changes; `revision` is stable's.
     Undo,
+    /// New pods for the stable revision, one after the other; `revision` is stable's.
+    Restart,
 }
 
 /// What became of it.

@@ -4,7 +4,7 @@ use kube::{CustomResource, KubeSchema};
 use molt_core::state::{Outcome, Transition};
 use serde::{Deserialize, Serialize};
 
-use super::{BurnStatus, CountsStatus, EvidenceStatus, GuardsStatus};
+use super::{ActionKind, ActionState, BurnStatus, CountsStatus, EvidenceStatus, GuardsStatus};
 
 /// The evidence of one attempt. It has no owner, so that deleting the service does not erase it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,7 +49,11 @@ pub struct RolloutRecordSpec {
     validation = Rule::new("!has(oldSelf.outcome) || self == oldSelf")
         .message("the attempt has ended; its record can't be changed"),
     validation = Rule::new("size(self.transitions) >= size(oldSelf.transitions)")
-        .message("a record is only added to")
+        .message("a record is only added to"),
+    validation = Rule::new("!has(oldSelf.actions) || (has(self.actions) && size(self.actions) >= size(oldSelf.actions))")
+        .message("a record is only added to"),
+    validation = Rule::new("!has(oldSelf.change) || (has(self.change) && self.change == oldSelf.change)")
+        .message("what changed is written once")
 )]
 pub struct RolloutRecordStatus {
     /// How it ended; absent while it runs.
@@ -67,6 +71,13 @@ pub struct RolloutRecordStatus {
     /// How long it took, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_seconds: Option<i64>,
+    /// What the revision changes, and who says to have changed it. Absent of a first revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<RecordedChange>,
+    /// What people asked for while it ran, the first 40.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 40))]
+    pub actions: Vec<RecordedAction>,
     /// The highest weight that was acknowledged, in percent.
     #[serde(default)]
     pub max_weight: i32,
@@ -87,12 +98,80 @@ pub struct RolloutRecordStatus {
     pub verdicts: Vec<RecordedVerdict>,
 }
 
+/// What a revision changes against the one that was stable when its attempt began.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedChange {
+    /// The PythonService's annotation `molt.dev/author`, as it was written; absent when the attempt is not at the
+    /// spec's revision.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub author: Option<String>,
+    /// Fields of the pod template that differ, in order of their names; the first 60.
+    #[serde(default)]
+    #[schemars(length(max = 60))]
+    pub template: Vec<FieldChange>,
+    /// Fields that differ beyond those.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub more: Option<i32>,
+}
+
+/// One field of the pod template that differs.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FieldChange {
+    /// Its path: `spec.containers[app].image`.
+    #[schemars(length(max = 256))]
+    pub field: String,
+    /// What stable has; absent where it has nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub before: Option<String>,
+    /// What the revision has; absent where it has nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub after: Option<String>,
+}
+
+/// What a person asked for.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedAction {
+    /// When it was handled.
+    pub at: jiff::Timestamp,
+    /// The RolloutAction's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// What.
+    pub action: ActionKind,
+    /// Who.
+    #[schemars(length(max = 256))]
+    pub requested_by: String,
+    /// Why, in the person's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub reason: Option<String>,
+    /// `Applied`, or `Expired` and without effect.
+    pub state: ActionState,
+    /// What became of it.
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
 /// What one objective says of the whole attempt.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedSlo {
     /// The objective.
     pub name: String,
+    /// The share of good requests that it asks for, in percent: `"99.9"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 16))]
+    pub objective: Option<String>,
+    /// How good and bad were counted: `otel latency 250ms`, or the two counters, bad first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2100))]
+    pub sli: Option<String>,
     /// What the canary served.
     pub canary: CountsStatus,
     /// What stable served in the same time.

@@ -1,5 +1,6 @@
 //! Checks of single fields.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
 
@@ -9,6 +10,7 @@ use kube::ResourceExt;
 
 use super::{FieldError, MAX_NAME};
 use crate::api::v1alpha1::{Decimal, Duration};
+use crate::controller::config::references::{Kind, Reference};
 use crate::controller::object::ServiceObject;
 use crate::k8s::labels;
 
@@ -26,10 +28,10 @@ pub(super) fn check_name(object: &ServiceObject, errors: &mut Vec<FieldError>) {
     }
 }
 
-pub(super) fn check_slo_name(path: &str, name: &str, errors: &mut Vec<FieldError>) {
+pub(super) fn check_label(path: &str, name: &str, errors: &mut Vec<FieldError>) {
     if name.is_empty() || name.len() > 63 || !is_label(name) {
         let message = format!("{name:?} is no name: write lower case letters, digits and '-', at most 63");
-        errors.push(FieldError::new(format!("{path}.name"), message));
+        errors.push(FieldError::new(path, message));
     }
 }
 
@@ -62,6 +64,27 @@ pub(super) fn check_template(template: &PodTemplateSpec, errors: &mut Vec<FieldE
     {
         let message = "is set by Molt, which finds its pods by it: leave it out";
         errors.push(FieldError::new(format!("{path}.metadata.labels[{key}]"), message));
+    }
+}
+
+/// At most so many objects can be part of a revision: each has a snapshot for each revision, and a line in the state.
+const MOST_COUNTED: usize = 100;
+
+/// What is to be part of the revision can be.
+pub(super) fn check_counted(counted: &BTreeSet<Reference>, no_secrets: bool, errors: &mut Vec<FieldError>) {
+    if counted.len() > MOST_COUNTED {
+        let message = format!(
+            "names {} ConfigMaps and Secrets whose content is part of the revision, and {MOST_COUNTED} are possible: put several into one, or write spec.configRevision.configMaps: Follow",
+            counted.len()
+        );
+        errors.push(FieldError::new("spec.template", message));
+    }
+    if no_secrets && let Some(secret) = counted.iter().find(|r| r.kind == Kind::Secret) {
+        let message = format!(
+            "is Snapshot, and the operator may not read Secrets such as {:?}, which the template names: write Follow, or install the chart with rbac.configSecrets=true",
+            secret.name
+        );
+        errors.push(FieldError::new("spec.configRevision.secrets", message));
     }
 }
 

@@ -6,7 +6,7 @@ use molt_core::plan::{Check, ConditionPlan, JobPlan};
 use serde_json::json;
 
 use super::FieldError;
-use super::fields::{check_job_template, check_slo_name, duration, in_range};
+use super::fields::{check_job_template, check_label, duration, in_range};
 use crate::api::v1alpha1 as api;
 use crate::controller::revision::digest;
 use crate::metric_sources::ConditionQuery;
@@ -40,7 +40,7 @@ pub(super) fn resolve(
     let mut resolved = Vec::new();
     for (index, condition) in conditions.iter().enumerate() {
         let at = format!("{path}[{index}]");
-        check_slo_name(&at, &condition.name, errors);
+        check_label(&format!("{at}.name"), &condition.name, errors);
         if let Some(first) = conditions[..index].iter().position(|c| c.name == condition.name) {
             let message = format!(
                 "{:?} is the name of {path}[{first}] already: give each its own",

@@ -1,5 +1,6 @@
 use super::*;
 use crate::controller::object::tests::changed;
+use molt_core::step::{CanaryScale, HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Value, json};
 
 fn result(change: impl FnOnce(&mut Value)) -> Validated {
@@ -52,6 +53,87 @@ fn the_smallest_service_gets_every_default() {
 }
 
 #[test]
+fn steps_beside_weights_are_resolved_with_their_defaults() {
+    let plan = result(|o| {
+        o["spec"]["strategy"] = json!({"canary": {"steps": [
+            {"setCanaryScale": {"percent": 50}}, {"setCanaryScale": {"matchWeight": true}},
+            {"setHeaderRoute": {"name": "testers", "match": [
+                {"headerName": "X-Canary", "exact": "1"}, {"headerName": "user-agent", "prefix": "a.b(c)"},
+                {"cookieName": "beta", "exact": "y+s"},
+            ]}},
+            {"setHeaderRoute": {"name": "testers"}},
+            {"setMirror": {"percent": 20}}, {"setMirror": {"percent": 0, "methods": ["POST", "GET", "POST"]}},
+            {"pause": {}},
+        ]}});
+    })
+    .plan;
+    let matched = |header: &str, value| HeaderMatch {
+        header: header.to_owned(),
+        value,
+    };
+    let route = |matches| Step::SetHeaderRoute {
+        name: "testers".to_owned(),
+        matches,
+    };
+    let mirror = |percent, methods: &[&str]| {
+        Step::SetMirror(Mirror {
+            percent,
+            methods: methods.iter().map(|method| (*method).to_owned()).collect(),
+        })
+    };
+    assert_eq!(
+        plan.steps,
+        [
+            Step::SetCanaryScale(CanaryScale::Percent(50)),
+            Step::SetCanaryScale(CanaryScale::MatchWeight(true)),
+            route(vec![
+                matched("x-canary", HeaderValue::Exact("1".to_owned())),
+                matched("user-agent", HeaderValue::Regex(r"a\.b\(c\).*".to_owned())),
+                matched(
+                    "cookie",
+                    HeaderValue::Regex(r"(.*; *)?beta=y\+s(;.*)?".to_owned())
+                ),
+            ]),
+            route(Vec::new()),
+            mirror(20, &["GET", "HEAD", "OPTIONS"]),
+            mirror(0, &["GET", "POST"]),
+            Step::Pause {},
+        ]
+    );
+}
+
+#[test]
+fn blue_green_is_previews_and_all_users_at_once() {
+    let plan = |strategy: Value| result(|o| o["spec"]["strategy"] = strategy).plan;
+    let smallest = plan(json!({"blueGreen": {}}));
+    assert!(smallest.at_once);
+    assert_eq!(smallest.steps, [Step::SetCanaryScale(CanaryScale::Percent(100))]);
+    assert_eq!(smallest.bake.as_secs(), 300);
+    let full = plan(json!({"blueGreen": {
+        "previewReplicas": 1, "autoPromotion": false, "bake": "1m", "scaleDownDelay": "5m",
+        "previewTraffic": {"headerName": "x-preview", "exact": "1"},
+    }}));
+    assert_eq!(full.steps.len(), 3);
+    assert_eq!(full.steps[2], Step::Pause {});
+    assert_eq!((full.bake.as_secs(), full.scale_down_delay.as_secs()), (60, 300));
+}
+
+#[test]
+fn what_a_users_route_cannot_carry_is_said() {
+    let own = |strategy: Value| {
+        move |o: &mut Value| {
+            o["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "own"}}});
+            o["spec"]["strategy"] = strategy;
+        }
+    };
+    refused(
+        own(json!({"canary": {"steps": [{"setMirror": {"percent": 5}}]}})),
+        "spec.strategy: asks for a mirror 5 %, which needs a route that Molt owns, and not one of yours, where Molt changes nothing but weights, or none: set spec.traffic.gatewayAPI.parentRefs, or leave it out and write that rule yourself",
+    );
+    assert_eq!(result(own(json!({"blueGreen": {}}))).errors, []);
+}
+
+#[test]
 fn each_bad_field_is_named_with_its_reason_and_its_fix() {
     let steps =
         |steps: Value| move |o: &mut Value| o["spec"]["strategy"] = json!({"canary": {"steps": steps}});
@@ -65,7 +147,7 @@ fn each_bad_field_is_named_with_its_reason_and_its_fix() {
     );
     refused(
         steps(json!([{"setWeight": 5, "pause": {"duration": "1s"}}])),
-        "spec.strategy.canary.steps[0]: has both setWeight and pause: make two steps of it",
+        "spec.strategy.canary.steps[0]: has setWeight and pause: make a step of each",
     );
     refused(
         steps(json!([{"pause": {"duration": "1d"}}])),
@@ -147,7 +229,9 @@ fn the_operators_prometheus_stands_in() {
         "spec.metrics.prometheus.address: no Prometheus is known: set it here, or start the operator with --prometheus-address"
     );
     let defaults = Defaults {
+        no_secrets: false,
         prometheus_address: Some("http://prometheus.monitoring:9090".to_owned()),
+        ..Defaults::default()
     };
     let validated = validate(&without, &defaults, Known::default());
     assert_eq!(validated.errors, []);
@@ -381,5 +465,41 @@ fn clusters_are_told_apart_where_an_objective_counts_by_them() {
         errors[0]
             .to_string()
             .starts_with("spec.slos[0].sli.preset: can't be read of HTTPRoute www.shop")
+    );
+}
+
+#[test]
+fn what_is_to_be_part_of_the_revision_can_be() {
+    let named = |secrets: Value, count: usize| {
+        changed(|o| {
+            let map = |n| json!({"configMapRef": {"name": format!("map-{n}")}});
+            let mut from: Vec<Value> = (0..count).map(map).collect();
+            from.push(json!({"secretRef": {"name": "token"}}));
+            o["spec"]["template"]["spec"]["containers"][0]["envFrom"] = json!(from);
+            o["spec"]["configRevision"] = json!({ "secrets": secrets });
+        })
+    };
+    let told = |object: &ServiceObject, no_secrets| {
+        let defaults = Defaults {
+            no_secrets,
+            ..Defaults::default()
+        };
+        let errors = validate(object, &defaults, Known::default()).errors;
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let none: Vec<String> = Vec::new();
+    assert_eq!(told(&named(json!("Follow"), 100), true), none);
+    assert_eq!(told(&named(json!("Snapshot"), 99), false), none);
+    assert_eq!(
+        told(&named(json!("Snapshot"), 1), true),
+        [
+            "spec.configRevision.secrets: is Snapshot, and the operator may not read Secrets such as \"token\", which the template names: write Follow, or install the chart with rbac.configSecrets=true"
+        ]
+    );
+    assert_eq!(
+        told(&named(json!("Snapshot"), 100), false),
+        [
+            "spec.template: names 101 ConfigMaps and Secrets whose content is part of the revision, and 100 are possible: put several into one, or write spec.configRevision.configMaps: Follow"
+        ]
     );
 }

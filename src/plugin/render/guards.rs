@@ -2,19 +2,22 @@
 
 use molt_core::state::State;
 
-use crate::api::v1alpha1::{GuardConditionStatus, PythonServiceStatus};
+use crate::api::v1alpha1::{GuardConditionStatus, GuardsStatus, PythonServiceStatus};
 use crate::controller::status::guards;
 use crate::plugin::text::{Style, columns};
 
 /// One line for each threshold; while nothing runs, what the last attempt found.
-pub(super) fn table(status: &PythonServiceStatus, state: &State, style: Style) -> String {
+pub(in crate::plugin) fn table(status: &PythonServiceStatus, state: &State, style: Style) -> String {
     let ended = || {
         let last = state.last.as_ref().filter(|_| state.attempt.is_none())?;
         guards(&last.conditions)
     };
-    let Some(shown) = status.guards.clone().or_else(ended) else {
-        return String::new();
-    };
+    let shown = status.guards.clone().or_else(ended);
+    shown.map_or_else(String::new, |shown| rows(&shown, style))
+}
+
+/// One line for each threshold.
+pub(in crate::plugin) fn rows(shown: &GuardsStatus, style: Style) -> String {
     let mut rows = vec![
         ["condition", "", "value", "wanted", "failed", ""]
             .map(|t| style.dim(t))

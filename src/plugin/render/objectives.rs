@@ -22,7 +22,7 @@ const TITLES: [&str; 8] = [
 ];
 
 /// One line for each objective; while nothing runs, what the last attempt counted.
-pub(super) fn table(
+pub(in crate::plugin) fn table(
     service: &PythonService,
     status: &PythonServiceStatus,
     state: &State,

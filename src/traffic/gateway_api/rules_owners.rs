@@ -1,4 +1,4 @@
-//! Whose the rules of a user's route are, and how others are made to leave the weights in them alone.
+//! Whose the rules of a route are, and how others are made to leave the weights in them alone.
 
 use std::collections::BTreeMap;
 
@@ -28,8 +28,9 @@ pub fn rules_owners(route: &HttpRoute, rules: &[SplitRule], told: Option<&str>) 
     let is_ours = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() == Some(labels::MANAGER);
     let other = owners()
         .filter(|entry| !is_ours(entry))
-        .max_by_key(|entry| entry.time.as_ref().map(|t| t.0))
-        .and_then(|entry| entry.manager.clone());
+        .max_by_key(|entry| entry.time.as_ref().map(|t| t.0));
+    let other_at = other.and_then(|entry| entry.time.as_ref().map(|t| t.0));
+    let other = other.and_then(|entry| entry.manager.clone());
     let advised = other.as_deref().into_iter().chain(told);
     let advice: BTreeMap<String, String> = advised
         .map(|manager| (manager.to_owned(), advice(manager, route, rules)))
@@ -37,6 +38,7 @@ pub fn rules_owners(route: &HttpRoute, rules: &[SplitRule], told: Option<&str>) 
     RulesOwners {
         ours: owners().any(|entry| is_ours(&entry)),
         other,
+        other_at,
         advice,
     }
 }

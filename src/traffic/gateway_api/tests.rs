@@ -1,6 +1,11 @@
 use std::collections::BTreeMap;
 
+use molt_core::plan::Revision;
+use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
+use serde_json::Value;
+
 use super::*;
+use crate::traffic::OwnedRoute;
 
 const OLD: &str = "bbbbbbbbbb";
 const NEW: &str = "aaaaaaaaaa";
@@ -41,11 +46,11 @@ fn names(body: &Value) -> Vec<&str> {
 #[test]
 fn a_new_revision_comes_last_whatever_its_name() {
     let target = target();
-    let first = owned_route(&target, Some(&content(true)), None, &weights(&[(OLD, 100)])).unwrap();
+    let first = owned::route(&target, Some(&content(true)), None, &weights(&[(OLD, 100)]), None).unwrap();
     let both = weights(&[(NEW, 5), (OLD, 95)]);
-    let second = owned_route(&target, Some(&content(true)), Some(&live(&first)), &both).unwrap();
+    let second = owned::route(&target, Some(&content(true)), Some(&live(&first)), &both, None).unwrap();
     assert_eq!(names(&second), ["checkout-bbbbbbbbbb", "checkout-aaaaaaaaaa"]);
-    let third = owned_route(&target, Some(&content(true)), Some(&live(&second)), &both).unwrap();
+    let third = owned::route(&target, Some(&content(true)), Some(&live(&second)), &both, None).unwrap();
     assert_eq!(names(&third), names(&second));
 
     let places = view::owned("checkout", "", Some(&live(&second))).backends;
@@ -61,10 +66,10 @@ fn a_new_revision_comes_last_whatever_its_name() {
 fn a_header_names_the_revision_where_an_objective_needs_it() {
     let target = target();
     let one = weights(&[(OLD, 100)]);
-    let plain = owned_route(&target, Some(&content(false)), None, &one).unwrap();
+    let plain = owned::route(&target, Some(&content(false)), None, &one, None).unwrap();
     let backend = |body: &Value| body["spec"]["rules"][0]["backendRefs"][0].clone();
     assert_eq!(backend(&plain)["filters"], Value::Null);
-    let named = owned_route(&target, Some(&content(true)), Some(&live(&plain)), &one).unwrap();
+    let named = owned::route(&target, Some(&content(true)), Some(&live(&plain)), &one, None).unwrap();
     assert_eq!(
         backend(&named)["filters"],
         json!([{
@@ -78,7 +83,7 @@ fn a_header_names_the_revision_where_an_objective_needs_it() {
     let spec = serde_json::to_value(&live(&named).spec).unwrap();
     assert!(is_subset(&named["spec"], &spec));
     // A spec that can't be used changes nothing of it.
-    let kept = owned_route(&target, None, Some(&live(&named)), &one).unwrap();
+    let kept = owned::route(&target, None, Some(&live(&named)), &one, None).unwrap();
     assert_eq!(backend(&kept), backend(&named));
 }
 
@@ -130,4 +135,117 @@ fn a_contested_rule_is_shown_with_the_weights_that_it_has() {
         (Backend::Slot(Slot::Canary), 0),
     ];
     assert_eq!(seen.view.weights, Weights::from(shares));
+}
+
+#[test]
+fn what_goes_to_the_canary_beside_its_weight_is_read_back_as_it_was_written() {
+    let target = target();
+    let matched = |name: &str, value| HeaderMatch {
+        header: name.to_owned(),
+        value,
+    };
+    let testers = vec![
+        matched("x-canary", HeaderValue::Exact("1".to_owned())),
+        matched("user-agent", HeaderValue::Regex("curl.*".to_owned())),
+    ];
+    let mirror = Mirror {
+        percent: 20,
+        methods: vec!["GET".to_owned(), "HEAD".to_owned()],
+    };
+    let shares = weights(&[(OLD, 90), (NEW, 10)]);
+    for (headers, mirror) in [
+        (vec![testers.clone()], None),
+        (vec![], Some(mirror.clone())),
+        (vec![testers.clone(), vec![testers[0].clone()]], Some(mirror)),
+    ] {
+        let preview = Preview {
+            revision: Revision::from(NEW),
+            headers,
+            mirror,
+        };
+        let body = owned::route(&target, Some(&content(true)), None, &shares, Some(&preview)).unwrap();
+        let route = live(&body);
+        assert_eq!(
+            owned::preview("checkout", &route),
+            Some(preview.clone()),
+            "{body:#}"
+        );
+        assert_eq!(
+            owned::weights("checkout", &route).len(),
+            2,
+            "all users have the first rule"
+        );
+        assert!(is_complete("checkout", &route, Some(&preview)).is_ok());
+        assert!(is_complete("checkout", &route, None).is_err());
+    }
+}
+
+#[test]
+fn testers_are_told_apart_from_copies_by_method_as_well() {
+    let preview = Preview {
+        revision: Revision::from(NEW),
+        headers: vec![vec![HeaderMatch {
+            header: "x-canary".to_owned(),
+            value: HeaderValue::Exact("1".to_owned()),
+        }]],
+        mirror: Some(Mirror {
+            percent: 100,
+            methods: vec!["GET".to_owned()],
+        }),
+    };
+    let shares = weights(&[(OLD, 100), (NEW, 0)]);
+    let body = owned::route(&target(), Some(&content(false)), None, &shares, Some(&preview)).unwrap();
+    let header = json!({"type": "Exact", "name": "x-canary", "value": "1"});
+    assert_eq!(
+        body["spec"]["rules"][2]["matches"],
+        json!([{"headers": [header]}, {"method": "GET", "headers": [header]}]),
+        "the Gateway API prefers a rule with a method to one with headers"
+    );
+}
+
+#[test]
+fn a_rule_in_a_new_place_waits_until_the_router_knows_it() {
+    let target = target();
+    let shares = weights(&[(OLD, 100), (NEW, 0)]);
+    let plain = owned::route(&target, Some(&content(false)), None, &shares, None).unwrap();
+    let preview = Preview {
+        revision: Revision::from(NEW),
+        headers: Vec::new(),
+        mirror: Some(Mirror {
+            percent: 20,
+            methods: vec!["GET".to_owned()],
+        }),
+    };
+    let wanted = |live: &Value| {
+        owned::route(
+            &target,
+            Some(&content(false)),
+            Some(&self::live(live)),
+            &shares,
+            Some(&preview),
+        )
+    };
+    let mut first = wanted(&plain).unwrap();
+    assert!(owned::hold_back(&mut first, &live(&plain)));
+    assert_eq!(
+        first["spec"]["rules"][1]["backendRefs"],
+        plain["spec"]["rules"][0]["backendRefs"]
+    );
+    let held = live(&first);
+    assert!(owned::holds_back(&held));
+    assert_eq!(owned::preview("checkout", &held), None, "nobody is copied yet");
+    assert_eq!(first["spec"]["rules"][0], plain["spec"]["rules"][0]);
+
+    let mut second = wanted(&first).unwrap();
+    assert!(!owned::hold_back(&mut second, &held));
+    assert_eq!(owned::preview("checkout", &live(&second)), Some(preview.clone()));
+
+    // What heals the route meanwhile leaves it alone.
+    let mut healed = owned::route(&target, Some(&content(false)), Some(&held), &shares, None).unwrap();
+    owned::keep_held_back(&mut healed, &held);
+    assert_eq!(healed["spec"]["rules"].as_array().map(Vec::len), Some(2));
+    assert!(is_subset(
+        &healed["spec"],
+        &serde_json::to_value(&held.spec).unwrap()
+    ));
 }

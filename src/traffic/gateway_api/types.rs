@@ -86,6 +86,12 @@ impl ParentReference {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rule {
+    /// Which requests it is for; all, if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub matches: Vec<serde_json::Value>,
+    /// Its filters.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub filters: Vec<serde_json::Value>,
     /// Where its traffic goes.
     #[serde(default)]
     pub backend_refs: Vec<BackendRef>,

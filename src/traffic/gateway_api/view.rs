@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use molt_core::observed::{Backend, Problem, ProblemKind, RouteView, Slot, Weights};
-use molt_core::plan::Revision;
 
 use super::rules_owners::rules_owners;
 use super::types::{BackendRef, HttpRoute, ParentReference, Rule};
@@ -35,9 +34,10 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
     }
     let view = RouteView {
         exists: true,
-        weights: percent(&owned_weights(service, route)),
+        weights: percent(&super::owned::weights(service, route)),
+        preview: super::owned::preview(service, route),
         acknowledged: acknowledged(route),
-        ..RouteView::default()
+        rules: rules_owners(route, &[], None),
     };
     Sighting {
         view,
@@ -47,15 +47,24 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
     }
 }
 
-/// The backends of a route that Molt owns, all in its one rule.
+/// The backends of a route that Molt owns, in all of its rules.
 fn owned_places(route: &HttpRoute) -> Vec<BackendPlace> {
-    let backends = route.spec.rules.first().map(|rule| rule.backend_refs.iter());
-    let place = |(index, backend): (usize, &BackendRef)| BackendPlace {
-        service: backend.name.clone(),
-        rule: 0,
-        index,
-    };
-    backends.into_iter().flatten().enumerate().map(place).collect()
+    let rules = route.spec.rules.iter().enumerate();
+    rules
+        .flat_map(|(rule, content)| {
+            let place = move |(index, backend): (usize, &BackendRef)| BackendPlace {
+                service: backend.name.clone(),
+                rule,
+                index,
+            };
+            content.backend_refs.iter().enumerate().map(place)
+        })
+        .collect()
+}
+
+/// A route of Molt's gives these weights.
+pub fn gives(service: &str, route: &HttpRoute, weights: &Weights) -> bool {
+    percent(&super::owned::weights(service, route)) == *weights
 }
 
 /// The two fixed names in the rules of a user's route that divide traffic between them.
@@ -73,24 +82,6 @@ fn adopted_places(service: &str, rules: &[SplitRule]) -> Vec<BackendPlace> {
                 place(&stable, rule, rule.stable.0),
                 place(&canary, rule, rule.canary.0),
             ]
-        })
-        .collect()
-}
-
-/// The weights of our revisions in a route that Molt owns, as they are written.
-pub fn owned_weights(service: &str, route: &HttpRoute) -> BTreeMap<Backend, i32> {
-    let prefix = format!("{service}-");
-    let backends = route
-        .spec
-        .rules
-        .first()
-        .map(|r| r.backend_refs.as_slice())
-        .unwrap_or_default();
-    backends
-        .iter()
-        .filter_map(|b| {
-            let revision = b.name.strip_prefix(&prefix)?;
-            Some((Backend::Revision(Revision::from(revision)), b.weight.unwrap_or(1)))
         })
         .collect()
 }
@@ -146,6 +137,7 @@ pub fn adopted(
     let view = RouteView {
         exists: true,
         weights,
+        preview: None,
         acknowledged: agree && acknowledged(route),
         rules: rules_owners(route, &rules, rival),
     };
@@ -279,7 +271,7 @@ fn mismatch(service: &str, name: &str, route: &HttpRoute) -> String {
 }
 
 /// Every parent that the route names has accepted and resolved it in its present form.
-fn acknowledged(route: &HttpRoute) -> bool {
+pub fn acknowledged(route: &HttpRoute) -> bool {
     !route.spec.parent_refs.is_empty()
         && route.spec.parent_refs.iter().all(|parent| {
             let mut spoken = spoken_for(route, parent).peekable();

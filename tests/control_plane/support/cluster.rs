@@ -53,6 +53,10 @@ pub struct Stage {
     pub client: Client,
     pub namespace: String,
     pub prometheus: prometheus::Fake,
+    /// The operator may read Secrets.
+    pub snapshot_secrets: bool,
+    /// What its operators are told of pauses.
+    pub strict_paused: bool,
     shutdown: Option<tokio::sync::oneshot::Sender<()>>,
     operator: Option<tokio::task::JoinHandle<()>>,
 }
@@ -77,9 +81,16 @@ pub async fn without_operator(namespace: &str) -> Stage {
         client,
         namespace: namespace.to_owned(),
         prometheus,
+        snapshot_secrets: false,
+        strict_paused: false,
         shutdown: None,
         operator: None,
     }
+}
+
+/// The kubeconfig of its administrator.
+pub fn kubeconfig() -> String {
+    control_plane().kubeconfig.to_string_lossy().into_owned()
 }
 
 /// Where the control plane's etcd answers.
@@ -89,12 +100,21 @@ pub fn etcd_address() -> String {
     address.trim().to_owned()
 }
 
+/// How `kubectl molt` ends with these words, in a namespace of the control plane.
+pub async fn kubectl_molt(namespace: &str, words: &[&str]) -> std::process::ExitCode {
+    let kubeconfig = control_plane().kubeconfig.display().to_string();
+    let all = ["kubectl-molt", "--kubeconfig", &kubeconfig, "-n", namespace];
+    molt::plugin::run(all.iter().chain(words).map(std::ffi::OsString::from)).await
+}
+
 /// A client of the control plane, with a connection of its own.
 pub async fn connect() -> Client {
     let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
         .await
         .expect("it is valid");
+    // As the operator's own.
+    config.default_retry = false;
     Client::try_from(config).expect("a client can be made")
 }
 
@@ -205,6 +225,9 @@ impl Stage {
             namespace: Some(self.namespace.clone()),
             concurrency: 4,
             rule_labels: [("release".to_owned(), "prometheus".to_owned())].into(),
+            snapshot_secrets: self.snapshot_secrets,
+            fleet_namespace: self.namespace.clone(),
+            strict_paused: self.strict_paused,
             leader_election: None,
         }
     }

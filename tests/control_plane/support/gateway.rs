@@ -35,6 +35,23 @@ pub fn backends(route: &Value) -> Vec<(String, i64)> {
         .collect()
 }
 
+/// What the other rules send to a backend, as parts of all requests: one in twenty has the headers of a rule.
+pub fn previews(route: &Value) -> Vec<(String, f64)> {
+    let rules = route["spec"]["rules"].as_array().cloned().unwrap_or_default();
+    let name = |backend: &Value| backend["name"].as_str().unwrap_or_default().to_owned();
+    rules
+        .iter()
+        .skip(1)
+        .map(|rule| {
+            let mirror = &rule["filters"][0]["requestMirror"];
+            match mirror["percent"].as_f64() {
+                Some(percent) => (name(&mirror["backendRef"]), percent / 100.0),
+                None => (name(&rule["backendRefs"][0]), 0.05),
+            }
+        })
+        .collect()
+}
+
 pub async fn run(client: Client, namespace: String) {
     let api = routes(client, &namespace);
     loop {

@@ -36,6 +36,8 @@ struct Counted {
     instant: Value,
     /// Instant queries with the matchers of pods that were asked.
     asked: Vec<String>,
+    /// Revisions that fail whatever their image is.
+    failing: BTreeSet<String>,
 }
 
 /// How the fake answers.
@@ -102,6 +104,11 @@ impl Fake {
         self.counted.lock().unwrap().behaviour = behaviour;
     }
 
+    /// From now on one request in four to this revision fails.
+    pub fn fails(&self, revision: &str) {
+        self.counted.lock().unwrap().failing.insert(revision.to_owned());
+    }
+
     /// What the queries of thresholds give: a vector with these values.
     pub fn instant(&self, values: &[&str]) {
         let points = values
@@ -157,7 +164,8 @@ struct Scraper {
 impl Scraper {
     fn scrape(&mut self, target: &Target) {
         let at = now();
-        spread(target, RATE * (at - self.last), &mut self.totals);
+        let failing = self.counted.lock().unwrap().failing.clone();
+        spread(target, RATE * (at - self.last), &failing, &mut self.totals);
         self.last = at;
         let mut counted = self.counted.lock().unwrap();
         for (counter, total) in &self.totals {
@@ -169,7 +177,7 @@ impl Scraper {
     }
 }
 
-fn spread(target: &Target, requests: f64, totals: &mut BTreeMap<Counter, f64>) {
+fn spread(target: &Target, requests: f64, failing: &BTreeSet<String>, totals: &mut BTreeMap<Counter, f64>) {
     let counter = |pod: &Pod, class| (pod.namespace().unwrap_or_default(), pod.name_any(), class);
     // A pod that is gone is no longer scraped.
     let live: BTreeSet<Counter> = target
@@ -181,35 +189,65 @@ fn spread(target: &Target, requests: f64, totals: &mut BTreeMap<Counter, f64>) {
     for counter in live {
         totals.entry(counter).or_default();
     }
+    // Without a route callers come by the Service of the service's own name, which spreads them over its pods.
+    let routed = |service: &Service| {
+        target
+            .routes
+            .iter()
+            .any(|route| route.namespace() == service.namespace())
+    };
+    let by_name = target
+        .services
+        .iter()
+        .filter(|s| s.name_any() == "shop" && !routed(s));
+    for service in by_name {
+        for pod in behind(target, service) {
+            let ready = behind(target, service).len() as f64;
+            count(pod, requests / ready, failing, totals);
+        }
+    }
     for route in &target.routes {
         let namespace = route.namespace();
-        for (backend, weight) in gateway::backends(&route.data) {
-            let selector = target
-                .services
-                .iter()
-                .find(|s| s.namespace() == namespace && s.name_any() == backend)
-                .and_then(|s| s.spec.as_ref()?.selector.clone());
-            let Some(selector) = selector else { continue };
-            let behind: Vec<&Pod> = target
-                .pods
-                .iter()
-                .filter(|p| {
-                    p.namespace() == namespace && selector.iter().all(|(k, v)| p.labels().get(k) == Some(v))
-                })
-                .collect();
+        let shares = gateway::backends(&route.data).into_iter();
+        let shares = shares.map(|(backend, weight)| (backend, weight as f64 / 100.0));
+        for (backend, share) in shares.chain(gateway::previews(&route.data)) {
+            let mut services = target.services.iter();
+            let service = services.find(|s| s.namespace() == namespace && s.name_any() == backend);
+            let Some(service) = service else { continue };
+            let behind = behind(target, service);
             for pod in &behind {
-                let share = requests * (weight as f64 / 100.0) / behind.len() as f64;
-                let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.clone());
-                let bad = if image.is_some_and(|i| i.ends_with(":bad")) {
-                    0.25
-                } else {
-                    0.0
-                };
-                *totals.entry(counter(pod, "5xx")).or_default() += share * bad;
-                *totals.entry(counter(pod, "2xx")).or_default() += share * (1.0 - bad);
+                count(pod, requests * share / behind.len() as f64, failing, totals);
             }
         }
     }
+}
+
+/// The pods that a Service selects.
+fn behind<'a>(target: &'a Target, service: &Service) -> Vec<&'a Pod> {
+    let selector = service.spec.as_ref().and_then(|s| s.selector.as_ref());
+    let selects = |pod: &&Pod| {
+        let mut labels = selector.into_iter().flatten();
+        selector.is_some() && labels.all(|(k, v)| pod.labels().get(k) == Some(v))
+    };
+    let pods = target.pods.iter();
+    pods.filter(|pod| pod.namespace() == service.namespace())
+        .filter(selects)
+        .collect()
+}
+
+/// A pod has served so many requests; a bad one, or one of a revision that fails, fails a quarter of them.
+fn count(pod: &Pod, requests: f64, failing: &BTreeSet<String>, totals: &mut BTreeMap<Counter, f64>) {
+    let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.clone());
+    let revision = pod.labels().get("molt.dev/revision");
+    let fails = revision.is_some_and(|revision| failing.contains(revision));
+    let bad = if fails || image.is_some_and(|i| i.ends_with(":bad")) {
+        0.25
+    } else {
+        0.0
+    };
+    let counter = |class| (pod.namespace().unwrap_or_default(), pod.name_any(), class);
+    *totals.entry(counter("5xx")).or_default() += requests * bad;
+    *totals.entry(counter("2xx")).or_default() += requests * (1.0 - bad);
 }
 
 fn now() -> f64 {

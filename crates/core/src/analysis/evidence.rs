@@ -294,6 +294,18 @@ impl Evidence {
         self.absorbed_to
     }
 
+    /// One-sided 95 % upper bound of the canary's bad ratio, for as many independent requests as its own are worth in
+    /// each of the bake's blocks; 1 without requests.
+    pub fn canary_upper_bound(&self) -> f64 {
+        let blocks = f64::from(self.alone.as_ref().map_or(1, HarmBets::blocks).max(1));
+        let each = self.canary.scaled(1.0 / blocks);
+        if each.total() <= 0.0 {
+            return 1.0;
+        }
+        let worth = self.clustering.deflated(each, self.stable).total() / each.total();
+        upper_bound(self.canary.scaled(worth))
+    }
+
     /// What the canary served under a weight.
     pub fn canary(&self) -> Counts {
         self.canary
@@ -355,7 +367,12 @@ impl Evidence {
     /// The canary has several pods, and without the worst of them it is not clearly worse than stable: a sick
     /// pod, not a bad revision.
     pub fn rests_on_one_pod(&self) -> bool {
-        self.clustering.rests_on_one_pod(self.stable)
+        let past = self
+            .past
+            .filter(|past| self.alone.is_some() && past.total() > self.stable.total());
+        // Where both hardly served together, what stable did before stands for it.
+        self.clustering
+            .rests_on_one_pod(self.stable.plus(past.unwrap_or_default()))
     }
 
     /// Clustering weakens evidence; it is no reason to forget what speaks against a claim.
@@ -412,6 +429,15 @@ impl Evidence {
     pub fn stable_upper_bound(&self) -> f64 {
         let together = Some(self.calm).filter(|calm| calm.total() > 0.0);
         upper_bound(together.or(self.past).unwrap_or_default())
+    }
+
+    /// What a canary is judged beside that never served together with stable: the upper bound of all that is known of
+    /// stable, and at most the objective or twice stable's ratio. A few requests without a bad one bound nothing, and
+    /// users are promised the objective.
+    pub fn reference_at_once(&self, objective: &Objective) -> f64 {
+        let known = self.calm.plus(self.past.unwrap_or_default());
+        let most = objective.bad_fraction.max(2.0 * known.ratio().unwrap_or(0.0));
+        upper_bound(known).min(most)
     }
 }
 

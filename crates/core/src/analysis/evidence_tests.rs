@@ -528,3 +528,12 @@ fn the_edge_of_an_incident_of_both_speaks_against_nobody() {
     evidence.absorb(&block(24, (30.0, 20.0), (270.0, 1.0)));
     assert!(evidence.ln_harm() > 100f64.ln(), "{}", evidence.ln_harm());
 }
+
+#[test]
+fn the_canarys_upper_bound_falls_with_the_blocks_whatever_is_assumed_of_clustering() {
+    let alone = |n: i32| bake(n, (1000.0, 0.0), 0.001);
+    let bound = |blocks: i32| after(&(0..blocks).map(alone).collect::<Vec<_>>()).canary_upper_bound();
+    assert!(bound(4) < bound(1) / 2.0, "{} {}", bound(4), bound(1));
+    assert!(bound(30) < 0.01, "{}", bound(30));
+    assert_eq!(Evidence::default().canary_upper_bound(), 1.0);
+}

@@ -1,6 +1,7 @@
 //! How attempts begin and end: by the spec, by people.
 
-use super::stages::promoted;
+use super::deadlines::STUCK;
+use super::stages::{first, promoted};
 use super::{Turn, after, ended};
 use crate::plan::{Revision, Step};
 use crate::state::{Attempt, MAX_SERVED, Outcome, Retiring, Stage};
@@ -46,11 +47,16 @@ impl Turn<'_> {
         }
         self.find_stable();
         if let Some(attempt) = self.attempt().cloned()
-            && attempt.stage == Stage::Settling
             && wanted.as_ref().is_some_and(|r| *r != attempt.revision)
         {
-            // It has been shown safe and serves all users: the next revision is compared with it.
-            self.finish(promoted(&attempt));
+            // It serves all users, shown safe or because there was no other: the next revision is compared with it.
+            let is_first =
+                self.state.stable.is_none() && self.seen.ready(&attempt.revision) >= self.plan.replicas;
+            match attempt.stage {
+                Stage::Settling => self.finish(promoted(&attempt)),
+                Stage::Baking { .. } if is_first => self.finish(first(&attempt)),
+                _ => {}
+            }
         }
         if let Some(attempt) = self.attempt()
             && wanted.as_ref() != Some(&attempt.revision)
@@ -107,7 +113,7 @@ impl Turn<'_> {
             return;
         }
         let first = self.state.stable.is_none();
-        if self.plan.paused && !first {
+        if !first && self.pause_of(revision).is_some() {
             return;
         }
         let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
@@ -118,6 +124,12 @@ impl Turn<'_> {
         }
         let seen = self.seen.attempts.get(revision).copied().unwrap_or(0);
         let number = 1 + seen.max(last.map_or(0, |l| l.number));
+        // Another first one that failed may have been what users were led to.
+        let failed = self.state.last.as_ref().map(|l| l.revision.clone());
+        if let Some(failed) = failed.filter(|r| first && r != revision && self.seen.revisions.contains_key(r))
+        {
+            self.retire(failed, self.plan.abort_scale_down_delay);
+        }
         self.state.retiring.retain(|r| r.revision != *revision);
         let straight = !first && self.is_known(revision);
         let all = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
@@ -132,6 +144,7 @@ impl Turn<'_> {
             },
             since: self.now,
             steps: self.plan.steps.clone(),
+            at_once: self.plan.at_once,
             step: if straight { all } else { 0 },
             step_since: self.now,
             weight: 0,
@@ -171,7 +184,7 @@ impl Turn<'_> {
         }
         if let Some(attempt) = &mut self.state.attempt
             && attempt.stage == Stage::Stepping
-            && let Some(Step::Dwell(_)) = attempt.steps.first()
+            && attempt.steps.first().is_some_and(Step::lasts)
         {
             attempt.deadline = None;
         }
@@ -232,12 +245,16 @@ impl Turn<'_> {
             self.retire(revision.clone(), self.plan.abort_scale_down_delay);
             // Superseded, reverted or deleted: nobody spoke against the revision.
             let refused = matches!(outcome, Outcome::RolledBack | Outcome::Inconclusive)
-                || (outcome == Outcome::Aborted && end.reason == "AbortedByPerson");
+                || (outcome == Outcome::Aborted
+                    && ["AbortedByPerson", "WeightLowered"].contains(&end.reason.as_str()));
             if refused && self.wanted().as_ref() == Some(&revision) {
                 self.state.refused = Some(revision);
             }
         } else if self.wanted().as_ref() != Some(&revision) {
             self.retire(revision, self.plan.abort_scale_down_delay);
+        } else if outcome == Outcome::RolledBack && attempt.max_weight > 0 && end.reason != STUCK {
+            // Nobody is there to take its users, so it serves on; it is not tried again and again.
+            self.state.refused = Some(revision);
         }
         self.state.last = Some(ended(attempt, before, self.now, end));
     }

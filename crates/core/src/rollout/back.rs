@@ -3,7 +3,7 @@
 use super::Turn;
 use crate::observed::ActionView;
 use crate::plan::Revision;
-use crate::state::{BY_SPEC, Pin};
+use crate::state::{BY_SPEC, Pin, by_fleet};
 
 impl Turn<'_> {
     /// The revision that is to serve all users: the spec's, or what a person went back to instead.
@@ -53,8 +53,8 @@ impl Turn<'_> {
                 "it was meant for another revision or attempt; revision {refused} is the one that is refused; nothing was changed"
             ));
         }
-        if self.plan.paused {
-            return Err(format!("{BY_SPEC}; nothing was changed"));
+        if let Some(pause) = self.pause_of(&refused) {
+            return Err(format!("{pause}; nothing was changed"));
         }
         self.state.refused = None;
         self.note(
@@ -107,6 +107,13 @@ impl Turn<'_> {
         }
         if self.plan.paused {
             return Err(format!("{BY_SPEC}; nothing was changed"));
+        }
+        let fleet = self.seen.fleet_paused.as_ref();
+        if let Some(by) = fleet.filter(|_| !self.state.served.contains(&target)) {
+            return Err(format!(
+                "{}, and revision {target} never served all users; nothing was changed",
+                by_fleet(by)
+            ));
         }
         self.state.refused = None;
         self.state.pinned = (target != spec).then(|| Pin {

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::stages::promoted;
+use super::stages::{first, promoted};
 use super::waits::Wait;
 use super::{Turn, after};
 use crate::plan::{RouteMode, SloPlan};
@@ -15,7 +15,7 @@ impl Turn<'_> {
         if ready == 0 && serves {
             return self.check_unready(attempt);
         }
-        if self.written_weight(attempt) == 0 && serves {
+        if self.written_weight(attempt) == 0 && serves && self.state.stable.is_some() {
             // Its users were sent to stable meanwhile: it has to prove itself anew once they are back.
             let until = after(self.now, self.plan.bake);
             self.update(|a| a.stage = Stage::Baking { until });
@@ -32,6 +32,12 @@ impl Turn<'_> {
         if serves && !self.route_is_as_wanted() {
             return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
         }
+        if self.state.stable.is_none() {
+            // There is nothing else that could serve: that nobody asked it, or nothing can be read, is no reason to
+            // wait.
+            self.finish(first(attempt));
+            return true;
+        }
         // Missing data never counts as success: the bake is over once it has been read to its end.
         if self
             .least_read(attempt)
@@ -42,6 +48,9 @@ impl Turn<'_> {
         }
         if let Some(why) = self.bake_conditions_wait(attempt) {
             return self.bake_waits(attempt, until, &Wait::Evidence(why));
+        }
+        if let Some(wait) = self.shown_in_bake(attempt) {
+            return self.bake_waits(attempt, until, &wait);
         }
         if self.plan.route == RouteMode::Adopted {
             self.enter(Stage::Settling, Some(self.plan.progress_deadline));

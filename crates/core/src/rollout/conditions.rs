@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::Turn;
 use super::attempt::End;
+use super::preview::is_used;
 use super::waits::Wait;
 use crate::condition::Bound;
 use crate::observed::ConditionReading;
@@ -69,7 +70,7 @@ impl Turn<'_> {
 
     /// Why the conditions do not allow the next move yet: each must have been satisfied at this weight.
     pub(super) fn conditions_wait(&self, attempt: &Attempt, next: Option<u8>) -> Option<String> {
-        if attempt.max_weight == 0 && next.is_some() {
+        if attempt.exposed_since.is_none() && next.is_some() {
             // Nothing can be known of a revision that nobody has used.
             return None;
         }
@@ -133,7 +134,7 @@ fn take_in(
 ) -> Option<Failure> {
     let exposed = attempt.exposed_since.is_some_and(|since| reading.at >= since);
     let mut entry = entry(attempt, plan);
-    if !exposed || attempt.weight == 0 || entry.evaluated_at.is_some_and(|last| reading.at <= last) {
+    if !exposed || !is_used(attempt) || entry.evaluated_at.is_some_and(|last| reading.at <= last) {
         return None;
     }
     let failure = evaluate(&mut entry, attempt, plan, bound, reading);
@@ -206,7 +207,7 @@ pub(super) fn settle(
 }
 
 /// What is lacking of a condition before the canary may have more than a weight.
-fn lack(attempt: &Attempt, plan: &ConditionPlan, weight: u8) -> Option<String> {
+pub(super) fn lack(attempt: &Attempt, plan: &ConditionPlan, weight: u8) -> Option<String> {
     let entry = found(attempt, plan);
     if entry.is_some_and(|entry| entry.passed_at_weight == Some(weight)) {
         return None;

@@ -1,10 +1,14 @@
 //! What becomes of an attempt that does not get on: deadlines, and the policy for what stays undecided.
 
 use super::attempt::End;
+use super::preview::is_used;
 use super::waits::Wait;
 use super::{Turn, after};
 use crate::plan::OnInconclusive;
 use crate::state::{Attempt, Hold, Outcome, Stage};
+
+/// The reason of an attempt that got stuck.
+pub(super) const STUCK: &str = "ProgressDeadlineExceeded";
 
 impl Turn<'_> {
     /// At a deadline: a stuck rollout goes back, an undecided one follows the policy.
@@ -34,7 +38,7 @@ impl Turn<'_> {
 
     fn stuck(&mut self, what: &str) {
         let message = format!("no progress before the deadline: {what}");
-        self.withdraw(End::new(Outcome::RolledBack, "ProgressDeadlineExceeded", message));
+        self.withdraw(End::new(Outcome::RolledBack, STUCK, message));
     }
 
     fn undecided(&mut self, attempt: &Attempt, what: &str) {
@@ -87,7 +91,7 @@ impl Turn<'_> {
     /// While it dwells or bakes no deadline runs, but a canary without a ready pod may not stay for ever.
     pub(super) fn check_unready(&mut self, attempt: &Attempt) -> bool {
         let ready = self.seen.ready(&attempt.revision);
-        if ready > 0 || attempt.weight == 0 {
+        if ready > 0 || !is_used(attempt) {
             if attempt.deadline.is_some() {
                 self.update(|a| a.deadline = None);
             }

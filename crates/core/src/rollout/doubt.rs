@@ -22,8 +22,11 @@ impl Turn<'_> {
         let stable = self.state.stable.as_ref();
         let ignored =
             harm.kind == HarmKind::FewerRequests && self.plan.on_share_mismatch == OnShareMismatch::Ignore;
+        // Where all users move at once nobody is to meet both revisions: they go back instead.
+        let at_once = self.attempt().is_some_and(|a| a.at_once);
         harm.alone
             && !ignored
+            && !at_once
             && self.attempt().is_some_and(|a| times(a) < MOST_DOUBTS)
             && stable.is_some_and(|stable| self.seen.ready(stable) > 0)
     }

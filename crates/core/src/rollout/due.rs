@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::after;
+use super::preview::is_used;
 use crate::plan::Plan;
 use crate::state::{Attempt, Stage, State};
 
@@ -44,7 +45,7 @@ pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due
     (edges.len() > 1).then_some(Due {
         edges,
         want_history,
-        want_conditions: attempt.exposed_since.is_some() && attempt.weight > 0,
+        want_conditions: attempt.exposed_since.is_some() && is_used(attempt),
     })
 }
 

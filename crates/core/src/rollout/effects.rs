@@ -29,22 +29,29 @@ impl Turn<'_> {
         self.weigh(&mut effects);
         self.scale(&wanted, false, &mut effects);
         self.clean_up(&wanted, &mut effects);
+        effects.extend(self.evict());
         effects
     }
 
-    /// Pods that each revision should have now.
     /// The router has acknowledged that nobody is sent to a revision, or there is no route.
     pub(super) fn is_left(&self, revision: &Revision) -> bool {
-        let moved = self.seen.route.acknowledged && self.weight_of(revision) == 0;
-        moved || !self.seen.route.exists
+        let nobody = self.weight_of(revision) == 0 && !self.previews(revision);
+        (self.seen.route.acknowledged && nobody) || !self.seen.route.exists
     }
 
+    /// The route sends something to a revision beside its weight.
+    pub(super) fn previews(&self, revision: &Revision) -> bool {
+        let preview = self.seen.route.preview.as_ref();
+        preview.is_some_and(|preview| preview.revision == *revision)
+    }
+
+    /// Pods that each revision should have now.
     fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
         let mut wanted = BTreeMap::new();
         let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);
         for revision in self.seen.revisions.keys() {
             // Whatever users are sent to keeps its pods, whoever sent them there.
-            let used = self.weight_of(revision) > 0 || self.slot_selects(revision);
+            let used = self.weight_of(revision) > 0 || self.previews(revision) || self.slot_selects(revision);
             wanted.insert(revision.clone(), if used { has(revision) } else { 0 });
         }
         for retiring in &self.state.retiring {
@@ -63,7 +70,8 @@ impl Turn<'_> {
             } else {
                 0
             };
-            wanted.insert(stable.clone(), self.plan.replicas.max(floor));
+            let replicas = self.plan.replicas + self.restart_surge();
+            wanted.insert(stable.clone(), replicas.max(floor));
         }
         if let Some(attempt) = self.attempt() {
             let floor = has(&attempt.revision);
@@ -85,11 +93,13 @@ impl Turn<'_> {
             .steps
             .iter()
             .skip(attempt.step as usize + 1)
-            .find_map(|step| match step {
-                Step::SetWeight(weight) => Some(*weight),
-                Step::Dwell(_) => None,
-            });
-        if self.verdict_wait(attempt, next).is_some() {
+            .find(|step| step.weight().is_some() || **step == Step::Pause {});
+        // Nobody knows when a person comes.
+        if next == Some(&Step::Pause {}) {
+            return 0;
+        }
+        let next = next.and_then(Step::weight);
+        if self.move_wait(attempt, next).is_some() {
             return 0;
         }
         next.unwrap_or(100)
@@ -103,6 +113,7 @@ impl Turn<'_> {
         }
         match attempt.stage {
             // Nobody is served by the old revision: there is nothing to wait for.
+            _ if self.state.stable.is_none() => None,
             Stage::Deploying => None,
             Stage::Settling | Stage::Withdrawing { .. } => {
                 Some("scaled to zero: takes effect when the attempt ends")
@@ -124,8 +135,8 @@ impl Turn<'_> {
     }
 
     /// Pods that the attempt's revision needs for where it is and where it is cleared to go.
-    fn canary_pods(&self, attempt: &Attempt) -> u32 {
-        match attempt.stage {
+    pub(super) fn canary_pods(&self, attempt: &Attempt) -> u32 {
+        let by_weight = match attempt.stage {
             Stage::Deploying | Stage::Settling | Stage::Baking { .. } => self.plan.replicas,
             Stage::Held | Stage::Withdrawing { .. } => 0,
             Stage::Promoting => {
@@ -147,7 +158,9 @@ impl Turn<'_> {
                 };
                 self.plan.pods_for(next.max(attempt.weight))
             }
-        }
+        };
+        let goes_on = matches!(attempt.stage, Stage::Stepping | Stage::Promoting);
+        by_weight.max(if goes_on { self.scaled_pods(attempt) } else { 0 })
     }
 
     fn create(&self, effects: &mut Vec<Effect>) {
@@ -205,6 +218,9 @@ impl Turn<'_> {
 
     /// Points the fixed-name services where they belong.
     fn select(&self, effects: &mut Vec<Effect>) {
+        if self.divides_by_pods() {
+            self.lead_on(effects);
+        }
         let mut point = |slot: Slot, revision: &Revision| {
             let differs = self
                 .seen
@@ -231,6 +247,7 @@ impl Turn<'_> {
                 && self.seen.ready(&a.revision) >= self.plan.replicas
         });
         match full {
+            _ if self.divides_by_pods() => {}
             Some(attempt) => point(Slot::InCluster, &attempt.revision),
             None => point(Slot::InCluster, home),
         }
@@ -243,7 +260,7 @@ impl Turn<'_> {
                     }
                 }
                 // Of a first revision both names are: nothing keeps one that it took the place of.
-                Some(a) if a.stage == Stage::Deploying => {
+                Some(_) if self.state.stable.is_none() => {
                     point(Slot::Stable, home);
                     point(Slot::Canary, home);
                 }
@@ -311,9 +328,14 @@ impl Turn<'_> {
         {
             return;
         }
+        let preview = self.wanted_preview();
         let waits = self.set_again_at().is_some_and(|at| self.now < at);
-        if wanted != self.seen.route.weights && !waits {
-            effects.push(Effect::SetWeights(wanted));
+        let differs = wanted != self.seen.route.weights || preview != self.seen.route.preview;
+        if differs && !waits {
+            effects.push(Effect::SetRoute {
+                weights: wanted,
+                preview,
+            });
             self.note_setting();
         }
     }
@@ -357,6 +379,7 @@ impl Turn<'_> {
                     && view.pods == 0
                     && wanted.get(*revision).is_none_or(|pods| *pods == 0)
                     && self.weight_of(revision) == 0
+                    && !self.previews(revision)
                     && !self
                         .seen
                         .route

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::attempt::End;
 use super::doubt::is_pending;
 use super::objectives::first_reading;
+use super::preview::is_previewed;
 use super::resume::first_weight;
 use super::waits::Wait;
 use super::{Turn, after};
@@ -48,7 +49,7 @@ impl Turn<'_> {
             Some(harm) if self.is_in_doubt(&harm) => self.doubt(&harm),
             // Callers come and go: that alone convicts nobody.
             Some(harm) if harm.kind == HarmKind::FewerRequests => {}
-            Some(harm) => self.withdraw(harmed(&harm)),
+            Some(harm) => self.withdraw(self.harmed(&harm)),
             None => self.tell_of_incident(),
         }
     }
@@ -114,19 +115,37 @@ impl Turn<'_> {
 
     fn take_in_block(&mut self, attempt: &mut Attempt, block: &MeasuredBlock) {
         let exposed = attempt.exposed_since.is_some_and(|since| block.start >= since);
-        let weight = if exposed { attempt.weight } else { 0 };
+        let previews = is_previewed(attempt);
+        // Who comes by a header, and how much is copied, is in no weight: what is counted is compared all the same, and
+        // shares say nothing.
+        let by_pods = self.divides_by_pods() && attempt.weight > 0;
+        let asked = if by_pods {
+            self.written_weight(attempt)
+        } else {
+            attempt.weight
+        };
+        let weight = if exposed {
+            asked.max(u8::from(previews || by_pods))
+        } else {
+            0
+        };
+        let says_nothing = previews || (by_pods && weight < 100);
         let shares_count = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
         let in_force_for = attempt
             .in_force_since
             .map(|since| block.start.duration_since(since));
-        let in_force = in_force_for.is_some_and(|time| !time.is_negative());
-        let settled = in_force_for.is_some_and(|time| time >= self.plan.block / 2);
+        let is_in_force = in_force_for.is_some_and(|time| !time.is_negative());
+        let in_force = is_in_force && !says_nothing;
+        let settled = !says_nothing && in_force_for.is_some_and(|time| time >= self.plan.block / 2);
         // A router that never acknowledges has not changed anything either.
         let raised = attempt.raised_at.map(|at| after(at, self.plan.block));
         let during = During {
             incident: attempt.incident_since.is_some(),
-            weight_rises: !in_force && raised.is_some_and(|until| block.start < until),
+            weight_rises: !is_in_force && raised.is_some_and(|until| block.start < until),
         };
+        let entry_of = |slo: &SloPlan| attempt.evidence.iter().find(|e| e.is_of(slo));
+        let reference = |slo| entry_of(slo).map_or(1.0, |entry| self.reference(attempt, slo, entry));
+        let references: Vec<f64> = self.plan.slos.iter().map(reference).collect();
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
@@ -138,7 +157,7 @@ impl Turn<'_> {
                 continue;
             }
             entry.measured_to = block.end;
-            let reference = (weight == 100).then(|| entry.evidence.stable_upper_bound());
+            let reference = (weight == 100).then_some(references[index]);
             let block_of_slo = Block {
                 start: block.start,
                 end: block.end,
@@ -234,10 +253,8 @@ impl Turn<'_> {
             .steps
             .iter()
             .skip(attempt.step as usize)
-            .find_map(|step| match step {
-                Step::SetWeight(w) if *w > attempt.weight => Some(*w),
-                _ => None,
-            });
+            .filter_map(Step::weight)
+            .find(|weight| *weight > attempt.weight);
         match next {
             Some(weight) => margin_for_step(&slo.objective, f64::from(weight) / 100.0),
             None => margin_for_promotion(&slo.objective, &self.plan.limits, WATCH),
@@ -246,19 +263,10 @@ impl Turn<'_> {
 
     /// Why the evidence does not allow the next move yet: to a weight, or to full traffic.
     pub(super) fn evidence_wait(&self, attempt: &Attempt, next: Option<u8>) -> Option<Wait> {
-        if let Some(problem) = self.seen.problem(ProblemKind::Metrics) {
-            return Some(Wait::Evidence(problem.message.clone()));
-        }
-        let views = self.views(attempt);
-        if let Some(unread) = self
-            .plan
-            .slos
-            .iter()
-            .find(|slo| !views.iter().any(|v| v.name == slo.name))
-        {
-            let what = format!("the metrics of {} have not been read yet", unread.name);
+        if let Some(what) = self.unread(attempt) {
             return Some(Wait::Evidence(what));
         }
+        let views = self.views(attempt);
         let limits = &self.plan.limits;
         // Nothing can be known of a revision that nobody has used; after a hold it begins here again.
         let begins = first_weight(attempt).map(|(_, weight)| weight);
@@ -271,7 +279,7 @@ impl Turn<'_> {
         }
         // The last step lasts as long as the bake; what could be spent afterwards, bounds the last margin.
         let (share, time) = next.map_or((1.0, self.plan.bake), |weight| {
-            (f64::from(weight) / 100.0, time_at(attempt))
+            (self.plan.share_of(weight), time_at(attempt))
         });
         // Every block is weighed against the budget, and a step that overspends ends there: what it can spend
         // beyond is what passes until that is seen and undone, however long it would have lasted.
@@ -317,6 +325,22 @@ impl Turn<'_> {
             ))
         });
         unsafe_yet.or_else(|| next.is_none().then(|| self.share_wait(attempt, &views))?)
+    }
+
+    /// What keeps the first user from the canary: nobody could watch over them, or their error budget is spent.
+    pub(super) fn unwatched(&self, attempt: &Attempt) -> Option<Wait> {
+        let unread = self.unread(attempt).map(Wait::Evidence);
+        unread.or_else(|| self.refusal(attempt).map(Wait::Person))
+    }
+
+    /// Why something that decides can't be read, or has not been yet.
+    fn unread(&self, attempt: &Attempt) -> Option<String> {
+        if let Some(problem) = self.seen.problem(ProblemKind::Metrics) {
+            return Some(problem.message.clone());
+        }
+        let is_read = |slo: &&SloPlan| attempt.evidence.iter().any(|entry| entry.is_of(slo));
+        let unread = self.plan.slos.iter().find(|slo| !is_read(slo))?;
+        Some(format!("the metrics of {} have not been read yet", unread.name))
     }
 
     /// Each weight is looked at before the next one, by a whole block at least that was read while the router had it:
@@ -437,9 +461,10 @@ fn judged(stage: &Stage) -> bool {
 fn time_at(attempt: &Attempt) -> SignedDuration {
     let later = attempt.steps.iter().skip(attempt.step as usize + 1);
     let seconds = later
-        .map_while(|step| match step {
-            Step::Dwell(seconds) => Some(i64::from(*seconds)),
-            Step::SetWeight(_) => None,
+        .take_while(|step| step.weight().is_none())
+        .map(|step| match step {
+            Step::Dwell(seconds) => i64::from(*seconds),
+            _ => 0,
         })
         .sum();
     SignedDuration::from_secs(seconds)
@@ -451,6 +476,23 @@ fn burn(slo: &SloPlan, entry: &SloEvidence) -> Burn {
         let so_far = entry.evidence.stable().ratio();
         Burn::of(&slo.objective, block.weight, block.canary, block.stable, so_far)
     })
+}
+
+impl Turn<'_> {
+    fn harmed(&self, harm: &Harm) -> End {
+        let mut end = harmed(harm);
+        if self.state.stable.is_none() {
+            let objective = self.plan.slos.iter().find(|slo| slo.name == harm.slo);
+            end.message = format!(
+                "{}: {:.2} % of {:.0} requests were bad, and its objective allows {:.2} %",
+                harm.slo,
+                harm.canary_ratio * 100.0,
+                harm.canary_requests,
+                objective.map_or(0.0, |slo| slo.objective.bad_fraction * 100.0)
+            );
+        }
+        end
+    }
 }
 
 fn harmed(harm: &Harm) -> End {

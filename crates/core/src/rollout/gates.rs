@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use super::attempt::End;
+use super::preview::is_used;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
 use crate::observed::TroubleKind;
 use crate::state::{Attempt, Outcome, Stage};
@@ -82,7 +83,7 @@ impl Turn<'_> {
     /// and no deadline comes, so nobody would watch over its users.
     fn clock_went_back(&self, attempt: &Attempt) -> Option<End> {
         let unwatched = attempt.measured_to > after(self.now, self.plan.progress_deadline);
-        (attempt.weight > 0 && unwatched).then(|| {
+        (is_used(attempt) && unwatched).then(|| {
             End::new(
                 Outcome::Inconclusive,
                 "ClockWentBack",

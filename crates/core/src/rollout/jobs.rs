@@ -13,6 +13,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{Failure, Finding, entry, found, is_judged, keep, settle, short};
+use super::preview::is_used;
 use super::{Turn, after};
 use crate::decision::JobEffect;
 use crate::observed::{JobKey, JobPhase};
@@ -174,14 +175,15 @@ impl Turn<'_> {
         self.state.attempt = Some(attempt);
     }
 
-    /// Users are on the canary, by the weight that it is meant to have.
+    /// Users are on the canary, by the weight that it is meant to have, or its previews are there to be tried.
     fn may_run(&self, attempt: &Attempt) -> bool {
         is_judged(attempt)
             && !self.plan.deleting
-            && attempt.weight > 0
-            && attempt.exposed_since.is_some()
             && self.plan.revision.as_ref() == Some(&attempt.revision)
-            && self.acknowledged(attempt, attempt.weight)
+            && (self.is_tried_before_users(attempt)
+                || attempt.exposed_since.is_some()
+                    && is_used(attempt)
+                    && self.acknowledged(attempt, attempt.weight))
     }
 
     /// Jobs to create and to delete. The last run of each condition is left for an hour after its end, by the

@@ -16,6 +16,7 @@
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
 //! that and what was observed, so a crash between any two writes changes nothing.
 
+mod at_once;
 mod attempt;
 mod back;
 mod bake;
@@ -26,15 +27,19 @@ mod due;
 mod effects;
 mod evidence;
 mod gates;
+mod hand;
 mod incident;
 mod jobs;
 mod objectives;
 mod pauses;
 mod people;
+mod preview;
 mod report;
+mod restart;
 mod resume;
 mod rival;
 mod share;
+mod shares;
 mod stages;
 mod waits;
 mod weights;
@@ -73,6 +78,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
         ended_actions: Vec::new(),
     };
     turn.watch_route();
+    turn.heed_hand();
     turn.follow_evidence();
     turn.follow_conditions();
     turn.follow_jobs();
@@ -83,6 +89,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.tell_of_scaling();
     turn.advance();
     turn.begin_runs();
+    turn.follow_restart();
     let effects = turn.effects();
     let jobs = turn.job_effects();
     let wake_at = turn.wake_at();
@@ -140,6 +147,7 @@ impl Turn<'_> {
         }
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
         times.extend(self.set_again_at());
+        times.extend(self.restart_at());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.
         times.into_iter().filter(|t| *t > self.now).min()

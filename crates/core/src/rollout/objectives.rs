@@ -57,10 +57,8 @@ impl Turn<'_> {
 
 /// The margins that an attempt will ask for.
 fn margins(plan: &Plan, attempt: &Attempt, slo: &SloPlan) -> Vec<f64> {
-    let steps = attempt.steps.iter().filter_map(|step| match step {
-        Step::SetWeight(weight) => Some(margin_for_step(&slo.objective, f64::from(*weight) / 100.0)),
-        Step::Dwell(_) => None,
-    });
+    let weights = attempt.steps.iter().filter_map(Step::weight);
+    let steps = weights.map(|weight| margin_for_step(&slo.objective, f64::from(weight) / 100.0));
     let promotion = margin_for_promotion(&slo.objective, &plan.limits, WATCH);
     std::iter::once(promotion).chain(steps).collect()
 }

@@ -1,13 +1,15 @@
-//! Pauses, by people and by the spec: progress stops, judging does not.
+//! Pauses, by people, by the spec and of the whole fleet: progress stops, judging does not.
 
 use super::people::MOST_BY;
 use super::{Turn, after};
-use crate::plan::Step;
-use crate::state::{BY_SPEC, Pause, Stage};
+use crate::decision::Phase;
+use crate::plan::{Revision, Step};
+use crate::state::{Attempt, BY_SPEC, Pause, Stage, by_fleet};
 
 impl Turn<'_> {
     pub(super) fn pause(&mut self, by: &str) -> Result<String, String> {
         let now = self.now;
+        let first = self.state.stable.is_none();
         let Some(attempt) = &mut self.state.attempt else {
             return Err("no attempt is under way".to_owned());
         };
@@ -18,7 +20,7 @@ impl Turn<'_> {
                         .to_owned(),
                 );
             }
-            Stage::Deploying => {
+            _ if first => {
                 return Err(
                     "this is the first revision: nobody is served without it; nothing was changed".to_owned(),
                 );
@@ -38,6 +40,7 @@ impl Turn<'_> {
             since: now,
             person: None,
             spec: false,
+            fleet: None,
         });
         pause.person = Some(by.clone());
         self.note(
@@ -53,8 +56,8 @@ impl Turn<'_> {
         let Some(pause) = self.attempt().and_then(|a| a.paused.clone()) else {
             return Err("it is not paused by a person; nothing was changed".to_owned());
         };
-        if pause.spec {
-            return Err(format!("{BY_SPEC}; nothing was changed"));
+        if let Some(standing) = pause.standing() {
+            return Err(format!("{standing}; nothing was changed"));
         }
         self.go_on();
         self.note("ResumedByPerson", format!("resumed {by}"));
@@ -67,7 +70,7 @@ impl Turn<'_> {
         self.update(|a| {
             a.paused = None;
             let waits = match a.stage {
-                Stage::Stepping => !matches!(a.steps.get(a.step as usize), Some(Step::Dwell(_))),
+                Stage::Stepping => !a.steps.get(a.step as usize).is_some_and(Step::lasts),
                 Stage::Promoting => true,
                 _ => a.deadline.is_some(),
             };
@@ -75,45 +78,82 @@ impl Turn<'_> {
         });
     }
 
-    /// Follows `spec.paused` while an attempt is under way.
+    /// Why no new attempt at a revision begins now, if it is paused. A pause of the fleet does not stop a way back to
+    /// what served before.
+    pub(super) fn pause_of(&self, revision: &Revision) -> Option<String> {
+        let fleet = self
+            .seen
+            .fleet_paused
+            .as_ref()
+            .filter(|_| !self.is_known(revision));
+        let spec = self.plan.paused.then(|| BY_SPEC.to_owned());
+        spec.or_else(|| fleet.map(|by| by_fleet(by)))
+    }
+
+    /// Follows `spec.paused` and a pause of the fleet while an attempt is under way.
     pub(super) fn follow_pause(&mut self) {
-        let (now, by_spec) = (self.now, self.plan.paused);
+        let now = self.now;
         let Some(attempt) = self.attempt() else { return };
-        let was = attempt.paused.as_ref().is_some_and(|pause| pause.spec);
-        if by_spec == was || matches!(attempt.stage, Stage::Deploying | Stage::Withdrawing { .. }) {
+        // Nobody else serves beside a first revision: to judge it changes nothing for anybody.
+        if self.state.stable.is_none() || matches!(attempt.stage, Stage::Withdrawing { .. }) {
+            return;
+        }
+        let before = attempt.paused.clone();
+        let was_spec = before.as_ref().is_some_and(|pause| pause.spec);
+        let was_fleet = before.as_ref().and_then(|pause| pause.fleet.clone());
+        let spec = self.plan.paused;
+        let short = |by: &String| by.chars().take(MOST_BY).collect::<String>();
+        let fleet = self
+            .seen
+            .fleet_paused
+            .as_ref()
+            .map(short)
+            .filter(|_| !goes_back(attempt));
+        if (spec, &fleet) == (was_spec, &was_fleet) {
             return;
         }
         let weight = attempt.weight;
-        if by_spec {
-            self.update(|a| {
-                a.paused
-                    .get_or_insert(Pause {
-                        since: now,
-                        person: None,
-                        spec: true,
-                    })
-                    .spec = true;
-            });
-            let message = format!(
-                "{BY_SPEC}; the canary keeps {weight} % of the traffic, and harm still takes it back"
-            );
-            self.note("PausedBySpec", message);
-        } else if attempt
-            .paused
-            .as_ref()
-            .is_some_and(|pause| pause.person.is_some())
-        {
-            self.update(|a| a.paused.iter_mut().for_each(|pause| pause.spec = false));
-            self.note(
-                "ResumedBySpec",
-                "spec.paused is no longer true; a person has paused it too",
-            );
-        } else {
+        let pause = Pause {
+            since: before.as_ref().map_or(now, |pause| pause.since),
+            person: before.and_then(|pause| pause.person),
+            spec,
+            fleet: fleet.clone(),
+        };
+        let still = pause.text();
+        if still.is_empty() {
             self.go_on();
-            self.note(
-                "ResumedBySpec",
-                "spec.paused is no longer true; the rollout goes on",
-            );
+        } else {
+            self.update(|a| a.paused = Some(pause));
+        }
+        let kept = format!("; the canary keeps {weight} % of the traffic, and harm still takes it back");
+        let on = if still.is_empty() {
+            "; the rollout goes on".to_owned()
+        } else {
+            format!("; still {still}")
+        };
+        if spec && !was_spec {
+            self.note("PausedBySpec", format!("{BY_SPEC}{kept}"));
+        } else if !spec && was_spec {
+            self.note("ResumedBySpec", format!("spec.paused is no longer true{on}"));
+        }
+        match (&was_fleet, &fleet) {
+            (None, Some(by)) => self.note("PausedByFleet", format!("{}{kept}", by_fleet(by))),
+            (Some(_), None) => self.note("ResumedByFleet", format!("the fleet is no longer paused{on}")),
+            _ => {}
         }
     }
+
+    /// What is told of a service while the fleet is paused, whatever else is to be told of it.
+    pub(super) fn with_fleet(&self, phase: Phase, message: String) -> (Phase, String) {
+        match &self.seen.fleet_paused {
+            Some(by) if !message.contains(by.as_str()) => (phase, format!("{message}; {}", by_fleet(by))),
+            _ => (phase, message),
+        }
+    }
+}
+
+/// It leads back to a revision that served all users before.
+fn goes_back(attempt: &Attempt) -> bool {
+    let first = attempt.transitions.first();
+    first.is_some_and(|t| t.reason == "RollbackStarted")
 }

@@ -5,7 +5,7 @@ use super::{Turn, after};
 use crate::decision::Effect;
 use crate::observed::{Action, ActionView};
 use crate::plan::{RouteMode, Step};
-use crate::state::{MAX_ACTIONS, Outcome, Stage};
+use crate::state::{MAX_ACTIONS, Outcome, Pause, Stage};
 
 /// At most so many characters of who asks and why are kept in the state.
 pub(super) const MOST_BY: usize = 300;
@@ -54,6 +54,7 @@ impl Turn<'_> {
         match action.action {
             Action::Retry => return self.retry(action, &by),
             Action::Undo => return self.undo(action, &by),
+            Action::Restart => return self.restart(action, &by),
             _ => {}
         }
         let Some(attempt) = self.attempt() else {
@@ -74,7 +75,9 @@ impl Turn<'_> {
             Action::Pause => self.pause(&by),
             Action::Resume => self.resume(&by),
             Action::Override => self.override_by(&by),
-            Action::Retry | Action::Undo => Err("it is handled without an attempt".to_owned()),
+            Action::Retry | Action::Undo | Action::Restart => {
+                Err("it is handled without an attempt".to_owned())
+            }
         }
     }
 
@@ -116,7 +119,7 @@ impl Turn<'_> {
         }
         let step = attempt.step;
         let message = match attempt.stage {
-            Stage::Stepping if matches!(attempt.steps.get(step as usize), Some(Step::Dwell(_))) => {
+            Stage::Stepping if attempt.steps.get(step as usize).is_some_and(Step::lasts) => {
                 attempt.step += 1;
                 attempt.step_since = now;
                 attempt.deadline = Some(deadline);
@@ -156,8 +159,8 @@ impl Turn<'_> {
         let Some(attempt) = &mut self.state.attempt else {
             return Err("no attempt is under way".to_owned());
         };
-        if let Some(pause) = attempt.paused.as_ref().filter(|pause| pause.spec) {
-            return Err(format!("{}; nothing was changed", pause.text()));
+        if let Some(standing) = attempt.paused.as_ref().and_then(Pause::standing) {
+            return Err(format!("{standing}; nothing was changed"));
         }
         match attempt.stage {
             Stage::Stepping | Stage::Promoting => {}

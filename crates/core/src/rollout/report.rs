@@ -5,11 +5,13 @@ use super::doubt::is_open;
 use crate::decision::{ConditionView, Phase, Report};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{Revision, Step};
-use crate::state::{Attempt, BY_SPEC, Outcome, Stage};
+use crate::state::{Attempt, Outcome, Stage};
 
 impl Turn<'_> {
     pub(super) fn report(&self) -> Report {
         let (phase, message) = self.place();
+        let (phase, message) = self.with_restart(phase, message);
+        let (phase, message) = self.with_fleet(phase, message);
         Report {
             conditions: self.conditions(phase, &message),
             phase,
@@ -35,17 +37,7 @@ impl Turn<'_> {
         }
         let spec = self.seen.problem(ProblemKind::Spec);
         let Some(stable) = &self.state.stable else {
-            return match (spec, &self.state.last) {
-                (Some(problem), _) => (Phase::Degraded, problem.message.clone()),
-                (None, Some(last)) => (
-                    Phase::Degraded,
-                    format!(
-                        "the first revision {} does not serve: {}",
-                        last.revision, last.message
-                    ),
-                ),
-                (None, None) => (Phase::Initializing, "waiting for the first revision".to_owned()),
-            };
+            return self.place_without_stable();
         };
         let ready = self.seen.ready(stable);
         let wanted = self.plan.replicas;
@@ -81,8 +73,9 @@ impl Turn<'_> {
                 format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
             );
         }
-        if let Some(next) = self.wanted().filter(|r| r != stable && self.plan.paused) {
-            let message = format!("{BY_SPEC}; revision {next} waits, stable revision {stable} serves");
+        let next = self.wanted().filter(|r| r != stable);
+        if let Some((pause, next)) = next.and_then(|next| Some((self.pause_of(&next)?, next))) {
+            let message = format!("{pause}; revision {next} waits, stable revision {stable} serves");
             return (Phase::Paused, message);
         }
         if self.wanted().is_some_and(|r| r != *stable) && wanted == 0 {
@@ -124,6 +117,29 @@ impl Turn<'_> {
         )
     }
 
+    /// The same while no revision is stable and no attempt is under way.
+    fn place_without_stable(&self) -> (Phase, String) {
+        let spec = self.seen.problem(ProblemKind::Spec);
+        match (spec, &self.state.last) {
+            (Some(problem), _) => (Phase::Degraded, problem.message.clone()),
+            (None, Some(last)) if self.state.refused.as_ref() == Some(&last.revision) => (
+                Phase::Degraded,
+                format!(
+                    "the first revision {} serves, for there is no other, and was found wanting: {}; apply a corrected one, or `kubectl molt retry` to have it judged again",
+                    last.revision, last.message
+                ),
+            ),
+            (None, Some(last)) => (
+                Phase::Degraded,
+                format!(
+                    "the first revision {} does not serve: {}",
+                    last.revision, last.message
+                ),
+            ),
+            (None, None) => (Phase::Initializing, "waiting for the first revision".to_owned()),
+        }
+    }
+
     fn place_of(&self, attempt: &Attempt) -> (Phase, String) {
         let revision = &attempt.revision;
         let at = format!("revision {revision} at {} %", attempt.weight);
@@ -152,7 +168,11 @@ impl Turn<'_> {
                 };
                 (Phase::Initializing, message)
             }
-            Stage::Stepping => (Phase::Progressing, format!("{at}: {}", self.step_text(attempt))),
+            Stage::Stepping => {
+                let waits = attempt.steps.get(attempt.step as usize) == Some(&Step::Pause {});
+                let phase = if waits { Phase::Paused } else { Phase::Progressing };
+                (phase, format!("{at}: {}", self.step_text(attempt)))
+            }
             Stage::Promoting => {
                 let what = self
                     .promotion_wait(attempt)
@@ -164,6 +184,10 @@ impl Turn<'_> {
                 };
                 (Phase::Progressing, format!("{at}, {place}: {what}"))
             }
+            Stage::Baking { until } if self.state.stable.is_none() => (
+                Phase::Initializing,
+                format!("the first revision {revision} serves all users; it is judged until {until:.0}"),
+            ),
             Stage::Baking { until } => (
                 Phase::Progressing,
                 format!("{at}: bakes until {until:.0}, the old revision at full strength"),
@@ -200,6 +224,18 @@ impl Turn<'_> {
     fn step_text(&self, attempt: &Attempt) -> String {
         let place = format!("step {} of {}", attempt.step + 1, attempt.steps.len());
         match attempt.steps.get(attempt.step as usize) {
+            Some(Step::Pause {}) => {
+                format!("{place}: waits for a person, `kubectl molt promote` goes on")
+            }
+            Some(step @ Step::SetCanaryScale(_)) => {
+                let needed = self.canary_pods(attempt);
+                format!("{place}, {step}: {}", self.pods_wait(attempt, needed))
+            }
+            Some(step @ (Step::SetHeaderRoute { .. } | Step::SetMirror(_))) => {
+                let wait = self.preview_wait(attempt);
+                let wait = wait.map_or_else(String::new, |w| format!(": {}", w.text()));
+                format!("{place}, {step}{wait}")
+            }
             Some(Step::Dwell(seconds)) => {
                 let requests: f64 = self
                     .views(attempt)
@@ -290,6 +326,9 @@ impl Turn<'_> {
         let stalled = matches!(phase, Phase::RolledBack | Phase::Degraded);
         let reason = match (phase, &self.state.last) {
             (Phase::RolledBack, Some(last)) => last.reason.clone(),
+            (Phase::Degraded, Some(last)) if self.state.stable.is_none() && self.seen.problems.is_empty() => {
+                last.reason.clone()
+            }
             (Phase::Degraded, _) => self.degraded_reason(),
             _ => format!("{phase:?}"),
         };
@@ -300,12 +339,22 @@ impl Turn<'_> {
             message: message.to_owned(),
             fault,
         };
+        // A pause for a person is no reason to let a delivery tool wait for days: stable serves.
+        let waits = phase == Phase::Paused;
+        let mut paused = view("Paused", waits, waits);
+        if self.seen.fleet_paused.is_some() {
+            "FleetPaused".clone_into(&mut paused.reason);
+            paused.status = true;
+        }
         vec![
-            // A pause for a person is no reason to let a delivery tool wait for days: stable serves.
-            view("Ready", matches!(phase, Phase::Healthy | Phase::Paused), false),
-            view("Reconciling", moving, false),
+            view(
+                "Ready",
+                phase == Phase::Healthy || (waits && !self.plan.strict_paused),
+                false,
+            ),
+            view("Reconciling", moving || (waits && self.plan.strict_paused), false),
             view("Stalled", stalled, stalled),
-            view("Paused", phase == Phase::Paused, phase == Phase::Paused),
+            paused,
         ]
     }
 

@@ -4,7 +4,6 @@ use super::objectives::own_history;
 use super::{Turn, after};
 use crate::analysis;
 use crate::observed::Action;
-use crate::plan::Step;
 use crate::state::{Attempt, Stage};
 
 impl Turn<'_> {
@@ -88,10 +87,9 @@ impl Turn<'_> {
 
 /// The steps that set a weight, with their index.
 fn weights(attempt: &Attempt) -> impl Iterator<Item = (u32, u8)> {
-    (0..).zip(&attempt.steps).filter_map(|(index, step)| match step {
-        Step::SetWeight(weight) => Some((index, *weight)),
-        Step::Dwell(_) => None,
-    })
+    (0..)
+        .zip(&attempt.steps)
+        .filter_map(|(index, step)| Some((index, step.weight()?)))
 }
 
 /// The first step that sets a weight.

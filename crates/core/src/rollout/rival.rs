@@ -21,7 +21,7 @@ pub(super) const CALM: SignedDuration = SignedDuration::from_mins(15);
 impl Turn<'_> {
     /// Notes whether somebody has changed the weights since Molt wrote them.
     pub(super) fn watch_route(&mut self) {
-        if self.plan.route == RouteMode::Owned {
+        if self.plan.route != RouteMode::Adopted {
             // A route of Molt's own has no second writer whose fields it could not take.
             self.state.asserted = None;
             self.state.rival = None;

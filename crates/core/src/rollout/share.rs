@@ -2,6 +2,7 @@
 //! get on, whatever the quality of what it does complete.
 
 use super::Turn;
+use super::preview::is_previewed;
 use super::waits::Wait;
 use crate::analysis::{LN_MOST_ENOUGH, SloView};
 use crate::plan::OnShareMismatch;
@@ -49,6 +50,10 @@ impl Turn<'_> {
     }
 
     fn share_counts(&self, attempt: &Attempt) -> bool {
-        self.plan.on_share_mismatch != OnShareMismatch::Ignore && attempt.weight < 100
+        // Nobody knows how much comes by a header, or in copies, and connections are not divided as requests.
+        self.plan.on_share_mismatch != OnShareMismatch::Ignore
+            && (1..100).contains(&attempt.weight)
+            && !is_previewed(attempt)
+            && !self.divides_by_pods()
     }
 }

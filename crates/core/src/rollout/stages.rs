@@ -72,24 +72,36 @@ impl Turn<'_> {
             let wait = Wait::World(self.route_wait());
             return self.check_deadline(attempt, &wait);
         }
-        self.update(|a| a.max_weight = 100);
-        self.finish(End::new(
-            Outcome::Promoted,
-            "FirstDeployment",
+        self.reached(attempt, 100);
+        let until = after(self.now, self.plan.bake);
+        self.enter(Stage::Baking { until }, None);
+        self.note(
+            "BakeStarted",
             format!(
-                "revision {} serves all users; it is the first, so there was nothing to compare it with",
-                attempt.revision
+                "all users are on the first revision; it is judged until {until:.0} beside the objectives"
             ),
-        ));
+        );
         true
     }
 
     fn stepping(&mut self, attempt: &Attempt) -> bool {
-        let Some(step) = attempt.steps.get(attempt.step as usize).copied() else {
+        let Some(step) = attempt.steps.get(attempt.step as usize).cloned() else {
             self.enter(Stage::Promoting, Some(self.plan.progress_deadline));
             return true;
         };
         match step {
+            Step::Pause {} => self.check_unready(attempt),
+            Step::SetCanaryScale(_) if attempt.paused.is_some() => self.check_unready(attempt),
+            Step::SetCanaryScale(_) => {
+                let needed = self.canary_pods(attempt);
+                if self.seen.ready(&attempt.revision) < needed {
+                    let wait = Wait::World(self.pods_wait(attempt, needed));
+                    return self.check_deadline(attempt, &wait);
+                }
+                self.next_step();
+                true
+            }
+            Step::SetHeaderRoute { .. } | Step::SetMirror(_) => self.previewing(attempt),
             Step::Dwell(seconds) => {
                 let until = after(attempt.step_since, self.dwell(attempt, seconds));
                 if self.now < until || attempt.paused.is_some() {
@@ -159,14 +171,19 @@ impl Turn<'_> {
         if let Some(wait) = self.promotion_wait(attempt) {
             let cleared = attempt.cleared_step == Some(attempt.step)
                 || attempt.weight == 100
-                || self.verdict_wait(attempt, None).is_some();
+                || self.move_wait(attempt, None).is_some();
             if !cleared {
                 let deadline = after(self.now, self.plan.progress_deadline);
                 self.update(|a| {
                     a.cleared_step = Some(a.step);
                     a.deadline = Some(deadline);
                 });
-                self.note("ShownSafe", "safety is shown; the canary grows to full strength");
+                let why = if attempt.at_once {
+                    "nothing speaks against it"
+                } else {
+                    "safety is shown"
+                };
+                self.note("ShownSafe", format!("{why}; the canary grows to full strength"));
                 return true;
             }
             return self.check_deadline(attempt, &wait);
@@ -201,8 +218,9 @@ impl Turn<'_> {
         // Of a service that is scaled to zero, no pod of stable's will take the traffic over.
         let nothing_to_move =
             self.state.stable.is_none() || !self.seen.route.exists || self.plan.replicas == 0;
-        let moved = self.written_weight(attempt) == 0 && self.seen.route.acknowledged;
-        let given_up = attempt.deadline.is_some_and(|d| self.now >= d) && self.written_weight(attempt) == 0;
+        let nobody = self.written_weight(attempt) == 0 && !self.previews(&attempt.revision);
+        let moved = nobody && self.seen.route.acknowledged;
+        let given_up = attempt.deadline.is_some_and(|d| self.now >= d) && nobody;
         if nothing_to_move || moved || given_up {
             self.finish(end);
             // The next revision need not wait for another turn.
@@ -224,7 +242,7 @@ impl Turn<'_> {
             let by_name = self.seen.selected.get(&Slot::InCluster);
             let named = by_name.is_some_and(|selection| selection.revision == *revision);
             let left = self.is_left(revision) && !named;
-            let used = self.weight_of(revision) > 0 || named;
+            let used = self.weight_of(revision) > 0 || self.previews(revision) || named;
             let retiring = &mut self.state.retiring[index];
             // Somebody else's hand may send users to it again.
             retiring.unconfirmed |= used;
@@ -243,7 +261,7 @@ impl Turn<'_> {
     }
 
     /// The weight is in force: evidence begins to count with the first one.
-    fn reached(&mut self, attempt: &Attempt, weight: u8) {
+    pub(super) fn reached(&mut self, attempt: &Attempt, weight: u8) {
         let now = self.now;
         if attempt.exposed_since.is_none() {
             // The grid begins anew at each exposure, so that no block mixes before and after.
@@ -263,9 +281,8 @@ impl Turn<'_> {
             a.step += 1;
             a.step_since = now;
             a.patience = None;
-            // A dwell is no lack of progress.
-            let dwells = matches!(a.steps.get(a.step as usize), Some(Step::Dwell(_)));
-            a.deadline = (!dwells).then_some(deadline);
+            let lasts = a.steps.get(a.step as usize).is_some_and(Step::lasts);
+            a.deadline = (!lasts).then_some(deadline);
         });
     }
 
@@ -292,6 +309,18 @@ pub(super) fn promoted(attempt: &Attempt) -> End {
         "Promoted",
         format!(
             "revision {} is stable now: the ReplicaSet that was tested, with its pods",
+            attempt.revision
+        ),
+    )
+}
+
+/// The first revision is stable from now on.
+pub(super) fn first(attempt: &Attempt) -> End {
+    End::new(
+        Outcome::Promoted,
+        "FirstDeployment",
+        format!(
+            "revision {} serves all users, and nothing spoke against it; it is the first, so there was nothing to compare it with",
             attempt.revision
         ),
     )

@@ -47,6 +47,11 @@ impl Turn<'_> {
                 if let Some(problem) = self.seen.problem(ProblemKind::Route) {
                     return Some(Wait::World(problem.message.clone()));
                 }
+                if let Some(third) = self.third(attempt).filter(|_| self.divides_by_pods()) {
+                    let what =
+                        format!("revision {third} still has pods, which the Service would lead to as well");
+                    return Some(Wait::World(what));
+                }
                 let needed = self.plan.pods_for(weight);
                 let ready = self.seen.ready(&attempt.revision) >= needed;
                 (!ready).then(|| Wait::World(self.pods_wait(attempt, needed)))
@@ -70,7 +75,7 @@ impl Turn<'_> {
         if attempt.cleared_step != Some(attempt.step) {
             let wait = self
                 .comparison_wait(attempt)
-                .or_else(|| self.verdict_wait(attempt, None));
+                .or_else(|| self.move_wait(attempt, None));
             if wait.is_some() {
                 return wait;
             }
@@ -111,7 +116,12 @@ impl Turn<'_> {
 
     /// The route has the weights that are wanted now, and the router has acknowledged them.
     pub(super) fn route_is_as_wanted(&self) -> bool {
-        self.seen.route.acknowledged && self.wanted_weights().is_none_or(|w| w == self.seen.route.weights)
+        let route = &self.seen.route;
+        if self.divides_by_pods() {
+            return route.acknowledged && self.leads_as_wanted();
+        }
+        let preview = || route.preview == self.wanted_preview();
+        route.acknowledged && self.wanted_weights().is_none_or(|w| w == route.weights) && preview()
     }
 
     /// How long a pause lasts: twice as long while the error budget is exhausted, where that is the policy.
@@ -124,7 +134,7 @@ impl Turn<'_> {
         let attempt = self.attempt().filter(|a| a.stage == Stage::Stepping)?;
         match attempt.steps.get(attempt.step as usize)? {
             Step::Dwell(s) => Some(after(attempt.step_since, self.dwell(attempt, *s))),
-            Step::SetWeight(_) => None,
+            _ => None,
         }
     }
 

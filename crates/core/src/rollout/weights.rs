@@ -10,7 +10,7 @@ impl Turn<'_> {
     /// The canary's backend in the route.
     fn canary_backend(&self, revision: &Revision) -> Backend {
         match self.plan.route {
-            RouteMode::Owned => Backend::Revision(revision.clone()),
+            RouteMode::Owned | RouteMode::Shares => Backend::Revision(revision.clone()),
             RouteMode::Adopted => Backend::Slot(Slot::Canary),
         }
     }
@@ -19,7 +19,7 @@ impl Turn<'_> {
     pub(super) fn written_weight(&self, attempt: &Attempt) -> u8 {
         let backend = self.canary_backend(&attempt.revision);
         let selects_it = match self.plan.route {
-            RouteMode::Owned => true,
+            RouteMode::Owned | RouteMode::Shares => true,
             RouteMode::Adopted => self
                 .seen
                 .selected
@@ -35,7 +35,12 @@ impl Turn<'_> {
 
     /// The router has acknowledged that the canary has this weight.
     pub(super) fn acknowledged(&self, attempt: &Attempt, weight: u8) -> bool {
-        self.seen.route.acknowledged && self.written_weight(attempt) == weight
+        let has = if self.divides_by_pods() {
+            self.has_share(attempt, weight)
+        } else {
+            self.written_weight(attempt) == weight
+        };
+        self.seen.route.acknowledged && has
     }
 
     /// The weight that any backend gives to a revision, as the route has it.
@@ -71,6 +76,11 @@ impl Turn<'_> {
                 self.retreat(self.written_weight(attempt), stable_ready, canary_ready)
             }
             Stage::Settling => 0,
+            // All users or none: pods that take a quarter more for the moment carry all of them.
+            _ if attempt.at_once => {
+                let carries = u64::from(canary_ready) * 125 >= u64::from(self.plan.replicas) * 100;
+                if carries { attempt.weight } else { 0 }
+            }
             _ => {
                 let share = attempt.weight.min(self.plan.weight_for(canary_ready));
                 let back = is_open(attempt);
@@ -95,14 +105,17 @@ impl Turn<'_> {
         canary_weight.min(u8::try_from(kept).unwrap_or(100))
     }
 
-    /// The weights that the route should have; `None` while there is nothing to route to.
+    /// The weights that the route should have; `None` while there is nothing to route to, or no route.
     pub(super) fn wanted_weights(&self) -> Option<Weights> {
+        if self.divides_by_pods() {
+            return None;
+        }
         match (&self.state.stable, self.attempt()) {
             (None, None) => None,
             (None, Some(attempt)) => {
                 // A first revision: the route comes once it can carry its traffic.
-                (attempt.stage == Stage::Deploying && attempt.weight == 100)
-                    .then(|| self.split(&attempt.revision, None, 0))
+                let serves = matches!(attempt.stage, Stage::Deploying | Stage::Baking { .. });
+                (serves && attempt.weight == 100).then(|| self.split(&attempt.revision, None, 0))
             }
             (Some(stable), None) => Some(self.split(stable, None, 0)),
             (Some(stable), Some(attempt)) => {
@@ -131,7 +144,7 @@ impl Turn<'_> {
     fn split(&self, stable: &Revision, canary: Option<&Revision>, share: u8) -> Weights {
         let mut weights = Weights::new();
         match self.plan.route {
-            RouteMode::Owned => {
+            RouteMode::Owned | RouteMode::Shares => {
                 weights.insert(Backend::Revision(stable.clone()), 100 - share);
                 if let Some(canary) = canary {
                     weights.insert(Backend::Revision(canary.clone()), share);

@@ -2,6 +2,7 @@
 
 use super::State;
 use crate::plan::{Revision, Step};
+use crate::step::{CanaryScale, Mirror};
 
 /// Steps that a spec can have.
 const MOST_STEPS: usize = 40;
@@ -14,16 +15,23 @@ impl State {
     /// The first field that is out of range, and its range.
     pub fn check(&self) -> Result<(), String> {
         let attempt = self.attempt.as_ref();
+        let config = self.config.as_ref();
+        let taken = config.and_then(|c| c.taken.as_ref());
+        let settling = config.and_then(|c| c.settling.as_ref());
         let revisions = [
             ("stable", self.stable.as_ref()),
             ("attempt.revision", attempt.map(|a| &a.revision)),
             ("last.revision", self.last.as_ref().map(|l| &l.revision)),
             ("refused", self.refused.as_ref()),
+            ("restart.revision", self.restart.as_ref().map(|r| &r.revision)),
             ("pinned.revision", self.pinned.as_ref().map(|pin| &pin.revision)),
             (
                 "pinned.insteadOf",
                 self.pinned.as_ref().map(|pin| &pin.instead_of),
             ),
+            ("config.taken.revision", taken.map(|t| &t.revision)),
+            ("config.taken.plain", taken.map(|t| &t.plain)),
+            ("config.settling.revision", settling.map(|s| &s.revision)),
         ];
         let retiring = self.retiring.iter().map(|r| ("retiring", Some(&r.revision)));
         let served = self.served.iter().map(|revision| ("served", Some(revision)));
@@ -44,12 +52,14 @@ impl State {
         ];
         let steps = attempt.map_or(&[][..], |a| &a.steps);
         let steps_weights = steps.iter().map(|step| match step {
-            Step::SetWeight(weight) => ("attempt.steps", Some(*weight)),
-            Step::Dwell(_) => ("attempt.steps", None),
+            Step::SetWeight(percent)
+            | Step::SetCanaryScale(CanaryScale::Percent(percent))
+            | Step::SetMirror(Mirror { percent, .. }) => ("attempt.steps", Some(*percent)),
+            _ => ("attempt.steps", None),
         });
         for (field, weight) in weights.into_iter().chain(steps_weights) {
             if let Some(weight) = weight.filter(|w| *w > 100) {
-                return Err(format!("{field} is {weight} %: a weight is 0 to 100"));
+                return Err(format!("{field} is {weight} %: a share is 0 to 100"));
             }
         }
         if steps.len() > MOST_STEPS {

@@ -82,6 +82,15 @@ impl ApiServer {
         })))
     }
 
+    /// An eviction is a deletion that disruption budgets may forbid; there are none here.
+    pub(super) fn evict(&mut self, place: &Place, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
+        let mut options = call.clone();
+        options.body = call.body["deleteOptions"].clone();
+        self.delete(place, &options)?;
+        let done = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
+        Ok((201, Arc::new(done)))
+    }
+
     /// Deletes as the garbage collector does, without a word to anybody.
     pub(crate) fn begin_deletion(&mut self, key: &ObjectKey) {
         let Some(kind) = self.kinds.iter().find(|k| k.resource() == key.resource).cloned() else {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::call::{Answer, Call};
-use crate::kind::Kind;
+use crate::kind::{Ending, Kind};
 use crate::status::Refusal;
 use crate::store::{ObjectKey, Store};
 
@@ -143,6 +143,12 @@ impl ApiServer {
 
     fn route(&mut self, call: &Call) -> Result<(u16, Arc<Value>), Refusal> {
         let place = self.place(&call.path)?;
+        if place.subresource == "eviction"
+            && place.kind.ending == Ending::ByKubelet
+            && call.method == Method::POST
+        {
+            return self.evict(&place, call);
+        }
         if place.is_status() && !place.kind.status || !matches!(place.subresource.as_str(), "" | "status") {
             return Err(no_such_path());
         }

@@ -48,6 +48,8 @@ pub const ACTIONS: &str = "rolloutactions.molt.dev";
 pub const RECORDS: &str = "rolloutrecords.molt.dev";
 /// The resource of ReplicaSets.
 pub const SETS: &str = "replicasets.apps";
+/// The resource of ConfigMaps.
+pub const MAPS: &str = "configmaps";
 /// The resource of Pods.
 pub const PODS: &str = "pods";
 /// The resource of Services.
@@ -411,6 +413,16 @@ impl World {
     fn react(&mut self, change: &Change) {
         let name = change.key.name.clone();
         let deleting = !change.deleted && change.after["metadata"]["deletionTimestamp"].is_string();
+        let owner = &change.after["metadata"]["ownerReferences"][0];
+        if change.before.is_none()
+            && owner["kind"] == "PythonService"
+            && self
+                .service()
+                .is_none_or(|s| s["metadata"]["uid"] != owner["uid"])
+        {
+            // A write that took effect late: its owner is gone, and the collector sees that too.
+            self.in_ms(500, Event::Collect);
+        }
         match change.key.resource.as_str() {
             SETS => {
                 if change.deleted {

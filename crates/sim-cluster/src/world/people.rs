@@ -6,9 +6,12 @@ use http::Method;
 use serde_json::{Value, json};
 
 use super::strikes::JUMP;
-use super::{ACTIONS, CORE_SERVICES, Event, ROUTE, ROUTES, SERVICE, SERVICES, World, path};
+use super::{ACTIONS, CORE_SERVICES, Event, MAPS, ROUTE, ROUTES, SERVICE, SERVICES, World, path};
 use crate::chance::Chance;
 use crate::faults::{Kind, STORM};
+
+/// What pauses every service.
+const FLEET: &str = molt::controller::fleet::CONFIG_MAP;
 
 /// Requests per second of all users together.
 pub(super) const REQUESTS: f64 = 200.0;
@@ -67,6 +70,7 @@ pub enum Line {
 }
 
 /// What people want.
+#[allow(clippy::struct_excessive_bools)] // Wishes, independent of each other.
 pub(super) struct People {
     chance: Chance,
     owned_route: bool,
@@ -77,6 +81,7 @@ pub(super) struct People {
     images: u32,
     replicas: u64,
     invalid: bool,
+    paused: bool,
     deleted: bool,
     actions: u32,
     qualities: BTreeMap<String, Quality>,
@@ -98,6 +103,7 @@ impl People {
             image: 1,
             images: 1,
             invalid: false,
+            paused: false,
             deleted: false,
             actions: 0,
             qualities: BTreeMap::new(),
@@ -140,6 +146,7 @@ impl People {
         let port = if self.invalid { 0 } else { 8000 };
         json!({
             "replicas": self.replicas,
+            "paused": self.paused,
             "port": port,
             "progressDeadline": "75s",
             "drain": {"timeout": "5s"},
@@ -274,7 +281,10 @@ impl World {
             );
         }
         self.people.invalid = false;
+        self.people.paused = false;
+        self.pause_fleet(false);
         self.apply_spec("person");
+        self.act("Resume");
         self.people.calm_since = self.now;
         self.people.paused_looks = 0;
         self.in_ms(LOOK, Event::Script(Line::Look));
@@ -295,7 +305,15 @@ impl World {
             let wrote = self.checks.last_write().max(self.people.calm_since + clocks);
             self.now.saturating_sub(wrote.max(still)) >= REST
         });
-        let resting = matches!(phase.as_str(), "Healthy" | "RolledBack");
+        // One that was rolled back may be restarted all the same: that it says beside.
+        let restarted = service.is_some_and(|s| s["status"]["state"]["restart"].is_object());
+        // A first revision that was found wanting serves on, for there is no other.
+        let wanting = phase == "Degraded"
+            && service.is_some_and(|s| {
+                let state = &s["status"]["state"];
+                state["stable"].is_null() && state["refused"].is_string()
+            });
+        let resting = (matches!(phase.as_str(), "Healthy" | "RolledBack") || wanting) && !restarted;
         if resting && current && quiet {
             // Who wrote the route back is forgotten after a while, which is a write.
             let rival = service.is_some_and(|s| s["status"]["state"]["rival"].is_object());
@@ -357,6 +375,22 @@ impl World {
         self.ask(Method::POST, &path(ACTIONS, ""), "application/json", body);
     }
 
+    /// A person pauses every service, or lets them go on.
+    fn pause_fleet(&mut self, paused: bool) {
+        let is = self.object(MAPS, FLEET).is_some();
+        if paused {
+            self.say("a person pauses the fleet");
+            let body = json!({
+                "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": FLEET},
+                "data": {"paused": "true", "reason": "played", "by": "ada"},
+            });
+            self.apply(&path(MAPS, FLEET), "person", body);
+        } else if is {
+            self.say("a person lets the fleet go on");
+            self.ask(Method::DELETE, &path(MAPS, FLEET), "application/json", json!({}));
+        }
+    }
+
     fn person(&mut self, kind: Kind, size: u64) {
         if self.people.deleted && kind != Kind::RouteWritten {
             return;
@@ -384,6 +418,40 @@ impl World {
             Kind::Abort => {
                 self.count(kind);
                 self.act("Abort");
+            }
+            Kind::PromoteFull => {
+                self.count(kind);
+                self.act("PromoteFull");
+            }
+            Kind::Pause => {
+                self.count(kind);
+                self.act("Pause");
+                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
+            }
+            Kind::PausedBySpec => {
+                self.count(kind);
+                self.people.paused = true;
+                self.apply_spec("person");
+                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
+            }
+            Kind::Retry => {
+                self.count(kind);
+                self.act("Retry");
+                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
+            }
+            Kind::Undo => {
+                self.count(kind);
+                self.act("Undo");
+                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
+            }
+            Kind::Restart => {
+                self.count(kind);
+                self.act("Restart");
+            }
+            Kind::PausedFleet => {
+                self.count(kind);
+                self.pause_fleet(true);
+                self.in_ms(later, Event::Script(Line::Mend(kind, size)));
             }
             Kind::Scaled => {
                 self.count(kind);
@@ -458,6 +526,15 @@ impl World {
                 self.people.invalid = false;
                 self.apply_spec("person");
             }
+            Kind::PausedBySpec => {
+                self.people.paused = false;
+                self.apply_spec("person");
+            }
+            Kind::PausedFleet => self.pause_fleet(false),
+            Kind::Pause if !self.people.deleted => self.act("Resume"),
+            // What was under way when it was first asked for may have ended.
+            Kind::Retry if !self.people.deleted => self.act("Retry"),
+            Kind::Undo if !self.people.deleted => self.act("Undo"),
             Kind::Deleted if self.service().is_some() => {
                 self.in_ms(5000, Event::Script(Line::Mend(kind, 0)));
             }

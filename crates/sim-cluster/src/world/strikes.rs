@@ -160,6 +160,13 @@ impl World {
             | Kind::Reverted
             | Kind::Promote
             | Kind::Abort
+            | Kind::PromoteFull
+            | Kind::Pause
+            | Kind::PausedBySpec
+            | Kind::Retry
+            | Kind::Undo
+            | Kind::Restart
+            | Kind::PausedFleet
             | Kind::Scaled
             | Kind::Invalid
             | Kind::Deleted

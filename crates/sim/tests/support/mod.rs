@@ -17,12 +17,14 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
             .iter()
             .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(60)])
             .collect(),
+        at_once: false,
         bake: SignedDuration::from_mins(5),
         scale_down_delay: SignedDuration::from_secs(30),
         abort_scale_down_delay: SignedDuration::from_secs(30),
         drain: SignedDuration::from_secs(60),
         progress_deadline: SignedDuration::from_mins(10),
         paused: false,
+        strict_paused: false,
         rollback_window: 0,
         revision_history_limit: 5,
         route: RouteMode::Owned,

@@ -3,11 +3,12 @@
 use proptest::prelude::*;
 
 use super::world::{World, plan};
-use crate::decision::{Effect, Phase};
-use crate::observed::{Action, Backend, Slot, Trouble, TroubleKind};
-use crate::plan::{Revision, RouteMode};
+use crate::decision::{Effect, Phase, Report};
+use crate::observed::{Action, Backend, Preview, Slot, Trouble, TroubleKind};
+use crate::plan::{Plan, Revision, RouteMode};
 use crate::rollout::decide;
 use crate::state::{Attempt, Stage};
+use crate::step::{CanaryScale, HeaderMatch, HeaderValue, Mirror, Step};
 
 #[derive(Clone, Debug)]
 enum Event {
@@ -23,6 +24,8 @@ enum Event {
     Deaf(bool),
     /// Another field manager writes the weights of a user's route.
     WriteBack(u8),
+    /// A person lowers the canary's weight by hand.
+    Lower(u8),
     /// What verdicts depend on is changed; the objective itself as well or not.
     Correct(u8, bool),
     /// The clock of the operator's host is set, by so many minutes.
@@ -32,7 +35,12 @@ enum Event {
     /// Something else that a person asks for.
     Act(Action),
     PauseBySpec(bool),
+    PauseFleet(bool),
+    /// A disruption budget refuses evictions.
+    Guard(bool),
     RollbackWindow(u8),
+    /// Another strategy, for the next attempt.
+    Strategy(u8),
     /// The operator crashes after so many effects of its next decision.
     Crash(u8),
 }
@@ -56,6 +64,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Blind),
         1 => any::<bool>().prop_map(Event::Deaf),
         1 => prop_oneof![Just(0u8), Just(50), Just(100)].prop_map(Event::WriteBack),
+        1 => prop_oneof![Just(0u8), Just(5)].prop_map(Event::Lower),
         1 => (0..9u8, any::<bool>()).prop_map(|(n, anew)| Event::Correct(n, anew)),
         1 => (-300..300i16).prop_map(Event::Clock),
         1 => Just(Event::Promote),
@@ -66,17 +75,61 @@ fn event() -> impl Strategy<Value = Event> {
             Just(Action::Pause),
             Just(Action::Resume),
             Just(Action::Override),
-            Just(Action::Undo)
+            Just(Action::Undo),
+            Just(Action::Restart)
         ]
         .prop_map(Event::Act),
         1 => any::<bool>().prop_map(Event::PauseBySpec),
+        1 => any::<bool>().prop_map(Event::PauseFleet),
+        1 => any::<bool>().prop_map(Event::Guard),
         1 => (0..3u8).prop_map(Event::RollbackWindow),
+        2 => (0..5u8).prop_map(Event::Strategy),
         4 => (0..4u8).prop_map(Event::Crash),
     ]
 }
 
 fn name(n: u8) -> Revision {
     Revision(format!("v{n}"))
+}
+
+/// One of some strategies.
+fn follow_strategy(plan: &mut Plan, n: u8) {
+    let scale = |pods| Step::SetCanaryScale(CanaryScale::Replicas(pods));
+    let header = |matches| Step::SetHeaderRoute {
+        name: "testers".into(),
+        matches,
+    };
+    let testers = header(vec![HeaderMatch {
+        header: "x-canary".into(),
+        value: HeaderValue::Exact("1".into()),
+    }]);
+    let copies = |percent| {
+        Step::SetMirror(Mirror {
+            percent,
+            methods: Vec::new(),
+        })
+    };
+    plan.at_once = n >= 3;
+    plan.steps = match n {
+        0 => vec![Step::SetWeight(10), Step::Dwell(20), Step::SetWeight(50)],
+        1 => vec![
+            scale(2),
+            testers,
+            Step::Dwell(10),
+            Step::SetWeight(20),
+            header(Vec::new()),
+            Step::Dwell(10),
+        ],
+        2 => vec![
+            copies(50),
+            Step::Dwell(10),
+            Step::SetWeight(30),
+            copies(0),
+            Step::Pause {},
+        ],
+        3 => vec![scale(1)],
+        _ => vec![scale(9), testers, Step::Pause {}],
+    };
 }
 
 fn happen(world: &mut World, event: &Event, serial: usize) {
@@ -123,6 +176,7 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
                 world.write_weights("rival", *canary);
             }
         }
+        Event::Lower(canary) => world.lower(*canary),
         Event::Correct(n, anew) => {
             world.plan.basis = format!("b{n}");
             if *anew {
@@ -133,8 +187,11 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         Event::Promote => world.act(&format!("p{serial}"), Action::Promote),
         Event::Abort => world.act(&format!("a{serial}"), Action::Abort),
         Event::Act(action) => world.act(&format!("x{serial}"), *action),
+        Event::PauseFleet(paused) => world.fleet = paused.then(|| "by ada: INC-12".to_owned()),
+        Event::Guard(guarded) => world.guarded = *guarded,
         Event::PauseBySpec(paused) => world.plan.paused = *paused,
         Event::RollbackWindow(revisions) => world.plan.rollback_window = usize::from(*revisions),
+        Event::Strategy(n) => follow_strategy(&mut world.plan, *n),
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
     }
 }
@@ -151,11 +208,18 @@ fn checked_turn(world: &mut World, limit: usize) {
 
     for effect in &decision.effects {
         match effect {
-            Effect::SetWeights(weights) => check_weights(&before, &decision.state, weights),
+            Effect::SetRoute { weights, preview } => {
+                check_weights(&before, &decision.state, weights);
+                if let Some(preview) = preview {
+                    check_preview(&before, &decision.state, preview);
+                }
+            }
             Effect::Scale {
                 revision, replicas, ..
             } => check_scale(&before, revision, *replicas),
+            Effect::Share => check_share(&before, &decision.state),
             Effect::Select { slot, revision } => check_select(&before, *slot, revision),
+            Effect::Evict { pod, .. } => check_evict(&before, pod),
             _ => {}
         }
     }
@@ -173,6 +237,8 @@ fn checked_turn(world: &mut World, limit: usize) {
             "a weight only grows during progress, but for a bake that became suspect"
         );
     }
+    check_paused(&before, &decision.state);
+    check_kstatus(&decision.report);
     if before.state.stable.is_some() {
         let promoted = decision.report.transitions.iter().any(|t| t.reason == "Promoted");
         assert!(
@@ -201,6 +267,44 @@ fn checked_turn(world: &mut World, limit: usize) {
         decision.state
     );
     assert!(json.len() < 40_000, "the state is bounded: {}", json.len());
+}
+
+/// What kstatus makes of the conditions.
+pub fn kstatus(report: &Report) -> &'static str {
+    let is = |kind| report.conditions.iter().any(|c| c.kind == kind && c.status);
+    match () {
+        () if is("Reconciling") => "InProgress",
+        () if is("Stalled") => "Failed",
+        () if is("Ready") => "Current",
+        () => "InProgress",
+    }
+}
+
+fn check_kstatus(report: &Report) {
+    let wanted = match report.phase {
+        Phase::Initializing | Phase::Progressing | Phase::RollingBack => "InProgress",
+        Phase::Healthy | Phase::Paused => "Current",
+        Phase::RolledBack | Phase::Degraded => "Failed",
+    };
+    assert_eq!(kstatus(report), wanted, "{report:?}");
+}
+
+/// While the fleet is paused nothing but a way back gets on.
+fn check_paused(world: &World, new: &crate::state::State) {
+    let (Some(_), Some(_), Some(attempt)) = (&world.fleet, &world.state.stable, &new.attempt) else {
+        return;
+    };
+    let back = attempt
+        .transitions
+        .first()
+        .is_some_and(|t| t.reason == "RollbackStarted");
+    let old = world.state.attempt.as_ref();
+    let old = old.filter(|a| (a.number, &a.revision) == (attempt.number, &attempt.revision));
+    assert!(
+        back || old.is_some_and(|old| attempt.weight <= old.weight),
+        "the fleet is paused, and {} gets on",
+        attempt.revision
+    );
 }
 
 fn backed_by(world: &World, backend: &Backend) -> Option<Revision> {
@@ -236,11 +340,34 @@ fn check_weights(world: &World, state: &crate::state::State, weights: &crate::ob
             .get(&Backend::Revision(attempt.revision.clone()))
             .copied()
             .unwrap_or(0);
-        assert!(
-            share <= world.plan.weight_for(world.endpoints(&attempt.revision)),
-            "more than its pods can carry"
-        );
+        let ready = world.endpoints(&attempt.revision);
+        if attempt.at_once {
+            assert!(share == 0 || share == 100, "nobody is to meet both: {share} %");
+            assert!(share == 0 || ready * 125 >= world.plan.replicas * 100);
+        } else {
+            assert!(
+                share <= world.plan.weight_for(ready),
+                "more than its pods can carry"
+            );
+        }
     }
+}
+
+fn check_share(world: &World, state: &crate::state::State) {
+    let attempt = state.attempt.as_ref().expect("only with a canary");
+    assert!(!attempt.at_once || matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Held));
+    for (revision, set) in &world.sets {
+        let ours = *revision == attempt.revision || state.stable.as_ref() == Some(revision);
+        assert!(ours || set.ready == 0, "users would be led to {revision}");
+    }
+}
+
+fn check_preview(world: &World, state: &crate::state::State, preview: &Preview) {
+    assert!(world.endpoints(&preview.revision) > 0, "nobody would answer");
+    let attempt = state.attempt.as_ref().expect("only a canary is previewed");
+    assert_eq!(attempt.revision, preview.revision);
+    assert!(matches!(attempt.stage, Stage::Stepping | Stage::Promoting));
+    assert!(!preview.headers.is_empty() || preview.mirror.is_some());
 }
 
 fn check_scale(world: &World, revision: &Revision, replicas: u32) {
@@ -249,7 +376,8 @@ fn check_scale(world: &World, revision: &Revision, replicas: u32) {
         let weighted = world
             .weights
             .iter()
-            .any(|(b, w)| *w > 0 && backed_by(world, b).as_ref() == Some(revision));
+            .any(|(b, w)| *w > 0 && backed_by(world, b).as_ref() == Some(revision))
+            || world.preview.as_ref().is_some_and(|p| p.revision == *revision);
         assert!(
             !weighted,
             "{revision} is scaled down while the route gives it traffic"
@@ -261,17 +389,49 @@ fn check_scale(world: &World, revision: &Revision, replicas: u32) {
     }
 }
 
+fn check_evict(world: &World, pod: &str) {
+    let of = |set: &&super::world::Set| set.births.iter().any(|(name, _)| name == pod);
+    let set = world.sets.values().find(of).expect("only what exists is evicted");
+    let place = set.births.iter().position(|(name, _)| name == pod).unwrap();
+    let serves = place < set.ready as usize;
+    assert!(
+        !serves || set.ready > world.plan.replicas,
+        "{pod} serves, and nothing is there in its place"
+    );
+    assert!(
+        world.state.attempt.is_none(),
+        "no pod goes while it is compared with"
+    );
+}
+
 fn check_select(world: &World, slot: Slot, revision: &Revision) {
     let weight = world.weights.get(&Backend::Slot(slot)).copied().unwrap_or(0);
+    let weight = if world.plan.route == RouteMode::Shares {
+        100
+    } else {
+        weight
+    };
     let serving = world
         .selected
         .get(&slot)
         .map_or(0, |r| world.sets.get(r).map_or(0, |s| s.ready));
+    let of_all: u32 = world.sets.values().map(|set| set.ready).sum();
+    let serving = if world.shared { of_all } else { serving };
     let next = world.sets.get(revision).map_or(0, |s| s.ready);
     assert!(
         weight == 0 || serving == 0 || next > 0,
         "{slot:?} leaves pods that serve for none"
     );
+}
+
+/// An end that is allowed; a first revision that was found wanting serves on, for there is no other.
+fn rests(world: &World) -> bool {
+    let refused = world.state.stable.is_none() && world.state.refused.is_some();
+    match world.phase() {
+        Phase::Healthy | Phase::RolledBack | Phase::Paused => true,
+        Phase::Degraded => refused,
+        _ => false,
+    }
 }
 
 /// Once the faults stop, everything comes to rest at an end that is allowed.
@@ -287,8 +447,7 @@ fn settles(world: &mut World) {
     for _ in 0..2000 {
         world.live(1);
         checked_turn(world, usize::MAX);
-        let rests = matches!(world.phase(), Phase::Healthy | Phase::RolledBack | Phase::Paused);
-        if rests
+        if rests(world)
             && world
                 .last
                 .as_ref()
@@ -298,7 +457,7 @@ fn settles(world: &mut World) {
         }
     }
     assert!(
-        matches!(world.phase(), Phase::Healthy | Phase::RolledBack | Phase::Paused),
+        rests(world),
         "it never came to rest: {:?}",
         world.last.as_ref().map(|d| &d.report)
     );
@@ -331,6 +490,11 @@ proptest! {
     #[test]
     fn an_owned_route_keeps_the_invariants(events in prop::collection::vec(event(), 1..40)) {
         story(RouteMode::Owned, &events);
+    }
+
+    #[test]
+    fn without_a_router_the_invariants_hold(events in prop::collection::vec(event(), 1..40)) {
+        story(RouteMode::Shares, &events);
     }
 
     #[test]

@@ -243,3 +243,125 @@ fn a_spec_that_goes_back_takes_the_steps_unless_the_pods_are_warm_or_the_window_
     assert!(!straight(0, 600), "cold");
     assert!(straight(1, 600), "in the window");
 }
+
+/// Long after `fleet` was set or taken away.
+fn with_fleet(world: &mut World, by: Option<&str>, seconds: u32) {
+    world.fleet = by.map(str::to_owned);
+    world.run(seconds);
+}
+
+#[test]
+fn a_pause_of_the_fleet_holds_what_is_under_way_and_what_comes_next_and_says_whose_it_is() {
+    let mut world = at_ten();
+    with_fleet(&mut world, Some("by ada: INC-12"), 3600);
+    assert_eq!((world.weight("v2"), world.phase()), (10, Phase::Paused));
+    let report = world.last.clone().unwrap().report;
+    assert!(
+        report.message.contains("paused by ada: INC-12"),
+        "{}",
+        report.message
+    );
+    let paused = report.conditions.iter().find(|c| c.kind == "Paused").unwrap();
+    assert_eq!((paused.status, paused.reason.as_str()), (true, "FleetPaused"));
+    assert!(happened(&world, "PausedByFleet"));
+    for (uid, action) in [
+        ("a", Action::Resume),
+        ("b", Action::Promote),
+        ("c", Action::PromoteFull),
+    ] {
+        world.act(uid, action);
+        world.run(60);
+        assert_eq!(
+            world.ended_actions.last(),
+            Some(&(uid.to_owned(), false)),
+            "{action:?}"
+        );
+    }
+    world.update("v3");
+    world.run(600);
+    assert_eq!((world.weight("v1"), world.phase()), (100, Phase::Paused));
+    assert!(world.state.attempt.is_none());
+    with_fleet(&mut world, None, LONG);
+    assert!(is_stable(&world, "v3"));
+}
+
+#[test]
+fn harm_still_takes_a_canary_back_while_the_fleet_is_paused() {
+    let mut world = at_ten();
+    with_fleet(&mut world, Some("by ada: INC-12"), 60);
+    world.bad.insert("v2".into(), 0.5);
+    world.run(120);
+    assert_eq!((world.weight("v2"), world.phase()), (0, Phase::RolledBack));
+    assert!(happened(&world, "HarmShown"));
+    let message = world.last.clone().unwrap().report.message;
+    assert!(message.ends_with("the fleet is paused by ada: INC-12 (`kubectl molt fleet resume` ends it)"));
+    // What was refused stays so when the pause is over.
+    with_fleet(&mut world, None, 600);
+    assert_eq!(world.phase(), Phase::RolledBack);
+}
+
+#[test]
+fn a_pause_of_the_fleet_outlasts_that_of_the_spec_and_of_a_person_and_each_ends_by_itself() {
+    let mut world = at_ten();
+    world.act("pause", Action::Pause);
+    world.plan.paused = true;
+    with_fleet(&mut world, Some("by ada"), 60);
+    world.plan.paused = false;
+    world.run(60);
+    assert_eq!(world.weight("v2"), 10);
+    with_fleet(&mut world, None, 600);
+    assert_eq!(
+        (world.weight("v2"), world.phase()),
+        (10, Phase::Paused),
+        "a person's is left"
+    );
+    world.act("resume", Action::Resume);
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+}
+
+#[test]
+fn a_service_that_is_healthy_says_that_the_fleet_is_paused_and_is_ready() {
+    let mut world = World::with_stable();
+    with_fleet(&mut world, Some("by ada: INC-12"), 1);
+    let report = &world.last.as_ref().unwrap().report;
+    assert_eq!(report.phase, Phase::Healthy);
+    let of = |kind| report.conditions.iter().find(|c| c.kind == kind).unwrap();
+    assert!(of("Ready").status && of("Paused").status && !of("Paused").fault);
+    assert!(of("Paused").message.contains("by ada: INC-12"));
+}
+
+#[test]
+fn first_revisions_and_ways_back_go_on_while_the_fleet_is_paused() {
+    let mut world = World::new(super::world::plan("v1"));
+    with_fleet(&mut world, Some("by ada"), 90);
+    assert_eq!(world.state.stable, Some("v1".into()));
+    with_fleet(&mut world, None, 1);
+    world.update("v2");
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    with_fleet(&mut world, Some("by ada"), 5);
+    world.act("back", Action::Undo);
+    world.run(LONG);
+    assert_eq!(world.state.stable, Some("v1".into()));
+    // Forward again is no way back.
+    world.act("retry", Action::Retry);
+    world.update("v3");
+    world.run(600);
+    assert_eq!((world.weight("v1"), world.phase()), (100, Phase::Paused));
+}
+
+#[test]
+fn strictly_paused_is_work_in_progress() {
+    let of = |strict: bool| {
+        let mut world = at_ten();
+        world.plan.strict_paused = strict;
+        world.act("pause", Action::Pause);
+        world.run(5);
+        let conditions = world.last.unwrap().report.conditions;
+        ["Ready", "Reconciling", "Stalled", "Paused"]
+            .map(|kind| conditions.iter().find(|c| c.kind == kind).unwrap().status)
+    };
+    assert_eq!(of(false), [true, false, false, true]);
+    assert_eq!(of(true), [false, true, false, true]);
+}

@@ -36,7 +36,11 @@ fn a_first_deployment_serves_all_users_once_its_pods_are_ready() {
         "no route before there is somebody to answer"
     );
     world.run(20);
-    assert_eq!(world.phase(), Phase::Healthy);
+    assert_eq!((world.weight("v1"), world.phase()), (100, Phase::Initializing));
+    assert!(
+        world.run_until(Phase::Healthy, 20),
+        "it is judged for the length of a bake"
+    );
     assert_eq!(world.state.stable, Some(revision("v1")));
     assert_eq!(world.weight("v1"), 100);
     assert_eq!(world.selected.get(&Slot::InCluster), Some(&revision("v1")));
@@ -801,4 +805,23 @@ fn what_callers_inside_the_cluster_came_by_drains_after_the_name_has_left_it() {
     }
     let drained = gone.unwrap().duration_since(left.unwrap());
     assert!(drained >= world.plan.drain, "{drained:#}");
+}
+
+#[test]
+fn a_first_revision_that_failed_keeps_its_pods_until_the_router_has_left_them() {
+    let mut world = World::new(plan("v1"));
+    world.deaf = true;
+    world.run(100);
+    world.set_clock(3);
+    // One pod is missing when the deadline passes, so that it is not tried again at once.
+    world.plan.replicas = 5;
+    world.turn(0);
+    assert_eq!((world.weight("v1"), world.phase()), (100, Phase::Degraded));
+    world.update("v2");
+    world.run(60);
+    assert_eq!((world.weight("v2"), world.acknowledged), (100, false));
+    assert_eq!(world.sets[&"v1".into()].wanted, 4, "requests may still go there");
+    world.deaf = false;
+    world.run(60);
+    assert_eq!(world.sets[&"v1".into()].wanted, 0);
 }

@@ -8,8 +8,8 @@ use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
-    MeasuredBlock, Measurement, Observed, Problem, ProblemKind, RevisionView, RouteView, RulesOwners,
-    Selection, Slot, Trouble,
+    MeasuredBlock, Measurement, Observed, PodView, Preview, Problem, ProblemKind, RevisionView, RouteView,
+    RulesOwners, Selection, Slot, StablePods, Trouble,
 };
 use crate::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
@@ -29,12 +29,14 @@ pub fn plan(revision: &str) -> Plan {
             Step::SetWeight(50),
             Step::Dwell(20),
         ],
+        at_once: false,
         bake: SignedDuration::from_secs(20),
         scale_down_delay: SignedDuration::from_secs(10),
         abort_scale_down_delay: SignedDuration::from_secs(10),
         drain: SignedDuration::from_secs(10),
         progress_deadline: SignedDuration::from_secs(180),
         paused: false,
+        strict_paused: false,
         rollback_window: 0,
         revision_history_limit: 2,
         route: RouteMode::Owned,
@@ -57,6 +59,8 @@ pub fn plan(revision: &str) -> Plan {
 pub struct Set {
     pub wanted: u32,
     pub ready: u32,
+    /// When each of its pods was created, the oldest first; those that are ready come first.
+    pub births: Vec<(String, Timestamp)>,
     pub attempt: u32,
     pub service: bool,
     pub created_at: Option<Timestamp>,
@@ -81,10 +85,15 @@ pub struct World {
     pub state: State,
     pub sets: BTreeMap<Revision, Set>,
     pub weights: BTreeMap<Backend, u8>,
+    pub preview: Option<Preview>,
+    /// The service of the service's own name leads to the pods of every revision.
+    pub shared: bool,
     pub route_exists: bool,
     pub acknowledged: bool,
     /// Who wrote the route's weights last, if not Molt.
     pub written_by: Option<String>,
+    /// When.
+    pub written_at: Timestamp,
     /// How often Molt wrote them.
     pub weight_writes: u32,
     pub advice: BTreeMap<String, String>,
@@ -100,6 +109,8 @@ pub struct World {
     pub answers: BTreeMap<Revision, f64>,
     /// The share of the error budget that history says is left.
     pub budget_remaining: f64,
+    /// What stable served before the attempt.
+    pub past: Counts,
     /// Requests are counted at the route, also when they are sent.
     pub at_route: bool,
     /// Prometheus can't be read.
@@ -116,6 +127,14 @@ pub struct World {
     pub created_jobs: Vec<JobKey>,
     /// The router acknowledges nothing.
     pub deaf: bool,
+    /// A disruption budget refuses every eviction.
+    pub guarded: bool,
+    /// Who has paused the fleet.
+    pub fleet: Option<String>,
+    /// Pods that were evicted, in order.
+    pub evicted: Vec<String>,
+    /// Pods that were created so far.
+    pub created_pods: u32,
     /// Every fractional request that was not yet counted, by revision: (total, bad).
     rest: BTreeMap<Revision, (f64, f64)>,
     pub last: Option<Decision>,
@@ -132,9 +151,12 @@ impl World {
             state: State::default(),
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
+            preview: None,
+            shared: false,
             route_exists: false,
             acknowledged: false,
             written_by: None,
+            written_at: Timestamp::UNIX_EPOCH,
             weight_writes: 0,
             advice: BTreeMap::new(),
             selected: BTreeMap::new(),
@@ -145,6 +167,7 @@ impl World {
             bad: BTreeMap::new(),
             answers: BTreeMap::new(),
             budget_remaining: 0.9,
+            past: Counts::default(),
             at_route: false,
             blind: false,
             unread: None,
@@ -153,6 +176,10 @@ impl World {
             job_fate: JobPhase::Succeeded,
             created_jobs: Vec::new(),
             deaf: false,
+            guarded: false,
+            fleet: None,
+            evicted: Vec::new(),
+            created_pods: 0,
             rest: BTreeMap::new(),
             last: None,
             phases: Vec::new(),
@@ -165,7 +192,7 @@ impl World {
         world.plan.route = RouteMode::Adopted;
         world.route_exists = true;
         world.write_weights("person", 0);
-        world.run(30);
+        world.run(60);
         assert_eq!(world.phase(), Phase::Healthy);
         world
     }
@@ -192,6 +219,7 @@ impl World {
             to_revision: None,
             reason: String::new(),
             requested_by: "oncall".into(),
+            created_at: Some(self.true_now),
         });
     }
 
@@ -212,7 +240,35 @@ impl World {
             .map_or(0, |s| if s.service { s.ready } else { 0 })
     }
 
+    /// Without a router, pods are what divides the traffic.
+    fn divide_by_pods(&mut self) {
+        let leads = |world: &Self, revision: &Revision| {
+            world.shared || world.selected.get(&Slot::InCluster) == Some(revision)
+        };
+        let behind: Vec<(Revision, u32)> = self
+            .sets
+            .keys()
+            .filter(|revision| leads(self, revision))
+            .map(|revision| (revision.clone(), self.endpoints(revision)))
+            .collect();
+        let all: u32 = behind.iter().map(|(_, pods)| pods).sum();
+        self.route_exists = self.shared || self.selected.contains_key(&Slot::InCluster);
+        self.weights = behind
+            .into_iter()
+            .filter(|(_, pods)| *pods > 0)
+            .map(|(revision, pods)| {
+                (
+                    Backend::Revision(revision),
+                    u8::try_from(pods * 100 / all).unwrap(),
+                )
+            })
+            .collect();
+    }
+
     pub fn observe(&mut self) -> Observed {
+        if self.plan.route == RouteMode::Shares {
+            self.divide_by_pods();
+        }
         let revisions = self
             .sets
             .iter()
@@ -261,20 +317,53 @@ impl World {
             route: RouteView {
                 exists: self.route_exists,
                 weights: self.weights.clone(),
+                preview: self.preview.clone(),
                 acknowledged: self.acknowledged,
                 rules: RulesOwners {
                     ours: self.written_by.is_none() && self.weight_writes > 0,
                     other: self.written_by.clone(),
+                    other_at: self.written_by.as_ref().map(|_| self.written_at),
                     advice: self.advice.clone(),
                 },
             },
             selected,
+            shared: self.shared,
             measurement: self.measure(),
+            stable_pods: self.stable_pods(),
+            fleet_paused: self.fleet.clone(),
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
             jobs: self.jobs.clone(),
             problems,
         }
+    }
+
+    /// What comes to a revision beside its weight, as a part of all requests: a twentieth has the headers.
+    fn previewed(&self, revision: &Revision) -> f64 {
+        let preview = self.preview.as_ref().filter(|p| p.revision == *revision);
+        preview.map_or(0.0, |preview| {
+            let copies = preview.mirror.as_ref().map_or(0, |mirror| mirror.percent);
+            f64::from(copies) / 100.0 + if preview.headers.is_empty() { 0.0 } else { 0.05 }
+        })
+    }
+
+    fn stable_pods(&self) -> Option<StablePods> {
+        let set = self.sets.get(self.state.stable.as_ref()?)?;
+        let pods = set
+            .births
+            .iter()
+            .enumerate()
+            .map(|(n, (name, created_at))| PodView {
+                name: name.clone(),
+                uid: name.clone(),
+                created_at: *created_at,
+                ready: n < set.ready as usize,
+                leaving: false,
+            });
+        Some(StablePods {
+            pods: pods.collect(),
+            refused: self.guarded.then(|| "a disruption budget forbids it".to_owned()),
+        })
     }
 
     fn measure(&mut self) -> Option<Measurement> {
@@ -283,7 +372,7 @@ impl World {
             return None;
         }
         let canary = self.state.attempt.as_ref().map(|a| a.revision.clone())?;
-        let stable = self.state.stable.clone()?;
+        let stable = self.state.stable.clone().unwrap_or_else(|| "none".into());
         let share = f64::from(
             self.weights
                 .iter()
@@ -301,7 +390,8 @@ impl World {
             .windows(2)
             .map(|edge| {
                 let seconds = edge[1].duration_since(edge[0]).as_secs_f64();
-                let canary = self.count(&canary, self.rps * share * seconds);
+                let aside = self.previewed(&canary);
+                let canary = self.count(&canary, self.rps * (share + aside) * seconds);
                 let stable = self.count(&stable, self.rps * (1.0 - share) * seconds);
                 let sent = Some((self.rps * share * seconds, self.rps * (1.0 - share) * seconds));
                 let at_route = self.at_route.then_some(AtRoute { sent });
@@ -329,7 +419,7 @@ impl World {
                     budget_remaining: Some(self.budget_remaining),
                     past: Past {
                         correlation: Some(0.0),
-                        ..Past::default()
+                        served: self.past,
                     },
                 };
                 slos
@@ -407,6 +497,27 @@ impl World {
         ]
         .into();
         self.written_by = Some(manager.into());
+        self.written_at = self.true_now;
+        self.acknowledged = false;
+    }
+
+    /// A person takes the canary's weight down by `kubectl patch`.
+    pub fn lower(&mut self, canary: u8) {
+        if self.plan.route == RouteMode::Adopted {
+            self.write_weights("kubectl-patch", canary);
+            return;
+        }
+        let (Some(stable), Some(attempt)) = (&self.state.stable, &self.state.attempt) else {
+            return;
+        };
+        let stable = Backend::Revision(stable.clone());
+        let tried = Backend::Revision(attempt.revision.clone());
+        if self.weights.get(&tried).is_none_or(|has| *has <= canary) {
+            return;
+        }
+        self.weights = [(stable, 100 - canary), (tried, canary)].into();
+        self.written_by = Some("kubectl-patch".into());
+        self.written_at = self.true_now;
         self.acknowledged = false;
     }
 
@@ -433,7 +544,12 @@ impl World {
             .true_now
             .checked_add(SignedDuration::from_secs(seconds))
             .unwrap();
-        for set in self.sets.values_mut() {
+        for (revision, set) in &mut self.sets {
+            while set.births.len() < set.wanted as usize {
+                self.created_pods += 1;
+                let name = format!("{revision}-{}", self.created_pods);
+                set.births.push((name, self.true_now));
+            }
             if set.broken.is_some() || set.ready > set.wanted {
                 set.ready = set.ready.min(set.wanted);
                 if set.broken.is_some() {
@@ -497,17 +613,39 @@ impl World {
                 let set = self.sets.get_mut(revision).expect("only what exists is scaled");
                 set.wanted = *replicas;
                 set.ready = set.ready.min(*replicas);
+                set.births.truncate(*replicas as usize);
                 set.attempt = attempt.unwrap_or(set.attempt);
             }
             Effect::Select { slot, revision } => {
                 self.selected.insert(*slot, revision.clone());
+                if *slot == Slot::InCluster && self.plan.route == RouteMode::Shares {
+                    self.shared = false;
+                    self.acknowledged = false;
+                }
             }
-            Effect::SetWeights(weights) => {
+            Effect::Share => {
+                self.selected.remove(&Slot::InCluster);
+                self.shared = true;
+                self.acknowledged = false;
+            }
+            Effect::SetRoute { weights, preview } => {
                 self.weights.clone_from(weights);
+                self.preview.clone_from(preview);
                 self.weight_writes += 1;
                 self.written_by = None;
                 self.route_exists = true;
                 self.acknowledged = false;
+            }
+            Effect::Evict { pod, .. } => {
+                let sets = self.sets.values_mut().filter(|_| !self.guarded);
+                for set in sets {
+                    let Some(place) = set.births.iter().position(|(name, _)| name == pod) else {
+                        continue;
+                    };
+                    set.births.remove(place);
+                    set.ready -= u32::from(place < set.ready as usize);
+                    self.evicted.push(pod.clone());
+                }
             }
             Effect::DeleteRevision { revision } => {
                 self.sets.remove(revision);

@@ -102,6 +102,10 @@ impl World {
                 .stable
                 .as_ref()
                 .map_or(Quality::Good, |r| self.people.quality(&r.0));
+            if last.transitions.iter().any(|t| t.reason == "RollbackStarted") {
+                // A way back rests on what the revision did before.
+                self.checks.attempts.entry(id.clone()).or_default().promotes += 1;
+            }
             self.check_end(&id, last.outcome, later, beside);
         }
         let applied: Vec<&String> = new.actions.iter().filter(|a| !old.actions.contains(a)).collect();
@@ -136,10 +140,11 @@ impl World {
             return;
         };
         let abort = found["spec"]["action"] == "Abort";
+        let promotes = matches!(found["spec"]["action"].as_str(), Some("Promote" | "PromoteFull"));
         let id = (uid.to_owned(), attempt.revision.0.clone(), attempt.number);
         let seen = self.checks.attempts.entry(id).or_default();
         if !abort {
-            seen.promotes += 1;
+            seen.promotes += u32::from(promotes);
             return;
         }
         seen.aborted = true;

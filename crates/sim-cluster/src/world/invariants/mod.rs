@@ -2,6 +2,7 @@
 
 mod answers;
 mod attempts;
+mod evictions;
 mod routes;
 mod serving;
 mod sets;
@@ -10,7 +11,9 @@ use molt_core::state::State;
 use molt_sim_api::store::Change;
 use serde_json::Value;
 
-use super::{ACTIONS, Author, CORE_SERVICES, PODS, RECORDS, ROUTES, SERVICES, SETS, SLICES, World, meta};
+use super::{
+    ACTIONS, Author, CORE_SERVICES, PODS, RECORDS, ROUTES, SERVICES, SETS, SLICES, World, label, meta,
+};
 
 /// An operator at work has put right within this what it can put right, in milliseconds.
 const REACTS: u64 = 60_000;
@@ -28,7 +31,7 @@ impl World {
         match change.key.resource.as_str() {
             PODS => {
                 if by_operator {
-                    self.violate("pods", format!("the operator changes pod {}", change.key.name));
+                    self.check_pod(change);
                 }
                 self.note_endpoints();
             }
@@ -36,7 +39,10 @@ impl World {
             SETS if by_operator => self.check_set(change),
             CORE_SERVICES if by_operator => self.check_service(change),
             ROUTES if by_operator => self.check_route(change),
-            SERVICES => self.check_state(change, by_operator),
+            SERVICES => {
+                self.note_restart();
+                self.check_state(change, by_operator);
+            }
             ACTIONS => self.check_action(change),
             RECORDS => self.check_record(change),
             _ => {}
@@ -87,7 +93,9 @@ impl World {
         if !open.is_empty() {
             self.violate("records", format!("at rest records have no end: {open:?}"));
         }
-        let stable = self.current().and_then(|s| s.stable.clone()).map(|r| r.0);
+        // Of a first revision that was found wanting, for there is no other, the state knows that it is refused.
+        let serves = |state: &State| state.stable.clone().or_else(|| state.refused.clone());
+        let stable = self.current().and_then(serves).map(|r| r.0);
         let shares = self.shares();
         let elsewhere = shares.iter().any(|(r, s)| *s > 0.5 && Some(r) != stable.as_ref());
         if elsewhere && self.people.replicas() > 0 {

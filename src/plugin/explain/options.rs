@@ -1,0 +1,190 @@
+//! What a person could do now: the operator's decision is asked, action by action, and its answer told.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+use molt_core::decision::Effect;
+use molt_core::observed::{Action, ActionView, Observed, RevisionView};
+use molt_core::plan::{Plan, Revision};
+use molt_core::rollout::decide;
+use molt_core::state::State;
+use serde::Serialize;
+
+use super::Seen;
+use crate::controller::facts::ReplicaSetFacts;
+use crate::controller::validate::{Defaults, Known, validate};
+
+/// The name by which the question is known in the answer.
+const QUESTION: &str = "explain";
+
+/// What can be asked for: the action, its words on the command line, and what it is for.
+const ACTIONS: [(Action, &str, &str); 9] = [
+    (
+        Action::Promote,
+        "promote",
+        "past the current pause or wait, and no further",
+    ),
+    (
+        Action::PromoteFull,
+        "promote --full",
+        "past all pauses and waits that are left, to full traffic and its bake",
+    ),
+    (
+        Action::Pause,
+        "pause",
+        "no further for now; harm still takes the canary back",
+    ),
+    (Action::Resume, "resume", "on from the pause"),
+    (
+        Action::Override,
+        "override",
+        "on in spite of a spent error budget or an incident of both revisions",
+    ),
+    (
+        Action::Abort,
+        "abort",
+        "all users back to stable, now; the revision stays refused",
+    ),
+    (
+        Action::Retry,
+        "retry",
+        "once more at the revision that was taken back, as a new attempt",
+    ),
+    (
+        Action::Undo,
+        "undo",
+        "to the revision that was stable before, until the template changes",
+    ),
+    (
+        Action::Restart,
+        "restart",
+        "new pods for the stable revision, one after the other",
+    ),
+];
+
+/// Something that a person could do now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Possible {
+    /// The command line.
+    pub command: String,
+    /// What it is for.
+    pub meaning: &'static str,
+    /// What the operator would answer now.
+    pub effect: String,
+}
+
+/// Something that would not be accepted now.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct Refused {
+    /// The verb.
+    pub verb: &'static str,
+    /// What the operator would answer.
+    pub why: String,
+}
+
+/// Asks for each action what would become of it, by what the status says.
+pub(super) fn ask(seen: &Seen, state: &State, now: Timestamp) -> (Vec<Possible>, Vec<Refused>) {
+    let (mut commands, mut refused) = (Vec::new(), Vec::new());
+    if seen.object.state.is_err() || seen.service.status.is_none() {
+        return (commands, refused);
+    }
+    let plan = plan(seen, state);
+    let name = seen.service.name_any();
+    let namespace = seen
+        .service
+        .namespace()
+        .map_or_else(String::new, |n| format!(" -n {n}"));
+    for (action, verb, meaning) in ACTIONS {
+        if matches!(action, Action::Undo | Action::Restart) && seen.sets.is_none() {
+            let why = "whether it is possible is not known: you may not list ReplicaSets";
+            refused.push(Refused {
+                verb,
+                why: why.to_owned(),
+            });
+            continue;
+        }
+        match answer(
+            &plan,
+            state,
+            seen.sets.as_deref().unwrap_or_default(),
+            action,
+            now,
+        ) {
+            Some((true, effect)) => {
+                let (word, flag) = verb.split_once(' ').unwrap_or((verb, ""));
+                let command = format!("kubectl molt {word} {name}{namespace} {flag}");
+                commands.push(Possible {
+                    command: command.trim_end().to_owned(),
+                    meaning,
+                    effect,
+                });
+            }
+            Some((false, why)) => refused.push(Refused { verb, why }),
+            None => {}
+        }
+    }
+    (commands, refused)
+}
+
+/// What the operator makes of the spec.
+fn plan(seen: &Seen, state: &State) -> Plan {
+    let defaults = Defaults {
+        // The operator's own is not known here, and nothing is asked of it.
+        prometheus_address: Some("http://prometheus".to_owned()),
+        ..Defaults::default()
+    };
+    let mut plan = validate(&seen.object, &defaults, Known::default()).plan;
+    if let Some(hold) = state.attempt.as_ref().and_then(|attempt| attempt.hold.as_ref()) {
+        // Whether what held it was corrected depends on that address; the operator sees it at once.
+        plan.basis.clone_from(&hold.basis);
+    }
+    plan
+}
+
+/// Whether the action would be applied, and what would be said of it.
+fn answer(
+    plan: &Plan,
+    state: &State,
+    sets: &[ReplicaSetFacts],
+    action: Action,
+    now: Timestamp,
+) -> Option<(bool, String)> {
+    let view = |set: &ReplicaSetFacts| RevisionView {
+        wanted: set.wanted,
+        altered: set
+            .first_template
+            .as_ref()
+            .is_some_and(|first| *first != set.template),
+        ..RevisionView::default()
+    };
+    let revisions: BTreeMap<Revision, RevisionView> =
+        sets.iter().map(|set| (set.revision.clone(), view(set))).collect();
+    let asked = ActionView {
+        uid: QUESTION.to_owned(),
+        name: QUESTION.to_owned(),
+        action,
+        revision: None,
+        attempt: None,
+        to_revision: None,
+        reason: String::new(),
+        requested_by: QUESTION.to_owned(),
+        created_at: Some(now),
+    };
+    let seen = Observed {
+        revisions,
+        actions: vec![asked],
+        ..Observed::default()
+    };
+    decide(plan, state, &seen, now)
+        .effects
+        .into_iter()
+        .find_map(|effect| match effect {
+            Effect::EndAction {
+                name,
+                applied,
+                message,
+            } if name == QUESTION => Some((applied, message)),
+            _ => None,
+        })
+}

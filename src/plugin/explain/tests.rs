@@ -1,0 +1,193 @@
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::plugin::render::fixtures::{progressing, rolled_back};
+
+fn now() -> Timestamp {
+    "2026-03-01T02:03:22Z".parse().unwrap()
+}
+
+/// What is seen of a service after a change; its ReplicaSets are of these revisions.
+fn seen(service: &PythonService, revisions: &[&str], change: impl FnOnce(&mut Value)) -> Seen {
+    let mut raw = serde_json::to_value(service).unwrap();
+    change(&mut raw);
+    let set = |revision: &&str| {
+        let set = json!({
+            "metadata": {"name": revision, "labels": {labels::SERVICE: "checkout", labels::REVISION: revision}},
+            "spec": {"selector": {}, "replicas": 0},
+        });
+        let set: ReplicaSet = serde_json::from_value(set).unwrap();
+        ReplicaSetFacts::read(&set).unwrap().1
+    };
+    Seen {
+        service: serde_json::from_value(raw.clone()).unwrap(),
+        object: serde_json::from_value(raw).unwrap(),
+        sets: Some(revisions.iter().map(set).collect()),
+        waiting: Vec::new(),
+    }
+}
+
+fn verbs(seen: &Seen) -> Vec<String> {
+    let explained = Explanation::of(seen, now());
+    let verb = |command: &str| {
+        command
+            .replace(" -n shop", "")
+            .replace("kubectl molt ", "")
+            .replace(" checkout", "")
+    };
+    explained.commands.iter().map(|c| verb(&c.command)).collect()
+}
+
+fn text_of(seen: &Seen) -> String {
+    text::render(seen, &Explanation::of(seen, now()), now(), Style::PLAIN)
+}
+
+#[test]
+fn a_dwell_is_explained_in_full() {
+    let seen = seen(&progressing(), &[], |o| {
+        o["status"]["conditions"][1]["reason"] = json!("PrometheusUnreachable");
+    });
+    assert_eq!(text_of(&seen), include_str!("progressing.txt"));
+}
+
+#[test]
+fn what_was_taken_back_can_be_retried_or_undone() {
+    let back = rolled_back();
+    let with_past = |state: &mut Value| state["status"]["state"]["served"] = json!(["11aa22bb33"]);
+    let known = seen(&back, &["11aa22bb33", "5b6c7d0000"], with_past);
+    assert_eq!(verbs(&known), ["retry", "undo", "restart"]);
+    // Without a ReplicaSet there is nothing to go back to.
+    assert_eq!(
+        verbs(&seen(&back, &["5b6c7d0000"], with_past)),
+        ["retry", "restart"]
+    );
+    let text = text_of(&known);
+    assert!(
+        text.contains("stays refused until the template changes"),
+        "{text}"
+    );
+    assert!(
+        text.contains("it waits for another template, or for a person"),
+        "{text}"
+    );
+    let mut blind = known;
+    blind.sets = None;
+    assert!(text_of(&blind).contains("you may not list ReplicaSets"));
+}
+
+#[test]
+fn a_paused_attempt_names_who_paused_it_and_has_no_deadline() {
+    let paused = seen(&progressing(), &[], |o| {
+        o["status"]["phase"] = json!("Paused");
+        o["status"]["state"]["attempt"]["deadline"] = json!("2026-03-01T02:13:00Z");
+        o["status"]["state"]["attempt"]["paused"] =
+            json!({"since": "2026-03-01T02:03:10Z", "person": "by ada: INC-12"});
+    });
+    assert_eq!(verbs(&paused), ["promote --full", "pause", "resume", "abort"]);
+    let text = text_of(&paused);
+    assert!(
+        text.contains("paused by ada: INC-12, since 2026-03-01T02:03:10Z"),
+        "{text}"
+    );
+    assert!(text.contains("resume it first"), "{text}");
+    assert!(!text.contains("the wait is given up"), "{text}");
+}
+
+#[test]
+fn a_hold_tells_what_moves_it() {
+    let held = seen(&progressing(), &[], |o| {
+        o["status"]["phase"] = json!("Paused");
+        let attempt = &mut o["status"]["state"]["attempt"];
+        attempt["stage"] = json!({"name": "Held"});
+        attempt["hold"] = json!({"basis": "x", "weight": 25});
+    });
+    assert_eq!(verbs(&held), ["promote", "promote --full", "pause", "abort"]);
+    assert!(text_of(&held).contains("a correction of slos, metrics or analysis"));
+}
+
+#[test]
+fn every_stage_is_explained() {
+    for (stage, commands, told) in [
+        (
+            json!({"name": "Deploying"}),
+            &[""; 0][..],
+            "the first deployment is given up",
+        ),
+        (
+            json!({"name": "Promoting"}),
+            &["promote", "promote --full", "pause", "abort"],
+            "the wait is given up",
+        ),
+        (
+            json!({"name": "Baking", "until": "2026-03-01T02:08:22Z"}),
+            &["pause", "abort"],
+            "02:08:22Z  the bake ends",
+        ),
+        (
+            json!({"name": "Settling"}),
+            &["pause", "abort"],
+            "the route's names return",
+        ),
+        (
+            json!({"name": "Withdrawing", "outcome": "RolledBack", "reason": "HarmShown", "message": "m"}),
+            &["abort"],
+            "going back to stable",
+        ),
+    ] {
+        let seen = seen(&progressing(), &[], |o| {
+            let state = &mut o["status"]["state"];
+            state["attempt"]["stage"] = stage.clone();
+            state["attempt"]["deadline"] = json!("2026-03-01T02:13:00Z");
+            if stage["name"] == "Deploying" {
+                state.as_object_mut().unwrap().remove("stable");
+            }
+        });
+        let text = text_of(&seen);
+        assert!(text.contains(told), "{told} in\n{text}");
+        assert_eq!(verbs(&seen), commands, "{stage}\n{text}");
+    }
+}
+
+#[test]
+fn nothing_moves_and_nothing_has_begun() {
+    let healthy = seen(&rolled_back(), &[], |o| {
+        o["status"]["phase"] = json!("Healthy");
+        o["status"]["state"] = json!({
+            "stable": "5b6c7d0000",
+            "pinned": {"revision": "5b6c7d0000", "insteadOf": "7d9f8c0000"},
+            "rival": {"manager": "argocd-controller", "last": "2026-03-01T02:00:00Z", "times": 3},
+            "retiring": [{"revision": "7d9f8c0000", "scaleDownAt": "2026-03-01T02:04:22Z"}],
+        });
+    });
+    let text = text_of(&healthy);
+    for part in [
+        "it stands for the spec's revision 7d9f8c0000",
+        "argocd-controller writes the route's weights as well",
+        "in 1m  02:04:22Z  the pods of revision 7d9f8c0000 go",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    assert_eq!(verbs(&healthy), [""; 0]);
+
+    let new = seen(&progressing(), &[], |o| {
+        o.as_object_mut().unwrap().remove("status");
+    });
+    let text = text_of(&new);
+    assert!(
+        text.contains("Unknown\nno operator has taken it up yet\nis the operator running?"),
+        "{text}"
+    );
+    assert_eq!(new.service.name_any(), "checkout");
+}
+
+#[test]
+fn an_action_that_nobody_handles_is_told() {
+    let mut waiting = seen(&progressing(), &[], |_| ());
+    let action = json!({
+        "metadata": {"name": "checkout-x"},
+        "spec": {"service": "checkout", "action": "Abort", "requestedBy": "ada"},
+    });
+    waiting.waiting = vec![serde_json::from_value(action).unwrap()];
+    assert!(text_of(&waiting).contains("Abort by ada waits to be handled"));
+}

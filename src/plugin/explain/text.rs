@@ -1,0 +1,127 @@
+//! An explanation as text.
+
+use std::fmt::Write;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::{Explanation, Seen};
+use crate::api::v1alpha1::Phase;
+use crate::plugin::render::{guards, objectives, steps};
+use crate::plugin::text::{Style, columns, span};
+
+pub(super) fn render(seen: &Seen, explained: &Explanation, now: Timestamp, style: Style) -> String {
+    let service = &seen.service;
+    let status = service.status.clone().unwrap_or_default();
+    let state = seen.state();
+    let name = format!(
+        "{}/{}",
+        service.namespace().unwrap_or_default(),
+        service.name_any()
+    );
+    let phase = explained
+        .phase
+        .map_or_else(|| style.busy("Unknown"), |phase| style.phase(phase));
+    let mut text = format!("{}  {phase}\n{}\n", style.bold(&name), explained.message);
+    if explained.phase.is_none() {
+        text.push_str("is the operator running? (kubectl get pods -A -l app.kubernetes.io/name=molt)\n");
+    }
+    let late = status.observed_generation.unwrap_or(0) < service.metadata.generation.unwrap_or(0);
+    if late && explained.phase.is_some() {
+        text.push_str(
+            &style.busy("the operator has not seen the latest spec yet: what follows is of the one before\n"),
+        );
+    }
+    let evidence = if state.attempt.is_some() {
+        objectives::table(service, &status, &state, style) + &guards::table(&status, &state, style)
+    } else {
+        String::new()
+    };
+    let held = explained
+        .held_by
+        .iter()
+        .fold(String::new(), |text, held| format!("{text}  {held}\n"));
+    for (title, section) in [
+        ("where it is", steps(&state, now, style)),
+        ("the evidence, and how much of it is needed", evidence),
+        ("what has a part in it", held),
+        ("what is wrong, and what to do", wrong(explained, now, style)),
+        ("what happens by itself", by_itself(explained, now, style)),
+        ("what you can do now", commands(explained, style)),
+        ("what would change nothing now", refused(explained, style)),
+    ] {
+        if !section.is_empty() {
+            // Writing to a String does not fail.
+            let _ = write!(text, "\n{}\n{section}", style.bold(title));
+        }
+    }
+    text
+}
+
+fn wrong(explained: &Explanation, now: Timestamp, style: Style) -> String {
+    explained.wrong.iter().fold(String::new(), |text, wrong| {
+        let since = span(now.duration_since(wrong.since));
+        let message = if wrong.message == explained.message || wrong.message.is_empty() {
+            String::new()
+        } else {
+            format!("    {}\n", wrong.message)
+        };
+        let fix = wrong
+            .fix
+            .as_ref()
+            .map_or_else(String::new, |fix| format!("    to do: {fix}\n"));
+        let title = style.bad(&wrong.condition);
+        format!("{text}  {title}  {}  for {since}\n{message}{fix}", wrong.reason)
+    })
+}
+
+fn by_itself(explained: &Explanation, now: Timestamp, style: Style) -> String {
+    let rows: Vec<_> = explained
+        .by_itself
+        .iter()
+        .map(|entry| {
+            vec![
+                format!("in {}", span(entry.at.duration_since(now))),
+                style.dim(&entry.at.strftime("%H:%M:%SZ").to_string()),
+                entry.what.clone(),
+            ]
+        })
+        .collect();
+    if !rows.is_empty() {
+        return columns(&rows, "  ");
+    }
+    let nothing = match explained.phase {
+        Some(Phase::Healthy) => "nothing, until the template changes",
+        Some(Phase::RolledBack) => "nothing: it waits for another template, or for a person",
+        Some(Phase::Paused) => "nothing but a way back if harm shows: it waits for a person",
+        _ => "as soon as what the first lines name is there",
+    };
+    format!("  {nothing}\n")
+}
+
+fn commands(explained: &Explanation, style: Style) -> String {
+    let rows: Vec<_> = explained
+        .commands
+        .iter()
+        .map(|command| {
+            vec![
+                style.good(&command.command),
+                command.meaning.to_owned(),
+                style.dim(&format!("\"{}\"", command.effect)),
+            ]
+        })
+        .collect();
+    columns(&rows, "  ")
+}
+
+fn refused(explained: &Explanation, style: Style) -> String {
+    let rows: Vec<_> = explained
+        .refused
+        .iter()
+        .map(|refused| {
+            let why = refused.why.trim_end_matches("; nothing was changed");
+            vec![style.dim(refused.verb), style.dim(why)]
+        })
+        .collect();
+    columns(&rows, "  ")
+}

@@ -1,0 +1,390 @@
+//! A PythonService in the making, with a note of all that it could not take over.
+
+use std::fmt::{self, Write};
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::input::{Fields, Object, Wrong};
+use crate::controller::object::ServiceObject;
+use crate::controller::validate::{Defaults, Known, validate};
+
+/// Steps that a canary has at most.
+pub(super) const MOST_STEPS: usize = 40;
+/// Conditions that a service has at most.
+const MOST_CONDITIONS: usize = 10;
+/// Milliseconds of the longest duration.
+const LONGEST: f64 = 720.0 * 3_600_000.0;
+
+/// How a field fared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Fate {
+    /// Written as something that stands for it, or made up: to be looked at.
+    Approximated,
+    /// The API has a field for it that this version does not.
+    NotInThisVersion,
+    /// There is nothing like it.
+    NotCarriedOver,
+}
+
+impl fmt::Display for Fate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Approximated => "approximated",
+            Self::NotInThisVersion => "not in this version",
+            Self::NotCarriedOver => "not carried over",
+        })
+    }
+}
+
+/// A field that is not the same afterwards.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Note {
+    pub fate: Fate,
+    /// The field of the other tool's object.
+    pub field: String,
+    /// Why, and what to do by hand.
+    pub why: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}: {}", self.fate, self.field, self.why)
+    }
+}
+
+/// A PythonService in the making.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// What it is made from.
+    pub source: String,
+    pub notes: Vec<Note>,
+    metadata: Value,
+    spec: Map<String, Value>,
+    steps: Vec<Value>,
+    conditions: Vec<Value>,
+    slos: Vec<Value>,
+    weight: i64,
+}
+
+impl Draft {
+    pub fn new(object: &Object) -> Self {
+        let mut metadata = json!({"name": object.name});
+        if let Some(namespace) = &object.namespace {
+            metadata["namespace"] = json!(namespace);
+        }
+        for part in ["labels", "annotations"] {
+            if let Some(Value::Object(set)) = object.value.pointer(&format!("/metadata/{part}")) {
+                let of_another = |key: &str| {
+                    [
+                        "kubectl.kubernetes.io/",
+                        "rollout.argoproj.io/",
+                        "deployment.kubernetes.io/",
+                    ]
+                    .iter()
+                    .any(|prefix| key.starts_with(prefix))
+                };
+                let kept: Map<String, Value> = set
+                    .iter()
+                    .filter(|(key, _)| !of_another(key))
+                    .map(|(k, v)| (k.clone(), v.clone()))
+                    .collect();
+                if !kept.is_empty() {
+                    metadata[part] = Value::Object(kept);
+                }
+            }
+        }
+        Self {
+            source: object.to_string(),
+            notes: Vec::new(),
+            metadata,
+            spec: Map::new(),
+            steps: Vec::new(),
+            conditions: Vec::new(),
+            slos: Vec::new(),
+            weight: 0,
+        }
+    }
+
+    /// The service's name.
+    pub fn name(&self) -> &str {
+        self.metadata["name"].as_str().unwrap_or_default()
+    }
+
+    pub fn note(&mut self, fate: Fate, field: impl Into<String>, why: impl Into<String>) {
+        let note = Note {
+            fate,
+            field: field.into(),
+            why: why.into(),
+        };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
+
+    /// Tells of every field that is left, with `why` for those that it knows.
+    pub fn rest(&mut self, fields: &Fields, why: impl Fn(&str) -> Option<&'static str>) {
+        for field in fields.rest() {
+            let last = field.rsplit('.').next().unwrap_or(&field);
+            let why = why(last).unwrap_or("has no equivalent");
+            self.note(Fate::NotCarriedOver, &field, why);
+        }
+    }
+
+    pub fn set(&mut self, name: &str, value: Value) {
+        self.spec.insert(name.to_owned(), value);
+    }
+
+    pub fn has(&self, name: &str) -> bool {
+        self.spec.contains_key(name)
+    }
+
+    pub fn unset(&mut self, name: &str) {
+        self.spec.remove(name);
+    }
+
+    /// A field of the canary: `scaleDownDelay`.
+    pub fn set_canary(&mut self, name: &str, value: Value) {
+        let strategy = self
+            .spec
+            .entry("strategy")
+            .or_insert_with(|| json!({"canary": {}}));
+        strategy["canary"][name] = value;
+    }
+
+    /// The weight that the last step asked for.
+    pub fn weight(&self) -> i64 {
+        self.weight
+    }
+
+    /// A step to a weight, made a whole percent that does not fall.
+    pub fn step_weight(&mut self, field: &str, percent: f64) {
+        let rounded = percent.round().clamp(0.0, 100.0) as i64;
+        if (rounded as f64 - percent).abs() > f64::EPSILON {
+            self.note(
+                Fate::Approximated,
+                field,
+                format!("{percent} is written as {rounded}: weights are whole percents"),
+            );
+        }
+        if rounded == 0 {
+            self.note(
+                Fate::NotCarriedOver,
+                field,
+                "a weight of 0 is no step: the canary has no users before its first weight",
+            );
+            return;
+        }
+        if rounded < self.weight {
+            let why = format!(
+                "{rounded} % after {} %: weights never fall here, so this step is left out",
+                self.weight
+            );
+            self.note(Fate::NotCarriedOver, field, why);
+            return;
+        }
+        self.weight = rounded;
+        self.push_step(field, json!({"setWeight": rounded}));
+    }
+
+    /// A minimum dwell.
+    pub fn step_pause(&mut self, field: &str, millis: f64) {
+        if let Some(duration) = self.duration(field, millis) {
+            self.push_step(field, json!({"pause": {"duration": duration}}));
+        }
+    }
+
+    /// A step as it is.
+    pub fn push_step(&mut self, field: &str, step: Value) {
+        if self.steps.len() >= MOST_STEPS {
+            self.note(
+                Fate::NotCarriedOver,
+                field,
+                format!("a canary has at most {MOST_STEPS} steps: merge some"),
+            );
+        } else {
+            self.steps.push(step);
+        }
+    }
+
+    /// Milliseconds as a duration of GEP-2257.
+    pub fn duration(&mut self, field: &str, millis: f64) -> Option<String> {
+        if !millis.is_finite() || millis < 0.0 {
+            self.note(Fate::NotCarriedOver, field, "is no length of time");
+            return None;
+        }
+        if millis > LONGEST {
+            self.note(
+                Fate::Approximated,
+                field,
+                "is cut to 720h, the longest duration there is",
+            );
+        }
+        Some(duration(millis.min(LONGEST)))
+    }
+
+    /// A condition; its name is made one that fits.
+    pub fn condition(&mut self, field: &str, name: &str, mut condition: Value) {
+        if self.conditions.len() >= MOST_CONDITIONS {
+            self.note(
+                Fate::NotCarriedOver,
+                field,
+                format!("a service has at most {MOST_CONDITIONS} conditions"),
+            );
+            return;
+        }
+        for (pointer, most) in [
+            ("/query", 4096),
+            ("/successCondition", 64),
+            ("/web/url", 2048),
+            ("/web/jsonPath", 512),
+        ] {
+            let length = condition
+                .pointer(pointer)
+                .and_then(Value::as_str)
+                .map_or(0, |text| text.chars().count());
+            if length > most {
+                let why = format!(
+                    "{} has {length} characters and may have {most}",
+                    &pointer[1..].replace('/', ".")
+                );
+                self.note(Fate::NotCarriedOver, field, why);
+                return;
+            }
+        }
+        let base = label(name, "condition");
+        let taken = |name: &str| self.conditions.iter().any(|c| c["name"] == name);
+        let mut name = base.clone();
+        let mut count = 2;
+        while taken(&name) {
+            name = format!("{base}-{count}");
+            count += 1;
+        }
+        condition["name"] = json!(name);
+        self.conditions.push(condition);
+    }
+
+    /// An objective, unless one of its name is there.
+    pub fn slo(&mut self, slo: Value) {
+        if self.slos.iter().all(|other| other["name"] != slo["name"]) {
+            self.slos.push(slo);
+        }
+    }
+
+    /// The PythonService, checked as the operator checks it.
+    pub fn finish(mut self) -> Result<(Value, Vec<Note>, String), Wrong> {
+        if self.slos.is_empty() {
+            self.note(
+                Fate::Approximated,
+                "spec.slos",
+                "PLACEHOLDER: an objective decides every rollout, and none could be derived. Set preset to what instruments your application, and objective to what you promise your users",
+            );
+            self.slos.push(json!({"name": "availability", "objective": "99.9", "sli": {"preset": "otel", "type": "availability"}}));
+        }
+        self.spec
+            .insert("slos".to_owned(), Value::Array(std::mem::take(&mut self.slos)));
+        if !self.steps.is_empty() {
+            let steps = Value::Array(std::mem::take(&mut self.steps));
+            self.set_canary("steps", steps);
+        }
+        loop {
+            let mut spec = self.spec.clone();
+            if !self.conditions.is_empty() {
+                spec.insert("guards".to_owned(), json!({"conditions": self.conditions}));
+            }
+            let service = json!({
+                "apiVersion": "molt.dev/v1alpha1", "kind": "PythonService", "metadata": self.metadata, "spec": spec,
+            });
+            let object = ServiceObject::deserialize(&service)
+                .map_err(|error| Wrong::at(&self.source, format!("metadata: can't be read: {error}")))?;
+            let defaults = Defaults {
+                prometheus_address: Some("http://prometheus".to_owned()),
+                ..Defaults::default()
+            };
+            let errors = validate(&object, &defaults, Known::default()).errors;
+            let Some(error) = errors.first() else {
+                return Ok((service, self.notes, self.source));
+            };
+            // What another tool takes for a query or a Job need not be one here; the rest stays of use.
+            let Some(index) = condition_of(&error.field).filter(|index| *index < self.conditions.len())
+            else {
+                let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
+                return Err(Wrong::at(&self.source, all.join("; ")));
+            };
+            let dropped = self.conditions.remove(index);
+            let name = dropped["name"].as_str().unwrap_or_default().to_owned();
+            let place = error.field.split_once("].").map_or("", |(_, field)| field);
+            let why = format!("can't be a condition: {place}: {}", error.message);
+            self.note(Fate::NotCarriedOver, format!("the metric {name}"), why);
+        }
+    }
+}
+
+fn condition_of(field: &str) -> Option<usize> {
+    field
+        .strip_prefix("spec.guards.conditions[")?
+        .split_once(']')?
+        .0
+        .parse()
+        .ok()
+}
+
+/// A duration of GEP-2257, `1h30m`, to the millisecond.
+pub(super) fn duration(millis: f64) -> String {
+    let mut left = millis.max(0.0).round() as u64;
+    let mut text = String::new();
+    for (unit, length) in [("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)] {
+        if left >= length {
+            let _ = write!(text, "{}{unit}", left / length);
+            left %= length;
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
+}
+
+/// Milliseconds of a duration as Go writes it, `1h30m`, `1.5h`; a bare number counts seconds.
+pub(super) fn millis(text: &str) -> Option<f64> {
+    let text = text.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return (seconds.is_finite() && seconds >= 0.0).then_some(seconds * 1000.0);
+    }
+    let (mut rest, mut sum) = (text, 0.0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let number: f64 = rest[..digits].parse().ok()?;
+        let units = [
+            ("ms", 1.0),
+            ("us", 0.001),
+            ("ns", 0.000_001),
+            ("h", 3_600_000.0),
+            ("m", 60_000.0),
+            ("s", 1_000.0),
+        ];
+        let (unit, length) = units.iter().find(|(unit, _)| rest[digits..].starts_with(unit))?;
+        sum += number * length;
+        rest = &rest[digits + unit.len()..];
+    }
+    (!text.is_empty() && sum.is_finite()).then_some(sum)
+}
+
+/// A name of lower case letters, digits and `-`.
+pub(super) fn label(text: &str, fallback: &str) -> String {
+    let mapped: String = text
+        .chars()
+        .map(|c| c.to_ascii_lowercase())
+        .map(|c| {
+            if c.is_ascii_lowercase() || c.is_ascii_digit() {
+                c
+            } else {
+                '-'
+            }
+        })
+        .take(58)
+        .collect();
+    let name = mapped.trim_matches('-');
+    if name.is_empty() {
+        fallback.to_owned()
+    } else {
+        name.to_owned()
+    }
+}

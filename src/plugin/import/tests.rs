@@ -1,0 +1,385 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::api::v1alpha1::PythonServiceSpec;
+
+fn files(text: &str) -> Vec<(String, String)> {
+    vec![("in.yaml".to_owned(), text.to_owned())]
+}
+
+fn imported(text: &str) -> Imported {
+    convert(&files(text)).unwrap_or_else(|wrong| panic!("{wrong:?}"))
+}
+
+fn error(text: &str) -> String {
+    let wrong = convert(&files(text)).unwrap_err();
+    wrong
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+const ARGO: &str = include_str!("fixtures/argo.yaml");
+const FLAGGER: &str = include_str!("fixtures/flagger.yaml");
+const DEPLOYMENT: &str = include_str!("fixtures/deployment.yaml");
+
+#[test]
+fn a_rollout_of_argo_is_carried_over_with_a_note_of_all_that_is_not_the_same() {
+    insta_like(ARGO, include_str!("fixtures/argo.out.yaml"));
+}
+
+#[test]
+fn a_canary_of_flagger_is_carried_over_with_its_objectives() {
+    insta_like(FLAGGER, include_str!("fixtures/flagger.out.yaml"));
+}
+
+#[test]
+fn a_deployment_is_carried_over_and_a_worker_is_told() {
+    insta_like(DEPLOYMENT, include_str!("fixtures/deployment.out.yaml"));
+    let told = imported(DEPLOYMENT).told.join("\n");
+    assert!(
+        told.contains("document 2: items[1]: Deployment/worker: passed over: it has no port"),
+        "{told}"
+    );
+    assert!(told.contains("ConfigMap/settings: passed over"), "{told}");
+}
+
+fn insta_like(input: &str, expected: &str) {
+    let made = imported(input);
+    let yaml = made.yaml().unwrap();
+    assert_eq!(yaml, expected);
+    assert_eq!(imported(input).yaml().unwrap(), yaml, "it is the same each time");
+    sound(&made, &yaml);
+}
+
+/// What comes out is read again as it was made, has only fields that there are, and is valid. (`finish` would have
+/// refused it otherwise: `validate` is asked there.)
+fn sound(made: &Imported, yaml: &str) {
+    let read: Vec<Value> = serde_saphyr::from_multiple(yaml).unwrap();
+    assert_eq!(read.len(), made.services.len());
+    for (read, service) in read.iter().zip(&made.services) {
+        assert_eq!(*read, service.object);
+        let spec: PythonServiceSpec = serde_json::from_value(read["spec"].clone()).unwrap();
+        let mut again = serde_json::to_value(&spec).unwrap();
+        let mut written = read["spec"].clone();
+        // The pod templates are Kubernetes' own, of whatever version.
+        for spec in [&mut again, &mut written] {
+            spec["template"] = Value::Null;
+            let conditions = spec
+                .pointer_mut("/guards/conditions")
+                .and_then(Value::as_array_mut);
+            for condition in conditions.into_iter().flatten() {
+                if let Some(template) = condition.pointer_mut("/job/template") {
+                    *template = Value::Null;
+                }
+            }
+        }
+        assert_eq!(again, written);
+        fits(&schema()["properties"]["spec"], &written, "spec");
+        let manifest =
+            crate::plugin::manifest::Manifest::parse(&serde_json::to_string(read).unwrap(), None, None);
+        assert!(manifest.is_ok(), "{manifest:?}");
+    }
+}
+
+/// The schema that the API server would ask.
+fn schema() -> &'static Value {
+    static SCHEMA: std::sync::LazyLock<Value> = std::sync::LazyLock::new(|| {
+        let mut crds = crate::api::crds::all().into_iter();
+        let crd = crds.find(|crd| crd.spec.names.kind == "PythonService").unwrap();
+        serde_json::to_value(&crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema).unwrap()
+    });
+    &SCHEMA
+}
+
+/// Types, lengths, ranges, enums and required fields; patterns and rules are asked of a real API server by
+/// `what_is_imported_is_taken_by_the_api_server`.
+fn fits(schema: &Value, value: &Value, path: &str) {
+    let number = |name: &str| schema[name].as_f64();
+    match value {
+        // Taken out above.
+        Value::Null => {}
+        Value::Object(fields) => {
+            for required in schema["required"].as_array().into_iter().flatten() {
+                assert!(
+                    fields.contains_key(required.as_str().unwrap()),
+                    "{path}.{required}"
+                );
+            }
+            for (name, value) in fields {
+                let of = schema["properties"]
+                    .get(name)
+                    .unwrap_or(&schema["additionalProperties"]);
+                assert!(of.is_object(), "{path}.{name} is no field");
+                fits(of, value, &format!("{path}.{name}"));
+            }
+        }
+        Value::Array(items) => {
+            assert!(
+                number("maxItems").is_none_or(|most| items.len() as f64 <= most),
+                "{path}: {}",
+                items.len()
+            );
+            for item in items {
+                fits(&schema["items"], item, path);
+            }
+        }
+        Value::String(text) => {
+            assert_eq!(schema["type"], "string", "{path}");
+            let length = text.chars().count() as f64;
+            assert!(
+                number("maxLength").is_none_or(|most| length <= most),
+                "{path}: {text}"
+            );
+            assert!(
+                number("minLength").is_none_or(|least| length >= least),
+                "{path}: {text}"
+            );
+            let allowed = schema["enum"].as_array();
+            assert!(allowed.is_none_or(|all| all.contains(value)), "{path}: {text}");
+        }
+        Value::Number(n) => {
+            let n = n.as_f64().unwrap();
+            assert!(number("maximum").is_none_or(|most| n <= most), "{path}: {n}");
+            assert!(number("minimum").is_none_or(|least| n >= least), "{path}: {n}");
+        }
+        Value::Bool(_) => assert_eq!(schema["type"], "boolean", "{path}"),
+    }
+}
+
+#[test]
+fn what_can_not_be_read_is_named_by_file_document_and_field() {
+    for (from, to, expected) in [
+        (
+            "replicas: 4",
+            "replicas: many",
+            "in.yaml: document 1: Rollout/checkout: spec.replicas: has \"many\", and wants a number",
+        ),
+        (
+            "duration: 90",
+            "duration: soon",
+            "in.yaml: document 1: Rollout/checkout: spec.strategy.canary.steps[1].pause.duration: \"soon\" is no duration",
+        ),
+        (
+            "setWeight: 50",
+            "setWeight: [50]",
+            "spec.strategy.canary.steps[3].setWeight: has [50], and wants a number",
+        ),
+        (
+            "name: checkout\n  namespace",
+            "name: Checkout\n  namespace",
+            "metadata.name: \"Checkout\" can't be part of every derived name",
+        ),
+        (
+            "failureLimit: 2",
+            "failureLimit: few",
+            "AnalysisTemplate/quality spec.metrics[0].failureLimit: has \"few\"",
+        ),
+        (
+            "kind: Rollout",
+            "kind: ''",
+            "in.yaml: document 1: has no apiVersion and kind",
+        ),
+    ] {
+        let text = ARGO.replacen(from, to, 1);
+        assert_ne!(text, ARGO, "{from}");
+        let wrong = error(&text);
+        assert!(wrong.contains(expected), "{expected} in {wrong}");
+    }
+    assert!(error("a: [").starts_with("in.yaml: is no YAML: "));
+    assert!(error("- 1").contains("in.yaml: document 1: is no object"));
+    let alone = FLAGGER.split("---").next().unwrap();
+    assert!(error(alone).contains("Canary/cart: spec.targetRef: Deployment/cart is not in the files"));
+}
+
+#[test]
+fn every_field_that_nobody_takes_is_told() {
+    let strange = ARGO
+        .replacen(
+            "  minReadySeconds: 10",
+            "  minReadySeconds: 10\n  shiny: {new: 1}",
+            1,
+        )
+        .replacen("      maxSurge: 25%", "      maxSurge: 25%\n      hue: blue", 1)
+        .replacen("    interval: 1m", "    interval: 1m\n    mood: good", 1)
+        .replacen("- setCanaryScale: {weight: 30}", "- dance: {long: 1}", 1);
+    let told = imported(&strange).told.join("\n");
+    for field in [
+        "spec.shiny: ",
+        "spec.strategy.canary.hue: ",
+        "spec.metrics[0].mood: ",
+        "spec.strategy.canary.steps[2].dance: ",
+    ] {
+        assert!(told.contains(field), "{field} in\n{told}");
+    }
+}
+
+#[test]
+fn a_template_from_a_reference_and_blue_green_are_told() {
+    let text = "
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: cart}
+spec:
+  workloadRef: {apiVersion: apps/v1, kind: Deployment, name: cart}
+  strategy: {blueGreen: {activeService: cart, autoPromotionEnabled: false, scaleDownDelaySeconds: 60}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: cart}
+spec: {template: {spec: {containers: [{name: app, image: 'cart:1', ports: [{containerPort: 80}]}]}}}
+";
+    let made = imported(text);
+    assert_eq!(made.services.len(), 1, "the Deployment is the Rollout's");
+    let spec = &made.services[0].object["spec"];
+    assert_eq!(spec["template"]["spec"]["containers"][0]["image"], "cart:1");
+    assert_eq!(spec["strategy"], json!({"canary": {"scaleDownDelay": "1m"}}));
+    let told = made.told.join("\n");
+    assert!(told.contains("approximated: spec.strategy.blueGreen: "), "{told}");
+    assert!(
+        told.contains("not carried over: spec.strategy.blueGreen.autoPromotionEnabled"),
+        "{told}"
+    );
+    let missing = error(text.split("---").next().unwrap());
+    assert!(
+        missing.contains("spec.workloadRef: Deployment/cart is not in the files"),
+        "{missing}"
+    );
+}
+
+#[test]
+fn a_route_of_the_services_name_stays_the_users_own() {
+    let text = ARGO.replace("checkout-front", "checkout");
+    let traffic = imported(&text).services[0].object["spec"]["traffic"].clone();
+    assert_eq!(
+        traffic,
+        json!({"gatewayAPI": {"httpRouteRef": {"name": "checkout"}}})
+    );
+}
+
+#[test]
+fn a_comment_can_not_be_left() {
+    let text = DEPLOYMENT.replacen(
+        "strategy: {rollingUpdate",
+        "\"evil\\nspec: {}\": 1\n  strategy: {rollingUpdate",
+        1,
+    );
+    let made = imported(&text);
+    sound(&made, &made.yaml().unwrap());
+}
+
+/// Any YAML, of words that the importer knows and of others.
+fn odd() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(|b| json!(b)),
+        any::<i64>().prop_map(|n| json!(n)),
+        prop_oneof![Just(0.0), Just(1e300), Just(-1.5), Just(33.3)].prop_map(|n| json!(n)),
+        "[a-z{}\\[\\].<>=$ 0-9\\n:#é-]{0,12}".prop_map(|s| json!(s)),
+        prop_oneof![
+            Just("30s"),
+            Just("1h"),
+            Just("result[0] > 1"),
+            Just("{{args.a}}"),
+            Just("checkout")
+        ]
+        .prop_map(|s| json!(s)),
+    ];
+    leaf.prop_recursive(4, 40, 5, |inner| {
+        let key = prop_oneof![
+            proptest::sample::select(vec![
+                "steps",
+                "setWeight",
+                "pause",
+                "duration",
+                "canary",
+                "blueGreen",
+                "analysis",
+                "templates",
+                "templateName",
+                "metrics",
+                "name",
+                "provider",
+                "prometheus",
+                "query",
+                "web",
+                "job",
+                "spec",
+                "template",
+                "thresholdRange",
+                "min",
+                "max",
+                "stepWeight",
+                "stepWeights",
+                "maxWeight",
+                "interval",
+                "service",
+                "targetPort",
+                "containers",
+                "args",
+                "value",
+                "selector",
+                "replicas",
+                "trafficRouting",
+                "plugins",
+                "failureLimit",
+                "labels",
+                "metadata",
+            ])
+            .prop_map(str::to_owned),
+            "[a-zA-Z./\\n -]{1,8}",
+        ];
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..5).prop_map(Value::Array),
+            proptest::collection::vec((key, inner), 0..6)
+                .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+        ]
+    })
+}
+
+/// Puts an odd value at some place of a document.
+fn spoilt(mut document: Value, at: usize, odd: Value) -> Value {
+    let mut pointers = vec![String::new()];
+    let mut next = 0;
+    while next < pointers.len() {
+        let pointer = pointers[next].clone();
+        next += 1;
+        match document.pointer(&pointer) {
+            Some(Value::Object(fields)) => {
+                let escape = |key: &String| key.replace('~', "~0").replace('/', "~1");
+                pointers.extend(fields.keys().map(|key| format!("{pointer}/{}", escape(key))));
+            }
+            Some(Value::Array(items)) => pointers.extend((0..items.len()).map(|i| format!("{pointer}/{i}"))),
+            _ => {}
+        }
+    }
+    if let Some(place) = document.pointer_mut(&pointers[at % pointers.len()]) {
+        *place = odd;
+    }
+    document
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_is_written_is_imported_or_told(which in 0usize..3, document in 0usize..5, at in any::<usize>(), odd in odd()) {
+        let text = [ARGO, FLAGGER, DEPLOYMENT][which];
+        let mut documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
+        let index = document % documents.len();
+        documents[index] = spoilt(documents[index].clone(), at, odd);
+        let texts: Vec<String> = documents.iter().map(ToString::to_string).collect();
+        let text = texts.join("\n---\n");
+        match convert(&files(&text)) {
+            Ok(made) => sound(&made, &made.yaml().unwrap()),
+            Err(wrong) => prop_assert!(wrong.iter().all(|w| w.0.starts_with("in.yaml: ")), "{wrong:?}"),
+        }
+    }
+
+    #[test]
+    fn any_text_is_imported_or_told(text in "\\PC{0,200}") {
+        let _ = convert(&files(&text));
+    }
+}

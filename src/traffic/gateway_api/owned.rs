@@ -1,0 +1,276 @@
+//! The HTTPRoute that Molt owns: how it is written, and what of it is read back.
+//!
+//! The first rule is for all users. Requests that are copied, and those with certain headers, have rules of their own
+//! behind it: the more specific rule wins, whatever the order, and a proxy that names its clusters by the place of the
+//! rule keeps those of all users.
+
+use std::collections::BTreeMap;
+
+use kube::{Resource, ResourceExt};
+use molt_core::observed::{Backend, Preview, Weights};
+use molt_core::plan::Revision;
+use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
+use serde_json::{Value, json};
+
+use super::types::{API_VERSION, HttpRoute, Rule};
+use crate::k8s::failure::WriteError;
+use crate::k8s::{Key, labels};
+use crate::traffic::{OwnedRoute, RouteTarget};
+
+/// The header that names the revision which a request is sent to.
+const REVISION_HEADER: &str = "x-molt-revision";
+
+/// The header that no request has: a rule that asks for it is there for the proxies to get ready.
+const NEVER: &str = "x-molt-not-yet";
+
+/// Some rules have places that the live route does not have yet. Proxies that have a cluster for each place answer users
+/// with errors while they have the rule and not yet its cluster: seen with Envoy, where a rule for copies lost the
+/// first requests of all users. So a rule in a new place asks for what no request has, until the router has
+/// acknowledged it. Says whether there was such a place.
+pub fn hold_back(body: &mut Value, live: &HttpRoute) -> bool {
+    let Some(rules) = body["spec"]["rules"].as_array_mut() else {
+        return false;
+    };
+    let known = live.spec.rules.len().max(1);
+    let new = rules.len() > known;
+    for rule in rules.iter_mut().skip(known) {
+        rule["matches"] = json!([{"headers": [{"type": "Exact", "name": NEVER, "value": "1"}]}]);
+    }
+    new
+}
+
+/// Leaves the rules that are held back as they are: to let them begin is a decision.
+pub fn keep_held_back(body: &mut Value, live: &HttpRoute) {
+    if let Some(rules) = body["spec"]["rules"].as_array_mut() {
+        let held = live
+            .spec
+            .rules
+            .iter()
+            .filter(|rule| rule.matches.iter().any(is_never));
+        rules.extend(held.map(|rule| json!(rule)));
+    }
+}
+
+/// Some rules of the live route are held back.
+pub fn holds_back(live: &HttpRoute) -> bool {
+    let mut rules = live.spec.rules.iter();
+    rules.any(|rule| rule.matches.iter().any(is_never))
+}
+
+fn is_never(matched: &Value) -> bool {
+    matched["headers"][0]["name"] == NEVER
+}
+
+/// The whole route. Without content from the spec it keeps what the live one says.
+pub fn route(
+    target: &RouteTarget,
+    content: Option<&OwnedRoute>,
+    live: Option<&HttpRoute>,
+    weights: &Weights,
+    preview: Option<&Preview>,
+) -> Result<Value, WriteError> {
+    let Key { namespace, name } = &target.service;
+    let (parents, hostnames) = match (content, live) {
+        (Some(content), _) => (json!(content.parents), json!(content.hostnames)),
+        (None, Some(live)) => (json!(live.spec.parent_refs), json!(live.spec.hostnames)),
+        (None, None) => {
+            return Err(WriteError::Unready {
+                reason: "RouteUnknown",
+                message: "the route can't be created while spec.traffic can't be used".to_owned(),
+            });
+        }
+    };
+    let written = live.map_or(&[][..], |live| {
+        live.spec.rules.first().map_or(&[][..], |rule| &rule.backend_refs)
+    });
+    let backends = Backends {
+        target,
+        names_revisions: content.map_or_else(
+            || written.iter().any(|backend| !backend.filters.is_empty()),
+            |content| content.names_revisions,
+        ),
+    };
+    let mut shares = Vec::new();
+    for (backend, weight) in weights {
+        if let Backend::Revision(revision) = backend {
+            let service = target.service_of(revision);
+            let place = written.iter().position(|backend| backend.name == service);
+            shares.push((
+                place.unwrap_or(usize::MAX),
+                backends.weighted(revision, i32::from(*weight))?,
+            ));
+        }
+    }
+    // Those that are there keep their order, a new one comes last: a proxy that has a cluster for each place
+    // would else send stable's requests to the canary while it takes the change.
+    shares.sort_by_key(|(place, _)| *place);
+    let shares: Vec<Value> = shares.into_iter().map(|(_, backend)| backend).collect();
+    let mut rules = vec![json!({"backendRefs": shares})];
+    if let Some(preview) = preview {
+        rules.extend(preview_rules(&backends, preview, &shares)?);
+    }
+    let mut body = json!({
+        "apiVersion": API_VERSION,
+        "kind": HttpRoute::kind(&()),
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "labels": {labels::MANAGED_BY: labels::MOLT, labels::SERVICE: name, labels::APP_NAME: name},
+            "ownerReferences": [target.owner],
+        },
+        "spec": {"parentRefs": parents, "hostnames": hostnames, "rules": rules},
+    });
+    if let Some(version) = live.and_then(ResourceExt::resource_version) {
+        body["metadata"]["resourceVersion"] = json!(version);
+    }
+    Ok(body)
+}
+
+/// The backends of the revisions' own Services.
+struct Backends<'a> {
+    target: &'a RouteTarget,
+    names_revisions: bool,
+}
+
+impl Backends<'_> {
+    fn plain(&self, revision: &Revision) -> Result<Value, WriteError> {
+        let port = self
+            .target
+            .ports
+            .get(revision)
+            .ok_or_else(|| WriteError::Unready {
+                reason: "RevisionGone",
+                message: format!(
+                    "the serving port of revision {revision} is not known: its ReplicaSet is gone"
+                ),
+            })?;
+        Ok(json!({"name": self.target.service_of(revision), "port": port}))
+    }
+
+    fn weighted(&self, revision: &Revision, weight: i32) -> Result<Value, WriteError> {
+        let mut backend = self.plain(revision)?;
+        backend["weight"] = json!(weight);
+        if self.names_revisions {
+            backend["filters"] = json!([{
+                "type": "RequestHeaderModifier",
+                "requestHeaderModifier": {"set": [{"name": REVISION_HEADER, "value": revision.to_string()}]},
+            }]);
+        }
+        Ok(backend)
+    }
+}
+
+fn preview_rules(
+    backends: &Backends<'_>,
+    preview: &Preview,
+    shares: &[Value],
+) -> Result<Vec<Value>, WriteError> {
+    let mut rules = Vec::new();
+    // That of copies first, for users go by it: rules of testers come and go behind it.
+    if let Some(mirror) = &preview.mirror {
+        let methods = mirror.methods.iter();
+        let methods: Vec<Value> = methods.map(|method| json!({"method": method})).collect();
+        let copies = json!({"backendRef": backends.plain(&preview.revision)?, "percent": mirror.percent});
+        rules.push(json!({
+            "matches": methods,
+            "filters": [{"type": "RequestMirror", "requestMirror": copies}],
+            "backendRefs": shares,
+        }));
+    }
+    for matches in &preview.headers {
+        let headers: Vec<Value> = matches.iter().map(header).collect();
+        let mut specific = vec![json!({"headers": headers})];
+        // A rule that names a method wins over one that names headers only.
+        let methods = preview.mirror.iter().flat_map(|mirror| &mirror.methods);
+        specific.extend(methods.map(|method| json!({"method": method, "headers": headers})));
+        rules.push(json!({
+            "matches": specific,
+            "backendRefs": [backends.weighted(&preview.revision, 1)?],
+        }));
+    }
+    Ok(rules)
+}
+
+fn header(matched: &HeaderMatch) -> Value {
+    let (kind, value) = match &matched.value {
+        HeaderValue::Exact(value) => ("Exact", value),
+        HeaderValue::Regex(value) => ("RegularExpression", value),
+    };
+    json!({"type": kind, "name": matched.header, "value": value})
+}
+
+/// The weights of our revisions, as they are written in the rule for all users.
+pub fn weights(service: &str, route: &HttpRoute) -> BTreeMap<Backend, i32> {
+    let backends = route.spec.rules.first().map(|r| r.backend_refs.as_slice());
+    backends
+        .unwrap_or_default()
+        .iter()
+        .filter_map(|b| {
+            Some((
+                Backend::Revision(revision_of(service, &b.name)?),
+                b.weight.unwrap_or(1),
+            ))
+        })
+        .collect()
+}
+
+/// What the other rules send to a revision; rules that Molt would not write are left out, so that the route is written
+/// anew.
+pub fn preview(service: &str, route: &HttpRoute) -> Option<Preview> {
+    let mut preview: Option<Preview> = None;
+    for rule in route.spec.rules.iter().skip(1) {
+        let Some((revision, headers, mirror)) = read(service, rule) else {
+            continue;
+        };
+        let known = preview.get_or_insert_with(|| Preview {
+            revision: revision.clone(),
+            headers: Vec::new(),
+            mirror: None,
+        });
+        if known.revision == revision {
+            known.headers.extend(headers);
+            known.mirror = mirror.or(known.mirror.take());
+        }
+    }
+    preview
+}
+
+fn read(service: &str, rule: &Rule) -> Option<(Revision, Option<Vec<HeaderMatch>>, Option<Mirror>)> {
+    if rule.matches.iter().any(is_never) {
+        return None;
+    }
+    if let [filter] = rule.filters.as_slice() {
+        let copies = &filter["requestMirror"];
+        let revision = revision_of(service, copies["backendRef"]["name"].as_str()?)?;
+        let methods = rule
+            .matches
+            .iter()
+            .map(|m| m["method"].as_str().map(str::to_owned));
+        let mirror = Mirror {
+            // Left out it means all of them.
+            percent: u8::try_from(copies["percent"].as_u64().unwrap_or(100)).ok()?,
+            methods: methods.collect::<Option<_>>()?,
+        };
+        return Some((revision, None, Some(mirror)));
+    }
+    let matched = rule.matches.first()?;
+    let [backend] = rule.backend_refs.as_slice() else {
+        return None;
+    };
+    let headers = matched["headers"].as_array()?.iter().map(|header| {
+        let value = header["value"].as_str()?.to_owned();
+        Some(HeaderMatch {
+            header: header["name"].as_str()?.to_owned(),
+            value: match header["type"].as_str() {
+                Some("RegularExpression") => HeaderValue::Regex(value),
+                _ => HeaderValue::Exact(value),
+            },
+        })
+    });
+    let headers = headers.collect::<Option<Vec<_>>>()?;
+    Some((revision_of(service, &backend.name)?, Some(headers), None))
+}
+
+fn revision_of(service: &str, name: &str) -> Option<Revision> {
+    Some(Revision::from(name.strip_prefix(service)?.strip_prefix('-')?))
+}
