@@ -24,6 +24,20 @@ impl End {
     }
 }
 
+impl Attempt {
+    /// The wait of its current step is over: by evidence, or by a person.
+    pub(super) fn is_cleared(&self) -> bool {
+        self.cleared_step == Some(self.step)
+    }
+
+    /// It has asked the router for its step's weight, which nobody has acknowledged yet, and a pause comes next.
+    pub(super) fn rises_towards_a_pause(&self) -> bool {
+        let step = |index: u32| self.steps.get(index as usize);
+        let risen = step(self.step).and_then(Step::weight).is_some_and(|w| self.weight >= w);
+        risen && step(self.step + 1).is_some_and(Step::lasts)
+    }
+}
+
 impl Turn<'_> {
     /// Ends, supersedes or begins an attempt as the spec asks for.
     pub(super) fn follow_spec(&mut self) {

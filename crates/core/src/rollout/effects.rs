@@ -140,7 +140,7 @@ impl Turn<'_> {
             Stage::Deploying | Stage::Settling | Stage::Baking { .. } => self.plan.replicas,
             Stage::Held | Stage::Withdrawing { .. } => 0,
             Stage::Promoting => {
-                if attempt.cleared_step == Some(attempt.step) || attempt.weight == 100 {
+                if attempt.is_cleared() || attempt.weight == 100 {
                     self.plan.replicas
                 } else {
                     self.plan.pods_for(attempt.weight)
@@ -149,7 +149,7 @@ impl Turn<'_> {
             Stage::Stepping => {
                 let next = match attempt.steps.get(attempt.step as usize) {
                     Some(Step::SetWeight(w))
-                        if attempt.cleared_step == Some(attempt.step) || attempt.max_weight == 0 =>
+                        if attempt.is_cleared() || attempt.max_weight == 0 =>
                     {
                         *w
                     }

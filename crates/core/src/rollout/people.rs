@@ -125,7 +125,12 @@ impl Turn<'_> {
                 attempt.deadline = Some(deadline);
                 format!("past the pause of step {}", step + 1)
             }
-            Stage::Stepping | Stage::Promoting if attempt.cleared_step != Some(step) => {
+            // Whoever sees the weight in the route before the router has acknowledged it means what comes then.
+            Stage::Stepping if attempt.rises_towards_a_pause() => {
+                attempt.cleared_step = Some(step + 1);
+                format!("past the pause of step {}, once the router has the weight", step + 2)
+            }
+            Stage::Stepping | Stage::Promoting if !attempt.is_cleared() => {
                 attempt.cleared_step = Some(step);
                 attempt.deadline = Some(deadline);
                 "past the wait for evidence".to_owned()

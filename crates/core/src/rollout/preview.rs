@@ -25,7 +25,7 @@ fn asked(attempt: &Attempt) -> Asked<'_> {
         return asked;
     }
     let cleared = |index: u32| {
-        index < attempt.step || (index == attempt.step && attempt.cleared_step == Some(attempt.step))
+        index < attempt.step || (index == attempt.step && attempt.is_cleared())
     };
     for (_, step) in (0..).zip(&attempt.steps).filter(|(index, _)| cleared(*index)) {
         match step {
@@ -95,7 +95,7 @@ impl Turn<'_> {
 
     /// A step about headers or copies: it is done when the router has acknowledged it.
     pub(super) fn previewing(&mut self, attempt: &Attempt) -> bool {
-        let cleared = attempt.cleared_step == Some(attempt.step);
+        let cleared = attempt.is_cleared();
         if !cleared {
             if attempt.paused.is_some() {
                 return self.check_unready(attempt);
@@ -124,7 +124,7 @@ impl Turn<'_> {
         if let Some(problem) = self.seen.problem(ProblemKind::Route) {
             return Some(Wait::World(problem.message.clone()));
         }
-        if attempt.cleared_step == Some(attempt.step) {
+        if attempt.is_cleared() {
             let done = self.seen.route.acknowledged && self.seen.route.preview == self.wanted_preview();
             return (!done).then(|| Wait::World(self.route_wait()));
         }

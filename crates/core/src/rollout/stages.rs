@@ -90,6 +90,10 @@ impl Turn<'_> {
             return true;
         };
         match step {
+            Step::Pause {} if attempt.is_cleared() && attempt.paused.is_none() => {
+                self.next_step();
+                true
+            }
             Step::Pause {} => self.check_unready(attempt),
             Step::SetCanaryScale(_) if attempt.paused.is_some() => self.check_unready(attempt),
             Step::SetCanaryScale(_) => {
@@ -104,7 +108,8 @@ impl Turn<'_> {
             Step::SetHeaderRoute { .. } | Step::SetMirror(_) => self.previewing(attempt),
             Step::Dwell(seconds) => {
                 let until = after(attempt.step_since, self.dwell(attempt, seconds));
-                if self.now < until || attempt.paused.is_some() {
+                let over = self.now >= until || attempt.is_cleared();
+                if !over || attempt.paused.is_some() {
                     return self.check_unready(attempt);
                 }
                 self.next_step();
@@ -134,7 +139,7 @@ impl Turn<'_> {
 
     /// Notes that the evidence for a step is there, so that a later dip does not take it back.
     fn clear_step(&mut self, attempt: &Attempt, weight: u8) -> bool {
-        let cleared = attempt.cleared_step == Some(attempt.step)
+        let cleared = attempt.is_cleared()
             || attempt.weight >= weight
             || self.verdict_wait(attempt, Some(weight)).is_some();
         if cleared {
@@ -169,7 +174,7 @@ impl Turn<'_> {
             return self.check_unready(attempt);
         }
         if let Some(wait) = self.promotion_wait(attempt) {
-            let cleared = attempt.cleared_step == Some(attempt.step)
+            let cleared = attempt.is_cleared()
                 || attempt.weight == 100
                 || self.move_wait(attempt, None).is_some();
             if !cleared {

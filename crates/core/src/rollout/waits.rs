@@ -36,7 +36,7 @@ impl Turn<'_> {
     pub(super) fn step_wait(&self, attempt: &Attempt, weight: u8) -> Option<Wait> {
         if attempt.weight < weight {
             let evidence = || {
-                let cleared = attempt.cleared_step == Some(attempt.step);
+                let cleared = attempt.is_cleared();
                 if cleared {
                     None
                 } else {
@@ -72,7 +72,7 @@ impl Turn<'_> {
         if attempt.weight == 100 {
             return (!self.acknowledged(attempt, 100)).then(|| Wait::World(self.route_wait()));
         }
-        if attempt.cleared_step != Some(attempt.step) {
+        if !attempt.is_cleared() {
             let wait = self
                 .comparison_wait(attempt)
                 .or_else(|| self.move_wait(attempt, None));
