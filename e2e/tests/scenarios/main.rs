@@ -3,6 +3,7 @@
 mod bad_input;
 mod config;
 mod faults;
+mod life;
 mod replicas;
 mod rollouts;
 mod strategies;
