@@ -60,6 +60,10 @@ pub enum Way {
     NewConnections,
     /// As many WebSockets as the rate says.
     Streams,
+    /// Calls of gRPC; the URL is an address.
+    Grpc,
+    /// As many streams of gRPC as the rate says.
+    GrpcStreams,
 }
 
 /// A load that runs.
@@ -80,6 +84,8 @@ impl Load {
             Way::KeepAlive => None,
             Way::NewConnections => Some("--new-connections"),
             Way::Streams => Some("--streams"),
+            Way::Grpc => Some("--grpc"),
+            Way::GrpcStreams => Some("--grpc-streams"),
         };
         let process = Command::new(script)
             .args(option)
