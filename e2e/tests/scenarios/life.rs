@@ -2,8 +2,8 @@
 //! ones, by the gateway's two proxies and by the Service inside the cluster, and WebSockets that are held open.
 
 use molt::api::v1alpha1::Phase;
-use molt_e2e::rollout::{pods_of, stable, until_weight};
-use molt_e2e::{Load, Request, Stage, Stream, Way, sample, until};
+use molt_e2e::rollout::{cut_early, pods_of, stable, until_weight};
+use molt_e2e::{Load, Request, Stage, Way, sample, until};
 use serde_json::{Value, json};
 
 /// How long the connections of a revision may last after users have left it, in seconds. Longer than its pods would
@@ -68,25 +68,13 @@ impl Users {
         }
     }
 
-    /// When a version last answered a request by the gateway, in seconds since the epoch.
-    fn last_of(&self, version: &str) -> Option<f64> {
-        let by_gateway = self.by[..2].iter().flat_map(|(_, load)| load.requests());
-        by_gateway
-            .filter(|r| r.version == version)
-            .map(|r| r.t)
-            .reduce(f64::max)
+    /// All requests by the gateway.
+    fn by_gateway(&self) -> Vec<Request> {
+        self.by[..2]
+            .iter()
+            .flat_map(|(_, load)| load.requests())
+            .collect()
     }
-}
-
-/// Streams that were cut before they had their time, if any. `current` still serves.
-fn cut<'a>(users: &Users, streams: &'a [Stream], current: &str) -> Vec<&'a Stream> {
-    let early = |stream: &&Stream| {
-        let left = users.last_of(&stream.version);
-        // Clocks of two programs, and a request that was on its way.
-        let allowed = left.map(|left| left + f64::from(DRAIN) - 1.0);
-        stream.version == current || stream.opened == 0.0 || allowed.is_none_or(|at| stream.closed < at)
-    };
-    streams.iter().filter(early).collect()
 }
 
 /// Takes a version to all users.
@@ -149,7 +137,8 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
         streams.len() > 20,
         "streams have moved with the revisions: {streams:#?}"
     );
-    let cut = cut(&users, &streams, "v8");
+    let requests = users.by_gateway();
+    let cut = cut_early(&streams, &requests, "v8", DRAIN);
     assert!(cut.is_empty(), "cut too early: {cut:#?}");
 
     // Streams of pods that a scale-down ends have the pods' own time to end.
