@@ -30,6 +30,7 @@ use crate::k8s::index::{Facts, Index, follow};
 use crate::k8s::{Key, labels};
 use crate::metrics::Metrics;
 use crate::traffic::gateway_api::HttpRoute;
+use crate::traffic::istio::VirtualService;
 
 /// Objects of a page of ConfigMaps or Secrets: each may have a mebibyte, and a page is held as a whole.
 const PAGE: u32 = 16;
@@ -37,7 +38,7 @@ const PAGE: u32 = 16;
 const MAPS: &str = "metadata.name!=kube-root-ca.crt";
 /// The Secrets that are looked at: none of Helm's releases, which are large and which no pod names.
 const SECRETS: &str = "type!=helm.sh/release.v1";
-/// How long the start waits for the ConfigMaps.
+/// How long the start waits for what not every service needs.
 const CONTENTS_LIMIT: Duration = Duration::from_secs(10);
 
 /// Every cache. All but the services are grouped by the service they belong to.
@@ -68,6 +69,8 @@ pub struct Caches {
     fleet_key: Key,
     /// HTTPRoutes, by their own name.
     pub routes: Arc<Index<HttpRoute>>,
+    /// VirtualServices, by their own name. Nothing waits for them for long.
+    pub virtual_services: Arc<Index<VirtualService>>,
     /// Which services use a route, by the route's name.
     pub route_users: Arc<Index<RouteUser>>,
     /// Digests of ConfigMaps and Secrets. Nothing waits for them for long.
@@ -103,6 +106,7 @@ impl Caches {
             fleet: Arc::default(),
             fleet_key: Key::new(fleet_namespace, fleet::CONFIG_MAP),
             routes: Arc::default(),
+            virtual_services: Arc::default(),
             route_users: Arc::default(),
             contents: Contents::default(),
             config_users: Arc::default(),
@@ -123,7 +127,8 @@ impl Caches {
         watch.start::<EndpointSlice, _>(ours.clone(), &caches.slices);
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
-        caches.follow_routes(api(client, namespace), backoff(), wake.clone());
+        caches.follow_routes(&watch, &caches.routes);
+        caches.follow_routes(&watch, &caches.virtual_services);
         caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
         let small = Config::default().page_size(PAGE);
         let maps = caches.contents.config_maps.clone();
@@ -197,21 +202,33 @@ impl Caches {
     }
 
     /// A change of a route concerns the services that use it, whoever wrote it.
-    fn follow_routes(
-        &self,
-        api: Api<DeserializeGuard<HttpRoute>>,
-        backoff: Box<dyn Backoff>,
-        wake: UnboundedSender<Key>,
-    ) {
-        let (routes, users) = (self.routes.clone(), self.route_users.clone());
-        let (store, all) = (self.services.clone(), wake.clone());
+    fn follow_routes<V>(&self, watch: &Watch, routes: &Arc<Index<V>>)
+    where
+        V: Facts,
+        V::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let users = self.route_users.clone();
+        let (store, wake, all) = (self.services.clone(), watch.wake.clone(), watch.wake.clone());
         let changed = move |route: Key| {
             for name in users.of(&route).keys() {
                 drop(wake.send(Key::new(&route.namespace, name)));
             }
         };
         let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
-        tokio::spawn(follow(api, Config::default(), backoff, routes, changed, appeared));
+        let (api, routes) = (api(watch.client, watch.namespace), routes.clone());
+        tokio::spawn(follow(
+            api,
+            Config::default(),
+            (watch.backoff)(),
+            routes,
+            changed,
+            appeared,
+        ));
     }
 
     /// When the kind appears, or disappears, it concerns every service.
@@ -269,8 +286,9 @@ impl Caches {
         self.actions.known().await;
         self.records.known().await;
         self.routes.known().await;
-        // Services that name no ConfigMap don't need these; the others change nothing until they are known.
-        drop(tokio::time::timeout(CONTENTS_LIMIT, self.contents.config_maps.known()).await);
+        // Services without a ConfigMap or Istio don't need these; the others change nothing until they are known.
+        let others = async { tokio::join!(self.contents.config_maps.known(), self.virtual_services.known()) };
+        drop(tokio::time::timeout(CONTENTS_LIMIT, others).await);
         self.fleet.known().await;
     }
 }

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use super::object::ServiceObject;
 use super::revision::digest;
-use crate::api::v1alpha1::{ActionKind, RolloutAction, RolloutRecord};
+use crate::api::v1alpha1::{ActionKind, RolloutAction, RolloutRecord, Traffic};
 use crate::k8s::index::Facts;
 use crate::k8s::labels;
 
@@ -269,13 +269,7 @@ impl Facts for RouteUser {
     type Object = ServiceObject;
 
     fn read(object: &ServiceObject) -> Option<(String, Self)> {
-        let own = object
-            .traffic
-            .as_ref()
-            .and_then(|t| t.gateway_api.as_ref()?.http_route_ref.as_ref());
-        Some((
-            own.map_or_else(|| object.name_any(), |route| route.name.clone()),
-            Self,
-        ))
+        let own = object.traffic.as_ref().and_then(Traffic::own_route);
+        Some((own.map_or_else(|| object.name_any(), str::to_owned), Self))
     }
 }

@@ -19,6 +19,7 @@ use super::pods::worst;
 use super::render::{revision_name, slot_name};
 use super::validate::{Known, Validated};
 use crate::k8s::Key;
+use crate::k8s::writer::is_owned_by;
 use crate::traffic::{RouteSpec, RouteTarget, Routers};
 
 /// What a spec's meaning depends on.
@@ -27,9 +28,11 @@ pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
     let stable = object.state().ok().and_then(|s| s.stable);
     let set = stable.and_then(|revision| caches.sets.get(&key, &revision_name(&key.name, &revision)));
     let route = caches.routes.get(&key, &key.name);
+    let virtual_service = caches.virtual_services.get(&key, &key.name);
     Known {
         stable_wanted: set.map(|s| s.wanted),
-        owned_route: route.is_some_and(|r| crate::k8s::writer::is_owned_by(&*r, object.uid_text())),
+        owned_route: route.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
+        owned_virtual_service: virtual_service.is_some_and(|v| is_owned_by(&*v, object.uid_text())),
     }
 }
 
@@ -68,9 +71,10 @@ pub fn observe(
     target: &RouteTarget,
     caches: &Caches,
     routers: &Routers,
+    now: Timestamp,
 ) -> Observed {
     let key = object.key();
-    let sighting = routers.of(&target.spec).observe(target);
+    let sighting = routers.of(&target.spec).observe(target, now);
     let mut problems: Vec<_> = validated.problem().into_iter().collect();
     problems.extend(sighting.problems);
     let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();

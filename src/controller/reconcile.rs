@@ -262,16 +262,18 @@ async fn see(
             context
                 .memories
                 .update(key, |m| m.metric_problems.clone_from(&measured.problems));
-            let mut seen = observe(object, validated, target, &context.caches, &context.routers);
+            let now = context.clock.now();
+            let mut seen = observe(object, validated, target, &context.caches, &context.routers, now);
             seen.measurement = Some(measured.measurement);
             return with_problems(seen, context, key, before);
         }
     }
-    let seen = observe(object, validated, target, &context.caches, &context.routers);
+    let seen = observe(object, validated, target, &context.caches, &context.routers, now);
     with_problems(seen, context, key, before)
 }
 
-/// Adds that nobody answers for the route, once that has lasted; until then, how long to wait for it.
+/// Adds that nobody answers for the route, once that has lasted; until then, how long to wait for it. Also how long for
+/// a route that counts as acknowledged by the time alone.
 fn answer_awaited(
     context: &Context,
     key: &Key,
@@ -279,14 +281,20 @@ fn answer_awaited(
     seen: &mut Observed,
     now: Timestamp,
 ) -> Option<Duration> {
-    let unanswered = context.routers.of(&target.spec).observe(target).unanswered;
-    let left = context.memories.unanswered(key, unanswered.is_some(), now);
-    let message = unanswered?;
+    let sighting = context.routers.of(&target.spec).observe(target, now);
+    let left = context
+        .memories
+        .unanswered(key, sighting.unanswered.is_some(), now);
+    let by_time = sighting.acknowledged_at.map(|at| at.duration_since(now));
+    let by_time = by_time.map(|wait| Duration::try_from(wait).unwrap_or_default());
+    let Some(message) = sighting.unanswered else {
+        return by_time;
+    };
     if left.is_zero() {
         seen.problems.push(traffic::unanswered(message));
-        return None;
+        return by_time;
     }
-    Some(left)
+    Some(left.min(by_time.unwrap_or(left)))
 }
 
 /// Adds what earlier reconciles have learnt.
@@ -326,7 +334,7 @@ fn request(
         .filter_map(|(name, pod)| Some((name.clone(), pod.created_at?)))
         .collect();
     let canary = before.attempt.as_ref().map(|attempt| &attempt.revision);
-    let places = context.routers.of(&target.spec).observe(target).backends;
+    let places = context.routers.of(&target.spec).observe(target, now).backends;
     let in_route = |revision: Option<&Revision>, slot| {
         let service = match target.spec.mode() {
             RouteMode::Owned | RouteMode::Shares => revision.map(name),

@@ -26,6 +26,7 @@ use crate::metrics::Metrics;
 use crate::server::Readiness;
 use crate::traffic::Routers;
 use crate::traffic::gateway_api::GatewayApi;
+use crate::traffic::istio::Istio;
 use crate::traffic::replica_share::ReplicaShare;
 
 /// How long running reconciles may go on once the process is to stop: another replica waits to take over, and
@@ -153,7 +154,8 @@ impl Operator {
         let (routes, services) = (self.caches.routes.clone(), self.caches.services.clone());
         Context {
             routers: Routers {
-                gateway_api: GatewayApi::new(writer.clone(), routes, services),
+                gateway_api: GatewayApi::new(writer.clone(), routes, services.clone()),
+                istio: Istio::new(writer.clone(), self.caches.virtual_services.clone(), services),
                 replica_share: ReplicaShare::new(
                     self.caches.core_services.clone(),
                     self.caches.slices.clone(),

@@ -14,7 +14,6 @@ use super::object::ServiceObject;
 use crate::api::v1alpha1::{
     self as api, ExhaustedPolicy, InconclusivePolicy, MismatchPolicy, PythonServiceSpec,
 };
-use crate::metric_sources::at_route::Naming;
 use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 
@@ -22,6 +21,7 @@ mod basis;
 mod fields;
 mod guards;
 mod strategy;
+mod traffic;
 
 use fields::{check_name, check_template, duration, in_range, probability};
 
@@ -81,8 +81,10 @@ pub struct Defaults {
 pub struct Known {
     /// Pods that stable's ReplicaSet is asked for: what counts while `replicas` is absent.
     pub stable_wanted: Option<u32>,
-    /// A route that Molt created for this service exists.
+    /// An HTTPRoute that Molt created for this service exists.
     pub owned_route: bool,
+    /// A VirtualService that Molt created for it exists.
+    pub owned_virtual_service: bool,
 }
 
 /// A spec whose every field is resolved.
@@ -170,7 +172,7 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
-    let route = route(object.traffic.as_ref(), known, &mut Vec::new());
+    let route = traffic::route(object.traffic.as_ref(), known, &mut Vec::new());
     let replicas = known.stable_wanted.unwrap_or(DEFAULT_REPLICAS);
     Validated {
         plan: default_plan(replicas, route.mode()),
@@ -226,9 +228,7 @@ fn resolve(
     // What serves must not be scaled by a number that can't be used.
     let unset = known.stable_wanted.filter(|n| *n > 0).unwrap_or(DEFAULT_REPLICAS);
     let replicas = in_range(errors, "spec.replicas", spec.replicas, 0..=i32::MAX, unset);
-    let mut route = route(Some(&spec.traffic), known, errors);
-    tell_clusters_apart(&mut route, &spec.slos, errors);
-    check_counted(&route, &spec.slos, errors);
+    let route = traffic::resolve(spec, known, errors);
     let fallback = default_plan(replicas, route.mode());
     let (history, rollback_window, record_limit) = kept(spec, errors);
     let progress_deadline = duration(
@@ -238,7 +238,9 @@ fn resolve(
         fallback.progress_deadline,
         SignedDuration::from_secs(1),
     );
-    let way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
+    let mut way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
+    traffic::fit(&route, &mut way.steps);
+    traffic::check_delay(&route, progress_deadline, errors);
     let drain = spec.drain.as_ref().map(|d| &d.timeout);
     let drain = duration(
         errors,
@@ -436,106 +438,6 @@ fn resolve_slos(
         }
     }
     queries
-}
-
-/// Objectives that are counted by Envoy's clusters need one for each backend of the route.
-fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Vec<FieldError>) {
-    let by_cluster = |slo: &api::Slo| slo.sli.preset.and_then(Naming::of) == Some(Naming::Cluster);
-    let Some(index) = slos.iter().position(by_cluster) else {
-        return;
-    };
-    match route {
-        RouteSpec::Owned { content } => {
-            if let Some(content) = content {
-                content.names_revisions = true;
-            }
-        }
-        RouteSpec::Adopted { name } if name.contains('.') => errors.push(FieldError::new(
-            format!("spec.slos[{index}].sli.preset"),
-            format!(
-                "can't be read of HTTPRoute {name}: Envoy cuts the names of its clusters at the first dot; choose another preset, or rename the route"
-            ),
-        )),
-        RouteSpec::Adopted { .. } | RouteSpec::Shares => {}
-    }
-}
-
-/// Nobody but a route's proxies counts at the route.
-fn check_counted(route: &RouteSpec, slos: &[api::Slo], errors: &mut Vec<FieldError>) {
-    let at_route = |slo: &api::Slo| slo.sli.preset.and_then(Naming::of).is_some();
-    if let Some(index) = slos.iter().position(at_route)
-        && *route == RouteSpec::Shares
-    {
-        let message =
-            "is counted at a route, and spec.traffic.none has none: choose a preset of the application";
-        errors.push(FieldError::new(format!("spec.slos[{index}].sli.preset"), message));
-    }
-}
-
-/// The route that is meant. A contradictory spec must not make Molt change routes: then the one that it
-/// created is kept if there is one.
-fn route(traffic: Option<&api::Traffic>, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
-    let path = "spec.traffic.gatewayAPI";
-    let kept = RouteSpec::Owned { content: None };
-    let Some(traffic) = traffic else { return kept };
-    let gateway = match (&traffic.gateway_api, &traffic.none) {
-        (Some(gateway), None) => gateway,
-        (None, Some(_)) => return RouteSpec::Shares,
-        (gateway, _) => {
-            let has = if gateway.is_some() {
-                "has both gatewayAPI and none"
-            } else {
-                "has neither gatewayAPI nor none"
-            };
-            let message =
-                format!("{has}: set gatewayAPI for a route, or none: {{}} where pods divide the traffic");
-            errors.push(FieldError::new("spec.traffic", message));
-            return kept;
-        }
-    };
-    match (&gateway.parent_refs, &gateway.http_route_ref) {
-        (Some(parents), None) => {
-            let hostnames = gateway.hostnames.clone().unwrap_or_default();
-            if parents.is_empty() {
-                let message = "is empty: name at least one Gateway, or set httpRouteRef";
-                errors.push(FieldError::new(format!("{path}.parentRefs"), message));
-                return kept;
-            }
-            RouteSpec::Owned {
-                content: Some(crate::traffic::OwnedRoute {
-                    parents: parents.clone(),
-                    hostnames,
-                    names_revisions: false,
-                }),
-            }
-        }
-        (None, Some(own)) => {
-            if gateway.hostnames.is_some() {
-                let message =
-                    "belong to a route that Molt creates: write them into your own route, or set parentRefs";
-                errors.push(FieldError::new(format!("{path}.hostnames"), message));
-            }
-            RouteSpec::Adopted {
-                name: own.name.clone(),
-            }
-        }
-        (parents, own) => {
-            let has = if parents.is_some() { "both" } else { "neither" };
-            errors.push(FieldError::new(
-                path,
-                format!(
-                    "has {has} parentRefs and httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own"
-                )
-                .replace("neither parentRefs and", "neither parentRefs nor"),
-            ));
-            match own {
-                Some(own) if !known.owned_route => RouteSpec::Adopted {
-                    name: own.name.clone(),
-                },
-                _ => kept,
-            }
-        }
-    }
 }
 
 #[cfg(test)]

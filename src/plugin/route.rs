@@ -1,17 +1,20 @@
 //! How the traffic is taken away when no operator does it: a patch of the route's weights.
 
-use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::connect::Cluster;
 use crate::api::v1alpha1::PythonService;
+use crate::traffic::gateway_api::HttpRoute;
+use crate::traffic::istio::{Destination, VirtualService};
 
 /// How the traffic is taken from the canary.
 pub struct TakeAway {
     routes: Api<DynamicObject>,
     /// The route.
     pub name: String,
+    kind: String,
     namespace: String,
     /// The JSON Patch; `None` while the route gives the canary no traffic.
     pub patch: Option<Value>,
@@ -28,8 +31,16 @@ impl TakeAway {
             return Err(advice);
         }
         let name = route_name(service);
-        let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "HTTPRoute");
-        let resource = ApiResource::from_gvk_with_plural(&kind, "httproutes");
+        let (kind, plural) = match service.spec.traffic.istio {
+            Some(_) => (VirtualService::kind(&()), VirtualService::plural(&())),
+            None => (HttpRoute::kind(&()), HttpRoute::plural(&())),
+        };
+        let group = match service.spec.traffic.istio {
+            Some(_) => VirtualService::group(&()),
+            None => HttpRoute::group(&()),
+        };
+        let gvk = GroupVersionKind::gvk(&group, "v1", &kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
         let routes: Api<DynamicObject> =
             Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
         match routes.get(&name).await {
@@ -38,6 +49,7 @@ impl TakeAway {
                 namespace: cluster.namespace.clone(),
                 routes,
                 name,
+                kind: kind.into_owned(),
             }),
             Err(error) => Err(format!(
                 "the route {name} can't be read ({}), so no patch can be given for it",
@@ -50,8 +62,10 @@ impl TakeAway {
     pub fn advice(&self) -> String {
         match &self.patch {
             Some(patch) => format!(
-                "this takes the traffic away from the canary without the operator:\n\n  kubectl patch httproute {} -n {} --type=json -p '{patch}'\n\nabort --direct does it by itself; an operator that comes back takes either for an abort",
-                self.name, self.namespace
+                "this takes the traffic away from the canary without the operator:\n\n  kubectl patch {} {} -n {} --type=json -p '{patch}'\n\nabort --direct does it by itself; an operator that comes back takes either for an abort",
+                self.kind.to_lowercase(),
+                self.name,
+                self.namespace
             ),
             None => format!("the route {} gives the canary no traffic now", self.name),
         }
@@ -76,8 +90,8 @@ impl TakeAway {
         let patch: Patch<()> = Patch::Json(patch);
         self.routes.patch(&self.name, &params, &patch).await?;
         Ok(format!(
-            "HTTPRoute {} gives all traffic to stable now; an operator that comes back takes that for an abort",
-            self.name
+            "{} {} gives all traffic to stable now; an operator that comes back takes that for an abort",
+            self.kind, self.name
         ))
     }
 }
@@ -98,57 +112,117 @@ fn route_name(service: &PythonService) -> String {
     own.map_or_else(|| service.name_any(), str::to_owned)
 }
 
+/// How a kind of route is made, as far as weights are concerned.
+struct Shape {
+    /// Its lists of rules.
+    lists: &'static [&'static str],
+    /// A rule's list of backends.
+    backends: &'static str,
+    /// Where a backend has its name.
+    name: &'static str,
+    /// Where a rule has the name of who gets copies.
+    copies: &'static str,
+    /// The weight of a backend that says none.
+    absent: i64,
+}
+
+const HTTP_ROUTE: Shape = Shape {
+    lists: &["rules"],
+    backends: "backendRefs",
+    name: "/name",
+    copies: "/filters/0/requestMirror/backendRef/name",
+    absent: 1,
+};
+
+const VIRTUAL_SERVICE: Shape = Shape {
+    lists: &["http", "tls", "tcp"],
+    backends: "route",
+    name: "/destination/host",
+    copies: "/mirror/host",
+    absent: 0,
+};
+
+impl Shape {
+    fn of(service: &PythonService) -> &'static Self {
+        match &service.spec.traffic.istio {
+            Some(_) => &VIRTUAL_SERVICE,
+            None => &HTTP_ROUTE,
+        }
+    }
+
+    /// The name at a place, if it is this Service of the namespace.
+    fn is(object: &Value, place: &str, namespace: &str, service: &str) -> bool {
+        let host = object.pointer(place).and_then(Value::as_str).unwrap_or_default();
+        let destination = Destination {
+            host: host.to_owned(),
+            ..Destination::default()
+        };
+        destination.service(namespace) == Some(service)
+    }
+}
+
 /// A JSON Patch that gives all traffic to stable; each change is guarded by the name that it is meant for.
 /// `None` when the canary has no weight, or it is not known which backend is stable.
 pub fn patch(service: &PythonService, route: &Value) -> Option<Value> {
     let status = service.status.as_ref()?;
-    let name = service.name_any();
-    let (stable, canary) = if service.spec.traffic.own_route().is_some() {
-        (format!("{name}-stable"), format!("{name}-canary"))
-    } else {
+    let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
+    let owned = service.spec.traffic.own_route().is_none();
+    let (stable, canary) = if owned {
         let of = |side: Option<&crate::api::v1alpha1::RevisionStatus>| side.map(|s| s.revision.clone());
         (
             format!("{name}-{}", of(status.stable.as_ref())?),
             format!("{name}-{}", of(status.canary.as_ref())?),
         )
+    } else {
+        (format!("{name}-stable"), format!("{name}-canary"))
     };
+    let shape = Shape::of(service);
+    let named = |backend: &Value, service: &str| Shape::is(backend, shape.name, &namespace, service);
     let mut operations = Vec::new();
     let mut exposed = false;
     let mut removals = Vec::new();
-    for (r, rule) in route["spec"]["rules"].as_array()?.iter().enumerate() {
-        let backends = rule["backendRefs"].as_array().map_or(&[][..], Vec::as_slice);
+    let rules = shape.lists.iter().flat_map(|list| {
+        let rules = route["spec"][*list].as_array().map_or(&[][..], Vec::as_slice);
+        let place = move |(r, rule)| (format!("/spec/{list}/{r}"), rule);
+        rules.iter().enumerate().map(place)
+    });
+    for (place, rule) in rules {
+        let backends = rule[shape.backends].as_array().map_or(&[][..], Vec::as_slice);
         // Testers and copies have rules of their own in a route that Molt owns: without them the rule for all counts.
-        let copies = rule["filters"][0]["requestMirror"]["backendRef"]["name"] == canary.as_str();
-        let testers = !backends.is_empty() && backends.iter().all(|b| b["name"] == canary.as_str());
+        let copies = Shape::is(rule, shape.copies, &namespace, &canary);
+        let testers = !backends.is_empty() && backends.iter().all(|b| named(b, &canary));
         if let Some(first) = backends.first()
-            && service.spec.traffic.own_route().is_none()
+            && owned
             && (copies || testers)
         {
-            removals.push((r, first["name"].clone()));
+            removals.push((place, first.pointer(shape.name).cloned()));
             continue;
         }
         // A rule without the stable backend is not about this rollout; it would be left without any.
-        if !backends.iter().any(|backend| backend["name"] == stable.as_str()) {
+        if !backends.iter().any(|backend| named(backend, &stable)) {
             continue;
         }
         for (b, backend) in backends.iter().enumerate() {
-            let weight = match backend["name"].as_str() {
-                Some(found) if found == stable => 100,
-                Some(found) if found == canary => 0,
-                _ => continue,
+            let weight = if named(backend, &stable) {
+                100
+            } else if named(backend, &canary) {
+                0
+            } else {
+                continue;
             };
-            exposed |= weight == 0 && backend["weight"].as_i64().unwrap_or(1) > 0;
-            let path = format!("/spec/rules/{r}/backendRefs/{b}");
-            operations.push(json!({"op": "test", "path": format!("{path}/name"), "value": backend["name"]}));
+            exposed |= weight == 0 && backend["weight"].as_i64().unwrap_or(shape.absent) > 0;
+            let path = format!("{place}/{}/{b}", shape.backends);
+            let name = backend.pointer(shape.name);
+            operations.push(json!({"op": "test", "path": format!("{path}{}", shape.name), "value": name}));
             operations.push(json!({"op": "add", "path": format!("{path}/weight"), "value": weight}));
         }
     }
     exposed |= !removals.is_empty();
     // From the last to the first, so that no index moves under another.
-    for (r, name) in removals.into_iter().rev() {
-        let path = format!("/spec/rules/{r}");
-        operations.push(json!({"op": "test", "path": format!("{path}/backendRefs/0/name"), "value": name}));
-        operations.push(json!({"op": "remove", "path": path}));
+    for (place, name) in removals.into_iter().rev() {
+        let path = format!("{place}/{}/0{}", shape.backends, shape.name);
+        operations.push(json!({"op": "test", "path": path, "value": name}));
+        operations.push(json!({"op": "remove", "path": place}));
     }
     exposed.then_some(Value::Array(operations))
 }
@@ -193,6 +267,49 @@ mod tests {
             serde_json::from_value(patch(&progressing(), &route).unwrap()).unwrap();
         json_patch::patch(&mut route, &patch).unwrap();
         assert_eq!(route, self::route(100, 0));
+    }
+
+    fn by_istio(own: Option<&str>) -> PythonService {
+        let mut service = progressing();
+        service.spec.traffic.gateway_api = None;
+        service.spec.traffic.istio = Some(crate::api::v1alpha1::Istio {
+            hosts: own.is_none().then(|| vec!["shop".to_owned()]),
+            virtual_service_ref: own.map(|name| crate::api::v1alpha1::VirtualServiceRef {
+                name: name.to_owned(),
+            }),
+            ..crate::api::v1alpha1::Istio::default()
+        });
+        service
+    }
+
+    fn share(host: &str, weight: i64) -> Value {
+        json!({"destination": {"host": host}, "weight": weight})
+    }
+
+    #[test]
+    fn a_virtual_service_is_patched_by_its_hosts() {
+        let users = json!({"route": [share("checkout-5b6c7d0000", 75), share("checkout-7d9f8c0000", 25)]});
+        let testers = json!({"match": [{}], "route": [share("checkout-7d9f8c0000", 100)]});
+        let copies = json!({"mirror": {"host": "checkout-7d9f8c0000"}, "route": users["route"]});
+        let mut live = json!({"spec": {"http": [testers, copies, users]}});
+        let made: json_patch::Patch = serde_json::from_value(patch(&by_istio(None), &live).unwrap()).unwrap();
+        json_patch::patch(&mut live, &made).unwrap();
+        let wanted = json!({"route": [share("checkout-5b6c7d0000", 100), share("checkout-7d9f8c0000", 0)]});
+        assert_eq!(live["spec"]["http"], json!([wanted]));
+        assert_eq!(patch(&by_istio(None), &live), None);
+
+        let namespace = by_istio(None).namespace().unwrap_or_default();
+        let full = format!("checkout-canary.{namespace}.svc.cluster.local");
+        let own = json!({"spec": {"tls": [{"route": [share("checkout-stable", 90), share(&full, 10)]}]}});
+        assert_eq!(
+            patch(&by_istio(Some("front")), &own),
+            Some(json!([
+                {"op": "test", "path": "/spec/tls/0/route/0/destination/host", "value": "checkout-stable"},
+                {"op": "add", "path": "/spec/tls/0/route/0/weight", "value": 100},
+                {"op": "test", "path": "/spec/tls/0/route/1/destination/host", "value": full},
+                {"op": "add", "path": "/spec/tls/0/route/1/weight", "value": 0},
+            ]))
+        );
     }
 
     #[test]

@@ -8,14 +8,12 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use json_patch::jsonptr::PointerBuf;
-use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
-use kube::ResourceExt;
+use jiff::Timestamp;
+use json_patch::Patch;
 use kube::runtime::reflector::{ObjectRef, Store};
-use molt_core::observed::{Backend, Preview, ProblemKind, RouteView, Slot, Weights};
-use serde_json::json;
+use molt_core::observed::{Backend, Preview, ProblemKind, RouteView, Weights};
 
-use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, problem};
+use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, problem, users_route};
 use crate::controller::object::ServiceObject;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::index::{Index, Presence};
@@ -24,7 +22,6 @@ use crate::k8s::writer::{Writer, is_owned_by};
 use crate::k8s::{Key, labels};
 
 mod owned;
-mod rules_owners;
 mod types;
 mod view;
 
@@ -98,7 +95,7 @@ impl GatewayApi {
                     .await
                     .map(drop)
             }
-            RouteSpec::Shares => Ok(()),
+            RouteSpec::Istio { .. } | RouteSpec::Shares => Ok(()),
         }
     }
 
@@ -154,10 +151,7 @@ impl GatewayApi {
         let Some(mut live) = self.writer.get::<HttpRoute>(namespace, name).await? else {
             return Ok(());
         };
-        let idle = Weights::from([
-            (Backend::Slot(Slot::Stable), 100),
-            (Backend::Slot(Slot::Canary), 0),
-        ]);
+        let idle = users_route::idle();
         let blocked = |sighting: &Sighting| sighting.problems.iter().any(|p| p.kind == ProblemKind::Route);
         let sighting = self.sight(target, Some(&live));
         if !blocked(&sighting)
@@ -169,7 +163,7 @@ impl GatewayApi {
                 .json_patch::<HttpRoute>(namespace, name, patch)
                 .await?;
         }
-        match disown_patch(&live) {
+        match users_route::disown_patch(&live.metadata) {
             Some(patch) => self
                 .writer
                 .json_patch::<HttpRoute>(namespace, name, patch)
@@ -183,7 +177,7 @@ impl GatewayApi {
         let Key { namespace, name } = &target.service;
         match &target.spec {
             RouteSpec::Owned { .. } => view::owned(name, &target.owner.uid, route),
-            RouteSpec::Shares => Sighting::default(),
+            RouteSpec::Istio { .. } | RouteSpec::Shares => Sighting::default(),
             RouteSpec::Adopted { name: own } => {
                 let is_service = |other: &str| {
                     other != name
@@ -199,7 +193,7 @@ impl GatewayApi {
 }
 
 impl TrafficRouter for GatewayApi {
-    fn observe(&self, target: &RouteTarget) -> Sighting {
+    fn observe(&self, target: &RouteTarget, _: Timestamp) -> Sighting {
         if self.routes.presence() == Presence::Missing {
             let message = format!(
                 "the cluster has no HTTPRoute in {API_VERSION}: install the Gateway API's CRDs and a controller for them; they are found without a restart"
@@ -258,54 +252,13 @@ fn target_of(route: &str) -> Target {
     }
 }
 
-/// Changes the weights in every rule with both fixed names, and nothing else; only if the route is still the
-/// one that was decided on.
 fn weight_patch(service: &str, route: &HttpRoute, weights: &Weights) -> Option<Patch> {
     let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
-    let rules = view::split_rules(service, namespace, route);
-    let version = route.metadata.resource_version.as_deref()?;
-    let mut operations = vec![test(["metadata", "resourceVersion"], version)];
-    for rule in &rules {
-        for (slot, (index, _)) in [(Slot::Stable, rule.stable), (Slot::Canary, rule.canary)] {
-            let (r, b) = (rule.index.to_string(), index.to_string());
-            let name = &route.spec.rules[rule.index].backend_refs[index].name;
-            operations.push(test(["spec", "rules", &r, "backendRefs", &b, "name"], name));
-            operations.push(PatchOperation::Add(AddOperation {
-                path: PointerBuf::from_tokens(["spec", "rules", &r, "backendRefs", &b, "weight"]),
-                value: json!(weights.get(&Backend::Slot(slot))?),
-            }));
-        }
-    }
-    (!rules.is_empty()).then_some(Patch(operations))
-}
-
-/// Drops Molt from `managedFields`; a patch that changes nothing else adds no new entry.
-fn disown_patch(route: &HttpRoute) -> Option<Patch> {
-    let ours = route
-        .managed_fields()
-        .iter()
-        .enumerate()
-        .filter(|(_, entry)| entry.manager.as_deref() == Some(labels::MANAGER))
-        .map(|(index, _)| index.to_string());
-    let mut operations = Vec::new();
-    // From the last to the first, so that no index moves under another.
-    for index in ours.collect::<Vec<_>>().into_iter().rev() {
-        operations.push(test(
-            ["metadata", "managedFields", &index, "manager"],
-            labels::MANAGER,
-        ));
-        operations.push(PatchOperation::Remove(RemoveOperation {
-            path: PointerBuf::from_tokens(["metadata", "managedFields", &index]),
-        }));
-    }
-    (!operations.is_empty()).then_some(Patch(operations))
-}
-
-fn test<const N: usize>(path: [&str; N], value: &str) -> PatchOperation {
-    PatchOperation::Test(TestOperation {
-        path: PointerBuf::from_tokens(path),
-        value: json!(value),
-    })
+    users_route::weight_patch(
+        &route.metadata,
+        &view::split_rules(service, namespace, route),
+        weights,
+    )
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::BoxFuture;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use molt_core::observed::{Preview, Problem, ProblemKind, RouteView, Weights};
 use molt_core::plan::{Revision, RouteMode};
@@ -14,7 +15,10 @@ use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
 
 pub mod gateway_api;
+pub mod istio;
 pub mod replica_share;
+pub mod rules_owners;
+pub mod users_route;
 
 /// The route that a spec asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,13 @@ pub enum RouteSpec {
         /// Its name.
         name: String,
     },
+    /// A VirtualService of Istio.
+    Istio {
+        /// Whose it is.
+        whose: Whose,
+        /// How long a change may take to every proxy, where istiod does not report it.
+        delay: SignedDuration,
+    },
     /// There is none: the pods behind the Service divide the traffic.
     Shares,
 }
@@ -37,8 +48,16 @@ impl RouteSpec {
     /// Who owns it, for the plan.
     pub fn mode(&self) -> RouteMode {
         match self {
-            Self::Owned { .. } => RouteMode::Owned,
-            Self::Adopted { .. } => RouteMode::Adopted,
+            Self::Owned { .. }
+            | Self::Istio {
+                whose: Whose::Molts(_),
+                ..
+            } => RouteMode::Owned,
+            Self::Adopted { .. }
+            | Self::Istio {
+                whose: Whose::Users(_),
+                ..
+            } => RouteMode::Adopted,
             Self::Shares => RouteMode::Shares,
         }
     }
@@ -46,10 +65,37 @@ impl RouteSpec {
     /// The route's name.
     pub fn name<'a>(&'a self, service: &'a str) -> &'a str {
         match self {
-            Self::Owned { .. } | Self::Shares => service,
-            Self::Adopted { name } => name,
+            Self::Owned { .. }
+            | Self::Shares
+            | Self::Istio {
+                whose: Whose::Molts(_),
+                ..
+            } => service,
+            Self::Adopted { name }
+            | Self::Istio {
+                whose: Whose::Users(name),
+                ..
+            } => name,
         }
     }
+}
+
+/// Whose a VirtualService is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// Molt's own, named as the service; what it says beside the weights is absent while the spec can't be used.
+    Molts(Option<OwnedVirtualService>),
+    /// The user's: its name.
+    Users(String),
+}
+
+/// What a VirtualService of Molt's says beside the weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnedVirtualService {
+    /// Its hosts.
+    pub hosts: Vec<String>,
+    /// Its Gateways; empty for the mesh alone.
+    pub gateways: Vec<String>,
 }
 
 /// What a route of Molt's says beside the weights.
@@ -96,6 +142,8 @@ pub struct Sighting {
     /// For which of the route's parents no controller has answered yet, in words; usual for a moment after each
     /// change.
     pub unanswered: Option<String>,
+    /// When it counts as acknowledged by the time that has passed alone, if that is still to come.
+    pub acknowledged_at: Option<Timestamp>,
     /// Where the route names the revisions' Services.
     pub backends: Vec<BackendPlace>,
 }
@@ -113,8 +161,8 @@ pub struct BackendPlace {
 
 /// Something that divides traffic by weights.
 pub trait TrafficRouter: Send + Sync {
-    /// The route as the caches have it, and what its controller has acknowledged.
-    fn observe(&self, target: &RouteTarget) -> Sighting;
+    /// The route as the caches have it, and what its controller has acknowledged by now.
+    fn observe(&self, target: &RouteTarget, now: Timestamp) -> Sighting;
 
     /// Brings everything but the weights into the form that the spec asks for. Writes nothing if it has it.
     fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>>;
@@ -136,6 +184,8 @@ pub trait TrafficRouter: Send + Sync {
 pub struct Routers {
     /// The Gateway API.
     pub gateway_api: gateway_api::GatewayApi,
+    /// Istio.
+    pub istio: istio::Istio,
     /// No router.
     pub replica_share: replica_share::ReplicaShare,
 }
@@ -145,6 +195,7 @@ impl Routers {
     pub fn of(&self, route: &RouteSpec) -> &dyn TrafficRouter {
         match route {
             RouteSpec::Owned { .. } | RouteSpec::Adopted { .. } => &self.gateway_api,
+            RouteSpec::Istio { .. } => &self.istio,
             RouteSpec::Shares => &self.replica_share,
         }
     }

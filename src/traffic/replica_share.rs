@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use jiff::Timestamp;
 use molt_core::observed::{Backend, Preview, ProblemKind, RouteView, Weights};
 use molt_core::plan::Revision;
 
@@ -76,7 +77,7 @@ fn shares(behind: &BTreeMap<Revision, usize>) -> Weights {
 }
 
 impl TrafficRouter for ReplicaShare {
-    fn observe(&self, target: &RouteTarget) -> Sighting {
+    fn observe(&self, target: &RouteTarget, _: Timestamp) -> Sighting {
         let name = &target.service.name;
         let Some(service) = self.services.get(&target.service, name) else {
             return Sighting::default();

@@ -13,6 +13,7 @@ mod rollout_record;
 mod scalars;
 mod status;
 mod strategy;
+mod traffic;
 
 pub use guards::*;
 pub use python_service::*;
@@ -21,3 +22,4 @@ pub use rollout_record::*;
 pub use scalars::*;
 pub use status::*;
 pub use strategy::*;
+pub use traffic::*;

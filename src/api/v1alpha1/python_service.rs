@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, Window};
+use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, Traffic, Window};
 
 /// A Python web service whose new revisions are brought to users by evidence.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -154,87 +154,6 @@ pub enum Server {
     Granian,
     /// Anything else that serves HTTP.
     Custom,
-}
-
-/// How traffic reaches the service.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.gatewayAPI) != has(self.none)")
-        .message("set exactly one of gatewayAPI (a route divides the traffic) and none (no router: the pods behind the Service do)"),
-    validation = Rule::new("has(self.none) == has(oldSelf.none)")
-        .message("a service can't change between a route and none: users would be left on the old one; make a second PythonService, and delete this one when it is unused")
-)]
-pub struct Traffic {
-    /// By an HTTPRoute of the Gateway API.
-    #[serde(default, rename = "gatewayAPI", skip_serializing_if = "Option::is_none")]
-    pub gateway_api: Option<GatewayApi>,
-    /// No router: callers come by the Service of the service's name, which divides its connections evenly over the pods
-    /// behind it. A weight is what share comes nearest to it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub none: Option<NoRouter>,
-}
-
-impl Traffic {
-    /// The name of the user's own route.
-    pub fn own_route(&self) -> Option<&str> {
-        let own = self.gateway_api.as_ref()?.http_route_ref.as_ref()?;
-        Some(&own.name)
-    }
-}
-
-/// No router. It has no fields yet: write `none: {}`.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NoRouter {}
-
-/// An HTTPRoute: Molt's own, or the user's.
-#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(
-    validation = Rule::new("has(self.parentRefs) != has(self.httpRouteRef)")
-        .message("set exactly one of parentRefs (Molt creates and owns the HTTPRoute) and httpRouteRef (your own route)"),
-    validation = Rule::new("has(self.parentRefs) == has(oldSelf.parentRefs)")
-        .message("a service can't change between a route that Molt owns (parentRefs) and your own (httpRouteRef): users would be left on the old one; make a second PythonService for the other route, and delete this one when it is unused"),
-    validation = Rule::new("!has(self.hostnames) || has(self.parentRefs)")
-        .message("hostnames belong to a route that Molt owns: set parentRefs, or put the hostnames into your own route")
-)]
-pub struct GatewayApi {
-    /// The Gateways of the route that Molt creates and owns.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 8))]
-    pub parent_refs: Option<Vec<ParentRef>>,
-    /// Your own route in the same namespace: Molt changes only the weights of the backendRefs that name
-    /// `<service>-stable` and `<service>-canary`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub http_route_ref: Option<HttpRouteRef>,
-    /// Host names of the route that Molt owns. Default: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 16))]
-    pub hostnames: Option<Vec<String>>,
-}
-
-/// A Gateway.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ParentRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// Its namespace. Default: the service's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub namespace: Option<String>,
-    /// One of its listeners. Default: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub section_name: Option<String>,
-}
-
-/// A route of the user's.
-#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct HttpRouteRef {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
 }
 
 /// Where measurements come from.

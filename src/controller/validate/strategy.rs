@@ -56,7 +56,7 @@ pub(super) fn resolve(strategy: Option<&Strategy>, fallback: &Plan, errors: &mut
         && let Some(step) = way.steps.iter().find(|step| previews(step))
     {
         let message = format!(
-            "asks for a {step}, which needs a route that Molt owns, and not one of yours, where Molt changes nothing but weights, or none: set spec.traffic.gatewayAPI.parentRefs, or leave it out and write that rule yourself"
+            "asks for a {step}, which needs a route that Molt owns, and not one of yours, where Molt changes nothing but weights, or none: set spec.traffic.gatewayAPI.parentRefs or spec.traffic.istio.hosts, or leave it out and write that rule yourself"
         );
         errors.push(FieldError::new(path, message));
     }
@@ -257,13 +257,26 @@ fn header_route(path: &str, route: &HeaderRoute, errors: &mut Vec<FieldError>) -
         let message = format!("has {} headers: write {MOST_HEADERS} at most", matches.len());
         errors.push(FieldError::new(format!("{path}.match"), message));
     }
+    let matches: Vec<step::HeaderMatch> = matches
+        .iter()
+        .enumerate()
+        .filter_map(|(index, matched)| header_match(&format!("{path}.match[{index}]"), matched, errors))
+        .collect();
+    let twice = |(index, matched): &(usize, &step::HeaderMatch)| {
+        matches[..*index]
+            .iter()
+            .any(|other| other.header == matched.header)
+    };
+    if let Some((_, matched)) = matches.iter().enumerate().find(twice) {
+        let message = format!(
+            "matches the header {} twice, which a route can't: write both into one regex (a cookie is in the header cookie), or give each a step of its own",
+            matched.header
+        );
+        errors.push(FieldError::new(format!("{path}.match"), message));
+    }
     Step::SetHeaderRoute {
         name: route.name.clone(),
-        matches: matches
-            .iter()
-            .enumerate()
-            .filter_map(|(index, matched)| header_match(&format!("{path}.match[{index}]"), matched, errors))
-            .collect(),
+        matches,
     }
 }
 

@@ -128,7 +128,7 @@ fn what_a_users_route_cannot_carry_is_said() {
     };
     refused(
         own(json!({"canary": {"steps": [{"setMirror": {"percent": 5}}]}})),
-        "spec.strategy: asks for a mirror 5 %, which needs a route that Molt owns, and not one of yours, where Molt changes nothing but weights, or none: set spec.traffic.gatewayAPI.parentRefs, or leave it out and write that rule yourself",
+        "spec.strategy: asks for a mirror 5 %, which needs a route that Molt owns, and not one of yours, where Molt changes nothing but weights, or none: set spec.traffic.gatewayAPI.parentRefs or spec.traffic.istio.hosts, or leave it out and write that rule yourself",
     );
     assert_eq!(result(own(json!({"blueGreen": {}}))).errors, []);
 }
@@ -269,7 +269,7 @@ fn a_spec_that_cannot_be_read_keeps_the_route_and_what_serves() {
     });
     let known = Known {
         stable_wanted: Some(6),
-        owned_route: false,
+        ..Known::default()
     };
     let validated = validate(&object, &Defaults::default(), known);
     assert_eq!(

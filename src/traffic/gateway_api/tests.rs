@@ -1,8 +1,9 @@
 use std::collections::BTreeMap;
 
+use molt_core::observed::Slot;
 use molt_core::plan::Revision;
 use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::traffic::OwnedRoute;

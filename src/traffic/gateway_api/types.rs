@@ -4,15 +4,24 @@
 use std::borrow::Cow;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
+use kube::Resource;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
-use kube::{Resource, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-use super::rules_owners::owns_rules;
 use crate::k8s::index::Facts;
+use crate::traffic::rules_owners::Kind;
 
 /// The API version.
 pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
+
+/// What its owners are told by.
+pub const HTTP_ROUTE: Kind = Kind {
+    group: "gateway.networking.k8s.io",
+    kind: "HTTPRoute",
+    rules: &["rules"],
+    weights: ".spec.rules[].backendRefs[].weight",
+    instead: "spec.traffic.gatewayAPI.parentRefs instead of httpRouteRef",
+};
 
 /// An `HTTPRoute`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -200,15 +209,7 @@ impl Facts for HttpRoute {
             resource_version: route.metadata.resource_version.clone(),
             generation: route.metadata.generation,
             owner_references: route.metadata.owner_references.clone(),
-            // Those of the status change all the time, and tell nothing.
-            managed_fields: Some(
-                route
-                    .managed_fields()
-                    .iter()
-                    .filter(|e| owns_rules(e))
-                    .cloned()
-                    .collect(),
-            ),
+            managed_fields: Some(HTTP_ROUTE.kept(&route.metadata)),
             ..ObjectMeta::default()
         };
         Some((

@@ -1,21 +1,12 @@
 //! From a route as it is to what the decision needs: weights, acknowledgement, problems.
 
-use std::collections::BTreeMap;
+use molt_core::observed::{Problem, ProblemKind, RouteView, Weights};
 
-use molt_core::observed::{Backend, Problem, ProblemKind, RouteView, Slot, Weights};
-
-use super::rules_owners::rules_owners;
-use super::types::{BackendRef, HttpRoute, ParentReference, Rule};
+use super::types::{BackendRef, HTTP_ROUTE, HttpRoute, ParentReference, Rule};
 use crate::k8s::writer::is_owned_by;
+use crate::traffic::rules_owners::rules_owners;
+use crate::traffic::users_route::{self, Share, SplitRule, percent, slot_names, slot_weights};
 use crate::traffic::{BackendPlace, Sighting, problem};
-
-/// The fixed names in a user's route.
-pub fn slot_names(service: &str) -> [(Slot, String); 2] {
-    [
-        (Slot::Stable, format!("{service}-stable")),
-        (Slot::Canary, format!("{service}-canary")),
-    ]
-}
 
 /// A route that Molt owns.
 pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
@@ -37,13 +28,14 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
         weights: percent(&super::owned::weights(service, route)),
         preview: super::owned::preview(service, route),
         acknowledged: acknowledged(route),
-        rules: rules_owners(route, &[], None),
+        rules: rules_owners(&HTTP_ROUTE, &route.metadata, &[], None),
     };
     Sighting {
         view,
         problems: refusals(route),
         unanswered: unanswered(route),
         backends: owned_places(route),
+        ..Sighting::default()
     }
 }
 
@@ -65,25 +57,6 @@ fn owned_places(route: &HttpRoute) -> Vec<BackendPlace> {
 /// A route of Molt's gives these weights.
 pub fn gives(service: &str, route: &HttpRoute, weights: &Weights) -> bool {
     percent(&super::owned::weights(service, route)) == *weights
-}
-
-/// The two fixed names in the rules of a user's route that divide traffic between them.
-fn adopted_places(service: &str, rules: &[SplitRule]) -> Vec<BackendPlace> {
-    let [(_, stable), (_, canary)] = slot_names(service);
-    let place = |service: &str, rule: &SplitRule, index| BackendPlace {
-        service: service.to_owned(),
-        rule: rule.index,
-        index,
-    };
-    rules
-        .iter()
-        .flat_map(|rule| {
-            [
-                place(&stable, rule, rule.stable.0),
-                place(&canary, rule, rule.canary.0),
-            ]
-        })
-        .collect()
 }
 
 /// A user's route. `is_service` says whether another PythonService of this name exists, `rival` is the field
@@ -108,7 +81,7 @@ pub fn adopted(
         };
     };
     let rules = split_rules(service, namespace, route);
-    let (weights, agree) = slot_weights(&rules);
+    let (weights, agree) = slot_weights(&rules, 1);
     let blocked = |reason, message| Sighting {
         view: RouteView {
             exists: true,
@@ -126,7 +99,7 @@ pub fn adopted(
     }
     if let Some(rule) = rules
         .iter()
-        .find(|r| r.stable.1.is_none() || r.canary.1.is_none())
+        .find(|r| r.stable.weight.is_none() || r.canary.weight.is_none())
     {
         let message = format!(
             "spec.rules[{}] of HTTPRoute {name} leaves out a weight: write `weight: 100` at {stable} and `weight: 0` at {canary}; what is left out counts as 1",
@@ -139,25 +112,15 @@ pub fn adopted(
         weights,
         preview: None,
         acknowledged: agree && acknowledged(route),
-        rules: rules_owners(route, &rules, rival),
+        rules: rules_owners(&HTTP_ROUTE, &route.metadata, &rules, rival),
     };
     Sighting {
         view,
         problems: refusals(route),
         unanswered: unanswered(route),
-        backends: adopted_places(service, &rules),
+        backends: users_route::places(service, &rules),
+        ..Sighting::default()
     }
-}
-
-/// A rule that divides traffic between the two fixed names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SplitRule {
-    /// Its index in the route.
-    pub index: usize,
-    /// Index and weight of the stable backend.
-    pub stable: (usize, Option<i32>),
-    /// Index and weight of the canary's.
-    pub canary: (usize, Option<i32>),
 }
 
 /// The rules with both fixed names.
@@ -168,7 +131,12 @@ pub fn split_rules(service: &str, namespace: &str, route: &HttpRoute) -> Vec<Spl
             .backend_refs
             .iter()
             .position(|b| b.service(namespace) == Some(name))?;
-        Some((index, rule.backend_refs[index].weight))
+        let BackendRef { name, weight, .. } = &rule.backend_refs[index];
+        Some(Share {
+            index,
+            name: name.clone(),
+            weight: *weight,
+        })
     };
     route
         .spec
@@ -178,44 +146,17 @@ pub fn split_rules(service: &str, namespace: &str, route: &HttpRoute) -> Vec<Spl
         .filter_map(|(index, rule)| {
             Some(SplitRule {
                 index,
+                list: vec![
+                    "spec".to_owned(),
+                    "rules".to_owned(),
+                    index.to_string(),
+                    "backendRefs".to_owned(),
+                ],
+                name_at: &["name"],
                 stable: find(rule, &stable)?,
                 canary: find(rule, &canary)?,
             })
         })
-        .collect()
-}
-
-/// The weights of all rules, and whether they agree. If they don't, each name has the most that any rule
-/// gives it: no sum that could be wanted, so they are written anew, and the canary is not taken for gone.
-fn slot_weights(rules: &[SplitRule]) -> (Weights, bool) {
-    let each: Vec<Weights> = rules
-        .iter()
-        .map(|rule| {
-            percent(&BTreeMap::from([
-                (Backend::Slot(Slot::Stable), rule.stable.1.unwrap_or(1)),
-                (Backend::Slot(Slot::Canary), rule.canary.1.unwrap_or(1)),
-            ]))
-        })
-        .collect();
-    let agree = each.windows(2).all(|pair| pair[0] == pair[1]);
-    let mut most = Weights::new();
-    for (backend, weight) in each.into_iter().flatten() {
-        let entry = most.entry(backend).or_default();
-        *entry = weight.max(*entry);
-    }
-    (most, agree)
-}
-
-/// Shares in percent: the numbers in a route may have any sum.
-fn percent(weights: &BTreeMap<Backend, i32>) -> Weights {
-    let sum: i64 = weights.values().map(|w| i64::from(*w).max(0)).sum();
-    let share = |weight: i64| match sum {
-        0 => 0,
-        sum => u8::try_from((weight.max(0) * 100 + sum / 2) / sum).unwrap_or(100),
-    };
-    weights
-        .iter()
-        .map(|(backend, weight)| (backend.clone(), share(i64::from(*weight))))
         .collect()
 }
 

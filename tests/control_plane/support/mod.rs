@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod gateway;
+pub mod istio;
 pub mod kubelet;
 pub mod mortal;
 pub mod prometheus;

@@ -14,7 +14,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::gateway;
+use super::{gateway, istio};
 
 /// Requests per second through each route.
 const RATE: f64 = 200.0;
@@ -134,7 +134,8 @@ pub struct Target {
 async fn scrape(client: Client, namespace: String, mut scraper: Scraper) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
-    let routes = gateway::routes(client, &namespace);
+    let routes = gateway::routes(client.clone(), &namespace);
+    let virtual_services = istio::virtual_services(client, &namespace);
     loop {
         tokio::time::sleep(INTERVAL).await;
         let (Ok(pods), Ok(routes), Ok(services)) = (
@@ -144,10 +145,15 @@ async fn scrape(client: Client, namespace: String, mut scraper: Scraper) {
         ) else {
             continue;
         };
+        // Where Istio is not installed there are none.
+        let virtual_services = virtual_services.list(&ListParams::default()).await;
         scraper.scrape(&Target {
             pods: pods.items,
             services: services.items,
-            routes: routes.items,
+            routes: routes
+                .into_iter()
+                .chain(virtual_services.into_iter().flatten())
+                .collect(),
         });
     }
 }
@@ -210,6 +216,7 @@ fn spread(target: &Target, requests: f64, failing: &BTreeSet<String>, totals: &m
         let namespace = route.namespace();
         let shares = gateway::backends(&route.data).into_iter();
         let shares = shares.map(|(backend, weight)| (backend, weight as f64 / 100.0));
+        let shares = shares.chain(istio_shares(&route.data));
         for (backend, share) in shares.chain(gateway::previews(&route.data)) {
             let mut services = target.services.iter();
             let service = services.find(|s| s.namespace() == namespace && s.name_any() == backend);
@@ -220,6 +227,16 @@ fn spread(target: &Target, requests: f64, failing: &BTreeSet<String>, totals: &m
             }
         }
     }
+}
+
+/// What a VirtualService sends to whom, as parts of all requests.
+fn istio_shares(data: &Value) -> impl Iterator<Item = (String, f64)> {
+    // A name without a domain is of the same namespace, and so are the others here.
+    let name = |host: String| host.split('.').next().unwrap_or_default().to_owned();
+    let shares = istio::backends(data).into_iter();
+    let shares = shares.map(|(host, weight)| (host, weight as f64 / 100.0));
+    let shares = shares.chain(istio::previews(data));
+    shares.map(move |(host, share)| (name(host), share))
 }
 
 /// The pods that a Service selects.

@@ -1,0 +1,133 @@
+//! PythonService: how traffic reaches it.
+
+use kube::KubeSchema;
+use serde::{Deserialize, Serialize};
+
+use super::Duration;
+
+/// How traffic reaches the service.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("[has(self.gatewayAPI), has(self.istio), has(self.none)].exists_one(set, set)")
+        .message("set exactly one of gatewayAPI (a route divides the traffic), istio (a VirtualService does) and none (no router: the pods behind the Service do)"),
+    validation = Rule::new("has(self.none) == has(oldSelf.none) && has(self.istio) == has(oldSelf.istio)")
+        .message("a service can't change between gatewayAPI, istio and none: users would be left on the old one; make a second PythonService, and delete this one when it is unused")
+)]
+pub struct Traffic {
+    /// By an HTTPRoute of the Gateway API.
+    #[serde(default, rename = "gatewayAPI", skip_serializing_if = "Option::is_none")]
+    pub gateway_api: Option<GatewayApi>,
+    /// By a VirtualService of Istio.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub istio: Option<Istio>,
+    /// No router: callers come by the Service of the service's name, which divides its connections evenly over the pods
+    /// behind it. A weight is what share comes nearest to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub none: Option<NoRouter>,
+}
+
+impl Traffic {
+    /// The name of the user's own route.
+    pub fn own_route(&self) -> Option<&str> {
+        let gateway = self.gateway_api.as_ref().and_then(|g| g.http_route_ref.as_ref());
+        let istio = self.istio.as_ref().and_then(|i| i.virtual_service_ref.as_ref());
+        let own = gateway.map(|own| &own.name);
+        own.or(istio.map(|own| &own.name)).map(String::as_str)
+    }
+}
+
+/// No router. It has no fields yet: write `none: {}`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NoRouter {}
+
+/// An HTTPRoute: Molt's own, or the user's.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.parentRefs) != has(self.httpRouteRef)")
+        .message("set exactly one of parentRefs (Molt creates and owns the HTTPRoute) and httpRouteRef (your own route)"),
+    validation = Rule::new("has(self.parentRefs) == has(oldSelf.parentRefs)")
+        .message("a service can't change between a route that Molt owns (parentRefs) and your own (httpRouteRef): users would be left on the old one; make a second PythonService for the other route, and delete this one when it is unused"),
+    validation = Rule::new("!has(self.hostnames) || has(self.parentRefs)")
+        .message("hostnames belong to a route that Molt owns: set parentRefs, or put the hostnames into your own route")
+)]
+pub struct GatewayApi {
+    /// The Gateways of the route that Molt creates and owns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Option<Vec<ParentRef>>,
+    /// Your own route in the same namespace: Molt changes only the weights of the backendRefs that name
+    /// `<service>-stable` and `<service>-canary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http_route_ref: Option<HttpRouteRef>,
+    /// Host names of the route that Molt owns. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub hostnames: Option<Vec<String>>,
+}
+
+/// A Gateway.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ParentRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Its namespace. Default: the service's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespace: Option<String>,
+    /// One of its listeners. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub section_name: Option<String>,
+}
+
+/// A route of the user's.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRouteRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A VirtualService of Istio: Molt's own, or the user's.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.hosts) != has(self.virtualServiceRef)")
+        .message("set exactly one of hosts (Molt creates and owns the VirtualService) and virtualServiceRef (your own)"),
+    validation = Rule::new("has(self.hosts) == has(oldSelf.hosts)")
+        .message("a service can't change between a VirtualService that Molt owns (hosts) and your own (virtualServiceRef): users would be left on the old one; make a second PythonService for the other, and delete this one when it is unused"),
+    validation = Rule::new("!has(self.gateways) || has(self.hosts)")
+        .message("gateways belong to a VirtualService that Molt owns: set hosts, or put the gateways into your own"),
+    validation = Rule::new("!has(self.hosts) || !self.hosts.exists(host, host == '*') || (has(self.gateways) && !self.gateways.exists(gateway, gateway == 'mesh'))")
+        .message("the host * can't be asked for inside the mesh: name gateways other than mesh, or the hosts")
+)]
+pub struct Istio {
+    /// The hosts of the VirtualService that Molt creates and owns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 16))]
+    pub hosts: Option<Vec<String>>,
+    /// Its Gateways, `<namespace>/<name>`, and `mesh` for callers inside the mesh. Default: mesh alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 8))]
+    pub gateways: Option<Vec<String>>,
+    /// Your own VirtualService in the same namespace: Molt changes only the weights of the destinations whose hosts are
+    /// `<service>-stable` and `<service>-canary`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub virtual_service_ref: Option<VirtualServiceRef>,
+    /// How long a change may take to every proxy. It counts where istiod does not report that itself, which it
+    /// rarely does. Default 15s.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagation_delay: Option<Duration>,
+}
+
+/// A VirtualService of the user's.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VirtualServiceRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}

@@ -1,0 +1,145 @@
+use molt_core::plan::RouteMode;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::controller::object::tests::changed;
+use crate::controller::validate::{Defaults, Validated, validate};
+
+fn of(traffic: Value, change: impl FnOnce(&mut Value), known: Known) -> Validated {
+    let object = changed(|o| {
+        o["spec"]["traffic"] = traffic;
+        change(o);
+    });
+    validate(&object, &Defaults::default(), known)
+}
+
+fn errors(traffic: Value, change: impl FnOnce(&mut Value)) -> Vec<String> {
+    let validated = of(traffic, change, Known::default());
+    assert_eq!(
+        validated.plan.revision.is_none(),
+        !validated.errors.is_empty(),
+        "what is wrong starts nothing"
+    );
+    validated.errors.iter().map(ToString::to_string).collect()
+}
+
+fn istio() -> Value {
+    json!({"istio": {"hosts": ["shop.example.com"], "gateways": ["istio-ingress/public"]}})
+}
+
+#[test]
+fn a_virtual_service_is_molts_or_the_users() {
+    let owned = of(istio(), |_| (), Known::default());
+    assert_eq!((owned.errors.len(), owned.plan.route), (0, RouteMode::Owned));
+    let content = OwnedVirtualService {
+        hosts: vec!["shop.example.com".to_owned()],
+        gateways: vec!["istio-ingress/public".to_owned()],
+    };
+    let whose = Whose::Molts(Some(content));
+    assert_eq!(owned.route, RouteSpec::Istio { whose, delay: DELAY });
+    let own = json!({"istio": {"virtualServiceRef": {"name": "front"}, "propagationDelay": "3s"}});
+    let users = of(own, |_| (), Known::default());
+    assert_eq!((users.errors.len(), users.plan.route), (0, RouteMode::Adopted));
+    let delay = SignedDuration::from_secs(3);
+    let whose = Whose::Users("front".to_owned());
+    assert_eq!(users.route, RouteSpec::Istio { whose, delay });
+    assert_eq!(users.route.name("checkout"), "front");
+}
+
+#[test]
+fn what_contradicts_itself_is_said_and_what_molt_has_made_is_kept() {
+    for (traffic, error) in [
+        (
+            json!({}),
+            "spec.traffic: has none of gatewayAPI, istio and none: set gatewayAPI",
+        ),
+        (
+            json!({"istio": {"hosts": ["a"]}, "none": {}}),
+            "spec.traffic: has istio and none: set gatewayAPI",
+        ),
+        (
+            json!({"istio": {}}),
+            "spec.traffic.istio: has neither hosts nor virtualServiceRef: set hosts",
+        ),
+        (
+            json!({"istio": {"hosts": ["a"], "virtualServiceRef": {"name": "front"}}}),
+            "spec.traffic.istio: has both hosts and virtualServiceRef: set hosts",
+        ),
+        (
+            json!({"istio": {"hosts": []}}),
+            "spec.traffic.istio.hosts: is empty: name at least one host",
+        ),
+        (
+            json!({"istio": {"virtualServiceRef": {"name": "front"}, "gateways": ["mesh"]}}),
+            "spec.traffic.istio.gateways: belong to a VirtualService that Molt creates",
+        ),
+        (
+            json!({"istio": {"hosts": ["*"]}}),
+            "spec.traffic.istio.hosts: has *, which can't be asked for inside the mesh",
+        ),
+        (
+            json!({"istio": {"hosts": ["a"], "propagationDelay": "10m"}}),
+            "spec.traffic.istio.propagationDelay: must be shorter than spec.progressDeadline",
+        ),
+    ] {
+        let errors = errors(traffic, |_| ());
+        assert!(
+            errors.len() == 1 && errors[0].starts_with(error),
+            "{error}: {errors:?}"
+        );
+    }
+    let known = Known {
+        owned_virtual_service: true,
+        ..Known::default()
+    };
+    let kept = RouteSpec::Istio {
+        whose: Whose::Molts(None),
+        delay: DELAY,
+    };
+    assert_eq!(of(json!({}), |_| (), known).route, kept);
+    let both = json!({"istio": {"hosts": ["a"], "virtualServiceRef": {"name": "front"}}});
+    assert_eq!(of(both, |_| (), known).route, kept);
+}
+
+#[test]
+fn of_what_is_counted_at_the_route_istios_own_is_left() {
+    let by = |preset: &'static str| {
+        move |o: &mut Value| o["spec"]["slos"][0]["sli"] = json!({"preset": preset, "type": "availability"})
+    };
+    for preset in ["envoy-gateway", "linkerd-outbound"] {
+        let errors = errors(istio(), by(preset));
+        let said = "spec.slos[0].sli.preset: is counted by other proxies than Istio's";
+        assert!(errors.len() == 1 && errors[0].starts_with(said), "{errors:?}");
+    }
+    for preset in ["istio-gateway", "istio", "otel"] {
+        assert_eq!(errors(istio(), by(preset)), Vec::<String>::new(), "{preset}");
+    }
+}
+
+#[test]
+fn headers_are_in_the_order_in_which_they_are_read_back_and_none_is_there_twice() {
+    let with = |matches: Value| {
+        move |o: &mut Value| {
+            o["spec"]["strategy"] =
+                json!({"canary": {"steps": [{"setHeaderRoute": {"name": "a", "match": matches}}]}});
+        }
+    };
+    let two = json!([{"headerName": "x-a", "exact": "1"}, {"cookieName": "beta", "exact": "yes"}]);
+    let names = |traffic: Value| {
+        let steps = of(traffic, with(two.clone()), Known::default()).plan.steps;
+        let [Step::SetHeaderRoute { matches, .. }] = steps.as_slice() else {
+            panic!("{steps:?}");
+        };
+        matches.iter().map(|m| m.header.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(names(istio()), ["cookie", "x-a"]);
+    assert_eq!(
+        names(json!({"gatewayAPI": {"parentRefs": [{"name": "public"}]}})),
+        ["x-a", "cookie"]
+    );
+
+    let twice = json!([{"cookieName": "a", "exact": "1"}, {"cookieName": "b", "exact": "1"}]);
+    let errors = errors(istio(), with(twice));
+    let said = "spec.strategy.canary.steps[0].setHeaderRoute.match: matches the header cookie twice";
+    assert!(errors.len() == 1 && errors[0].starts_with(said), "{errors:?}");
+}
