@@ -16,6 +16,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::adopted::{AutoscalerFacts, DeploymentFacts, WorkloadUser};
 use super::config::contents::Contents;
 use super::config::users::Users;
 use super::edges::Edges;
@@ -70,6 +71,12 @@ pub struct Caches {
     pub routes: Arc<Index<HttpRoute>>,
     /// Which services use a route, by the route's name.
     pub route_users: Arc<Index<RouteUser>>,
+    /// Deployments, by their own name. Nothing waits for them for long.
+    pub deployments: Arc<Index<DeploymentFacts>>,
+    /// Which services name a Deployment, by its name.
+    pub workload_users: Arc<Index<WorkloadUser>>,
+    /// Autoscalers of Deployments, by the Deployment's name. Nothing waits for them.
+    pub autoscalers: Arc<Index<AutoscalerFacts>>,
     /// Digests of ConfigMaps and Secrets. Nothing waits for them for long.
     pub contents: Contents,
     /// Which services name them.
@@ -104,6 +111,9 @@ impl Caches {
             fleet_key: Key::new(fleet_namespace, fleet::CONFIG_MAP),
             routes: Arc::default(),
             route_users: Arc::default(),
+            deployments: Arc::default(),
+            workload_users: Arc::default(),
+            autoscalers: Arc::default(),
             contents: Contents::default(),
             config_users: Arc::default(),
         };
@@ -124,6 +134,8 @@ impl Caches {
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
         caches.follow_routes(api(client, namespace), backoff(), wake.clone());
+        caches.follow_workloads(&watch, caches.deployments.clone());
+        caches.follow_workloads(&watch, caches.autoscalers.clone());
         caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
         let small = Config::default().page_size(PAGE);
         let maps = caches.contents.config_maps.clone();
@@ -173,6 +185,7 @@ impl Caches {
         wake: UnboundedSender<Key>,
     ) {
         let (users, config_users) = (self.route_users.clone(), self.config_users.clone());
+        let workload_users = self.workload_users.clone();
         let store = self.services.clone();
         let events = watcher(api, Config::default()).backoff(backoff);
         let mut events = reflector::reflector(writer, events).boxed();
@@ -186,6 +199,7 @@ impl Caches {
                     }
                 };
                 users.take_in(&event);
+                workload_users.take_in(&event);
                 config_users.take_in(&event);
                 match event {
                     Event::Apply(object) | Event::Delete(object) => drop(wake.send(object.key())),
@@ -212,6 +226,44 @@ impl Caches {
         };
         let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
         tokio::spawn(follow(api, Config::default(), backoff, routes, changed, appeared));
+    }
+
+    /// A change of a Deployment, or of its autoscaler, concerns the services that name it.
+    fn follow_workloads<V>(&self, watch: &Watch, index: Arc<Index<V>>)
+    where
+        V: Facts,
+        V::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let (users, wake, all) = (
+            self.workload_users.clone(),
+            watch.wake.clone(),
+            watch.wake.clone(),
+        );
+        let store = self.services.clone();
+        let changed = move |workload: Key| {
+            for name in users.of(&workload).keys() {
+                drop(wake.send(Key::new(&workload.namespace, name)));
+            }
+        };
+        let appeared = move || {
+            let state = store.state();
+            let adopting = state.iter().filter(|o| o.workload.is_some());
+            adopting.for_each(|o| drop(all.send(o.key())));
+        };
+        let api = api(watch.client, watch.namespace);
+        tokio::spawn(follow(
+            api,
+            Config::default(),
+            (watch.backoff)(),
+            index,
+            changed,
+            appeared,
+        ));
     }
 
     /// When the kind appears, or disappears, it concerns every service.
@@ -271,6 +323,7 @@ impl Caches {
         self.routes.known().await;
         // Services that name no ConfigMap don't need these; the others change nothing until they are known.
         drop(tokio::time::timeout(CONTENTS_LIMIT, self.contents.config_maps.known()).await);
+        drop(tokio::time::timeout(CONTENTS_LIMIT, self.deployments.known()).await);
         self.fleet.known().await;
     }
 }

@@ -10,6 +10,7 @@ use molt_core::observed::{
 };
 use molt_core::plan::Revision;
 
+use super::adopted;
 use super::caches::Caches;
 use super::config::snapshots::Snapshots;
 use super::facts::ActionFacts;
@@ -29,6 +30,7 @@ pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
     let route = caches.routes.get(&key, &key.name);
     Known {
         stable_wanted: set.map(|s| s.wanted),
+        workload_replicas: adopted::replicas(object, caches),
         owned_route: route.is_some_and(|r| crate::k8s::writer::is_owned_by(&*r, object.uid_text())),
     }
 }
@@ -72,6 +74,7 @@ pub fn observe(
     let key = object.key();
     let sighting = routers.of(&target.spec).observe(target);
     let mut problems: Vec<_> = validated.problem().into_iter().collect();
+    problems.extend(adopted::problem(object));
     problems.extend(sighting.problems);
     let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();
     actions.sort_by(|a, b| (a.view.created_at, &a.view.uid).cmp(&(b.view.created_at, &b.view.uid)));
@@ -86,6 +89,8 @@ pub fn observe(
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
         jobs: jobs::observe(object, caches),
+        workload: adopted::sight(object, caches, validated.plan.replicas),
+        name_taken: false,
         problems,
     }
 }
