@@ -185,10 +185,11 @@ impl Turn<'_> {
         self.state.adoption = Some(self.adoption_of(view, former));
     }
 
-    /// What has most ready pods of Molt's.
+    /// What has most ready pods of Molt's, or will have.
     fn serving(&self) -> Option<Revision> {
-        let ready = self.seen.revisions.iter().filter(|(_, v)| v.ready > 0);
-        ready.max_by_key(|(_, v)| v.ready).map(|(r, _)| r.clone())
+        let has = self.seen.revisions.iter().filter(|(_, v)| v.wanted > 0 || v.ready > 0);
+        has.max_by_key(|(_, v)| (v.ready, v.wanted))
+            .map(|(r, _)| r.clone())
     }
 
     fn adoption_of(&self, view: &WorkloadView, former: u32) -> Adoption {
