@@ -5,12 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
+use molt_core::adoption::AdoptionStage;
 use molt_core::config::Asked;
 use molt_core::decision::Effect;
 use molt_core::observed::Slot;
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
+use super::adopted::Hand;
 use super::caches::Caches;
 use super::config;
 use super::config::references::Reference;
@@ -85,6 +87,14 @@ impl Applier<'_> {
                     .set_route(self.target, weights, preview.as_ref())
                     .await
             }
+            Effect::HoldWorkload {
+                uid,
+                replicas,
+                paused,
+                former,
+            } => self.hand().hold(uid, *replicas, *paused, *former).await,
+            Effect::WidenServices => self.hand().widen(&self.owner()).await,
+            Effect::FreeWorkload { uid } => self.hand().free(uid).await,
             Effect::DeleteRevision { revision } => self.delete_revision(revision).await,
             Effect::ReleaseRoute => self.routers.of(&self.target.spec).finalize(self.target).await,
             Effect::RemoveFinalizer => self.set_finalizer(false).await,
@@ -127,6 +137,13 @@ impl Applier<'_> {
     /// Puts right what somebody else has changed, but never a weight: that is a decision.
     pub async fn heal(&self) -> Result<(), WriteError> {
         let namespace = &self.target.service.namespace;
+        let adoption = self.object.state.as_ref().ok().and_then(|s| s.adoption.as_ref());
+        let widened =
+            adoption.is_some_and(|a| matches!(a.stage, AdoptionStage::Returning | AdoptionStage::Returned));
+        if widened {
+            // They lead to the Deployment's pods as well.
+            return Ok(());
+        }
         let services = self.caches.core_services.of(&self.target.service);
         for (name, facts) in &services {
             if !facts.owners.iter().any(|o| o == self.object.uid_text()) {
@@ -168,6 +185,14 @@ impl Applier<'_> {
         Some(self.owner().revision_service(&revision, port))
     }
 
+    fn hand(&self) -> Hand<'_> {
+        Hand {
+            object: self.object,
+            caches: self.caches,
+            writer: self.writer,
+        }
+    }
+
     fn owner(&self) -> Owner {
         Owner {
             service: self.target.service.clone(),
@@ -197,7 +222,7 @@ impl Applier<'_> {
     }
 
     async fn create_revision(&self, revision: &Revision) -> Result<(), WriteError> {
-        let Ok(spec) = &self.object.spec else {
+        let Some(template) = self.object.spec.as_ref().ok().and_then(|s| s.template.as_ref()) else {
             return Ok(());
         };
         if self.current() != Some(revision) {
@@ -227,9 +252,7 @@ impl Applier<'_> {
             .create::<Service>(namespace, self.object.uid_text(), &service)
             .await?;
         let content_of = &self.asked.content;
-        let set = self
-            .owner()
-            .replica_set(revision, &spec.template, port, content_of);
+        let set = self.owner().replica_set(revision, template, port, content_of);
         let live = self
             .writer
             .create::<ReplicaSet>(namespace, self.object.uid_text(), &set)

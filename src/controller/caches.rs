@@ -16,6 +16,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::adopted::{AutoscalerFacts, DeploymentFacts, WorkloadUser};
 use super::config::contents::Contents;
 use super::config::users::Users;
 use super::edges::Edges;
@@ -73,6 +74,12 @@ pub struct Caches {
     pub virtual_services: Arc<Index<VirtualService>>,
     /// Which services use a route, by the route's name.
     pub route_users: Arc<Index<RouteUser>>,
+    /// Deployments, by their own name. Nothing waits for them for long.
+    pub deployments: Arc<Index<DeploymentFacts>>,
+    /// Which services name a Deployment, by its name.
+    pub workload_users: Arc<Index<WorkloadUser>>,
+    /// Autoscalers of Deployments, by the Deployment's name. Nothing waits for them.
+    pub autoscalers: Arc<Index<AutoscalerFacts>>,
     /// Digests of ConfigMaps and Secrets. Nothing waits for them for long.
     pub contents: Contents,
     /// Which services name them.
@@ -108,6 +115,9 @@ impl Caches {
             routes: Arc::default(),
             virtual_services: Arc::default(),
             route_users: Arc::default(),
+            deployments: Arc::default(),
+            workload_users: Arc::default(),
+            autoscalers: Arc::default(),
             contents: Contents::default(),
             config_users: Arc::default(),
         };
@@ -129,6 +139,8 @@ impl Caches {
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
         caches.follow_routes(&watch, &caches.routes);
         caches.follow_routes(&watch, &caches.virtual_services);
+        caches.follow_workloads(&watch, caches.deployments.clone());
+        caches.follow_workloads(&watch, caches.autoscalers.clone());
         caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
         let small = Config::default().page_size(PAGE);
         let maps = caches.contents.config_maps.clone();
@@ -178,6 +190,7 @@ impl Caches {
         wake: UnboundedSender<Key>,
     ) {
         let (users, config_users) = (self.route_users.clone(), self.config_users.clone());
+        let workload_users = self.workload_users.clone();
         let store = self.services.clone();
         let events = watcher(api, Config::default()).backoff(backoff);
         let mut events = reflector::reflector(writer, events).boxed();
@@ -191,6 +204,7 @@ impl Caches {
                     }
                 };
                 users.take_in(&event);
+                workload_users.take_in(&event);
                 config_users.take_in(&event);
                 match event {
                     Event::Apply(object) | Event::Delete(object) => drop(wake.send(object.key())),
@@ -226,6 +240,44 @@ impl Caches {
             Config::default(),
             (watch.backoff)(),
             routes,
+            changed,
+            appeared,
+        ));
+    }
+
+    /// A change of a Deployment, or of its autoscaler, concerns the services that name it.
+    fn follow_workloads<V>(&self, watch: &Watch, index: Arc<Index<V>>)
+    where
+        V: Facts,
+        V::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let (users, wake, all) = (
+            self.workload_users.clone(),
+            watch.wake.clone(),
+            watch.wake.clone(),
+        );
+        let store = self.services.clone();
+        let changed = move |workload: Key| {
+            for name in users.of(&workload).keys() {
+                drop(wake.send(Key::new(&workload.namespace, name)));
+            }
+        };
+        let appeared = move || {
+            let state = store.state();
+            let adopting = state.iter().filter(|o| o.workload.is_some());
+            adopting.for_each(|o| drop(all.send(o.key())));
+        };
+        let api = api(watch.client, watch.namespace);
+        tokio::spawn(follow(
+            api,
+            Config::default(),
+            (watch.backoff)(),
+            index,
             changed,
             appeared,
         ));
@@ -286,8 +338,15 @@ impl Caches {
         self.actions.known().await;
         self.records.known().await;
         self.routes.known().await;
-        // Services without a ConfigMap or Istio don't need these; the others change nothing until they are known.
-        let others = async { tokio::join!(self.contents.config_maps.known(), self.virtual_services.known()) };
+        // Services without a ConfigMap, Istio or a Deployment don't need these; the others change nothing until they
+        // are known.
+        let others = async {
+            tokio::join!(
+                self.contents.config_maps.known(),
+                self.virtual_services.known(),
+                self.deployments.known()
+            )
+        };
         drop(tokio::time::timeout(CONTENTS_LIMIT, others).await);
         self.fleet.known().await;
     }

@@ -220,6 +220,7 @@ impl Facts for ActionFacts {
                 ActionKind::Override => Action::Override,
                 ActionKind::Undo => Action::Undo,
                 ActionKind::Restart => Action::Restart,
+                ActionKind::Release => Action::Release,
             },
             revision: spec.revision.clone().map(Revision),
             attempt: spec.attempt.and_then(|n| u32::try_from(n).ok()),

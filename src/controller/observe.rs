@@ -10,6 +10,7 @@ use molt_core::observed::{
 };
 use molt_core::plan::Revision;
 
+use super::adopted;
 use super::caches::Caches;
 use super::config::snapshots::Snapshots;
 use super::facts::ActionFacts;
@@ -31,6 +32,7 @@ pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
     let virtual_service = caches.virtual_services.get(&key, &key.name);
     Known {
         stable_wanted: set.map(|s| s.wanted),
+        workload_replicas: adopted::replicas(object, caches),
         owned_route: route.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
         owned_virtual_service: virtual_service.is_some_and(|v| is_owned_by(&*v, object.uid_text())),
     }
@@ -76,6 +78,7 @@ pub fn observe(
     let key = object.key();
     let sighting = routers.of(&target.spec).observe(target, now);
     let mut problems: Vec<_> = validated.problem().into_iter().collect();
+    problems.extend(adopted::problem(object));
     problems.extend(sighting.problems);
     let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();
     actions.sort_by(|a, b| (a.view.created_at, &a.view.uid).cmp(&(b.view.created_at, &b.view.uid)));
@@ -90,6 +93,8 @@ pub fn observe(
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
         jobs: jobs::observe(object, caches),
+        workload: adopted::sight(object, caches, validated.plan.replicas),
+        name_taken: false,
         problems,
     }
 }

@@ -139,6 +139,17 @@ impl Owner {
         Self::service_with(&metadata, &selector, port)
     }
 
+    /// A Service as it is, that selects by other labels.
+    pub fn widened_service(&self, name: &str, content: &Value, selector: &BTreeMap<String, String>) -> Value {
+        let revision = content
+            .pointer("/metadata/labels")
+            .and_then(|set| set.get(labels::REVISION));
+        let revision = revision.and_then(Value::as_str).map(Revision::from);
+        let port = content.pointer("/spec/ports/0/port").and_then(Value::as_u64);
+        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
+        Self::service_with(&self.metadata(name, revision.as_ref()), &json!(selector), port)
+    }
+
     fn core_service(&self, metadata: &Value, revision: &Revision, port: u16) -> Value {
         Self::service_with(metadata, &json!(self.selector(revision)), port)
     }

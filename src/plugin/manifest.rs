@@ -244,7 +244,7 @@ fn counter(sli: &SliQuery) -> Counter {
 }
 
 fn memory_limit(object: &ServiceObject) -> Option<f64> {
-    let template = object.spec.as_ref().ok()?.template.spec.as_ref()?;
+    let template = object.spec.as_ref().ok()?.template.as_ref()?.spec.as_ref()?;
     let limits = template.containers.first()?.resources.as_ref()?.limits.as_ref()?;
     molt_sim::scenario::bytes(&limits.get("memory")?.0)
 }

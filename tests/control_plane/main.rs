@@ -6,6 +6,7 @@
 
 mod action_policy;
 mod admission;
+mod adoption;
 mod bad_input;
 mod conditions;
 mod config;

@@ -12,7 +12,7 @@ use super::stage::{
 /// Runs as many lives at the same time: they mostly wait.
 const AT_ONCE: usize = 8;
 
-fn sweep(prepared: fn() -> Sim, until: fn(&Sim) -> bool) {
+pub fn sweep(prepared: fn() -> Sim, until: fn(&Sim) -> bool) {
     let whole = prepared();
     settle(&whole, until);
     let expected = end_state(&whole);

@@ -239,6 +239,7 @@ fn plan(objective: &str) -> Option<Plan> {
         paused: false,
         strict_paused: false,
         rollback_window: 0,
+        workload: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: vec![SloPlan {

@@ -68,6 +68,24 @@ pub enum Effect {
         /// Its UID: no other pod of this name is meant.
         uid: String,
     },
+    /// Ask a Deployment for so many pods, and have it roll out no change of its template, or again.
+    HoldWorkload {
+        /// Its UID: no other Deployment of this name is meant.
+        uid: String,
+        /// Pods.
+        replicas: u32,
+        /// It rolls out no change of its template.
+        paused: bool,
+        /// Pods that it had before: written down at the Deployment, for the case that the state is lost.
+        former: u32,
+    },
+    /// Have Molt's Services that lead to stable select the Deployment's pods beside stable's.
+    WidenServices,
+    /// Take what Molt has written down at a Deployment off it again, its place among the field managers as well.
+    FreeWorkload {
+        /// Its UID.
+        uid: String,
+    },
     /// Delete a revision's ReplicaSet and service: it has no pods and no weight.
     DeleteRevision {
         /// The revision.

@@ -10,8 +10,10 @@
 //! - [`rollout`]: the state machine that turns the first three into the fourth.
 //! - [`analysis`]: counts into evidence, evidence into verdicts.
 //! - [`condition`]: thresholds that a user sets beside the objectives.
+//! - [`adoption`]: a Deployment whose place Molt's pods take.
 //! - [`config`]: which revision a spec asks for where the content of ConfigMaps counts.
 
+pub mod adoption;
 pub mod analysis;
 pub mod condition;
 pub mod config;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
+use crate::adoption::Sight;
 use crate::analysis::{AtRoute, Counts, Past, PodCounts};
 use crate::plan::Revision;
 use crate::step::{HeaderMatch, Mirror};
@@ -28,6 +29,10 @@ pub struct Observed {
     pub attempts: BTreeMap<Revision, u32>,
     /// The Jobs of conditions that there are, and those that the API server did not take.
     pub jobs: BTreeMap<JobKey, JobPhase>,
+    /// The Deployment that `spec.workloadRef` names, or that was taken over.
+    pub workload: Sight,
+    /// A Service of the service's own name is somebody else's, and stays so.
+    pub name_taken: bool,
     /// Somebody has paused every service of this operator: who, and why, such as `by ada: INC-12`.
     pub fleet_paused: Option<String>,
     /// What stands in the way, as the edges found it.
@@ -363,6 +368,8 @@ pub enum Action {
     Undo,
     /// New pods for the stable revision.
     Restart,
+    /// The Deployment that was taken over gets its place back.
+    Release,
 }
 
 /// Something that stands in the way.

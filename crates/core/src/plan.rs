@@ -172,6 +172,8 @@ pub struct Plan {
     pub strict_paused: bool,
     /// A revision that was stable among the last so many goes straight to all users when it is asked for again.
     pub rollback_window: usize,
+    /// The Deployment whose place Molt's pods take: its name.
+    pub workload: Option<String>,
     /// Old revisions that are kept, scaled to zero, beside stable and canary.
     pub revision_history_limit: usize,
     /// Who owns the route.

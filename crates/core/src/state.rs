@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::adoption::Adoption;
 use crate::analysis::{Counts, Evidence};
 use crate::config::ConfigState;
 use crate::plan::{Revision, SloPlan, Step};
@@ -58,6 +59,9 @@ pub struct State {
     /// UIDs of the actions that had expired when they were looked at, newest last: none is applied afterwards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired_actions: Vec<String>,
+    /// The Deployment that `spec.workloadRef` names, once it is being taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
     /// The revision that the spec asks for, where content is part of it; absent while the template names nothing that
     /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -304,6 +304,9 @@ impl Stage {
             | Effect::ReleaseRoute
             | Effect::Share
             | Effect::Evict { .. }
+            | Effect::HoldWorkload { .. }
+            | Effect::WidenServices
+            | Effect::FreeWorkload { .. }
             | Effect::RemoveFinalizer
             | Effect::EndAction { .. } => return false,
         }

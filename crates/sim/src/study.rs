@@ -174,6 +174,7 @@ pub(crate) mod tests {
             paused: false,
             strict_paused: false,
             rollback_window: 0,
+            workload: None,
             revision_history_limit: 2,
             route: RouteMode::Owned,
             slos: vec![SloPlan {

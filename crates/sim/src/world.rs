@@ -312,6 +312,9 @@ impl<'a> World<'a> {
             | Effect::ReleaseRoute
             | Effect::Share
             | Effect::Evict { .. }
+            | Effect::HoldWorkload { .. }
+            | Effect::WidenServices
+            | Effect::FreeWorkload { .. }
             | Effect::RemoveFinalizer
             | Effect::EndAction { .. } => return false,
         }

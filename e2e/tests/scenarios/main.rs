@@ -1,5 +1,6 @@
 //! Scenarios on a real cluster, in one program so that they run side by side.
 
+mod adoption;
 mod bad_input;
 mod config;
 mod faults;

@@ -36,6 +36,14 @@ use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, T
         .message("metadata.name: at most 46 characters, lower case letters, digits and '-', beginning with a letter, so that every derived name fits"),
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.template) != has(self.workloadRef)")
+        .message("set exactly one of template (the pods of this service) and workloadRef (those of an existing Deployment, which is taken over)"),
+    validation = Rule::new("!has(self.workloadRef) || has(oldSelf.workloadRef)")
+        .message("workloadRef: a service that has pods of its own can't take over a Deployment: make another PythonService for it"),
+    validation = Rule::new("!has(self.workloadRef) || !has(oldSelf.workloadRef) || self.workloadRef.name == oldSelf.workloadRef.name")
+        .message("workloadRef.name can't be changed: give the Deployment back with `kubectl molt release`, delete this PythonService, and make another for the other Deployment")
+)]
 pub struct PythonServiceSpec {
     /// Pods at full strength. Leave it out when a HorizontalPodAutoscaler owns it: it is never defaulted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -67,8 +75,13 @@ pub struct PythonServiceSpec {
     pub drain: Option<Drain>,
     /// How the application is served.
     pub runtime: Runtime,
-    /// An ordinary pod template; labels and selectors are injected.
-    pub template: PodTemplateSpec,
+    /// An ordinary pod template; labels and selectors are injected. Write this or `workloadRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PodTemplateSpec>,
+    /// An existing Deployment in the same namespace instead of `template`: its pod template counts, a change of it is
+    /// rolled out by Molt, and Molt's pods take the place of its own. `kubectl molt release` gives it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadRef>,
     /// Whether the content of what the template names is part of the revision. Default: that of ConfigMaps is
     /// (Snapshot), that of Secrets is not (Follow).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +104,34 @@ pub struct PythonServiceSpec {
     /// What rolls back beside the objectives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<Guards>,
+}
+
+/// An existing workload.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// `apps/v1`.
+    pub api_version: WorkloadApi,
+    /// `Deployment`.
+    pub kind: WorkloadKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// API groups of workloads that can be taken over.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkloadApi {
+    /// That of Deployments.
+    #[serde(rename = "apps/v1")]
+    AppsV1,
+}
+
+/// Kinds of workloads that can be taken over.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkloadKind {
+    /// A Deployment.
+    Deployment,
 }
 
 /// Whether the content of ConfigMaps and Secrets that the template names is part of the revision.

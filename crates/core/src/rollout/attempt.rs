@@ -41,6 +41,9 @@ impl Attempt {
 impl Turn<'_> {
     /// Ends, supersedes or begins an attempt as the spec asks for.
     pub(super) fn follow_spec(&mut self) {
+        if self.plan.deleting && self.gives_back() {
+            return self.follow_adoption();
+        }
         if self.plan.deleting {
             if self.state.attempt.is_some() {
                 self.finish(End::new(
@@ -60,6 +63,7 @@ impl Turn<'_> {
             self.state.refused = None;
         }
         self.find_stable();
+        self.follow_adoption();
         if let Some(attempt) = self.attempt().cloned()
             && wanted.as_ref().is_some_and(|r| *r != attempt.revision)
         {
@@ -124,6 +128,9 @@ impl Turn<'_> {
             return;
         }
         if self.plan.replicas == 0 && self.state.stable.is_some() {
+            return;
+        }
+        if self.adoption_moves() {
             return;
         }
         let first = self.state.stable.is_none();

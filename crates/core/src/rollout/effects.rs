@@ -15,7 +15,7 @@ impl Turn<'_> {
     /// What is to be done, in an order that is safe to be cut anywhere: grow, point, weigh, shrink, clean up.
     pub(super) fn effects(&mut self) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.ended_actions);
-        if self.plan.deleting {
+        if self.plan.deleting && !self.gives_back() {
             if self.plan.route == RouteMode::Adopted {
                 effects.push(Effect::ReleaseRoute);
             }
@@ -30,6 +30,8 @@ impl Turn<'_> {
         self.scale(&wanted, false, &mut effects);
         self.clean_up(&wanted, &mut effects);
         effects.extend(self.evict());
+        // The last: nothing else depends on it, should somebody refuse it.
+        self.adopt(&mut effects);
         effects
     }
 
@@ -76,10 +78,13 @@ impl Turn<'_> {
         if let Some(attempt) = self.attempt() {
             let floor = has(&attempt.revision);
             wanted.insert(attempt.revision.clone(), self.canary_pods(attempt).max(floor));
-        } else if let (None, Some(revision)) = (&self.state.stable, &self.plan.revision) {
+        } else if let (None, Some(revision)) = (&self.state.stable, &self.plan.revision)
+            && !self.adoption_moves()
+        {
             // A first revision that failed: there is nothing else, so its pods keep trying.
             wanted.insert(revision.clone(), self.plan.replicas);
         }
+        wanted.extend(self.adopted_pods());
         wanted
     }
 
@@ -168,7 +173,7 @@ impl Turn<'_> {
         if let Some(revision) = &self.plan.revision {
             let used = self.state.stable.as_ref() == Some(revision)
                 || self.attempt().is_some_and(|a| a.revision == *revision)
-                || self.state.stable.is_none();
+                || (self.state.stable.is_none() && !self.adoption_moves());
             if used && !self.seen.revisions.contains_key(revision) {
                 effects.push(Effect::CreateRevision {
                     revision: revision.clone(),
@@ -218,6 +223,9 @@ impl Turn<'_> {
 
     /// Points the fixed-name services where they belong.
     fn select(&self, effects: &mut Vec<Effect>) {
+        if self.is_given_back() {
+            return;
+        }
         if self.divides_by_pods() {
             self.lead_on(effects);
         }
@@ -247,7 +255,7 @@ impl Turn<'_> {
                 && self.seen.ready(&a.revision) >= self.plan.replicas
         });
         match full {
-            _ if self.divides_by_pods() => {}
+            _ if self.divides_by_pods() || self.seen.name_taken => {}
             Some(attempt) => point(Slot::InCluster, &attempt.revision),
             None => point(Slot::InCluster, home),
         }
@@ -312,7 +320,7 @@ impl Turn<'_> {
     }
 
     fn weigh(&mut self, effects: &mut Vec<Effect>) {
-        if self.seen.problem(ProblemKind::Route).is_some() {
+        if self.seen.problem(ProblemKind::Route).is_some() || self.is_given_back() || self.is_taking() {
             return;
         }
         let Some(wanted) = self.wanted_weights() else {

@@ -16,6 +16,7 @@
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
 //! that and what was observed, so a crash between any two writes changes nothing.
 
+mod adoption;
 mod at_once;
 mod attempt;
 mod back;
@@ -148,6 +149,8 @@ impl Turn<'_> {
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
         times.extend(self.set_again_at());
         times.extend(self.restart_at());
+        times.extend(self.adoption_at());
+        times.extend(self.hold_again_at());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.
         times.into_iter().filter(|t| *t > self.now).min()

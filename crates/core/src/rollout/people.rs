@@ -51,10 +51,16 @@ impl Turn<'_> {
             format!(": {}", action.reason)
         };
         let by = format!("by {}{why}", action.requested_by);
+        if action.action != Action::Release
+            && let Some(why) = self.adoption_in_the_way()
+        {
+            return Err(why);
+        }
         match action.action {
             Action::Retry => return self.retry(action, &by),
             Action::Undo => return self.undo(action, &by),
             Action::Restart => return self.restart(action, &by),
+            Action::Release => return self.release(action, &by),
             _ => {}
         }
         let Some(attempt) = self.attempt() else {
@@ -75,7 +81,7 @@ impl Turn<'_> {
             Action::Pause => self.pause(&by),
             Action::Resume => self.resume(&by),
             Action::Override => self.override_by(&by),
-            Action::Retry | Action::Undo | Action::Restart => {
+            Action::Retry | Action::Undo | Action::Restart | Action::Release => {
                 Err("it is handled without an attempt".to_owned())
             }
         }

@@ -25,6 +25,11 @@ impl Turn<'_> {
 
     /// The phase, and where it is in one sentence.
     fn place(&self) -> (Phase, String) {
+        if let Some(place) = self.adoption_place().filter(|_| self.attempt().is_none())
+            && (!self.plan.deleting || self.gives_back())
+        {
+            return place;
+        }
         if self.plan.deleting {
             return (Phase::Progressing, "the service is being deleted".to_owned());
         }
@@ -314,6 +319,7 @@ impl Turn<'_> {
             &[ProblemKind::Apply],
         ));
         conditions.push(self.canary_ready());
+        conditions.extend(self.workload_taken());
         conditions
     }
 
@@ -325,6 +331,7 @@ impl Turn<'_> {
         );
         let stalled = matches!(phase, Phase::RolledBack | Phase::Degraded);
         let reason = match (phase, &self.state.last) {
+            (Phase::Degraded, _) if let Some(fault) = self.adoption_fault() => fault.to_owned(),
             (Phase::RolledBack, Some(last)) => last.reason.clone(),
             (Phase::Degraded, Some(last)) if self.state.stable.is_none() && self.seen.problems.is_empty() => {
                 last.reason.clone()

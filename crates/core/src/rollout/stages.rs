@@ -29,7 +29,7 @@ impl Turn<'_> {
         let Some(attempt) = self.attempt().cloned() else {
             return false;
         };
-        if self.plan.deleting {
+        if self.plan.deleting && !self.gives_back() {
             return false;
         }
         if let Some(end) = self.hard_gate(&attempt) {

@@ -26,6 +26,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         paused: false,
         strict_paused: false,
         rollback_window: 0,
+        workload: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: slos

@@ -1,6 +1,7 @@
 //! The state machine in a small world of its own: scenarios, and invariants under random events.
 
 mod actions;
+mod adoption;
 mod clock;
 mod conditions;
 mod corrected;
@@ -19,4 +20,5 @@ mod scenarios;
 mod shares;
 mod strategies;
 mod verdicts;
+mod workload;
 mod world;

@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
+use super::workload::Workload;
 use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
@@ -38,6 +39,7 @@ pub fn plan(revision: &str) -> Plan {
         paused: false,
         strict_paused: false,
         rollback_window: 0,
+        workload: None,
         revision_history_limit: 2,
         route: RouteMode::Owned,
         slos: vec![SloPlan {
@@ -131,6 +133,8 @@ pub struct World {
     pub guarded: bool,
     /// Who has paused the fleet.
     pub fleet: Option<String>,
+    /// The Deployment that is taken over.
+    pub workload: Workload,
     /// Pods that were evicted, in order.
     pub evicted: Vec<String>,
     /// Pods that were created so far.
@@ -178,6 +182,7 @@ impl World {
             deaf: false,
             guarded: false,
             fleet: None,
+            workload: Workload::default(),
             evicted: Vec::new(),
             created_pods: 0,
             rest: BTreeMap::new(),
@@ -334,6 +339,8 @@ impl World {
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
             jobs: self.jobs.clone(),
+            workload: self.workload.sight(self.state.stable.as_ref()),
+            name_taken: false,
             problems,
         }
     }
@@ -559,6 +566,9 @@ impl World {
                 set.ready += 1;
             }
         }
+        for _ in 0..seconds {
+            self.workload.live();
+        }
         if self.route_exists && !self.deaf {
             self.acknowledged = true;
         }
@@ -650,6 +660,14 @@ impl World {
             Effect::DeleteRevision { revision } => {
                 self.sets.remove(revision);
             }
+            Effect::HoldWorkload {
+                replicas,
+                paused,
+                former,
+                ..
+            } => self.workload.hold(*replicas, *paused, *former),
+            Effect::WidenServices => self.workload.widened = true,
+            Effect::FreeWorkload { .. } => self.workload.held = None,
             Effect::ReleaseRoute => {}
             Effect::RemoveFinalizer => self.gone = true,
             Effect::EndAction { name, applied, .. } => {
