@@ -231,8 +231,14 @@ fn resolve(
     errors: &mut Vec<FieldError>,
 ) -> Validated {
     in_range(errors, "spec.port", Some(spec.port), 1..=65535, 0);
-    if let Some(template) = &spec.template {
-        check_template(template, errors);
+    match &spec.template {
+        Some(template) => check_template(template, errors),
+        None if spec.workload_ref.is_none() => {
+            let message =
+                "is missing: write a pod template, or workloadRef for that of an existing Deployment";
+            errors.push(FieldError::new("spec.template", message));
+        }
+        None => {}
     }
     // What serves must not be scaled by a number that can't be used.
     let stable = known.stable_wanted.filter(|n| *n > 0);

@@ -4,6 +4,8 @@
 //! many as `maxSurge` allows, and it is asked for fewer only as they are ready. The way back is the same in a mirror.
 //! See `docs/adr/0022-a-deployment-is-taken-over-beside.md`.
 
+use std::cmp::Reverse;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::attempt::End;
@@ -69,10 +71,23 @@ impl Turn<'_> {
         }
     }
 
-    /// It is on its way back, or has come back: no weight and no selector of Molt's changes any more.
+    /// It is on its way back, or has come back, and nobody but stable has pods: no weight and no selector of Molt's
+    /// changes any more.
     pub(super) fn is_given_back(&self) -> bool {
+        self.returns() && self.other().is_none()
+    }
+
+    fn returns(&self) -> bool {
         let stage = self.state.adoption.as_ref().map(|a| a.stage);
         matches!(stage, Some(AdoptionStage::Returning | AdoptionStage::Returned))
+    }
+
+    /// A revision beside stable that has pods.
+    fn other(&self) -> Option<&Revision> {
+        let stable = self.state.stable.as_ref();
+        let mut others = self.seen.revisions.iter();
+        let other = others.find(|(revision, v)| stable != Some(revision) && v.wanted.max(v.pods) > 0);
+        other.map(|(revision, _)| revision)
     }
 
     /// A route to Molt's pods comes when they have all the traffic.
@@ -162,7 +177,7 @@ impl Turn<'_> {
                 "Deleted",
                 "the PythonService is being deleted",
             ));
-        } else if !self.is_given_back() {
+        } else if !self.returns() {
             self.state.restart = None;
             self.give_back(None);
             self.note(
@@ -185,11 +200,16 @@ impl Turn<'_> {
         self.state.adoption = Some(self.adoption_of(view, former));
     }
 
-    /// What has most ready pods of Molt's, or will have.
+    /// What users are led to, or has most ready pods of Molt's, or will have; of equals the older one: a canary is younger
+    /// than stable.
     fn serving(&self) -> Option<Revision> {
-        let has = self.seen.revisions.iter().filter(|(_, v)| v.wanted > 0 || v.ready > 0);
-        has.max_by_key(|(_, v)| (v.ready, v.wanted))
-            .map(|(r, _)| r.clone())
+        let has = self
+            .seen
+            .revisions
+            .iter()
+            .filter(|(_, v)| v.wanted > 0 || v.ready > 0);
+        let most = has.max_by_key(|(r, v)| (self.weight_of(r), v.ready, v.wanted, Reverse(v.created_at)));
+        most.map(|(r, _)| r.clone())
     }
 
     fn adoption_of(&self, view: &WorkloadView, former: u32) -> Adoption {
@@ -512,13 +532,7 @@ impl Turn<'_> {
         if let Some(attempt) = self.attempt() {
             return Some(format!("revision {} is being withdrawn first", attempt.revision));
         }
-        let stable = self.state.stable.as_ref();
-        let other = self
-            .seen
-            .revisions
-            .iter()
-            .find(|(revision, v)| stable != Some(revision) && v.wanted.max(v.pods) > 0);
-        if let Some((revision, _)) = other {
+        if let Some(revision) = self.other() {
             return Some(format!("the pods of revision {revision} go first"));
         }
         // Where Molt has no pods, there is nothing to take the place of.

@@ -384,7 +384,7 @@ fn happening() -> impl Strategy<Value = Happening> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
 
     /// Whatever happens, as many pods serve as before, and never more than `maxSurge` beside them as long as nobody
     /// else adds any; and everything comes to an end.
@@ -420,7 +420,9 @@ proptest! {
                 Happening::Resume if world.workload.template == world.workload.makes => {
                     world.workload.paused = false;
                 }
-                Happening::LoseState => world.state = crate::state::State::default(),
+                Happening::LoseState if !world.plan.deleting => {
+                    world.state = crate::state::State::default();
+                }
                 _ => {}
             }
             if world.gone {
