@@ -54,15 +54,14 @@ fn table(rows: &[Row], cell: impl Fn(&Outcome) -> String) -> String {
 pub fn long_blocks(rows: &[(Case, Outcome)]) -> String {
     let mut text = "| case | healthy ones taken back, % (95 % interval) | seconds to a harmful one, median / 95 % |\n|---|---|---|\n".to_owned();
     for (case, outcome) in rows {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} |",
-            case.name,
-            falsely(outcome),
-            found(outcome)
-        );
+        let _ = writeln!(text, "{}", line(case, outcome));
     }
     text
+}
+
+/// One line of such a table.
+pub fn line(case: &Case, outcome: &Outcome) -> String {
+    format!("| {} | {} | {} |", case.name, falsely(outcome), found(outcome))
 }
 
 fn falsely(outcome: &Outcome) -> String {
@@ -106,13 +105,14 @@ pub fn goals(rows: &[Row]) -> String {
         let (goal, molt) = (row.case.goal, &row.outcomes[0]);
         let (share, _, _) = molt.false_share();
         line(
-            format!(
-                "{}: below {} % of healthy ones taken back",
-                row.case.name,
-                goal.false_rollbacks * 100.0
-            ),
+            if goal.false_rollbacks > 0.0 {
+                let most = goal.false_rollbacks * 100.0;
+                format!("{}: below {most} % of healthy ones taken back", row.case.name)
+            } else {
+                format!("{}: no healthy one taken back", row.case.name)
+            },
             format!("{} %", percent(share)),
-            share < goal.false_rollbacks,
+            share < goal.false_rollbacks || share <= 0.0,
         );
         if let Some((median, most)) = goal.detect {
             let (got_median, got_most) = (molt.found_by(0.5), molt.found_by(0.95));

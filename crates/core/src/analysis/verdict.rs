@@ -209,7 +209,7 @@ impl fmt::Display for Harm {
             self.canary_ratio * 100.0,
             self.canary_requests,
             self.stable_ratio * 100.0,
-            if self.alone { "before" } else { "in the same time" }
+            if self.alone { "so far" } else { "in the same time" }
         );
         match self.kind {
             HarmKind::Evidence => {

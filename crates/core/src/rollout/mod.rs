@@ -16,6 +16,7 @@
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
 //! that and what was observed, so a crash between any two writes changes nothing.
 
+mod allowed;
 mod at_once;
 mod attempt;
 mod back;
@@ -41,6 +42,7 @@ mod rival;
 mod share;
 mod shares;
 mod stages;
+mod standing;
 mod waits;
 mod weights;
 
