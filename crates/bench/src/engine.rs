@@ -138,12 +138,15 @@ fn at(seconds: u32) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::from(seconds))
 }
 
-/// The operator's rules for counters that fall without a restart: how far it looks back before the first block that it
-/// reads, in seconds; from how many falls on nothing that it reads counts; from how many in the hour before; and how many
-/// blocks it asks for again.
+/// The operator looks so many seconds back before the first block that it reads.
 const LOOK_BACK: u32 = 120;
+/// From so many falls in that time on nothing that it reads counts.
 const SAW_TOOTH: usize = 2;
+/// From so many in the hour before the canary on nothing ever does.
 const SAW_TOOTH_BEFORE: usize = 5;
+/// After so many changes of the process without a fall these don't matter.
+const OCCASIONS: usize = 4;
+/// So many blocks that could not be read are asked for again.
 const AGAIN: u32 = 20;
 
 impl Engine {
@@ -153,8 +156,9 @@ impl Engine {
         let from = self.read_to.max(now.saturating_sub(AGAIN * block));
         let (since, to) = (i64::from(from) - i64::from(LOOK_BACK), i64::from(now));
         let before = -i64::from(BEFORE * SCRAPE);
-        let several = trace.changes(since, to) || trace.falls(since, to).count() >= SAW_TOOTH;
-        if several || trace.falls(before, 0).count() >= SAW_TOOTH_BEFORE {
+        let (falls, changes) = (trace.falls(since, to).count(), trace.changes(since, to));
+        let several = changes > 0 && (falls > 0 || changes < OCCASIONS);
+        if several || falls >= SAW_TOOTH || trace.falls(before, 0).count() >= SAW_TOOTH_BEFORE {
             return Vec::new();
         }
         let is_spoilt = |end: u32| {

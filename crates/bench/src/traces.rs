@@ -120,7 +120,7 @@ pub struct Trace {
     pods: Vec<[Pods; 2]>,
     /// Scrapes in which a counter fell without a restart, in order: those before the start are 0 and negative.
     falls: Vec<i64>,
-    /// Scrapes in which another process answered than before.
+    /// Scrapes in which another process answered than before, twice where that happened twice.
     changes: Vec<i64>,
     scraped: f64,
 }
@@ -218,7 +218,7 @@ impl Trace {
                 of_stable.read(&mut dice, stable),
             ));
             falls.extend((of_canary.fell || of_stable.fell).then_some(i64::from(step) + 1));
-            changes.extend(of_canary.changed.then_some(i64::from(step) + 1));
+            changes.extend(std::iter::repeat_n(i64::from(step) + 1, of_canary.changed));
         }
         Self {
             pods,
@@ -255,9 +255,9 @@ impl Trace {
         times(&self.falls).filter(move |at| *at > from && *at <= to)
     }
 
-    /// Whether in that time another process answered than in the scrape before, and both tell when they began.
-    pub fn changes(&self, from: i64, to: i64) -> bool {
-        times(&self.changes).any(|at| at > from && at <= to)
+    /// How often in that time another process answered than before, and both tell when they began.
+    pub fn changes(&self, from: i64, to: i64) -> usize {
+        times(&self.changes).filter(|at| *at > from && *at <= to).count()
     }
 
     /// The ends of all scrapes, in seconds from the start.
@@ -287,8 +287,8 @@ struct Reader {
     /// The last reading: of a pod that was scraped before its first request.
     last: Seen,
     worker: Option<usize>,
-    /// Another worker answered than before, and told so.
-    changed: bool,
+    /// How often another worker answered than before, and told so.
+    changed: usize,
     fell: bool,
 }
 
@@ -299,7 +299,7 @@ impl Reader {
             workers: [Seen::default(); WORKERS],
             last: Seen::default(),
             worker: None,
-            changed: false,
+            changed: 0,
             fell: false,
         }
     }
@@ -309,7 +309,7 @@ impl Reader {
             Counters::Clean => new,
             Counters::ScrapedTwice => new.plus(new),
             Counters::SawTooth | Counters::NewSawTooth | Counters::UntoldSawTooth => {
-                (self.changed, self.fell) = (false, false);
+                (self.changed, self.fell) = (0, false);
                 // A block is two scrapes long.
                 let mut halves = [Seen::default(); 2];
                 dice.deal(new, &mut halves);
@@ -325,7 +325,7 @@ impl Reader {
         let worker = (dice.uniform() * WORKERS as f64) as usize % WORKERS;
         let reading = self.workers[worker];
         let changed = self.worker.replace(worker).is_some_and(|last| last != worker);
-        self.changed |= changed && self.kind == Counters::NewSawTooth;
+        self.changed += usize::from(changed && self.kind == Counters::NewSawTooth);
         let last = std::mem::replace(&mut self.last, reading);
         let good = |seen: Seen| seen.total - seen.bad;
         // Good and bad requests are counted in series of their own, by their status.

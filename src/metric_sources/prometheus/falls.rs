@@ -21,6 +21,9 @@ const OLDER: f64 = 60.0;
 /// Of one process the time of its start may jump by a whole second, as the kernel rounds the time of the boot; starts of
 /// two processes are as far apart as they are, by ticks of a hundredth.
 const TICK: f64 = 0.005;
+/// After so many changes of the process without a fall the counters are of all of them: collected by multiprocess mode, with
+/// metrics of the process beside it.
+const OCCASIONS: usize = 4;
 /// From so many falls on, no value of the pod can be told from another worker's: also those that rise.
 const SAW_TOOTH: usize = 2;
 
@@ -31,8 +34,8 @@ pub struct Falls {
     pub pod: String,
     /// Between which samples a counter fell without a restart, in order of time.
     between: BTreeSet<(Timestamp, Timestamp)>,
-    /// Several processes answered, by the times of their starts.
-    several: bool,
+    /// How often another process answered than before that was there at the same time, by the times of their starts.
+    changes: usize,
 }
 
 impl Falls {
@@ -67,7 +70,7 @@ impl Falls {
         Self {
             pod: pod.to_owned(),
             between,
-            several: processes.iter().any(|samples| several(samples)),
+            changes: processes.iter().map(|samples| changes(samples)).sum(),
         }
     }
 
@@ -76,14 +79,15 @@ impl Falls {
         self.between.len()
     }
 
-    /// Several processes answer, by the times of their starts, whether anything fell or not.
+    /// Several processes answer, by the times of their starts, and what they count is not shown to be the same: their
+    /// counters fell, or had few occasions to.
     pub fn are_several(&self) -> bool {
-        self.several
+        self.changes > 0 && (self.count() > 0 || self.changes < OCCASIONS)
     }
 
     /// Several counters answer in turn.
     pub fn is_saw_tooth(&self) -> bool {
-        self.several || self.count() >= SAW_TOOTH
+        self.are_several() || self.count() >= SAW_TOOTH
     }
 
     /// Whether what the pod counted in `(start, end]` can't be used.
@@ -93,15 +97,16 @@ impl Falls {
     }
 }
 
-/// Two processes were there at once: the later sample is of one that had begun long before the earlier, or before the
-/// other had.
-fn several(samples: &[Sample]) -> bool {
-    samples.windows(2).any(|pair| {
+/// Between how many samples the answer passed to a process that was there before: one that had begun long before the
+/// earlier sample, or before the other process had.
+fn changes(samples: &[Sample]) -> usize {
+    let is_change = |pair: &&[Sample]| {
         let (before, now) = (pair[0].value, pair[1].value);
         let apart = now - before;
         let long_there = pair[0].at.as_millisecond() as f64 / 1000.0 - OLDER;
         (apart - apart.round()).abs() > TICK && (now < before || now < long_there)
-    })
+    };
+    samples.windows(2).filter(is_change).count()
 }
 
 #[cfg(test)]
@@ -192,6 +197,11 @@ mod tests {
         };
         assert!(!of(&[-900.0; 9]));
         assert!(of(&[-900.0, -899.96]), "it was there before");
+        assert!(of(&[-900.0, -899.96, -900.0, -899.98]));
+        assert!(
+            !of(&[-900.0, -899.96, -900.0, -899.98, -900.0]),
+            "counters that never fall are of all of them"
+        );
         assert!(of(&[-899.96, -900.0]));
         assert!(of(&[-30.0, -30.05]), "the older one answers");
         assert!(!of(&[-900.0, -900.0, 16.23, 16.23]), "a restart");
