@@ -59,6 +59,8 @@ pub struct KeptHistory {
     pub basis: String,
     /// One for each objective.
     pub history: Vec<History>,
+    /// What it shows that stands in the way.
+    pub problems: Vec<Problem>,
 }
 
 /// The memories of all services.

@@ -1,7 +1,7 @@
 //! What is kept of a pod, and what is wrong with it.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
 use molt_core::observed::{Crashes, Trouble, TroubleKind};
 use molt_core::plan::Revision;
@@ -191,8 +191,11 @@ fn crashes(pod: &Pod) -> Vec<Crashes> {
         .collect()
 }
 
+/// What a kubelet writes of a run that ended unseen, with its node: no fault of the container's.
+const LOST_WITH_THE_NODE: [&str; 2] = ["Unknown", "ContainerStatusUnknown"];
+
 /// When the runs ended that the kubelet knows of, and the one before: it ended, at the latest, when the oldest
-/// of them began.
+/// of them began. Those that ended with their node are left out.
 fn ends(container: &ContainerStatus) -> Vec<Timestamp> {
     let state = |s: &Option<ContainerState>| s.as_ref().and_then(|s| s.terminated.clone());
     // What has ended and is ready is an init container that is done.
@@ -203,10 +206,16 @@ fn ends(container: &ContainerStatus) -> Vec<Timestamp> {
     let before = known
         .first()
         .filter(|_| usize::try_from(ended).is_ok_and(|n| n > known.len()));
+    let lost = |run: &&ContainerStateTerminated| {
+        run.reason
+            .as_deref()
+            .is_some_and(|r| LOST_WITH_THE_NODE.contains(&r))
+    };
+    let own = known.iter().filter(|run| !lost(run));
     before
         .and_then(|run| run.started_at.as_ref())
         .into_iter()
-        .chain(known.iter().filter_map(|run| run.finished_at.as_ref()))
+        .chain(own.filter_map(|run| run.finished_at.as_ref()))
         .map(|t| t.0)
         .collect()
 }
@@ -374,6 +383,26 @@ mod tests {
             "exitCode": 0, "startedAt": "2026-01-01T00:00:30Z", "finishedAt": "2026-01-01T00:00:40Z",
         }});
         assert_eq!(ends(&done, 1, true), (false, vec![20]), "an init container");
+    }
+
+    #[test]
+    fn what_ended_with_its_node_has_not_crashed() {
+        for (reason, crashed) in [
+            ("Unknown", 0),
+            ("ContainerStatusUnknown", 0),
+            ("OOMKilled", 1),
+            ("Error", 1),
+        ] {
+            let last = json!({"terminated": {
+                "exitCode": 137, "reason": reason, "finishedAt": "2026-01-01T00:00:20Z",
+            }});
+            let running = json!({"running": {"startedAt": "2026-01-01T00:00:30Z"}});
+            assert_eq!(
+                read(&container(&running, &last, 1)).crashes[0].ends.len(),
+                crashed,
+                "{reason}"
+            );
+        }
     }
 
     #[test]

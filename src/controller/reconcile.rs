@@ -266,13 +266,18 @@ async fn see(
         };
         if let Some(mut measured) = measured {
             match kept {
-                Some(kept) if wanted => measured.measurement.history = kept.history,
+                Some(kept) if wanted => {
+                    measured.measurement.history = kept.history;
+                    measured.problems.extend(kept.problems);
+                }
                 None if wanted => {
                     let history = KeptHistory {
                         at: Instant::now(),
                         basis: basis.clone(),
                         history: measured.measurement.history.clone(),
+                        problems: measured.of_history.clone(),
                     };
+                    measured.problems.extend(std::mem::take(&mut measured.of_history));
                     context.memories.update(key, |m| m.history = Some(history));
                 }
                 _ => {}

@@ -192,6 +192,9 @@ pub struct Verdict {
     pub ln_harm: f64,
     /// Evidence of harm since the attempt's start, for independent requests, natural logarithm.
     pub ln_harm_from_start: f64,
+    /// While the canary has all the traffic: evidence of this bake that it is worse than stable was before, natural
+    /// logarithm. It makes suspect, and convicts nobody; absent while both serve.
+    pub ln_harm_alone: Option<f64>,
     /// Evidence of safety at the margin asked for, natural logarithm.
     pub ln_safe: f64,
     /// The margin asked for.

@@ -322,6 +322,9 @@ pub struct History {
     pub budget_remaining: Option<f64>,
     /// What stable's last blocks tell.
     pub past: Past,
+    /// Stable's counters fell again and again although nothing was restarted: several answer in turn, and what they
+    /// count is no evidence.
+    pub falls: bool,
 }
 
 /// What a person asked for.

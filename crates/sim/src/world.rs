@@ -267,6 +267,7 @@ impl<'a> World<'a> {
             rate: Some(self.setup.rps).filter(|rate| *rate > 0.0),
             budget_remaining: self.setup.budget_remaining,
             past: Past::steady(a_block, ratio, self.setup.known_correlation),
+            falls: false,
         });
         Measurement {
             conditions: Vec::new(),

@@ -17,6 +17,7 @@
 //! that and what was observed, so a crash between any two writes changes nothing.
 
 mod adoption;
+mod allowed;
 mod at_once;
 mod attempt;
 mod back;
@@ -42,6 +43,7 @@ mod rival;
 mod share;
 mod shares;
 mod stages;
+mod standing;
 mod waits;
 mod weights;
 

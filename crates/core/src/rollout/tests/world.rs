@@ -113,6 +113,8 @@ pub struct World {
     pub budget_remaining: f64,
     /// What stable served before the attempt.
     pub past: Counts,
+    /// Its counters fell again and again in that time.
+    pub stable_falls: bool,
     /// Requests are counted at the route, also when they are sent.
     pub at_route: bool,
     /// Prometheus can't be read.
@@ -171,6 +173,7 @@ impl World {
             bad: BTreeMap::new(),
             answers: BTreeMap::new(),
             budget_remaining: 0.9,
+            stable_falls: false,
             past: Counts::default(),
             at_route: false,
             blind: false,
@@ -428,6 +431,7 @@ impl World {
                         correlation: Some(0.0),
                         served: self.past,
                     },
+                    falls: self.stable_falls,
                 };
                 slos
             ]
