@@ -13,9 +13,10 @@ const SOURCES: [&str; 5] = [
 ];
 
 /// Words that look like reasons: of other APIs and libraries, verdicts, and categories of the operator's metrics.
-const OTHERS: [&str; 15] = [
+const OTHERS: [&str; 17] = [
     "BadSignature",
     "ConfigMap",
+    "GRPCRoute",
     "HTTPRoute",
     "NotEvaluated",
     "NotLeading",
@@ -29,6 +30,7 @@ const OTHERS: [&str; 15] = [
     "ServiceUnavailable",
     "UnknownIssuer",
     "UnreadableState",
+    "VirtualService",
 ];
 
 /// What these read is the kubelet's and the Job controller's words; what they tell is a message.
