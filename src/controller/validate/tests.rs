@@ -268,6 +268,7 @@ fn a_spec_that_cannot_be_read_keeps_the_route_and_what_serves() {
         o["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "own"}}});
     });
     let known = Known {
+        workload_replicas: None,
         stable_wanted: Some(6),
         ..Known::default()
     };
