@@ -6,6 +6,7 @@
 
 mod action_policy;
 mod admission;
+mod autoscalers;
 mod bad_input;
 mod conditions;
 mod config;
@@ -21,6 +22,7 @@ mod restarts;
 mod rollouts;
 mod rules;
 mod runbook;
+mod scaling;
 mod strategies;
 mod support;
 mod users_route;

@@ -3,6 +3,7 @@
 pub mod cluster;
 pub mod gateway;
 pub mod kubelet;
+pub mod metrics_api;
 pub mod mortal;
 pub mod prometheus;
 pub mod stored;
