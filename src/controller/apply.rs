@@ -164,6 +164,10 @@ impl Applier<'_> {
             if set.wanted > 0 && self.caches.contents.knows(&set.config) {
                 self.complete(set).await?;
             }
+            let is_ours = set.owners.iter().any(|o| o == self.object.uid_text());
+            if is_ours && set.wanted > 0 && set.min_ready != self.min_ready(set) {
+                self.write_scale(set, set.wanted, set.attempt).await?;
+            }
         }
         self.routers.of(&self.target.spec).reconcile(self.target).await
     }
@@ -334,12 +338,29 @@ impl Applier<'_> {
             self.complete_before_growth(&set, attempt.is_some()).await?;
         }
         let attempt = attempt.unwrap_or(set.attempt);
-        let body = self.owner().scale(&set, replicas, attempt);
+        self.write_scale(&set, replicas, attempt).await
+    }
+
+    async fn write_scale(
+        &self,
+        set: &ReplicaSetFacts,
+        replicas: u32,
+        attempt: u32,
+    ) -> Result<(), WriteError> {
+        let body = self.owner().scale(set, replicas, self.min_ready(set), attempt);
         let namespace = &self.target.service.namespace;
         self.writer
             .apply::<ReplicaSet>(namespace, labels::SCALE_MANAGER, true, &body)
             .await
             .map(drop)
+    }
+
+    /// Seconds that a pod must have been ready to be available; as it is, where the spec can't be read.
+    fn min_ready(&self, set: &ReplicaSetFacts) -> u32 {
+        let Ok(spec) = &self.object.spec else {
+            return set.min_ready;
+        };
+        u32::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(set.min_ready)
     }
 
     async fn select(&self, slot: Slot, revision: &Revision) -> Result<(), WriteError> {

@@ -8,7 +8,9 @@ use std::fmt;
 use jiff::SignedDuration;
 use molt_core::analysis::Limits;
 use molt_core::observed::{Problem, ProblemKind};
-use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
+use molt_core::plan::{
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+};
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
@@ -20,6 +22,7 @@ use crate::traffic::RouteSpec;
 mod basis;
 mod fields;
 mod guards;
+mod room;
 mod strategy;
 mod traffic;
 
@@ -197,6 +200,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         revision: None,
         deleting: false,
         replicas,
+        room: Room::default(),
         steps: STEPS
             .iter()
             .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(DWELL)])
@@ -257,6 +261,8 @@ fn resolve(
     let mut way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
     traffic::fit(&route, &mut way.steps);
     traffic::check_delay(&route, progress_deadline, errors);
+    let room = room::resolve(spec, route.mode(), errors);
+    room::check_ready(spec, progress_deadline, errors);
     let drain = spec.drain.as_ref().map(|d| &d.timeout);
     let drain = duration(
         errors,
@@ -270,6 +276,7 @@ fn resolve(
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let plan = Plan {
+        room,
         steps: way.steps,
         at_once: way.at_once,
         bake: way.bake,

@@ -11,6 +11,7 @@
 //! - [`analysis`]: counts into evidence, evidence into verdicts.
 //! - [`condition`]: thresholds that a user sets beside the objectives.
 //! - [`adoption`]: a Deployment whose place Molt's pods take.
+//! - [`room`]: how many pods a rollout may hold.
 //! - [`config`]: which revision a spec asks for where the content of ConfigMaps counts.
 
 pub mod adoption;
@@ -21,5 +22,6 @@ pub mod decision;
 pub mod observed;
 pub mod plan;
 pub mod rollout;
+pub mod room;
 pub mod state;
 pub mod step;

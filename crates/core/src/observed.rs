@@ -45,6 +45,11 @@ impl Observed {
         self.revisions.get(revision).map_or(0, RevisionView::serving)
     }
 
+    /// Pods of a revision that serve and have been ready for long enough.
+    pub fn available(&self, revision: &Revision) -> u32 {
+        self.revisions.get(revision).map_or(0, RevisionView::available)
+    }
+
     /// The first problem of a kind.
     pub fn problem(&self, kind: ProblemKind) -> Option<&Problem> {
         self.problems.iter().find(|p| p.kind == kind)
@@ -60,6 +65,11 @@ pub struct RevisionView {
     pub pods: u32,
     /// Pods that are ready.
     pub ready: u32,
+    /// Of the ready ones, those that have not been ready for `spec.minReadySeconds` yet: they serve, and nothing goes on
+    /// because of them.
+    pub young: u32,
+    /// The field manager, other than Molt, that wrote `wanted` last.
+    pub scaled_by: Option<String>,
     /// Ready addresses behind the revision's own service.
     pub endpoints: u32,
     /// The revision's own service exists.
@@ -80,6 +90,11 @@ impl RevisionView {
     /// Pods that can serve: ready, and known to the proxies by their endpoint.
     pub fn serving(&self) -> u32 {
         self.ready.min(self.endpoints)
+    }
+
+    /// Pods that a rollout may rely on: they serve, and have done so for long enough.
+    pub fn available(&self) -> u32 {
+        self.ready.saturating_sub(self.young).min(self.endpoints)
     }
 }
 

@@ -360,6 +360,8 @@ impl Set {
             wanted: self.wanted,
             pods: self.pods.len() as u32,
             ready: self.ready(),
+            young: 0,
+            scaled_by: None,
             endpoints: endpoints as u32,
             has_service: true,
             created_at: Timestamp::from_millisecond(self.created_at).ok(),

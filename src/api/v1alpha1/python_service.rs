@@ -1,6 +1,7 @@
 //! PythonService: the spec.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,17 @@ pub struct PythonServiceSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,
+    /// Pods that a rollout may hold beyond `replicas`, the canary's included: a number, or a percentage of `replicas`,
+    /// rounded up. Default: as many as it takes, at most as many again, so that stable keeps its strength until the end of
+    /// the bake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == string ? self.matches('^([1-9][0-9]?|100)%$') : int(self) >= 1")
+        .message("maxSurge is a number of pods of at least 1, or a percentage from \"1%\" to \"100%\": with none nothing could be replaced"))]
+    pub max_surge: Option<IntOrString>,
+    /// Seconds that a pod must have been ready before a rollout goes on because of it. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub min_ready_seconds: Option<i32>,
     /// Old revisions that are kept, scaled to zero. Default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 50))]

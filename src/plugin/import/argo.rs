@@ -124,13 +124,14 @@ fn canary_strategy(
         }
         draft.rest(&analysis, |_| None);
     }
+    if let Some(surge) = canary.take("maxSurge") {
+        max_surge(draft, &canary.path("maxSurge"), &surge);
+    }
+    if canary.truth("dynamicStableScale")? == Some(true) {
+        draft.set_strategy("stableDuringCanary", json!("Scale"));
+    }
     draft.rest(canary, |field| match field {
-        "maxSurge" | "maxUnavailable" => {
-            Some("pods are added before others go; how many is not a setting yet")
-        }
-        "dynamicStableScale" => {
-            Some("stable keeps its strength, so that the way back takes one change of weights")
-        }
+        "maxUnavailable" => Some("users always have as many ready pods as replicas says"),
         "canaryMetadata" | "stableMetadata" => {
             Some("pods of a revision carry molt.dev/revision; their labels don't change with their role")
         }
@@ -139,6 +140,22 @@ fn canary_strategy(
         _ => None,
     });
     Ok(())
+}
+
+/// As it is where there may be one pod more at least.
+fn max_surge(draft: &mut Draft, field: &str, surge: &Value) {
+    let percent = surge
+        .as_str()
+        .and_then(|s| s.strip_suffix('%')?.parse::<u32>().ok());
+    let usable = surge.as_i64().is_some_and(|pods| pods >= 1)
+        || percent.is_some_and(|percent| (1..=100).contains(&percent));
+    if usable {
+        draft.set("maxSurge", surge.clone());
+    } else {
+        let why =
+            "is no number of pods of at least 1 and no percentage from 1% to 100%, so there is no bound";
+        draft.note(Fate::NotCarriedOver, field, why);
+    }
 }
 
 fn delays(draft: &mut Draft, strategy: &mut Fields) -> Result<(), Wrong> {

@@ -173,6 +173,7 @@ impl Turn<'_> {
             exposed_since: None,
             raised_at: None,
             in_force_since: None,
+            carried: None,
             hold: None,
             deadline: Some(after(self.now, self.plan.progress_deadline)),
             patience: None,

@@ -48,7 +48,7 @@ impl Turn<'_> {
     }
 
     /// Pods that each revision should have now.
-    fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
+    pub(super) fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
         let mut wanted = BTreeMap::new();
         let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);
         for revision in self.seen.revisions.keys() {
@@ -66,16 +66,14 @@ impl Turn<'_> {
             );
         }
         if let Some(stable) = &self.state.stable {
-            // While an attempt runs stable does not shrink: it may have to take everything back.
-            let floor = if self.state.attempt.is_some() {
-                has(stable)
-            } else {
-                0
-            };
-            let replicas = self.plan.replicas + self.restart_surge();
-            wanted.insert(stable.clone(), replicas.max(floor));
+            wanted.insert(stable.clone(), self.plan.replicas + self.restart_surge());
         }
-        if let Some(attempt) = self.attempt() {
+        if let (Some(stable), Some(attempt)) = (&self.state.stable, self.attempt()) {
+            let others = self.pods_of_others(attempt);
+            let pods = self.pods_within_room(attempt, stable, self.canary_pods(attempt), others);
+            wanted.insert(stable.clone(), pods.stable);
+            wanted.insert(attempt.revision.clone(), pods.canary);
+        } else if let Some(attempt) = self.attempt() {
             let floor = has(&attempt.revision);
             wanted.insert(attempt.revision.clone(), self.canary_pods(attempt).max(floor));
         } else if let (None, Some(revision)) = (&self.state.stable, &self.plan.revision)
@@ -195,7 +193,7 @@ impl Turn<'_> {
     }
 
     /// Scales up (`grow`) or down what differs from what is wanted.
-    fn scale(&self, wanted: &BTreeMap<Revision, u32>, grow: bool, effects: &mut Vec<Effect>) {
+    fn scale(&mut self, wanted: &BTreeMap<Revision, u32>, grow: bool, effects: &mut Vec<Effect>) {
         for (revision, pods) in wanted {
             let view = self.seen.revisions.get(revision);
             let has = view.map(|v| v.wanted);
@@ -211,7 +209,8 @@ impl Turn<'_> {
             } else {
                 *pods < has
             };
-            if differs {
+            if differs && !self.waits_to_scale(revision, has, *pods) {
+                self.note_scaling(revision);
                 effects.push(Effect::Scale {
                     revision: revision.clone(),
                     replicas: *pods,

@@ -40,6 +40,8 @@ mod report;
 mod restart;
 mod resume;
 mod rival;
+mod room;
+mod scaler;
 mod share;
 mod shares;
 mod stages;
@@ -81,6 +83,8 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
         ended_actions: Vec::new(),
     };
     turn.watch_route();
+    turn.watch_scaling();
+    turn.follow_share();
     turn.heed_hand();
     turn.follow_evidence();
     turn.follow_conditions();
@@ -149,6 +153,8 @@ impl Turn<'_> {
             times.extend(self.job_times(attempt));
         }
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
+        times.extend(self.room_at());
+        times.extend(self.scale_again_times());
         times.extend(self.set_again_at());
         times.extend(self.restart_at());
         times.extend(self.adoption_at());

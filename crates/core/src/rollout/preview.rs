@@ -128,8 +128,8 @@ impl Turn<'_> {
             let done = self.seen.route.acknowledged && self.seen.route.preview == self.wanted_preview();
             return (!done).then(|| Wait::World(self.route_wait()));
         }
-        let needed = self.scaled_pods(attempt);
-        if self.seen.ready(&attempt.revision) < needed {
+        let needed = self.within_reach(attempt, self.scaled_pods(attempt));
+        if self.seen.available(&attempt.revision) < needed {
             return Some(Wait::World(self.pods_wait(attempt, needed)));
         }
         // Who is to meet it first must be watched over.

@@ -195,7 +195,10 @@ impl Turn<'_> {
             ),
             Stage::Baking { until } => (
                 Phase::Progressing,
-                format!("{at}: bakes until {until:.0}, the old revision at full strength"),
+                format!(
+                    "{at}: bakes until {until:.0}, the old revision {}",
+                    self.strength_text(attempt)
+                ),
             ),
             Stage::Settling => (
                 Phase::Progressing,
@@ -233,7 +236,7 @@ impl Turn<'_> {
                 format!("{place}: waits for a person, `kubectl molt promote` goes on")
             }
             Some(step @ Step::SetCanaryScale(_)) => {
-                let needed = self.canary_pods(attempt);
+                let needed = self.within_reach(attempt, self.canary_pods(attempt));
                 format!("{place}, {step}: {}", self.pods_wait(attempt, needed))
             }
             Some(step @ (Step::SetHeaderRoute { .. } | Step::SetMirror(_))) => {
@@ -312,12 +315,7 @@ impl Turn<'_> {
                 |(_, what)| what,
             ),
         });
-        conditions.push(self.about(
-            "Applied",
-            "Applied",
-            "the API server took every write",
-            &[ProblemKind::Apply],
-        ));
+        conditions.push(self.applied());
         conditions.push(self.canary_ready());
         conditions.extend(self.workload_taken());
         conditions
@@ -396,6 +394,21 @@ impl Turn<'_> {
                 message: good_message.to_owned(),
                 fault: false,
             },
+        }
+    }
+
+    fn applied(&self) -> ConditionView {
+        let taken = "the API server took every write";
+        let about = self.about("Applied", "Applied", taken, &[ProblemKind::Apply]);
+        match self.scaler_text().filter(|_| about.status) {
+            Some(message) => ConditionView {
+                status: false,
+                reason: "ReplicasOverwritten".to_owned(),
+                message,
+                fault: true,
+                ..about
+            },
+            None => about,
         }
     }
 

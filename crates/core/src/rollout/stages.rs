@@ -55,7 +55,7 @@ impl Turn<'_> {
     }
 
     fn deploying(&mut self, attempt: &Attempt) -> bool {
-        let ready = self.seen.ready(&attempt.revision);
+        let ready = self.seen.available(&attempt.revision);
         if attempt.weight == 0 {
             if ready < self.plan.replicas {
                 let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
@@ -97,8 +97,8 @@ impl Turn<'_> {
             Step::Pause {} => self.check_unready(attempt),
             Step::SetCanaryScale(_) if attempt.paused.is_some() => self.check_unready(attempt),
             Step::SetCanaryScale(_) => {
-                let needed = self.canary_pods(attempt);
-                if self.seen.ready(&attempt.revision) < needed {
+                let needed = self.within_reach(attempt, self.canary_pods(attempt));
+                if self.seen.available(&attempt.revision) < needed {
                     let wait = Wait::World(self.pods_wait(attempt, needed));
                     return self.check_deadline(attempt, &wait);
                 }
@@ -120,7 +120,9 @@ impl Turn<'_> {
             }
             Step::SetWeight(weight) => {
                 if let Some(wait) = self.step_wait(attempt, weight) {
-                    return self.clear_step(attempt, weight) || self.check_deadline(attempt, &wait);
+                    return self.clear_step(attempt, weight)
+                        || self.raise_within_room(attempt, weight)
+                        || self.check_deadline(attempt, &wait);
                 }
                 if attempt.weight < weight {
                     self.raise(weight);
@@ -154,7 +156,7 @@ impl Turn<'_> {
     }
 
     /// The canary gets this weight. The router has time for it, whatever was waited for before.
-    fn raise(&mut self, weight: u8) {
+    pub(super) fn raise(&mut self, weight: u8) {
         let now = self.now;
         let deadline = after(now, self.plan.progress_deadline);
         self.update(|a| {
@@ -191,7 +193,7 @@ impl Turn<'_> {
                 self.note("ShownSafe", format!("{why}; the canary grows to full strength"));
                 return true;
             }
-            return self.check_deadline(attempt, &wait);
+            return self.raise_within_room(attempt, 100) || self.check_deadline(attempt, &wait);
         }
         if attempt.weight < 100 {
             self.acquit();
@@ -204,7 +206,10 @@ impl Turn<'_> {
         self.enter(Stage::Baking { until }, None);
         self.note(
             "BakeStarted",
-            format!("all users are on the canary; the old revision stays at full strength until {until:.0}"),
+            format!(
+                "all users are on the canary; the old revision stays {} until {until:.0}",
+                self.strength_text(attempt)
+            ),
         );
         true
     }

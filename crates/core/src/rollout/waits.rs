@@ -53,7 +53,7 @@ impl Turn<'_> {
                     return Some(Wait::World(what));
                 }
                 let needed = self.plan.pods_for(weight);
-                let ready = self.seen.ready(&attempt.revision) >= needed;
+                let ready = self.seen.available(&attempt.revision) >= needed;
                 (!ready).then(|| Wait::World(self.pods_wait(attempt, needed)))
             };
             // The first pods come before anything can be read of them, later ones only for good reason.
@@ -83,17 +83,24 @@ impl Turn<'_> {
         if let Some(problem) = self.seen.problem(ProblemKind::Route) {
             return Some(Wait::World(problem.message.clone()));
         }
-        (self.seen.ready(&attempt.revision) < self.plan.replicas)
+        (self.seen.available(&attempt.revision) < self.plan.replicas)
             .then(|| Wait::World(self.pods_wait(attempt, self.plan.replicas)))
     }
 
     pub(super) fn pods_wait(&self, attempt: &Attempt, needed: u32) -> String {
         let view = self.seen.revisions.get(&attempt.revision);
-        let ready = self.seen.ready(&attempt.revision);
-        let pods = format!(
+        let ready = self.seen.available(&attempt.revision);
+        let mut pods = format!(
             "{ready} of {needed} pods of revision {} are ready",
             attempt.revision
         );
+        let young = self.seen.ready(&attempt.revision).saturating_sub(ready);
+        if young > 0 && ready < needed {
+            pods = format!("{pods}, and {young} more not for spec.minReadySeconds yet");
+        }
+        if let Some(room) = self.room_text(attempt, needed) {
+            pods = format!("{pods}; {room}");
+        }
         match view.and_then(|v| v.trouble.as_ref()) {
             Some(trouble) => format!("{pods}: {}", trouble.message),
             None => pods,

@@ -16,6 +16,7 @@ mod overspending;
 mod people;
 mod restart;
 mod rival;
+mod room;
 mod scenarios;
 mod shares;
 mod strategies;

@@ -13,7 +13,7 @@ use crate::observed::{
     RulesOwners, Selection, Slot, StablePods, Trouble,
 };
 use crate::plan::{
-    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, Room, RouteMode, SloPlan, Step,
 };
 use crate::rollout::{decide, measurement_due};
 use crate::state::State;
@@ -24,6 +24,7 @@ pub fn plan(revision: &str) -> Plan {
         revision: Some(revision.into()),
         deleting: false,
         replicas: 4,
+        room: Room::default(),
         steps: vec![
             Step::SetWeight(10),
             Step::Dwell(20),
@@ -70,6 +71,10 @@ pub struct Set {
     pub broken: Option<Trouble>,
     /// Somebody has changed its template.
     pub altered: bool,
+    /// Who wrote `wanted` last, if not Molt.
+    pub scaled_by: Option<String>,
+    /// When each of the pods that are ready became it, the oldest first.
+    pub ready_since: Vec<Timestamp>,
     /// When the runs of a container of it ended.
     pub crashes: Vec<Timestamp>,
 }
@@ -84,6 +89,8 @@ pub struct World {
     /// The time of Prometheus and of everybody else.
     pub true_now: Timestamp,
     pub plan: Plan,
+    /// How long a pod must have been ready to count.
+    pub min_ready: i64,
     pub state: State,
     pub sets: BTreeMap<Revision, Set>,
     pub weights: BTreeMap<Backend, u8>,
@@ -154,6 +161,7 @@ impl World {
             latest: Timestamp::from_second(1_800_000_000).unwrap(),
             true_now: Timestamp::from_second(1_800_000_000).unwrap(),
             plan,
+            min_ready: 0,
             state: State::default(),
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
@@ -242,6 +250,13 @@ impl World {
             .unwrap_or(0)
     }
 
+    /// Ready pods that have not been so for long enough.
+    fn young(&self, set: &Set) -> u32 {
+        let young = |since: &&Timestamp| self.true_now.duration_since(**since).as_secs() < self.min_ready;
+        let ready = set.ready_since.iter().take(set.ready as usize);
+        u32::try_from(ready.filter(young).count()).unwrap()
+    }
+
     pub fn endpoints(&self, revision: &Revision) -> u32 {
         self.sets
             .get(revision)
@@ -285,6 +300,8 @@ impl World {
                     wanted: set.wanted,
                     pods: set.wanted,
                     ready: set.ready,
+                    young: self.young(set),
+                    scaled_by: set.scaled_by.clone(),
                     endpoints: self.endpoints(revision),
                     has_service: set.service,
                     created_at: set.created_at,
@@ -569,6 +586,8 @@ impl World {
             } else if set.ready < set.wanted {
                 set.ready += 1;
             }
+            set.ready_since.truncate(set.ready as usize);
+            set.ready_since.resize(set.ready as usize, self.true_now);
         }
         for _ in 0..seconds {
             self.workload.live();
@@ -626,6 +645,7 @@ impl World {
             } => {
                 let set = self.sets.get_mut(revision).expect("only what exists is scaled");
                 set.wanted = *replicas;
+                set.scaled_by = None;
                 set.ready = set.ready.min(*replicas);
                 set.births.truncate(*replicas as usize);
                 set.attempt = attempt.unwrap_or(set.attempt);
