@@ -408,14 +408,15 @@ mod tests {
 
     #[test]
     fn what_ended_with_its_node_has_not_crashed() {
-        for (reason, crashed) in [
-            ("Unknown", 0),
-            ("ContainerStatusUnknown", 0),
-            ("OOMKilled", 1),
-            ("Error", 1),
+        for (reason, code, crashed) in [
+            ("Unknown", 255, 0),
+            ("Unknown", 137, 1),
+            ("ContainerStatusUnknown", 137, 0),
+            ("OOMKilled", 137, 1),
+            ("Error", 1, 1),
         ] {
             let last = json!({"terminated": {
-                "exitCode": 137, "reason": reason, "finishedAt": "2026-01-01T00:00:20Z",
+                "exitCode": code, "reason": reason, "finishedAt": "2026-01-01T00:00:20Z",
             }});
             let running = json!({"running": {"startedAt": "2026-01-01T00:00:30Z"}});
             assert_eq!(
