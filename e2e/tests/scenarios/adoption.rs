@@ -133,11 +133,8 @@ async fn a_deployment_is_taken_over_and_given_back_and_no_request_is_lost() {
     stage
         .until_told("shop", "WorkloadTaken", "False", "Released")
         .await;
-    let given = deployments.get("shop").await.unwrap();
-    assert_eq!(
-        (given.spec.as_ref().unwrap().replicas, given.spec.unwrap().paused),
-        (Some(3), Some(false))
-    );
+    let given = deployments.get("shop").await.unwrap().spec.unwrap();
+    assert_eq!((given.replicas, given.paused.unwrap_or(false)), (Some(3), false));
     // The pods that end do so while they still answer.
     tokio::time::sleep(Duration::from_secs(10)).await;
     assert_eq!(

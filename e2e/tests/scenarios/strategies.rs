@@ -159,7 +159,7 @@ async fn without_a_router_pods_are_the_shares_and_nobody_loses_a_request() {
     stage.apply(version("v1", &[])).await;
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     let inside = stage.inside("shop").await;
-    let users = [Way::KeepAlive, Way::NewConnections].map(|way| Load::start(way, &inside, "shop", 40));
+    let users = [Way::KeepAlive, Way::NewConnections].map(|way| Load::start(way, &inside, "shop", 20));
     until("everybody is served", async || {
         let served = |load: &Load| load.requests().iter().filter(|r| !r.failed()).count();
         users.iter().all(|load| served(load) > 100)
