@@ -76,8 +76,10 @@ impl Turn<'_> {
             return false;
         };
         let what = format!("{}; the bake begins anew", crash.message);
-        let anew = after(self.now.min(*end), self.plan.bake);
-        if anew <= until {
+        // By the node's clock, so that the same crash asks for the same end again, wherever that clock is. One that is
+        // a whole bake ahead says nothing of when.
+        let anew = after(*end, self.plan.bake);
+        if anew <= until || *end > after(self.now, self.plan.bake) {
             return false;
         }
         self.update(|a| a.stage = Stage::Baking { until: anew });
