@@ -29,7 +29,7 @@ use crate::api::v1alpha1::{RolloutAction, RolloutRecord};
 use crate::k8s::index::{Facts, Index, follow};
 use crate::k8s::{Key, labels};
 use crate::metrics::Metrics;
-use crate::traffic::gateway_api::HttpRoute;
+use crate::traffic::gateway_api::{GrpcRoute, HttpRoute};
 use crate::traffic::istio::VirtualService;
 
 /// Objects of a page of ConfigMaps or Secrets: each may have a mebibyte, and a page is held as a whole.
@@ -69,6 +69,8 @@ pub struct Caches {
     fleet_key: Key,
     /// HTTPRoutes, by their own name.
     pub routes: Arc<Index<HttpRoute>>,
+    /// GRPCRoutes, by their own name. Nothing waits for them for long.
+    pub grpc_routes: Arc<Index<GrpcRoute>>,
     /// VirtualServices, by their own name. Nothing waits for them for long.
     pub virtual_services: Arc<Index<VirtualService>>,
     /// Which services use a route, by the route's name.
@@ -106,6 +108,7 @@ impl Caches {
             fleet: Arc::default(),
             fleet_key: Key::new(fleet_namespace, fleet::CONFIG_MAP),
             routes: Arc::default(),
+            grpc_routes: Arc::default(),
             virtual_services: Arc::default(),
             route_users: Arc::default(),
             contents: Contents::default(),
@@ -128,6 +131,7 @@ impl Caches {
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
         caches.follow_routes(&watch, &caches.routes);
+        caches.follow_routes(&watch, &caches.grpc_routes);
         caches.follow_routes(&watch, &caches.virtual_services);
         caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
         let small = Config::default().page_size(PAGE);
@@ -286,8 +290,14 @@ impl Caches {
         self.actions.known().await;
         self.records.known().await;
         self.routes.known().await;
-        // Services without a ConfigMap or Istio don't need these; the others change nothing until they are known.
-        let others = async { tokio::join!(self.contents.config_maps.known(), self.virtual_services.known()) };
+        // Services without a ConfigMap, gRPC or Istio don't need these; the others change nothing until they are known.
+        let others = async {
+            tokio::join!(
+                self.contents.config_maps.known(),
+                self.grpc_routes.known(),
+                self.virtual_services.known()
+            )
+        };
         drop(tokio::time::timeout(CONTENTS_LIMIT, others).await);
         self.fleet.known().await;
     }

@@ -28,10 +28,12 @@ pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
     let stable = object.state().ok().and_then(|s| s.stable);
     let set = stable.and_then(|revision| caches.sets.get(&key, &revision_name(&key.name, &revision)));
     let route = caches.routes.get(&key, &key.name);
+    let grpc = caches.grpc_routes.get(&key, &key.name);
     let virtual_service = caches.virtual_services.get(&key, &key.name);
     Known {
         stable_wanted: set.map(|s| s.wanted),
         owned_route: route.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
+        owned_grpc_route: grpc.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
         owned_virtual_service: virtual_service.is_some_and(|v| is_owned_by(&*v, object.uid_text())),
     }
 }

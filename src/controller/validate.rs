@@ -83,6 +83,8 @@ pub struct Known {
     pub stable_wanted: Option<u32>,
     /// An HTTPRoute that Molt created for this service exists.
     pub owned_route: bool,
+    /// A GRPCRoute that Molt created for it exists.
+    pub owned_grpc_route: bool,
     /// A VirtualService that Molt created for it exists.
     pub owned_virtual_service: bool,
 }
@@ -172,7 +174,7 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
-    let route = traffic::route(object.traffic.as_ref(), known, &mut Vec::new());
+    let route = traffic::route(object.traffic.as_ref(), None, known, &mut Vec::new());
     let replicas = known.stable_wanted.unwrap_or(DEFAULT_REPLICAS);
     Validated {
         plan: default_plan(replicas, route.mode()),
@@ -239,7 +241,7 @@ fn resolve(
         SignedDuration::from_secs(1),
     );
     let mut way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
-    traffic::fit(&route, &mut way.steps);
+    traffic::fit(&route, &mut way.steps, errors);
     traffic::check_delay(&route, progress_deadline, errors);
     let drain = spec.drain.as_ref().map(|d| &d.timeout);
     let drain = duration(

@@ -135,6 +135,7 @@ async fn scrape(client: Client, namespace: String, mut scraper: Scraper) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
     let routes = gateway::routes(client.clone(), &namespace);
+    let grpc_routes = gateway::grpc_routes(client.clone(), &namespace);
     let virtual_services = istio::virtual_services(client, &namespace);
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -147,12 +148,14 @@ async fn scrape(client: Client, namespace: String, mut scraper: Scraper) {
         };
         // Where Istio is not installed there are none.
         let virtual_services = virtual_services.list(&ListParams::default()).await;
+        let grpc_routes = grpc_routes.list(&ListParams::default()).await;
         scraper.scrape(&Target {
             pods: pods.items,
             services: services.items,
             routes: routes
                 .into_iter()
                 .chain(virtual_services.into_iter().flatten())
+                .chain(grpc_routes.into_iter().flatten())
                 .collect(),
         });
     }
