@@ -5,6 +5,7 @@ import exec from 'k6/execution';
 const rate = Number(__ENV.RATE);
 export const options = {
   discardResponseBodies: true,
+  noConnectionReuse: __ENV.REUSE === '0',
   scenarios: {
     load: {
       executor: 'constant-arrival-rate',

@@ -14,5 +14,5 @@ pub mod rollout;
 pub mod stage;
 
 pub use black_hole::BlackHole;
-pub use load::{Load, Request};
+pub use load::{Load, Request, Stream, Way};
 pub use stage::{Stage, sample, until};

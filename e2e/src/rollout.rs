@@ -8,7 +8,7 @@ use kube::api::ListParams;
 use molt::api::v1alpha1::{Phase, PythonService};
 use serde_json::Value;
 
-use crate::load::{Load, Request};
+use crate::load::{Load, Request, Stream};
 use crate::stage::{Stage, sample, until};
 
 /// Given version v1 as stable, and load on it.
@@ -33,6 +33,26 @@ pub async fn load(stage: &Stage, rate: u32) -> Load {
 pub fn not_its_own<'a>(requests: &'a [Request], bad: &str) -> Vec<&'a Request> {
     let served = requests.iter().skip_while(|r| r.failed());
     served.filter(|r| r.failed() && r.version != bad).collect()
+}
+
+/// Streams that were cut before `drain` seconds had gone since users had left their version, of which the requests that
+/// came the same way tell; all streams of the version that still serves.
+pub fn cut_early<'a>(
+    streams: &'a [Stream],
+    requests: &[Request],
+    current: &str,
+    drain: u32,
+) -> Vec<&'a Stream> {
+    let left = |version: &str| {
+        let of_it = requests.iter().filter(|r| r.version == version);
+        of_it.map(|r| r.t).reduce(f64::max)
+    };
+    let early = |stream: &&Stream| {
+        // Clocks of two programs, and a request that was on its way.
+        let allowed = left(&stream.version).map(|left| left + f64::from(drain) - 1.0);
+        stream.version == current || stream.opened == 0.0 || allowed.is_none_or(|at| stream.closed < at)
+    };
+    streams.iter().filter(early).collect()
 }
 
 /// The stable revision.

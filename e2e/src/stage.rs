@@ -17,7 +17,7 @@ use molt::api::v1alpha1::{Phase, PythonService, RolloutRecord};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
-use crate::load::Load;
+use crate::load::{Load, Way};
 
 /// How long anything may take before a scenario fails; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -220,7 +220,21 @@ impl Stage {
 
     /// When somebody sends requests for a path of a service, without a slash at its beginning.
     pub fn load_of(&self, service: &str, path: &str, rate: u32) -> Load {
-        Load::start(&self.gateway, &host(&self.namespace, service), path, rate)
+        let url = format!("{}/{path}", self.gateway);
+        Load::start(Way::KeepAlive, &url, &self.host(service), rate)
+    }
+
+    /// The URL of a service's own Service, as callers inside the cluster have it.
+    pub async fn inside(&self, service: &str) -> String {
+        let found = self.core_services().get(service).await.expect("it exists");
+        let spec = found.spec.expect("it has a spec");
+        let port = spec.ports.expect("it has a port")[0].port;
+        format!("http://{}:{port}/", spec.cluster_ip.expect("it has an address"))
+    }
+
+    /// The host by which the gateway knows the sample service.
+    pub fn host(&self, service: &str) -> String {
+        host(&self.namespace, service)
     }
 
     /// Then it comes to a phase.

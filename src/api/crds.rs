@@ -388,7 +388,7 @@ mod tests {
             },
         }))
         .unwrap();
-        let pod = service.spec.template.spec.unwrap();
+        let pod = service.spec.template.unwrap().spec.unwrap();
         let limits = pod.containers[0].resources.clone().unwrap().limits.unwrap();
         assert_eq!(limits["cpu"].0, "1");
     }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
+use molt_core::adoption::AdoptionStage;
 use molt_core::config::Asked;
 use molt_core::decision::Effect;
 use molt_core::observed::Slot;
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
+use super::adopted::Hand;
 use super::caches::Caches;
 use super::config;
 use super::config::references::Reference;
@@ -85,6 +87,14 @@ impl Applier<'_> {
                     .set_route(self.target, weights, preview.as_ref())
                     .await
             }
+            Effect::HoldWorkload {
+                uid,
+                replicas,
+                paused,
+                former,
+            } => self.hand().hold(uid, *replicas, *paused, *former).await,
+            Effect::WidenServices => self.hand().widen(&self.owner()).await,
+            Effect::FreeWorkload { uid } => self.hand().free(uid).await,
             Effect::DeleteRevision { revision } => self.delete_revision(revision).await,
             Effect::ReleaseRoute => self.routers.of(&self.target.spec).finalize(self.target).await,
             Effect::RemoveFinalizer => self.set_finalizer(false).await,
@@ -127,6 +137,13 @@ impl Applier<'_> {
     /// Puts right what somebody else has changed, but never a weight: that is a decision.
     pub async fn heal(&self) -> Result<(), WriteError> {
         let namespace = &self.target.service.namespace;
+        let adoption = self.object.state.as_ref().ok().and_then(|s| s.adoption.as_ref());
+        let widened =
+            adoption.is_some_and(|a| matches!(a.stage, AdoptionStage::Returning | AdoptionStage::Returned));
+        if widened {
+            // They lead to the Deployment's pods as well.
+            return Ok(());
+        }
         let services = self.caches.core_services.of(&self.target.service);
         for (name, facts) in &services {
             if !facts.owners.iter().any(|o| o == self.object.uid_text()) {
@@ -147,6 +164,10 @@ impl Applier<'_> {
             if set.wanted > 0 && self.caches.contents.knows(&set.config) {
                 self.complete(set).await?;
             }
+            let is_ours = set.owners.iter().any(|o| o == self.object.uid_text());
+            if is_ours && set.wanted > 0 && set.min_ready != self.min_ready(set) {
+                self.write_scale(set, set.wanted, set.attempt).await?;
+            }
         }
         self.routers.of(&self.target.spec).reconcile(self.target).await
     }
@@ -166,6 +187,14 @@ impl Applier<'_> {
         let revision = Revision(name.strip_prefix(service)?.strip_prefix('-')?.to_owned());
         let port = self.port(&revision).ok()?;
         Some(self.owner().revision_service(&revision, port))
+    }
+
+    fn hand(&self) -> Hand<'_> {
+        Hand {
+            object: self.object,
+            caches: self.caches,
+            writer: self.writer,
+        }
     }
 
     fn owner(&self) -> Owner {
@@ -197,7 +226,7 @@ impl Applier<'_> {
     }
 
     async fn create_revision(&self, revision: &Revision) -> Result<(), WriteError> {
-        let Ok(spec) = &self.object.spec else {
+        let Some(template) = self.object.spec.as_ref().ok().and_then(|s| s.template.as_ref()) else {
             return Ok(());
         };
         if self.current() != Some(revision) {
@@ -227,9 +256,7 @@ impl Applier<'_> {
             .create::<Service>(namespace, self.object.uid_text(), &service)
             .await?;
         let content_of = &self.asked.content;
-        let set = self
-            .owner()
-            .replica_set(revision, &spec.template, port, content_of);
+        let set = self.owner().replica_set(revision, template, port, content_of);
         let live = self
             .writer
             .create::<ReplicaSet>(namespace, self.object.uid_text(), &set)
@@ -311,12 +338,29 @@ impl Applier<'_> {
             self.complete_before_growth(&set, attempt.is_some()).await?;
         }
         let attempt = attempt.unwrap_or(set.attempt);
-        let body = self.owner().scale(&set, replicas, attempt);
+        self.write_scale(&set, replicas, attempt).await
+    }
+
+    async fn write_scale(
+        &self,
+        set: &ReplicaSetFacts,
+        replicas: u32,
+        attempt: u32,
+    ) -> Result<(), WriteError> {
+        let body = self.owner().scale(set, replicas, self.min_ready(set), attempt);
         let namespace = &self.target.service.namespace;
         self.writer
             .apply::<ReplicaSet>(namespace, labels::SCALE_MANAGER, true, &body)
             .await
             .map(drop)
+    }
+
+    /// Seconds that a pod must have been ready to be available; as it is, where the spec can't be read.
+    fn min_ready(&self, set: &ReplicaSetFacts) -> u32 {
+        let Ok(spec) = &self.object.spec else {
+            return set.min_ready;
+        };
+        u32::try_from(spec.min_ready_seconds.unwrap_or(0)).unwrap_or(set.min_ready)
     }
 
     async fn select(&self, slot: Slot, revision: &Revision) -> Result<(), WriteError> {

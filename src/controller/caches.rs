@@ -16,6 +16,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Client, Resource};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::adopted::{AutoscalerFacts, DeploymentFacts, WorkloadUser};
 use super::config::contents::Contents;
 use super::config::users::Users;
 use super::edges::Edges;
@@ -75,6 +76,12 @@ pub struct Caches {
     pub virtual_services: Arc<Index<VirtualService>>,
     /// Which services use a route, by the route's name.
     pub route_users: Arc<Index<RouteUser>>,
+    /// Deployments, by their own name. Nothing waits for them for long.
+    pub deployments: Arc<Index<DeploymentFacts>>,
+    /// Which services name a Deployment, by its name.
+    pub workload_users: Arc<Index<WorkloadUser>>,
+    /// Autoscalers of Deployments, by the Deployment's name. Nothing waits for them.
+    pub autoscalers: Arc<Index<AutoscalerFacts>>,
     /// Digests of ConfigMaps and Secrets. Nothing waits for them for long.
     pub contents: Contents,
     /// Which services name them.
@@ -111,6 +118,9 @@ impl Caches {
             grpc_routes: Arc::default(),
             virtual_services: Arc::default(),
             route_users: Arc::default(),
+            deployments: Arc::default(),
+            workload_users: Arc::default(),
+            autoscalers: Arc::default(),
             contents: Contents::default(),
             config_users: Arc::default(),
         };
@@ -133,6 +143,8 @@ impl Caches {
         caches.follow_routes(&watch, &caches.routes);
         caches.follow_routes(&watch, &caches.grpc_routes);
         caches.follow_routes(&watch, &caches.virtual_services);
+        caches.follow_workloads(&watch, caches.deployments.clone());
+        caches.follow_workloads(&watch, caches.autoscalers.clone());
         caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
         let small = Config::default().page_size(PAGE);
         let maps = caches.contents.config_maps.clone();
@@ -182,6 +194,7 @@ impl Caches {
         wake: UnboundedSender<Key>,
     ) {
         let (users, config_users) = (self.route_users.clone(), self.config_users.clone());
+        let workload_users = self.workload_users.clone();
         let store = self.services.clone();
         let events = watcher(api, Config::default()).backoff(backoff);
         let mut events = reflector::reflector(writer, events).boxed();
@@ -195,6 +208,7 @@ impl Caches {
                     }
                 };
                 users.take_in(&event);
+                workload_users.take_in(&event);
                 config_users.take_in(&event);
                 match event {
                     Event::Apply(object) | Event::Delete(object) => drop(wake.send(object.key())),
@@ -230,6 +244,44 @@ impl Caches {
             Config::default(),
             (watch.backoff)(),
             routes,
+            changed,
+            appeared,
+        ));
+    }
+
+    /// A change of a Deployment, or of its autoscaler, concerns the services that name it.
+    fn follow_workloads<V>(&self, watch: &Watch, index: Arc<Index<V>>)
+    where
+        V: Facts,
+        V::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+            + Clone
+            + serde::de::DeserializeOwned
+            + std::fmt::Debug
+            + Send
+            + 'static,
+    {
+        let (users, wake, all) = (
+            self.workload_users.clone(),
+            watch.wake.clone(),
+            watch.wake.clone(),
+        );
+        let store = self.services.clone();
+        let changed = move |workload: Key| {
+            for name in users.of(&workload).keys() {
+                drop(wake.send(Key::new(&workload.namespace, name)));
+            }
+        };
+        let appeared = move || {
+            let state = store.state();
+            let adopting = state.iter().filter(|o| o.workload.is_some());
+            adopting.for_each(|o| drop(all.send(o.key())));
+        };
+        let api = api(watch.client, watch.namespace);
+        tokio::spawn(follow(
+            api,
+            Config::default(),
+            (watch.backoff)(),
+            index,
             changed,
             appeared,
         ));
@@ -290,12 +342,14 @@ impl Caches {
         self.actions.known().await;
         self.records.known().await;
         self.routes.known().await;
-        // Services without a ConfigMap, gRPC or Istio don't need these; the others change nothing until they are known.
+        // Services without a ConfigMap, gRPC, Istio or a Deployment don't need these; the others change nothing until
+        // they are known.
         let others = async {
             tokio::join!(
                 self.contents.config_maps.known(),
                 self.grpc_routes.known(),
-                self.virtual_services.known()
+                self.virtual_services.known(),
+                self.deployments.known()
             )
         };
         drop(tokio::time::timeout(CONTENTS_LIMIT, others).await);

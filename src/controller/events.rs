@@ -47,7 +47,7 @@ pub fn advice(object: &ServiceObject) -> Option<Event> {
     if told == object.metadata.generation || object.is_deleting() {
         return None;
     }
-    let containers = &spec.template.spec.as_ref()?.containers;
+    let containers = &spec.template.as_ref()?.spec.as_ref()?.containers;
     let serves = |c: &&Container| c.ports.iter().flatten().any(|p| p.container_port == spec.port);
     let serving = containers.iter().find(serves).or_else(|| containers.first())?;
     if serving.readiness_probe.is_some() {
@@ -93,6 +93,12 @@ fn is_warning(reason: &str) -> bool {
             | "ResumedByPerson"
             | "ResumedByFleet"
             | "ResumedBySpec"
+            | "ReleasedByPerson"
+            | "GivenBack"
+            | "Released"
+            | "TakeoverStarted"
+            | "TakenOver"
+            | "WorkloadLeft"
             | "RestartDone"
             | "RestartedByPerson"
             | "RetriedByPerson"

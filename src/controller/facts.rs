@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::FieldsV1;
 use kube::core::DeserializeGuard;
 use kube::{Resource, ResourceExt};
 use molt_core::config::Content;
@@ -45,6 +46,10 @@ fn owners(object: &impl Resource) -> Vec<String> {
         .collect()
 }
 
+fn count(number: Option<i32>) -> u32 {
+    u32::try_from(number.unwrap_or(0)).unwrap_or(0)
+}
+
 /// A ReplicaSet of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReplicaSetFacts {
@@ -72,10 +77,34 @@ pub struct ReplicaSetFacts {
     pub config: Content,
     /// Why it can't create pods.
     pub failure: Option<String>,
+    /// Seconds that a pod must have been ready to be available.
+    pub min_ready: u32,
+    /// Pods that are available, as its controller says.
+    pub available: u32,
+    /// The field manager that wrote `wanted` last, if that was somebody else.
+    pub scaled_by: Option<String>,
+}
+
+/// Who, beside Molt, owns the number of pods.
+fn scaled_by(set: &ReplicaSet) -> Option<String> {
+    let entries = set.metadata.managed_fields.iter().flatten();
+    let others = entries.filter(|entry| {
+        let owns = |fields: &FieldsV1| fields.0.pointer("/f:spec/f:replicas").is_some();
+        let ours = [labels::MANAGER, labels::SCALE_MANAGER].map(Some);
+        entry.fields_v1.as_ref().is_some_and(owns) && !ours.contains(&entry.manager.as_deref())
+    });
+    let last = others.max_by_key(|entry| entry.time.as_ref().map(|t| t.0))?;
+    Some(
+        last.manager
+            .clone()
+            .unwrap_or_else(|| "a field manager without a name".to_owned()),
+    )
 }
 
 impl Facts for ReplicaSetFacts {
     type Object = ReplicaSet;
+
+    const READS_MANAGED_FIELDS: bool = true;
 
     fn read(set: &ReplicaSet) -> Option<(String, Self)> {
         // One that is on its way out can neither serve nor be scaled.
@@ -105,6 +134,9 @@ impl Facts for ReplicaSetFacts {
             port: annotation(set, labels::PORT),
             config: config(set),
             failure,
+            min_ready: count(set.spec.as_ref().and_then(|s| s.min_ready_seconds)),
+            available: count(set.status.as_ref().and_then(|s| s.available_replicas)),
+            scaled_by: scaled_by(set),
         };
         Some((label(set, labels::SERVICE)?, facts))
     }
@@ -220,6 +252,7 @@ impl Facts for ActionFacts {
                 ActionKind::Override => Action::Override,
                 ActionKind::Undo => Action::Undo,
                 ActionKind::Restart => Action::Restart,
+                ActionKind::Release => Action::Release,
             },
             revision: spec.revision.clone().map(Revision),
             attempt: spec.attempt.and_then(|n| u32::try_from(n).ok()),
@@ -271,5 +304,46 @@ impl Facts for RouteUser {
     fn read(object: &ServiceObject) -> Option<(String, Self)> {
         let own = object.traffic.as_ref().and_then(Traffic::own_route);
         Some((own.map_or_else(|| object.name_any(), str::to_owned), Self))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(managers: &Value) -> ReplicaSetFacts {
+        let set: ReplicaSet = serde_json::from_value(json!({
+            "metadata": {
+                "labels": {labels::SERVICE: "checkout", labels::REVISION: "0a"}, "managedFields": managers,
+            },
+            "spec": {"selector": {}, "minReadySeconds": 7, "template": {}},
+            "status": {"replicas": 3, "availableReplicas": 2},
+        }))
+        .unwrap();
+        ReplicaSetFacts::read(&set).unwrap().1
+    }
+
+    fn entry(manager: &str, minute: u8, fields: &Value) -> Value {
+        json!({
+            "manager": manager, "operation": "Update", "apiVersion": "apps/v1", "fieldsType": "FieldsV1",
+            "time": format!("2026-01-01T00:{minute:02}:00Z"), "fieldsV1": {"f:spec": fields},
+        })
+    }
+
+    #[test]
+    fn the_last_one_who_scaled_is_known_unless_it_was_molt() {
+        let (replicas, other) = (json!({"f:replicas": {}}), json!({"f:template": {}}));
+        let ours = entry(labels::SCALE_MANAGER, 9, &replicas);
+        assert_eq!(
+            read(&json!([ours, entry("kubectl-edit", 10, &other)])).scaled_by,
+            None
+        );
+        let theirs = [
+            entry("kubectl", 1, &replicas),
+            entry("kube-controller-manager", 2, &replicas),
+        ];
+        let facts = read(&json!([ours, theirs[1], theirs[0]]));
+        assert_eq!(facts.scaled_by.as_deref(), Some("kube-controller-manager"));
+        assert_eq!((facts.min_ready, facts.available), (7, 2));
     }
 }

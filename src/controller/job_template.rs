@@ -82,7 +82,7 @@ fn pod_template(
     set.insert(labels::JOB_OF.to_owned(), owner.service.name.clone());
     set.insert(labels::CONDITION.to_owned(), key.condition.clone());
     let environment = environment(owner, key, spec.port);
-    let service = spec.template.spec.as_ref();
+    let service = spec.template.as_ref().and_then(|t| t.spec.as_ref());
     let serving = service.and_then(|s| s.containers.first());
     let pod = template.spec.get_or_insert_default();
     pod.restart_policy = Some("Never".to_owned());

@@ -42,6 +42,8 @@ pub struct Memory {
     pub jobs: BTreeMap<JobKey, Refused>,
     /// Why the last eviction was refused.
     pub eviction_refused: Option<String>,
+    /// A Service of the service's own name is somebody else's.
+    pub name_taken: bool,
     /// Since when a parent of the route is without an answer.
     pub unanswered_since: Option<Timestamp>,
     /// Failures in a row.
@@ -57,6 +59,8 @@ pub struct KeptHistory {
     pub basis: String,
     /// One for each objective.
     pub history: Vec<History>,
+    /// What it shows that stands in the way.
+    pub problems: Vec<Problem>,
 }
 
 /// The memories of all services.

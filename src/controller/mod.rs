@@ -16,6 +16,7 @@
 //!
 //! The status is written before any effect, see `docs/adr/0001-persist-before-effects.md`.
 
+pub mod adopted;
 pub mod apply;
 pub mod caches;
 pub mod config;

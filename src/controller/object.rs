@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::config::references::{self, Reference};
 use super::revision;
+use super::validate::FieldError;
 use crate::api::v1alpha1::{PythonService, PythonServiceSpec, PythonServiceStatus, Traffic};
 use crate::k8s::{Key, labels};
 
@@ -31,6 +32,8 @@ pub struct ServiceObject {
     pub revision: Option<Revision>,
     /// What its template names of which the content counts.
     pub counted: BTreeSet<Reference>,
+    /// `spec.workloadRef`, and what came of looking for it; see [`adopted`](super::adopted).
+    pub workload: Option<Workload>,
     /// The status, or why it can't be read. Nothing depends on it: what can't be read is written anew.
     pub status: Result<PythonServiceStatus, String>,
     /// The part of the status that decides, empty for a new object; or why it can't be used.
@@ -83,6 +86,35 @@ impl ServiceObject {
     }
 }
 
+/// The Deployment that a spec names instead of a template.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Its name.
+    pub name: String,
+    /// `spec.runtime` and `spec.port` as they were written: parts of the revision.
+    pub parts: [Value; 2],
+    /// Deployments can't be read at the moment, so nothing is known of it; why.
+    pub unknown: Option<String>,
+    /// Why it can't be used.
+    pub unusable: Option<FieldError>,
+}
+
+impl Workload {
+    /// What a spec names.
+    fn of(spec: &PythonServiceSpec, parts: [Value; 2]) -> Option<Self> {
+        let name = spec.workload_ref.as_ref()?.name.clone();
+        // Both at once: the schema stops it, and validation tells.
+        let both = spec.template.is_some();
+        let message = "is set beside spec.template: set exactly one of them";
+        Some(Self {
+            name,
+            parts,
+            unknown: None,
+            unusable: both.then(|| FieldError::new("spec.workloadRef", message)),
+        })
+    }
+}
+
 /// How long a value is as JSON, in bytes.
 fn length(value: &Value) -> usize {
     struct Count(usize);
@@ -112,6 +144,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
         }
         let metadata: ObjectMeta = serde_json::from_value(metadata).map_err(de::Error::custom)?;
         let revision = revision::of_spec(&spec);
+        let parts = ["runtime", "port"].map(|field| spec.get(field).cloned().unwrap_or(Value::Null));
         let traffic = spec.get("traffic").and_then(|t| Traffic::deserialize(t).ok());
         let conditions = status
             .get("conditions")
@@ -130,10 +163,12 @@ impl<'de> Deserialize<'de> for ServiceObject {
         };
         let spec: Result<PythonServiceSpec, _> =
             serde_json::from_value(spec).map_err(|error| error.to_string());
-        let revision = spec.is_ok().then_some(revision);
+        let workload = spec.as_ref().ok().and_then(|spec| Workload::of(spec, parts));
+        let revision = spec.is_ok().then_some(revision).filter(|_| workload.is_none());
         Ok(Self {
             metadata,
             counted: spec.as_ref().map(references::counted).unwrap_or_default(),
+            workload,
             spec,
             traffic,
             revision,

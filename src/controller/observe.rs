@@ -10,6 +10,7 @@ use molt_core::observed::{
 };
 use molt_core::plan::Revision;
 
+use super::adopted;
 use super::caches::Caches;
 use super::config::snapshots::Snapshots;
 use super::facts::ActionFacts;
@@ -25,13 +26,17 @@ use crate::traffic::{RouteSpec, RouteTarget, Routers};
 /// What a spec's meaning depends on.
 pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
     let key = object.key();
-    let stable = object.state().ok().and_then(|s| s.stable);
-    let set = stable.and_then(|revision| caches.sets.get(&key, &revision_name(&key.name, &revision)));
+    let state = object.state().unwrap_or_default();
+    let set = state
+        .stable
+        .and_then(|revision| caches.sets.get(&key, &revision_name(&key.name, &revision)));
     let route = caches.routes.get(&key, &key.name);
     let grpc = caches.grpc_routes.get(&key, &key.name);
     let virtual_service = caches.virtual_services.get(&key, &key.name);
     Known {
-        stable_wanted: set.map(|s| s.wanted),
+        // Stable may have fewer for the moment, to make room for a canary.
+        stable_wanted: set.map(|s| s.wanted.max(state.strength.unwrap_or(0))),
+        workload_replicas: adopted::replicas(object, caches),
         owned_route: route.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
         owned_grpc_route: grpc.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
         owned_virtual_service: virtual_service.is_some_and(|v| is_owned_by(&*v, object.uid_text())),
@@ -78,6 +83,7 @@ pub fn observe(
     let key = object.key();
     let sighting = routers.of(&target.spec).observe(target, now);
     let mut problems: Vec<_> = validated.problem().into_iter().collect();
+    problems.extend(adopted::problem(object));
     problems.extend(sighting.problems);
     let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();
     actions.sort_by(|a, b| (a.view.created_at, &a.view.uid).cmp(&(b.view.created_at, &b.view.uid)));
@@ -92,6 +98,8 @@ pub fn observe(
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
         jobs: jobs::observe(object, caches),
+        workload: adopted::sight(object, caches, validated.plan.replicas),
+        name_taken: false,
         problems,
     }
 }
@@ -149,10 +157,17 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
             .flat_map(|s| &s.ready)
             .collect();
         let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let ready = count(of_set.iter().filter(|p| p.ready).count());
         let view = RevisionView {
             wanted: set.wanted,
             pods: count(of_set.len()),
-            ready: count(of_set.iter().filter(|p| p.ready).count()),
+            ready,
+            young: if set.min_ready > 0 {
+                ready.saturating_sub(set.available)
+            } else {
+                0
+            },
+            scaled_by: set.scaled_by.clone(),
             endpoints: count(ready_behind.len()),
             has_service: services
                 .get(&name)

@@ -1,7 +1,7 @@
 //! What is kept of a pod, and what is wrong with it.
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
 use molt_core::observed::{Crashes, Trouble, TroubleKind};
 use molt_core::plan::Revision;
@@ -56,13 +56,40 @@ impl Facts for PodFacts {
             revision: Revision(set.get(labels::REVISION)?.clone()),
             uid: pod.uid().unwrap_or_default(),
             created_at: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
-            ready: ready && !leaving,
+            // Of a node that is gone nobody can say how its pods are.
+            ready: ready && !leaving && status.and_then(|s| s.phase.as_deref()) != Some("Unknown"),
             leaving,
             starts: starts(pod),
-            trouble: if leaving { None } else { trouble(pod) },
-            crashes: crashes(pod),
+            trouble: if leaving || is_disrupted(pod) {
+                None
+            } else {
+                trouble(pod)
+            },
+            crashes: if is_disrupted(pod) {
+                Vec::new()
+            } else {
+                crashes(pod)
+            },
         };
         Some((set.get(labels::SERVICE)?.clone(), facts))
+    }
+}
+
+/// Somebody takes the pod away, whatever it does: an eviction, a taint of its node, a preemption.
+fn is_disrupted(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    conditions
+        .into_iter()
+        .any(|c| c.type_ == "DisruptionTarget" && c.status == "True")
+}
+
+/// The run ended with its node: the kubelet found nothing of it when it came back.
+fn went_with_node(run: &ContainerStateTerminated) -> bool {
+    match run.reason.as_deref() {
+        Some("ContainerStatusUnknown") => true,
+        // What containerd says of a task that it can't find any more.
+        Some("Unknown") => run.exit_code == 255,
+        _ => false,
     }
 }
 
@@ -192,7 +219,7 @@ fn crashes(pod: &Pod) -> Vec<Crashes> {
 }
 
 /// When the runs ended that the kubelet knows of, and the one before: it ended, at the latest, when the oldest
-/// of them began.
+/// of them began. Those that ended with their node are left out.
 fn ends(container: &ContainerStatus) -> Vec<Timestamp> {
     let state = |s: &Option<ContainerState>| s.as_ref().and_then(|s| s.terminated.clone());
     // What has ended and is ready is an init container that is done.
@@ -206,16 +233,19 @@ fn ends(container: &ContainerStatus) -> Vec<Timestamp> {
     before
         .and_then(|run| run.started_at.as_ref())
         .into_iter()
-        .chain(known.iter().filter_map(|run| run.finished_at.as_ref()))
+        .chain(
+            known
+                .iter()
+                .filter(|run| !went_with_node(run))
+                .filter_map(|run| run.finished_at.as_ref()),
+        )
         .map(|t| t.0)
         .collect()
 }
 
 fn has_terminated(container: &ContainerStatus) -> bool {
-    container
-        .last_state
-        .as_ref()
-        .is_some_and(|s| s.terminated.is_some())
+    let last = container.last_state.as_ref().and_then(|s| s.terminated.as_ref());
+    last.is_some_and(|run| !went_with_node(run))
 }
 
 /// How the container ended last: `OOMKilled` says more than the exit code 137.
@@ -377,6 +407,27 @@ mod tests {
     }
 
     #[test]
+    fn what_ended_with_its_node_has_not_crashed() {
+        for (reason, code, crashed) in [
+            ("Unknown", 255, 0),
+            ("Unknown", 137, 1),
+            ("ContainerStatusUnknown", 137, 0),
+            ("OOMKilled", 137, 1),
+            ("Error", 1, 1),
+        ] {
+            let last = json!({"terminated": {
+                "exitCode": code, "reason": reason, "finishedAt": "2026-01-01T00:00:20Z",
+            }});
+            let running = json!({"running": {"startedAt": "2026-01-01T00:00:30Z"}});
+            assert_eq!(
+                read(&container(&running, &last, 1)).crashes[0].ends.len(),
+                crashed,
+                "{reason}"
+            );
+        }
+    }
+
+    #[test]
     fn a_container_that_runs_and_is_not_ready_says_which_probe_to_look_at() {
         let mut status = container(&json!({"running": {}}), &json!({}), 0);
         for (started, probe) in [(true, "readiness"), (false, "startup")] {
@@ -392,6 +443,44 @@ mod tests {
         }
         status["containerStatuses"][0]["ready"] = json!(true);
         assert_eq!(read(&status).trouble, None);
+    }
+
+    #[test]
+    fn what_ended_with_its_node_is_no_crash() {
+        let running = json!({"running": {"startedAt": "2026-01-01T00:10:00Z"}});
+        for (reason, code, crashed) in [
+            ("ContainerStatusUnknown", 137, false),
+            ("Unknown", 255, false),
+            ("Unknown", 1, true),
+            ("Error", 255, true),
+        ] {
+            let last = json!({"terminated": {
+                "exitCode": code, "reason": reason,
+                "startedAt": "2026-01-01T00:00:10Z", "finishedAt": "2026-01-01T00:00:20Z",
+            }});
+            let facts = read(&container(&running, &last, 1));
+            assert_eq!(!facts.crashes[0].ends.is_empty(), crashed, "{reason} {code}");
+            let crashing = facts.trouble.is_some_and(|t| t.kind == TroubleKind::CrashLoop);
+            assert_eq!(crashing, crashed, "{reason} {code}");
+        }
+        let last =
+            json!({"terminated": {"exitCode": 137, "reason": "Error", "finishedAt": "2026-01-01T00:00:20Z"}});
+        let mut status = container(&running, &last, 1);
+        status["conditions"] =
+            json!([{"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"}]);
+        let facts = read(&status);
+        assert_eq!(
+            (facts.crashes.len(), facts.trouble),
+            (0, None),
+            "it is taken away"
+        );
+    }
+
+    #[test]
+    fn of_a_node_that_is_gone_nobody_knows_how_its_pods_are() {
+        let ready = json!([{"type": "Ready", "status": "True"}]);
+        assert!(!read(&json!({"phase": "Unknown", "conditions": ready})).ready);
+        assert!(read(&json!({"phase": "Running", "conditions": ready})).ready);
     }
 
     #[test]

@@ -20,10 +20,10 @@ use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
 use super::render::{revision_name, slot_name};
 use super::validate::{Validated, validate};
-use super::{Context, Failure, config, events, jobs, record, requeue, rules, status};
+use super::{Context, Failure, adopted, config, events, jobs, record, requeue, rules, status};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
-use crate::k8s::failure::WriteError;
+use crate::k8s::failure::{Target, WriteError};
 use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
 use crate::traffic::{self, BackendPlace, RouteTarget};
@@ -106,6 +106,11 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         Err(_) if object.is_deleting() => State::default(),
         Err(why) => return unreadable_state(object, context, key, why).await,
     };
+    let resolved = adopted::resolve(object, &context.caches);
+    let object = &*resolved;
+    if object.workload.is_some() {
+        context.caches.config_users.learn(object);
+    }
     let mut validated = validate(object, &context.defaults, known(object, &context.caches));
     let now = context.clock.now();
     let asked = config::ask(object, &validated, &before, &context.caches, now);
@@ -169,6 +174,13 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         recorded = record().await;
     }
     tell_events(object, context, key, &decision).await;
+    if let Err(WriteError::NameTaken { target, .. }) = &outcome
+        && is_own_name(object, &validated, target)
+    {
+        // The Service that leads to the Deployment's pods, and to those of Molt's by the same labels.
+        context.memories.update(key, |m| m.name_taken = true);
+        return Ok(Action::requeue(CATCH_UP));
+    }
     outcome?;
     if goes {
         context.memories.forget(key);
@@ -193,6 +205,12 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
             .flatten()
             .min(),
     ))
+}
+
+/// A Service of the service's own name was there before, and belongs to the Deployment that is taken over.
+fn is_own_name(object: &ServiceObject, validated: &Validated, target: &Target) -> bool {
+    let own = target.resource == "services" && target.name == object.key().name;
+    own && object.workload.is_some() && validated.plan.route != RouteMode::Shares
 }
 
 /// Events are told once; one that is lost is no reason to do anything again.
@@ -248,13 +266,18 @@ async fn see(
         };
         if let Some(mut measured) = measured {
             match kept {
-                Some(kept) if wanted => measured.measurement.history = kept.history,
+                Some(kept) if wanted => {
+                    measured.measurement.history = kept.history;
+                    measured.problems.extend(kept.problems);
+                }
                 None if wanted => {
                     let history = KeptHistory {
                         at: Instant::now(),
                         basis: basis.clone(),
                         history: measured.measurement.history.clone(),
+                        problems: measured.of_history.clone(),
                     };
+                    measured.problems.extend(std::mem::take(&mut measured.of_history));
                     context.memories.update(key, |m| m.history = Some(history));
                 }
                 _ => {}
@@ -304,6 +327,7 @@ fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &Stat
         context.memories.update(key, |m| m.metric_problems.clear());
     }
     let memory = context.memories.of(key);
+    seen.name_taken = memory.name_taken;
     seen.problems.extend(memory.metric_problems);
     seen.problems.extend(memory.apply_problem);
     if let Some(stable) = &mut seen.stable_pods {

@@ -88,7 +88,6 @@ impl Owner {
             "metadata": metadata,
             "spec": {
                 "replicas": 0,
-                "minReadySeconds": 0,
                 "selector": {"matchLabels": self.selector(revision)},
                 "template": self.pod_template(revision, template, content),
             },
@@ -139,6 +138,17 @@ impl Owner {
         Self::service_with(&metadata, &selector, port)
     }
 
+    /// A Service as it is, that selects by other labels.
+    pub fn widened_service(&self, name: &str, content: &Value, selector: &BTreeMap<String, String>) -> Value {
+        let revision = content
+            .pointer("/metadata/labels")
+            .and_then(|set| set.get(labels::REVISION));
+        let revision = revision.and_then(Value::as_str).map(Revision::from);
+        let port = content.pointer("/spec/ports/0/port").and_then(Value::as_u64);
+        let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
+        Self::service_with(&self.metadata(name, revision.as_ref()), &json!(selector), port)
+    }
+
     fn core_service(&self, metadata: &Value, revision: &Revision, port: u16) -> Value {
         Self::service_with(metadata, &json!(self.selector(revision)), port)
     }
@@ -167,9 +177,9 @@ impl Owner {
         rules::object(&metadata, groups)
     }
 
-    /// How many pods a ReplicaSet is asked for, and by which attempt: all that the field manager for scaling
+    /// How many pods a ReplicaSet is asked for, when one of them is available, and by which attempt: all that the field manager for scaling
     /// owns, so what it does not want to change it has to say again.
-    pub fn scale(&self, set: &ReplicaSetFacts, replicas: u32, attempt: u32) -> Value {
+    pub fn scale(&self, set: &ReplicaSetFacts, replicas: u32, min_ready: u32, attempt: u32) -> Value {
         let first = set.first_template.as_ref().unwrap_or(&set.template);
         let mut metadata = json!({
             "name": revision_name(&self.service.name, &set.revision),
@@ -185,7 +195,7 @@ impl Owner {
             "apiVersion": "apps/v1",
             "kind": "ReplicaSet",
             "metadata": metadata,
-            "spec": {"replicas": replicas},
+            "spec": {"replicas": replicas, "minReadySeconds": min_ready},
         })
     }
 }
@@ -323,8 +333,8 @@ mod tests {
         }))
         .unwrap();
         let mut set = ReplicaSetFacts::read(&set).unwrap().1;
-        let scale = owner().scale(&set, 3, 2);
-        assert_eq!(scale["spec"], json!({"replicas": 3}));
+        let scale = owner().scale(&set, 3, 10, 2);
+        assert_eq!(scale["spec"], json!({"replicas": 3, "minReadySeconds": 10}));
         assert_eq!(scale["metadata"]["annotations"]["molt.dev/attempt"], "2");
         assert_eq!(scale["metadata"]["resourceVersion"], "7");
         assert_eq!(
@@ -333,7 +343,7 @@ mod tests {
         );
         set.first_template = Some("the first".to_owned());
         assert_eq!(
-            owner().scale(&set, 3, 0)["metadata"]["annotations"],
+            owner().scale(&set, 3, 0, 0)["metadata"]["annotations"],
             json!({"molt.dev/template-digest": "the first"})
         );
     }

@@ -16,11 +16,16 @@ const DIGITS: usize = 10;
 /// nothing. A null is the same as an absent field.
 pub fn of_spec(spec: &Value) -> Revision {
     let field = |name: &str| spec.get(name).cloned().unwrap_or(Value::Null);
+    of_parts(&field("template"), &field("runtime"), &field("port"))
+}
+
+/// The same of its parts, as they were written.
+pub fn of_parts(template: &Value, runtime: &Value, port: &Value) -> Revision {
     let hashed = json!({
         "version": VERSION,
-        "template": field("template"),
-        "runtime": field("runtime"),
-        "port": field("port"),
+        "template": template,
+        "runtime": runtime,
+        "port": port,
     });
     Revision(digest(&hashed))
 }

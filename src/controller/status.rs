@@ -6,7 +6,7 @@ use molt_core::analysis::{Burn, Counts};
 use molt_core::decision::{ConditionView, Decision, Phase, SloReport};
 use molt_core::observed::{Backend, Observed};
 use molt_core::plan::{Revision, RouteMode};
-use molt_core::state::{Attempt, ConditionState, Stage};
+use molt_core::state::{Attempt, ConditionState, Stage, State};
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
@@ -32,7 +32,7 @@ pub fn status(
     let canary = attempt
         .filter(|a| state.stable.as_ref() != Some(&a.revision))
         .map(|a| revision_status(&a.revision, Some(a), mode, seen));
-    let serving: Vec<&Revision> = state.stable.iter().chain(attempt.map(|a| &a.revision)).collect();
+    let serving = weighted(state, mode, seen);
     let replicas = serving
         .iter()
         .map(|r| seen.revisions.get(*r).map_or(0, |v| v.pods))
@@ -52,6 +52,26 @@ pub fn status(
         conditions: Some(conditions(object, &decision.report.conditions, now)),
         state: Some(state.clone()),
     }
+}
+
+/// The revisions that carry the traffic: an autoscaler multiplies by their pods, so one that has none of it, a canary that
+/// starts or the old revision in a bake, must not be among them. A weight that is about to be written counts as well: this is
+/// written first, and pods that carry nothing yet mislead less than load that is missed. Those that are to serve, where
+/// there is no weight at all.
+fn weighted<'a>(state: &'a State, mode: RouteMode, seen: &Observed) -> Vec<&'a Revision> {
+    let live: Vec<&Revision> = state
+        .stable
+        .iter()
+        .chain(state.attempt.as_ref().map(|a| &a.revision))
+        .collect();
+    let tried = state.attempt.as_ref().map_or(0, |a| a.weight);
+    let is_given = |revision: &Revision| match state.stable.as_ref() {
+        Some(stable) if stable == revision => tried < 100,
+        _ => tried > 0,
+    };
+    let carries = |revision: &&Revision| weight(revision, mode, seen) > 0 || is_given(revision);
+    let weighted: Vec<&Revision> = live.iter().copied().filter(carries).collect();
+    if weighted.is_empty() { live } else { weighted }
 }
 
 fn phase(phase: Phase) -> api::Phase {
@@ -267,6 +287,44 @@ mod tests {
             conditions(&object, &[view(false)], now)[0].last_transition_time.0,
             now
         );
+    }
+
+    #[test]
+    fn an_autoscaler_counts_the_pods_that_carry_the_traffic() {
+        let (stable, canary) = (Revision::from("0a"), Revision::from("0b"));
+        let attempt: Attempt = serde_json::from_value(json!({
+            "revision": "0b", "number": 1, "startedAt": "2026-01-01T00:00:00Z", "stage": {"name": "Stepping"},
+            "since": "2026-01-01T00:00:00Z", "steps": [], "step": 0, "stepSince": "2026-01-01T00:00:00Z",
+            "weight": 0, "measuredTo": "2026-01-01T00:00:00Z",
+        }))
+        .unwrap();
+        let mut state = State {
+            stable: Some(stable.clone()),
+            attempt: Some(attempt),
+            ..State::default()
+        };
+        for (asked, weights, expected) in [
+            (0, (100, 0), vec![&stable]),
+            (50, (100, 0), vec![&stable, &canary]),
+            (50, (50, 50), vec![&stable, &canary]),
+            (100, (50, 50), vec![&stable, &canary]),
+            (100, (0, 100), vec![&canary]),
+            (0, (0, 100), vec![&stable, &canary]),
+            (0, (0, 0), vec![&stable]),
+        ] {
+            state.attempt.as_mut().unwrap().weight = asked;
+            let mut seen = Observed::default();
+            seen.route.weights = [
+                (Backend::Revision(stable.clone()), weights.0),
+                (Backend::Revision(canary.clone()), weights.1),
+            ]
+            .into();
+            assert_eq!(
+                weighted(&state, RouteMode::Owned, &seen),
+                expected,
+                "{asked} {weights:?}"
+            );
+        }
     }
 
     #[test]

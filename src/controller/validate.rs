@@ -8,7 +8,9 @@ use std::fmt;
 use jiff::SignedDuration;
 use molt_core::analysis::Limits;
 use molt_core::observed::{Problem, ProblemKind};
-use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
+use molt_core::plan::{
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+};
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
@@ -20,6 +22,7 @@ use crate::traffic::RouteSpec;
 mod basis;
 mod fields;
 mod guards;
+mod room;
 mod strategy;
 mod traffic;
 
@@ -44,7 +47,7 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+    pub(super) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
         Self {
             field: field.into(),
             message: message.into(),
@@ -81,6 +84,8 @@ pub struct Defaults {
 pub struct Known {
     /// Pods that stable's ReplicaSet is asked for: what counts while `replicas` is absent.
     pub stable_wanted: Option<u32>,
+    /// Pods of the Deployment that is taken over or given back: what counts meanwhile while `replicas` is absent.
+    pub workload_replicas: Option<u32>,
     /// An HTTPRoute that Molt created for this service exists.
     pub owned_route: bool,
     /// A GRPCRoute that Molt created for it exists.
@@ -138,6 +143,7 @@ const MOST_BYTES: usize = 1 << 20;
 /// Resolves a spec.
 pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Validated {
     let mut errors = Vec::new();
+    errors.extend(object.workload.as_ref().and_then(|w| w.unusable.clone()));
     check_name(object, &mut errors);
     check_size(object, &mut errors);
     fields::check_counted(&object.counted, defaults.no_secrets, &mut errors);
@@ -175,7 +181,10 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
     let route = traffic::route(object.traffic.as_ref(), None, known, &mut Vec::new());
-    let replicas = known.stable_wanted.unwrap_or(DEFAULT_REPLICAS);
+    let replicas = known
+        .workload_replicas
+        .or(known.stable_wanted)
+        .unwrap_or(DEFAULT_REPLICAS);
     Validated {
         plan: default_plan(replicas, route.mode()),
         queries: Vec::new(),
@@ -193,6 +202,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         revision: None,
         deleting: false,
         replicas,
+        room: Room::default(),
         steps: STEPS
             .iter()
             .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(DWELL)])
@@ -206,6 +216,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         paused: false,
         strict_paused: false,
         rollback_window: 0,
+        workload: None,
         revision_history_limit: DEFAULT_HISTORY,
         route,
         slos: Vec::new(),
@@ -226,9 +237,18 @@ fn resolve(
     errors: &mut Vec<FieldError>,
 ) -> Validated {
     in_range(errors, "spec.port", Some(spec.port), 1..=65535, 0);
-    check_template(&spec.template, errors);
+    match &spec.template {
+        Some(template) => check_template(template, errors),
+        None if spec.workload_ref.is_none() => {
+            let message =
+                "is missing: write a pod template, or workloadRef for that of an existing Deployment";
+            errors.push(FieldError::new("spec.template", message));
+        }
+        None => {}
+    }
     // What serves must not be scaled by a number that can't be used.
-    let unset = known.stable_wanted.filter(|n| *n > 0).unwrap_or(DEFAULT_REPLICAS);
+    let stable = known.stable_wanted.filter(|n| *n > 0);
+    let unset = known.workload_replicas.or(stable).unwrap_or(DEFAULT_REPLICAS);
     let replicas = in_range(errors, "spec.replicas", spec.replicas, 0..=i32::MAX, unset);
     let route = traffic::resolve(spec, known, errors);
     let fallback = default_plan(replicas, route.mode());
@@ -243,6 +263,8 @@ fn resolve(
     let mut way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
     traffic::fit(&route, &mut way.steps, errors);
     traffic::check_delay(&route, progress_deadline, errors);
+    let room = room::resolve(spec, route.mode(), errors);
+    room::check_ready(spec, progress_deadline, errors);
     let drain = spec.drain.as_ref().map(|d| &d.timeout);
     let drain = duration(
         errors,
@@ -256,6 +278,7 @@ fn resolve(
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let plan = Plan {
+        room,
         steps: way.steps,
         at_once: way.at_once,
         bake: way.bake,
@@ -263,6 +286,7 @@ fn resolve(
         abort_scale_down_delay: way.abort_scale_down_delay,
         drain,
         progress_deadline,
+        workload: spec.workload_ref.as_ref().map(|workload| workload.name.clone()),
         paused: spec.paused.unwrap_or(false),
         strict_paused: defaults.strict_paused,
         rollback_window,

@@ -27,6 +27,10 @@ pub const SNAPSHOT_ORIGIN: &str = "molt.dev/snapshot-origin";
 /// Annotation of a user's ConfigMap or Secret: with `"true"` its content is no part of any revision.
 pub const FOLLOW: &str = "molt.dev/follow";
 
+/// Annotation of a Deployment: the PythonService that has taken it over.
+pub const ADOPTED_BY: &str = "molt.dev/adopted-by";
+/// Annotation of a Deployment that was taken over: how many pods it had.
+pub const FORMER_REPLICAS: &str = "molt.dev/former-replicas";
 /// Annotation of a PythonService: who changed it, as far as whoever applies it says so. Kept in the record.
 pub const AUTHOR: &str = "molt.dev/author";
 /// The finalizer of a PythonService: a route of the user's is given back before the object goes.

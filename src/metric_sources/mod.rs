@@ -91,4 +91,6 @@ pub struct Measured {
     pub measurement: Measurement,
     /// What could not be read, and why; each cause once.
     pub problems: Vec<Problem>,
+    /// What the history shows that stands in the way, likewise: as long as that history is the last that was read.
+    pub of_history: Vec<Problem>,
 }

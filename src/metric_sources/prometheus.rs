@@ -23,7 +23,7 @@ use molt_core::observed::{MeasuredBlock, Measurement, Problem, ProblemKind};
 
 use prometheus_http_query::reqwest::Client;
 
-use self::ask::Asker;
+use self::ask::{Asker, Failure};
 use super::headers::Headers;
 use super::{MeasureRequest, Measured, MetricSource};
 use crate::metrics::Metrics;
@@ -86,19 +86,10 @@ impl Prometheus {
         let (columns, history, conditions) = future::join3(columns, history, conditions).await;
         let (conditions, refusals) = conditions;
 
-        let mut problems: Vec<Problem> = Vec::new();
+        let (history, unusable): (Vec<_>, Vec<_>) = history.into_iter().unzip();
         let unread = columns.iter().filter_map(|column| column.failure.as_ref());
-        for failure in unread.chain(&refusals) {
-            let problem = Problem {
-                kind: ProblemKind::Metrics,
-                reason: failure.reason.to_owned(),
-                message: failure.message.clone(),
-            };
-            // What is wrong with the whole source is found by each objective, and told once.
-            if !problems.contains(&problem) {
-                problems.push(problem);
-            }
-        }
+        let problems = problems_of(unread.chain(&refusals));
+        let of_history = problems_of(unusable.iter().flatten());
         let blocks = request
             .edges
             .windows(2)
@@ -116,8 +107,25 @@ impl Prometheus {
                 conditions,
             },
             problems,
+            of_history,
         }
     }
+}
+
+/// What is wrong with the whole source is found by each objective, and told once.
+fn problems_of<'a>(failures: impl Iterator<Item = &'a Failure>) -> Vec<Problem> {
+    let mut problems: Vec<Problem> = Vec::new();
+    for failure in failures {
+        let problem = Problem {
+            kind: ProblemKind::Metrics,
+            reason: failure.reason.to_owned(),
+            message: failure.message.clone(),
+        };
+        if !problems.contains(&problem) {
+            problems.push(problem);
+        }
+    }
+    problems
 }
 
 impl MetricSource for Prometheus {

@@ -26,7 +26,7 @@ pub(super) async fn run(
     let service = cluster.service(name).await?;
     let meant = match action {
         ActionKind::Retry => last(&service),
-        ActionKind::Undo | ActionKind::Restart => stable(&service),
+        ActionKind::Undo | ActionKind::Restart | ActionKind::Release => stable(&service),
         _ => current(&service),
     };
     let Some((revision, attempt)) = meant else {
@@ -38,7 +38,7 @@ pub(super) async fn run(
             "{} at {name}: {message}",
             match action {
                 ActionKind::Retry => "no attempt has ended",
-                ActionKind::Undo | ActionKind::Restart => "no revision is stable",
+                ActionKind::Undo | ActionKind::Restart | ActionKind::Release => "no revision is stable",
                 _ => "no attempt is under way",
             }
         )));

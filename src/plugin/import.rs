@@ -7,8 +7,8 @@ mod argo;
 mod draft;
 mod flagger;
 mod input;
-mod later;
 mod metrics;
+mod steps;
 #[cfg(test)]
 mod tests;
 mod workload;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::Failure;
 use crate::controller::object::ServiceObject;
+use crate::controller::revision;
 use crate::controller::validate::{Defaults, Known, Validated, validate};
 use crate::metric_sources::{PrometheusSource, SliQuery, SloQuery, presets};
 
@@ -96,6 +97,15 @@ impl Manifest {
             return Err(list(&validated));
         }
         let mut plan = validated.plan;
+        if let Some(workload) = &object.workload {
+            // What is tried is a rollout after the takeover: which template it is of makes no difference.
+            plan.revision = Some(revision::of_parts(
+                &json!(workload.name),
+                &workload.parts[0],
+                &workload.parts[1],
+            ));
+            plan.workload = None;
+        }
         // Whatever numbers their queries give, nothing here could compute them.
         let without_conditions = !plan.conditions.is_empty();
         plan.conditions.clear();
@@ -244,7 +254,7 @@ fn counter(sli: &SliQuery) -> Counter {
 }
 
 fn memory_limit(object: &ServiceObject) -> Option<f64> {
-    let template = object.spec.as_ref().ok()?.template.spec.as_ref()?;
+    let template = object.spec.as_ref().ok()?.template.as_ref()?.spec.as_ref()?;
     let limits = template.containers.first()?.resources.as_ref()?.limits.as_ref()?;
     molt_sim::scenario::bytes(&limits.get("memory")?.0)
 }

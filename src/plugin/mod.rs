@@ -143,6 +143,8 @@ enum Command {
     Resume(ActionArgs),
     /// Give the stable revision new pods, one after the other; disruption budgets are heeded.
     Restart(ActionArgs),
+    /// Give the Deployment that was taken over its place back; no request is lost.
+    Release(ActionArgs),
     /// Go on in spite of a spent error budget or an incident of both revisions, in this attempt.
     Override(ActionArgs),
     /// Stop every rollout of an operator, or let them go on: pause, resume, status.
@@ -257,6 +259,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Pause(args) => person(&cluster().await?, ActionKind::Pause, &args, None).await,
         Command::Resume(args) => person(&cluster().await?, ActionKind::Resume, &args, None).await,
         Command::Restart(args) => person(&cluster().await?, ActionKind::Restart, &args, None).await,
+        Command::Release(args) => person(&cluster().await?, ActionKind::Release, &args, None).await,
         Command::Override(args) => person(&cluster().await?, ActionKind::Override, &args, None).await,
         Command::Fleet(args) => fleet::run(&cluster().await?, &args).await,
         Command::Simulate(args) => simulate::run(&args),

@@ -6,6 +6,8 @@
 
 mod action_policy;
 mod admission;
+mod adoption;
+mod autoscalers;
 mod bad_input;
 mod conditions;
 mod config;
@@ -23,6 +25,7 @@ mod restarts;
 mod rollouts;
 mod rules;
 mod runbook;
+mod scaling;
 mod strategies;
 mod support;
 mod users_route;

@@ -132,9 +132,8 @@ async fn what_was_taken_back_is_retried_promoted_in_full_and_undone() {
         undone.status.as_ref().unwrap().pinned_revision.as_ref(),
         Some(&first)
     );
-    let image = undone.spec.template.spec.as_ref().unwrap().containers[0]
-        .image
-        .as_deref();
+    let template = undone.spec.template.and_then(|t| t.spec).unwrap();
+    let image = template.containers[0].image.as_deref();
     assert_eq!(image, Some("shop:second"));
     let record = told(stage.ended_record("shop", &first, 2).await);
     assert!(record.contains(&"RollbackStarted".to_owned()), "{record:?}");

@@ -1,18 +1,18 @@
 //! A crash before and after every write changes nothing about the outcome (invariant 7).
 
 use molt_sim_api::{Fault, Sim};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::config::{has_both_snapshots, put_map, runs_with, with_maps};
 use super::stage::{
     act, apply, apply_service, empty, end_state, has_canary, has_stepped, is_healthy, is_restarted, live,
-    promote, settle,
+    promote, seen, service, settle,
 };
 
 /// Runs as many lives at the same time: they mostly wait.
 const AT_ONCE: usize = 8;
 
-fn sweep(prepared: fn() -> Sim, until: fn(&Sim) -> bool) {
+pub fn sweep(prepared: fn() -> Sim, until: fn(&Sim) -> bool) {
     let whole = prepared();
     settle(&whole, until);
     let expected = end_state(&whole);
@@ -91,6 +91,42 @@ fn a_canary_step_survives_a_crash_at_any_write() {
             sim
         },
         has_stepped,
+    );
+}
+
+/// With the canary at a half, each revision has one of the two pods.
+fn made_room(sim: &Sim) -> bool {
+    let sets = sim.with(|s| {
+        s.objects("replicasets.apps")
+            .into_iter()
+            .cloned()
+            .collect::<Vec<_>>()
+    });
+    let told = seen(sim)["status"]["stable"]["replicas"] == 1;
+    has_stepped(sim) && told && sets.len() == 2 && sets.iter().all(|set| set["spec"]["replicas"] == 1)
+}
+
+#[test]
+fn a_stable_that_makes_room_survives_a_crash_at_any_write() {
+    sweep(
+        || {
+            let with_room = |image: &str| {
+                let mut service = service(image);
+                service["spec"]["minReadySeconds"] = json!(0);
+                service["spec"]["maxSurge"] = json!(1);
+                service["spec"]["strategy"]["canary"]["stableDuringCanary"] = json!("Scale");
+                service
+            };
+            let sim = empty();
+            apply(&sim, with_room("checkout:1"));
+            settle(&sim, is_healthy);
+            apply(&sim, with_room("checkout:2"));
+            live(&sim, has_canary);
+            promote(&sim);
+            sim.take_log();
+            sim
+        },
+        made_room,
     );
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `molt_sim_api` says what is simulated; the control-plane tests hold it to a real server.
 
+mod adoption;
 mod applying;
 mod config;
 mod crashes;

@@ -38,6 +38,9 @@ pub fn play(server: &mut ApiServer) {
             ask(server, Method::DELETE, &path, json!({"gracePeriodSeconds": 0}));
         }
     }
+    for deployment in all(server, "deployments.apps") {
+        deploy(server, &deployment);
+    }
     for set in all(server, "replicasets.apps") {
         scale(server, &set);
     }
@@ -46,6 +49,80 @@ pub fn play(server: &mut ApiServer) {
     }
     for route in all(server, "httproutes.gateway.networking.k8s.io") {
         acknowledge(server, &route);
+    }
+}
+
+/// A Deployment's controller: its pods are those of one ReplicaSet, that of its template unless it is paused.
+fn deploy(server: &mut ApiServer, deployment: &Value) {
+    let spec = &deployment["spec"];
+    let owned = |set: &Value| set["metadata"]["ownerReferences"][0]["uid"] == deployment["metadata"]["uid"];
+    let sets: Vec<Value> = all(server, "replicasets.apps")
+        .into_iter()
+        .filter(owned)
+        .collect();
+    let image = spec["template"]["spec"]["containers"][0]["image"]
+        .as_str()
+        .unwrap();
+    let of_template = format!("{}-{}", name(deployment), image.replace([':', '/'], "-"));
+    let is_paused = spec["paused"] == true;
+    let active = sets.iter().find(|set| set["spec"]["replicas"] != 0);
+    let chosen = match active {
+        Some(set) if is_paused => name(set).to_owned(),
+        None if is_paused && !sets.is_empty() => name(&sets[0]).to_owned(),
+        _ => of_template,
+    };
+    let path = "/apis/apps/v1/namespaces/shop/replicasets";
+    if !sets.iter().any(|set| name(set) == chosen) {
+        let mut template = spec["template"].clone();
+        template["metadata"]["labels"]["pod-template-hash"] = json!(chosen);
+        let set = json!({
+            "metadata": {"name": chosen, "ownerReferences": [{
+                "apiVersion": "apps/v1", "kind": "Deployment", "name": name(deployment),
+                "uid": deployment["metadata"]["uid"], "controller": true,
+            }]},
+            "spec": {
+                "replicas": 0,
+                "selector": {"matchLabels": {"pod-template-hash": chosen}},
+                "template": template,
+            },
+        });
+        ask(server, Method::POST, path, set);
+    }
+    for set in all(server, "replicasets.apps").into_iter().filter(owned) {
+        let wanted = if name(&set) == chosen {
+            spec["replicas"].clone()
+        } else {
+            json!(0)
+        };
+        if set["spec"]["replicas"] != wanted {
+            let path = format!("{path}/{}", name(&set));
+            ask(
+                server,
+                Method::PATCH,
+                &path,
+                json!({"spec": {"replicas": wanted}}),
+            );
+        }
+    }
+    let uids: Vec<Value> = all(server, "replicasets.apps")
+        .into_iter()
+        .filter(owned)
+        .map(|set| set["metadata"]["uid"].clone())
+        .collect();
+    let pods = all(server, "pods").into_iter();
+    let pods = pods
+        .filter(|pod| uids.contains(&pod["metadata"]["ownerReferences"][0]["uid"]))
+        .count();
+    let status = json!({
+        "observedGeneration": deployment["metadata"]["generation"],
+        "replicas": pods, "readyReplicas": pods, "updatedReplicas": pods,
+    });
+    if deployment["status"] != status {
+        let path = format!(
+            "/apis/apps/v1/namespaces/shop/deployments/{}/status",
+            name(deployment)
+        );
+        ask(server, Method::PATCH, &path, json!({ "status": status }));
     }
 }
 

@@ -14,7 +14,7 @@ use super::players;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The watches that an operator has.
-const WATCHES: usize = 11;
+const WATCHES: usize = 13;
 
 /// A server that knows Molt's kinds and holds nothing.
 pub fn empty() -> Sim {
@@ -217,6 +217,7 @@ pub fn end_state(sim: &Sim) -> Vec<(String, Value)> {
         "rolloutrecords.molt.dev",
         "rolloutactions.molt.dev",
         "replicasets.apps",
+        "deployments.apps",
         "services",
         "configmaps",
         "httproutes.gateway.networking.k8s.io",

@@ -20,7 +20,7 @@ pub struct Case {
 /// What Molt promises.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Goal {
-    /// Healthy canaries taken back: less than this share, 0 to 1.
+    /// Healthy canaries taken back: less than this share, 0 to 1; none at 0.
     pub false_rollbacks: f64,
     /// Median and 95th percentile of the seconds to a harmful one's rollback.
     pub detect: Option<(u32, u32)>,
@@ -29,6 +29,12 @@ pub struct Goal {
 /// Less than one healthy canary in a hundred.
 const SELDOM: Goal = Goal {
     false_rollbacks: 0.01,
+    detect: None,
+};
+
+/// None of all runs: what is counted is no evidence.
+const NEVER: Goal = Goal {
+    false_rollbacks: 0.0,
     detect: None,
 };
 
@@ -52,7 +58,7 @@ const SPARSE: World = World {
 };
 
 /// All situations, in the table's order.
-pub const CASES: [Case; 16] = [
+pub const CASES: [Case; 20] = [
     Case {
         name: "1 → 5 %, 20 rps",
         objective: 0.01,
@@ -218,6 +224,26 @@ pub const CASES: [Case; 16] = [
             ..PLAIN
         },
         has_history: true,
+        goal: NEVER,
+    },
+    Case {
+        name: "four workers at the canary alone",
+        objective: 0.01,
+        harmful: World {
+            counters: Counters::NewSawTooth,
+            ..PLAIN
+        },
+        has_history: true,
+        goal: SELDOM,
+    },
+    Case {
+        name: "four new workers that don't tell when they began",
+        objective: 0.01,
+        harmful: World {
+            counters: Counters::UntoldSawTooth,
+            ..PLAIN
+        },
+        has_history: true,
         goal: SELDOM,
     },
     Case {
@@ -228,6 +254,26 @@ pub const CASES: [Case; 16] = [
             ..PLAIN
         },
         has_history: true,
+        goal: SELDOM,
+    },
+    Case {
+        name: "sticky tenant, without history",
+        objective: 0.01,
+        harmful: World {
+            tenant: 0.02,
+            ..PLAIN
+        },
+        has_history: false,
+        goal: SELDOM,
+    },
+    Case {
+        name: "one bad pod of five, without history",
+        objective: 0.01,
+        harmful: World {
+            bad_pod: true,
+            ..PLAIN
+        },
+        has_history: false,
         goal: SELDOM,
     },
 ];

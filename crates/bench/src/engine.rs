@@ -7,7 +7,7 @@ use molt_core::analysis::{
 };
 
 use crate::judge::{Judge, Verdict};
-use crate::traces::{Arm, Pods, SCRAPE, Seen, Trace, World};
+use crate::traces::{Arm, BEFORE, Pods, SCRAPE, Seen, Trace, World};
 
 /// Molt's engine with one objective and the default limits.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct Engine {
     evidence: Evidence,
     /// Scrapes in one block.
     scrapes: u32,
+    /// Seconds up to which blocks were read, or given up.
+    read_to: u32,
 }
 
 /// A history that the operator reads: a hundred and twenty blocks.
@@ -35,6 +37,9 @@ pub fn history(world: &World, seed: u64) -> Past {
         ..*world
     };
     let trace = Trace::simulate(&before, seed);
+    if trace.falls(0, i64::from(HISTORY)).count() >= SAW_TOOTH {
+        return Past::default();
+    }
     let blocks: Vec<Counts> = trace
         .times()
         .map(|end| counts(trace.once(Arm::Stable, end)))
@@ -59,6 +64,7 @@ impl Engine {
             limits,
             evidence,
             scrapes: 1,
+            read_to: 0,
         }
     }
 
@@ -132,13 +138,47 @@ fn at(seconds: u32) -> Timestamp {
     Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::from(seconds))
 }
 
-impl Judge for Engine {
-    fn look(&mut self, now: u32, trace: &Trace) -> Verdict {
+/// The operator looks so many seconds back before the first block that it reads.
+const LOOK_BACK: u32 = 120;
+/// From so many falls in that time on nothing that it reads counts.
+const SAW_TOOTH: usize = 2;
+/// From so many in the hour before the canary on nothing ever does.
+const SAW_TOOTH_BEFORE: usize = 5;
+/// After so many changes of the process without a fall these don't matter.
+const OCCASIONS: usize = 4;
+/// So many blocks that could not be read are asked for again.
+const AGAIN: u32 = 20;
+
+impl Engine {
+    /// The blocks up to `now` that the operator takes for evidence, by their ends.
+    fn readable(&mut self, now: u32, trace: &Trace) -> Vec<u32> {
         let block = self.scrapes * SCRAPE;
-        let scrapes = || (0..self.scrapes).map(|scrape| now - scrape * SCRAPE);
-        if !now.is_multiple_of(block) || !scrapes().all(|end| trace.is_usable(end)) {
-            return Verdict::Continue;
+        let from = self.read_to.max(now.saturating_sub(AGAIN * block));
+        let (since, to) = (i64::from(from) - i64::from(LOOK_BACK), i64::from(now));
+        let before = -i64::from(BEFORE * SCRAPE);
+        let (falls, changes) = (trace.falls(since, to).count(), trace.changes(since, to));
+        let several = changes > 0 && (falls > 0 || changes < OCCASIONS);
+        if several || falls >= SAW_TOOTH || trace.falls(before, 0).count() >= SAW_TOOTH_BEFORE {
+            return Vec::new();
         }
+        let is_spoilt = |end: u32| {
+            let end = i64::from(end);
+            trace
+                .falls(end - i64::from(block) - i64::from(LOOK_BACK), end)
+                .next()
+                .is_some()
+        };
+        let ends: Vec<u32> = (from / block + 1..=now / block)
+            .map(|edge| edge * block)
+            .filter(|end| !is_spoilt(*end))
+            .collect();
+        self.read_to = ends.last().copied().unwrap_or(from);
+        ends
+    }
+
+    fn take_in(&mut self, end: u32, trace: &Trace) {
+        let block = self.scrapes * SCRAPE;
+        let scrapes = || (0..self.scrapes).map(|scrape| end - scrape * SCRAPE);
         let pods = scrapes()
             .map(|end| trace.pods(end).copied())
             .reduce(|sum, more| Some(both_plus(sum?, more?)))
@@ -151,7 +191,18 @@ impl Judge for Engine {
                 counts(parts.fold(Seen::default(), Seen::plus))
             }),
         };
-        self.absorb(now - block, trace.weight, both, pods.as_ref());
+        self.absorb(end - block, trace.weight, both, pods.as_ref());
+    }
+}
+
+impl Judge for Engine {
+    fn look(&mut self, now: u32, trace: &Trace) -> Verdict {
+        if !now.is_multiple_of(self.scrapes * SCRAPE) {
+            return Verdict::Continue;
+        }
+        for end in self.readable(now, trace) {
+            self.take_in(end, trace);
+        }
         match judge_harm(&[self.view(trace.per_second)], 1, &self.limits) {
             Some(_) => Verdict::Rollback,
             None => Verdict::Continue,

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::time::Instant;
 use std::{env, fs};
 
-use molt_bench::cases::CASES;
+use molt_bench::cases::{CASES, Case};
 use molt_bench::engine::history;
 use molt_bench::measure::{self, Contender, measure};
 use molt_bench::report::{self, Row};
@@ -15,17 +15,43 @@ use molt_core::analysis::Past;
 /// The first cases are those that blocks of two scrapes are measured in as well.
 const HEADLINES: usize = 3;
 
+/// What Molt knows of stable before the canary comes.
+fn known(case: &Case, seed: u64, purpose: u64) -> Past {
+    if case.has_history {
+        history(&case.healthy(), measure::seed(seed, purpose, u64::MAX))
+    } else {
+        Past::default()
+    }
+}
+
+/// Prints what Molt alone does in the cases whose name has this part, in short blocks and in long ones.
+fn only(part: &str, runs: usize, seed: u64) {
+    for (purpose, case) in (0..).zip(CASES) {
+        if !case.name.contains(part) {
+            continue;
+        }
+        let known = known(&case, seed, purpose);
+        let contenders = [Contender::Molt(known), Contender::MoltInLongBlocks(known)];
+        for outcome in measure(&case, &contenders, runs, seed, purpose) {
+            println!("{}", report::line(&case, &outcome));
+        }
+    }
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let runs: usize = arguments.next().as_deref().unwrap_or("10000").parse()?;
     let seed: u64 = arguments.next().as_deref().unwrap_or("1").parse()?;
+    if let Some(part) = arguments.next() {
+        only(&part, runs, seed);
+        return Ok(());
+    }
     let began = Instant::now();
     let mut rows = Vec::new();
     let mut long = Vec::new();
     for (purpose, case) in (0..).zip(CASES) {
         let [best_argo, best_flagger, best_kayenta] = tune::tuned(&case, seed, purpose);
-        let before = history(&case.healthy(), measure::seed(seed, purpose, u64::MAX));
-        let known = if case.has_history { before } else { Past::default() };
+        let known = known(&case, seed, purpose);
         let contenders = [
             Contender::Molt(known),
             Contender::Argo(argo::Settings::DOCUMENTED),

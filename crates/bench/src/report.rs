@@ -52,17 +52,33 @@ fn table(rows: &[Row], cell: impl Fn(&Outcome) -> String) -> String {
 
 /// Molt alone in longer blocks: healthy canaries taken back, and harmful ones found.
 pub fn long_blocks(rows: &[(Case, Outcome)]) -> String {
-    let mut text = "| case | healthy ones taken back, % (95 % interval) | seconds to a harmful one, median / 95 % |\n|---|---|---|\n".to_owned();
+    let mut text = "| case | healthy ones taken back, % (95 % interval) | seconds to a harmful one, median / 95 % | goal | |\n|---|---|---|---|---|\n".to_owned();
     for (case, outcome) in rows {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} |",
-            case.name,
-            falsely(outcome),
-            found(outcome)
-        );
+        let goal = case
+            .goal
+            .detect
+            .map_or("–".to_owned(), |(median, most)| format!("{median} / {most}"));
+        let verdict = if is_met(case, outcome) {
+            "met"
+        } else {
+            "**missed**"
+        };
+        let _ = writeln!(text, "{} {goal} | {verdict} |", line(case, outcome));
     }
     text
+}
+
+/// Whether Molt keeps what it promises in a case.
+fn is_met(case: &Case, molt: &Outcome) -> bool {
+    let (share, _, _) = molt.false_share();
+    let within = |part, most| molt.found_by(part).is_some_and(|s| s <= most);
+    let found = |(median, most)| within(0.5, median) && within(0.95, most);
+    (share < case.goal.false_rollbacks || share <= 0.0) && case.goal.detect.is_none_or(found)
+}
+
+/// One line of such a table.
+pub fn line(case: &Case, outcome: &Outcome) -> String {
+    format!("| {} | {} | {} |", case.name, falsely(outcome), found(outcome))
 }
 
 fn falsely(outcome: &Outcome) -> String {
@@ -106,13 +122,14 @@ pub fn goals(rows: &[Row]) -> String {
         let (goal, molt) = (row.case.goal, &row.outcomes[0]);
         let (share, _, _) = molt.false_share();
         line(
-            format!(
-                "{}: below {} % of healthy ones taken back",
-                row.case.name,
-                goal.false_rollbacks * 100.0
-            ),
+            if goal.false_rollbacks > 0.0 {
+                let most = goal.false_rollbacks * 100.0;
+                format!("{}: below {most} % of healthy ones taken back", row.case.name)
+            } else {
+                format!("{}: no healthy one taken back", row.case.name)
+            },
             format!("{} %", percent(share)),
-            share < goal.false_rollbacks,
+            share < goal.false_rollbacks || share <= 0.0,
         );
         if let Some((median, most)) = goal.detect {
             let (got_median, got_most) = (molt.found_by(0.5), molt.found_by(0.95));

@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use jiff::SignedDuration;
 use molt_core::analysis::{Limits, Objective};
-use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
+use molt_core::plan::{
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+};
 use molt_sim::{Measure, Outcome, Setup, Study, study};
 
 /// What is expected of a rollout.
@@ -226,6 +228,7 @@ fn plan(objective: &str) -> Option<Plan> {
         revision: Some("7d9f8c0000".into()),
         deleting: false,
         replicas: 4,
+        room: Room::default(),
         steps: [5, 10, 25, 50]
             .into_iter()
             .flat_map(|weight| [Step::SetWeight(weight), Step::Dwell(60)])
@@ -239,6 +242,7 @@ fn plan(objective: &str) -> Option<Plan> {
         paused: false,
         strict_paused: false,
         rollback_window: 0,
+        workload: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: vec![SloPlan {

@@ -13,8 +13,8 @@ pub const SCRAPE: u32 = 15;
 const WORKERS: usize = 4;
 /// Pods of each arm.
 pub const PODS: usize = 5;
-/// Seconds that stable's workers have been counting before the canary came.
-const HISTORY: f64 = 3600.0;
+/// Scrapes of stable before the canary came: an hour.
+pub const BEFORE: u32 = 3600 / SCRAPE;
 
 /// Requests and the bad ones among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -56,6 +56,11 @@ pub enum Counters {
     Clean,
     /// Four workers answer a scrape in turns, each with its own counters: a saw-tooth.
     SawTooth,
+    /// The same of the canary alone: the new revision brought the workers. Each tells when it began, as clients of
+    /// Prometheus do without being asked to.
+    NewSawTooth,
+    /// The same of workers that don't tell it.
+    UntoldSawTooth,
     /// Every pod is scraped through two services: each request is counted twice.
     ScrapedTwice,
 }
@@ -113,7 +118,10 @@ pub struct Trace {
     canary: Vec<Seen>,
     stable: Vec<Seen>,
     pods: Vec<[Pods; 2]>,
-    usable: Vec<bool>,
+    /// Scrapes in which a counter fell without a restart, in order: those before the start are 0 and negative.
+    falls: Vec<i64>,
+    /// Scrapes in which another process answered than before, twice where that happened twice.
+    changes: Vec<i64>,
     scraped: f64,
 }
 
@@ -129,7 +137,8 @@ impl Trace {
             canary: vec![Seen::default()],
             stable: vec![Seen::default()],
             pods: Vec::new(),
-            usable: Vec::new(),
+            falls: Vec::new(),
+            changes: Vec::new(),
             scraped: 1.0,
         };
         let (mut canary, mut stable) = (Seen::default(), Seen::default());
@@ -147,13 +156,23 @@ impl Trace {
         let mut dice = Dice(Pcg64Mcg::seed_from_u64(seed));
         let tenant_at_canary = world.tenant > 0.0 && dice.uniform() < world.weight;
         let bad_pod_at_canary = world.bad_pod && dice.uniform() < 0.5;
-        let mut readers = [
-            Reader::new(world.counters, 0.0),
-            Reader::new(world.counters, HISTORY),
-        ];
+        let [mut of_canary, mut of_stable] = match world.counters {
+            new @ (Counters::NewSawTooth | Counters::UntoldSawTooth) => [new, Counters::Clean],
+            other => [other, other],
+        }
+        .map(Reader::new);
+        let (mut falls, mut changes) = (Vec::new(), Vec::new());
+        if of_stable.kind == Counters::SawTooth {
+            let mean = world.per_second * f64::from(SCRAPE);
+            for step in 0..i64::from(BEFORE) {
+                let served = dice.requests(mean, world.stable_bad, world.clustering);
+                of_stable.read(&mut dice, served);
+                falls.extend(of_stable.fell.then_some(step + 1 - i64::from(BEFORE)));
+            }
+        }
         let steps = world.seconds / SCRAPE;
         let mut scrapes = Vec::with_capacity(steps as usize);
-        let (mut pods, mut usable) = (Vec::new(), Vec::with_capacity(steps as usize));
+        let mut pods = Vec::new();
         let by_pod = world.bad_pod || world.tenant > 0.0;
         for step in 0..steps {
             let incident = world.incident && (1200..1500).contains(&(step * SCRAPE));
@@ -194,19 +213,17 @@ impl Trace {
             if by_pod {
                 pods.push([canary_pods, stable_pods]);
             }
-            let [of_canary, of_stable] = &mut readers;
             scrapes.push((
                 of_canary.read(&mut dice, canary),
                 of_stable.read(&mut dice, stable),
             ));
-            usable.push(of_canary.usable() && of_stable.usable());
-            if step == 0 {
-                of_stable.age(world.per_second * (1.0 - world.weight), world.stable_bad);
-            }
+            falls.extend((of_canary.fell || of_stable.fell).then_some(i64::from(step) + 1));
+            changes.extend(std::iter::repeat_n(i64::from(step) + 1, of_canary.changed));
         }
         Self {
             pods,
-            usable,
+            falls,
+            changes,
             scraped: if world.counters == Counters::ScrapedTwice {
                 2.0
             } else {
@@ -231,12 +248,16 @@ impl Trace {
         }
     }
 
-    /// Whether a reader that looks at each counter, and not at sums, takes the scrape that ends at `now` for
-    /// evidence: no counter fell in it without a restart, and not twice before.
-    pub fn is_usable(&self, now: u32) -> bool {
-        self.usable
-            .get((now / SCRAPE) as usize - 1)
-            .is_none_or(|usable| *usable)
+    /// The times, in `(from, to]` seconds from the start, of the scrapes in which a counter fell without a restart, as a
+    /// reader finds them who looks at each counter and not at sums. Those before the start, at 0 and below, are
+    /// stable's.
+    pub fn falls(&self, from: i64, to: i64) -> impl Iterator<Item = i64> + '_ {
+        times(&self.falls).filter(move |at| *at > from && *at <= to)
+    }
+
+    /// How often in that time another process answered than before, and both tell when they began.
+    pub fn changes(&self, from: i64, to: i64) -> usize {
+        times(&self.changes).filter(|at| *at > from && *at <= to).count()
     }
 
     /// The ends of all scrapes, in seconds from the start.
@@ -255,71 +276,65 @@ impl Trace {
     }
 }
 
+fn times(scrapes: &[i64]) -> impl Iterator<Item = i64> + '_ {
+    scrapes.iter().map(|scrape| scrape * i64::from(SCRAPE))
+}
+
 /// Reads the counters of one arm as Prometheus' `increase()` does: a fall is a restart from 0.
 struct Reader {
     kind: Counters,
     workers: [Seen; WORKERS],
-    last: Option<Seen>,
-    history: f64,
-    falls: u32,
+    /// The last reading: of a pod that was scraped before its first request.
+    last: Seen,
+    worker: Option<usize>,
+    /// How often another worker answered than before, and told so.
+    changed: usize,
     fell: bool,
 }
 
 impl Reader {
-    fn new(kind: Counters, history: f64) -> Self {
+    fn new(kind: Counters) -> Self {
         Self {
             kind,
             workers: [Seen::default(); WORKERS],
-            last: None,
-            history,
-            falls: 0,
+            last: Seen::default(),
+            worker: None,
+            changed: 0,
             fell: false,
         }
-    }
-
-    fn usable(&self) -> bool {
-        !self.fell && self.falls < 2
-    }
-
-    /// Stable has been counting for long.
-    fn age(&mut self, per_second: f64, bad: f64) {
-        if self.kind != Counters::SawTooth {
-            return;
-        }
-        let total = (per_second * self.history / WORKERS as f64).round();
-        let aged = Seen {
-            total,
-            bad: (total * bad).round(),
-        };
-        for worker in &mut self.workers {
-            *worker = worker.plus(aged);
-        }
-        self.last = self.last.map(|last| last.plus(aged));
     }
 
     fn read(&mut self, dice: &mut Dice, new: Seen) -> Seen {
         match self.kind {
             Counters::Clean => new,
             Counters::ScrapedTwice => new.plus(new),
-            Counters::SawTooth => {
-                dice.deal(new, &mut self.workers);
-                let reading = self.workers[(dice.uniform() * WORKERS as f64) as usize % WORKERS];
-                let last = self.last.replace(reading);
-                // Good and bad requests are counted in series of their own, by their status.
-                self.fell = last.is_some_and(|last| {
-                    reading.total - reading.bad < last.total - last.bad || reading.bad < last.bad
-                });
-                self.falls += u32::from(self.fell);
-                let rise = |now: f64, before: f64| if now < before { now } else { now - before };
-                last.map_or_else(Seen::default, |last| {
-                    let good = rise(reading.total - reading.bad, last.total - last.bad);
-                    let bad = rise(reading.bad, last.bad);
-                    Seen {
-                        total: good + bad,
-                        bad,
-                    }
+            Counters::SawTooth | Counters::NewSawTooth | Counters::UntoldSawTooth => {
+                (self.changed, self.fell) = (0, false);
+                // A block is two scrapes long.
+                let mut halves = [Seen::default(); 2];
+                dice.deal(new, &mut halves);
+                halves.into_iter().fold(Seen::default(), |sum, half| {
+                    sum.plus(self.read_worker(dice, half))
                 })
             }
+        }
+    }
+
+    fn read_worker(&mut self, dice: &mut Dice, new: Seen) -> Seen {
+        dice.deal(new, &mut self.workers);
+        let worker = (dice.uniform() * WORKERS as f64) as usize % WORKERS;
+        let reading = self.workers[worker];
+        let changed = self.worker.replace(worker).is_some_and(|last| last != worker);
+        self.changed += usize::from(changed && self.kind == Counters::NewSawTooth);
+        let last = std::mem::replace(&mut self.last, reading);
+        let good = |seen: Seen| seen.total - seen.bad;
+        // Good and bad requests are counted in series of their own, by their status.
+        self.fell |= good(reading) < good(last) || reading.bad < last.bad;
+        let rise = |now: f64, before: f64| if now < before { now } else { now - before };
+        let bad = rise(reading.bad, last.bad);
+        Seen {
+            total: rise(good(reading), good(last)) + bad,
+            bad,
         }
     }
 }

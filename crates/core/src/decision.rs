@@ -68,6 +68,24 @@ pub enum Effect {
         /// Its UID: no other pod of this name is meant.
         uid: String,
     },
+    /// Ask a Deployment for so many pods, and have it roll out no change of its template, or again.
+    HoldWorkload {
+        /// Its UID: no other Deployment of this name is meant.
+        uid: String,
+        /// Pods.
+        replicas: u32,
+        /// It rolls out no change of its template.
+        paused: bool,
+        /// Pods that it had before: written down at the Deployment, for the case that the state is lost.
+        former: u32,
+    },
+    /// Have Molt's Services that lead to stable select the Deployment's pods beside stable's.
+    WidenServices,
+    /// Take what Molt has written down at a Deployment off it again, its place among the field managers as well.
+    FreeWorkload {
+        /// Its UID.
+        uid: String,
+    },
     /// Delete a revision's ReplicaSet and service: it has no pods and no weight.
     DeleteRevision {
         /// The revision.
@@ -174,6 +192,9 @@ pub struct Verdict {
     pub ln_harm: f64,
     /// Evidence of harm since the attempt's start, for independent requests, natural logarithm.
     pub ln_harm_from_start: f64,
+    /// While the canary has all the traffic: evidence of this bake that it is worse than stable was before, natural
+    /// logarithm. It makes suspect, and convicts nobody; absent while both serve.
+    pub ln_harm_alone: Option<f64>,
     /// Evidence of safety at the margin asked for, natural logarithm.
     pub ln_safe: f64,
     /// The margin asked for.

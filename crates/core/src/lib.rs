@@ -10,8 +10,11 @@
 //! - [`rollout`]: the state machine that turns the first three into the fourth.
 //! - [`analysis`]: counts into evidence, evidence into verdicts.
 //! - [`condition`]: thresholds that a user sets beside the objectives.
+//! - [`adoption`]: a Deployment whose place Molt's pods take.
+//! - [`room`]: how many pods a rollout may hold.
 //! - [`config`]: which revision a spec asks for where the content of ConfigMaps counts.
 
+pub mod adoption;
 pub mod analysis;
 pub mod condition;
 pub mod config;
@@ -19,5 +22,6 @@ pub mod decision;
 pub mod observed;
 pub mod plan;
 pub mod rollout;
+pub mod room;
 pub mod state;
 pub mod step;

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
+use crate::adoption::Sight;
 use crate::analysis::{AtRoute, Counts, Past, PodCounts};
 use crate::plan::Revision;
 use crate::step::{HeaderMatch, Mirror};
@@ -28,6 +29,10 @@ pub struct Observed {
     pub attempts: BTreeMap<Revision, u32>,
     /// The Jobs of conditions that there are, and those that the API server did not take.
     pub jobs: BTreeMap<JobKey, JobPhase>,
+    /// The Deployment that `spec.workloadRef` names, or that was taken over.
+    pub workload: Sight,
+    /// A Service of the service's own name is somebody else's, and stays so.
+    pub name_taken: bool,
     /// Somebody has paused every service of this operator: who, and why, such as `by ada: INC-12`.
     pub fleet_paused: Option<String>,
     /// What stands in the way, as the edges found it.
@@ -38,6 +43,11 @@ impl Observed {
     /// Ready pods of a revision that are endpoints as well.
     pub fn ready(&self, revision: &Revision) -> u32 {
         self.revisions.get(revision).map_or(0, RevisionView::serving)
+    }
+
+    /// Pods of a revision that serve and have been ready for long enough.
+    pub fn available(&self, revision: &Revision) -> u32 {
+        self.revisions.get(revision).map_or(0, RevisionView::available)
     }
 
     /// The first problem of a kind.
@@ -55,6 +65,11 @@ pub struct RevisionView {
     pub pods: u32,
     /// Pods that are ready.
     pub ready: u32,
+    /// Of the ready ones, those that have not been ready for `spec.minReadySeconds` yet: they serve, and nothing goes on
+    /// because of them.
+    pub young: u32,
+    /// The field manager, other than Molt, that wrote `wanted` last.
+    pub scaled_by: Option<String>,
     /// Ready addresses behind the revision's own service.
     pub endpoints: u32,
     /// The revision's own service exists.
@@ -75,6 +90,11 @@ impl RevisionView {
     /// Pods that can serve: ready, and known to the proxies by their endpoint.
     pub fn serving(&self) -> u32 {
         self.ready.min(self.endpoints)
+    }
+
+    /// Pods that a rollout may rely on: they serve, and have done so for long enough.
+    pub fn available(&self) -> u32 {
+        self.ready.saturating_sub(self.young).min(self.endpoints)
     }
 }
 
@@ -317,6 +337,9 @@ pub struct History {
     pub budget_remaining: Option<f64>,
     /// What stable's last blocks tell.
     pub past: Past,
+    /// Stable's counters fell again and again although nothing was restarted: several answer in turn, and what they
+    /// count is no evidence.
+    pub falls: bool,
 }
 
 /// What a person asked for.
@@ -363,6 +386,8 @@ pub enum Action {
     Undo,
     /// New pods for the stable revision.
     Restart,
+    /// The Deployment that was taken over gets its place back.
+    Release,
 }
 
 /// Something that stands in the way.

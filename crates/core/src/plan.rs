@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::analysis::{Limits, Objective};
 use crate::condition::Bound;
+pub use crate::room::{Room, Surge};
 pub use crate::step::Step;
 
 /// The name of a revision: a versioned hash of what its pods run, ten hex digits.
@@ -152,6 +153,8 @@ pub struct Plan {
     pub deleting: bool,
     /// Pods that the service wants at full strength.
     pub replicas: u32,
+    /// Pods that a rollout may hold, and what stable keeps.
+    pub room: Room,
     /// The steps before full traffic.
     pub steps: Vec<Step>,
     /// Blue/green: after the steps all users move at once, and none of them meets both revisions in between.
@@ -172,6 +175,8 @@ pub struct Plan {
     pub strict_paused: bool,
     /// A revision that was stable among the last so many goes straight to all users when it is asked for again.
     pub rollback_window: usize,
+    /// The Deployment whose place Molt's pods take: its name.
+    pub workload: Option<String>,
     /// Old revisions that are kept, scaled to zero, beside stable and canary.
     pub revision_history_limit: usize,
     /// Who owns the route.
@@ -211,6 +216,16 @@ impl Plan {
         }
         let (wanted, left) = (self.replicas * u32::from(weight), 100 - u32::from(weight));
         ((wanted + left / 2) / left).clamp(1, self.replicas)
+    }
+
+    /// Pods that a revision needs so as not to be given more than its part: the fewest whose part, in percent and
+    /// rounded up, is `share` at least. What [`weight_for`](Self::weight_for) leaves to the others, they carry.
+    pub fn carriers_of(&self, share: u8) -> u32 {
+        if share == 0 || self.replicas == 0 {
+            return 0;
+        }
+        let whole = u64::from(share.min(100) - 1) * u64::from(self.replicas) / 100;
+        u32::try_from(whole).unwrap_or(u32::MAX).saturating_add(1)
     }
 
     /// So many percent of the service's replicas: rounded up, at least one unless the service itself is scaled to zero,

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::adoption::Adoption;
 use crate::analysis::{Counts, Evidence};
 use crate::config::ConfigState;
 use crate::plan::{Revision, SloPlan, Step};
@@ -52,12 +53,21 @@ pub struct State {
     /// Somebody who lately wrote the weights of a user's route back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rival: Option<Rival>,
+    /// Somebody else who lately changed the number of a revision's pods in its ReplicaSet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scaler: Option<Scaler>,
+    /// Pods that the service is to have again, while stable may have fewer to make room for a canary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strength: Option<u32>,
     /// UIDs of the actions that were handled, newest last: none is handled twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
     /// UIDs of the actions that had expired when they were looked at, newest last: none is applied afterwards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired_actions: Vec<String>,
+    /// The Deployment that `spec.workloadRef` names, once it is being taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adoption: Option<Adoption>,
     /// The revision that the spec asks for, where content is part of it; absent while the template names nothing that
     /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -116,6 +126,32 @@ pub struct Rival {
     pub times: u32,
 }
 
+/// Another field manager that changed how many pods a revision has. It is forgotten once it has kept still for long
+/// enough.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Scaler {
+    /// Its name, as the API server knows it.
+    #[schemars(length(max = 128))]
+    pub manager: String,
+    /// Whose ReplicaSet it changed last.
+    pub revision: Revision,
+    /// When its last change was seen, or was last taken back.
+    pub last: Timestamp,
+    /// How often Molt has taken it back without a long rest.
+    pub times: u32,
+}
+
+/// The canary's share of the traffic, as the router has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Carried {
+    /// In percent.
+    pub percent: u8,
+    /// Since when, acknowledged.
+    pub since: Timestamp,
+}
+
 /// One attempt to bring a revision to all users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -155,6 +191,9 @@ pub struct Attempt {
     /// says nothing of the canary before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_since: Option<Timestamp>,
+    /// The share that the router gives the canary, where pods may go because of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
     /// When the current wait ends without a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,

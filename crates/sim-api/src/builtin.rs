@@ -13,6 +13,14 @@ pub fn kinds() -> Vec<Kind> {
         secret(),
         pod(),
         replica_set(),
+        deployment(),
+        Kind::built_in(
+            "autoscaling",
+            "v2",
+            "HorizontalPodAutoscaler",
+            "horizontalpodautoscalers",
+            Shape::fields([]),
+        ),
         Kind::built_in(
             "batch",
             "v1",
@@ -166,6 +174,26 @@ fn replica_set() -> Kind {
             or(set, "status", json!({"replicas": 0}));
         },
         ..Kind::built_in("apps", "v1", "ReplicaSet", "replicasets", shape)
+    }
+}
+
+fn deployment() -> Kind {
+    let template = Shape::fields([("metadata", crate::shape::metadata()), ("spec", pod_spec())]);
+    let shape = Shape::fields([
+        (
+            "spec",
+            Shape::fields([("selector", Shape::Atomic), ("template", template)]),
+        ),
+        ("status", Shape::fields([("conditions", conditions())])),
+    ]);
+    Kind {
+        generation: true,
+        defaults: |deployment| {
+            or(&mut deployment["spec"], "replicas", json!(1));
+            pod_defaults(&mut deployment["spec"]["template"]["spec"]);
+            or(deployment, "status", json!({}));
+        },
+        ..Kind::built_in("apps", "v1", "Deployment", "deployments", shape)
     }
 }
 

@@ -42,17 +42,20 @@ impl MetricSource for Source {
                 return Measured {
                     measurement: unread(request),
                     problems: vec![problem("PrometheusUnreachable")],
+                    of_history: Vec::new(),
                 };
             }
             if world.metrics_are_no_numbers() {
                 return Measured {
                     measurement: unread(request),
                     problems: vec![problem("NotANumber")],
+                    of_history: Vec::new(),
                 };
             }
             Measured {
                 measurement: measure(&mut world, request),
                 problems: Vec::new(),
+                of_history: Vec::new(),
             }
         })
     }
@@ -99,6 +102,7 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
             correlation: Some(0.0),
             ..Past::default()
         },
+        falls: false,
     };
     let wanted = if request.want_history {
         request.slos.len()

@@ -21,7 +21,7 @@ use crate::person;
 use crate::pods::Millis;
 use crate::run::{End, Machine, Outcome, ceil};
 use crate::setup::{Invalid, check_plan};
-use crate::timeline::{Timeline, Turn, at};
+use crate::timeline::{Timeline, at};
 use crate::world::STABLE;
 
 mod recording;
@@ -84,6 +84,7 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
                 correlation: Some(0.0),
                 ..Past::default()
             },
+            falls: false,
         },
         plan: &plan,
     };
@@ -154,13 +155,7 @@ impl Player<'_> {
                 .map(|due| self.first_look(&due));
             seen.measurement = measurement.take().or(first_look);
             let decision = decide(self.plan, &self.machine.state, &seen, at(now));
-            self.timeline.note(&Turn {
-                plan: self.plan,
-                before: &self.machine.state,
-                seen: &seen,
-                now: at(now),
-                decision: &decision,
-            });
+            self.timeline.note(&decision);
             self.doing.clone_from(&decision.report.message);
             self.wake_at = [decision.wake_at.map(ceil), comes].into_iter().flatten().min();
             let changed = decision
@@ -304,6 +299,9 @@ impl Stage {
             | Effect::ReleaseRoute
             | Effect::Share
             | Effect::Evict { .. }
+            | Effect::HoldWorkload { .. }
+            | Effect::WidenServices
+            | Effect::FreeWorkload { .. }
             | Effect::RemoveFinalizer
             | Effect::EndAction { .. } => return false,
         }

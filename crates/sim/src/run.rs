@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::person;
 use crate::pods::{Millis, millis};
 use crate::setup::Setup;
-use crate::timeline::{Timeline, Turn, at};
+use crate::timeline::{Timeline, at};
 use crate::world::{STABLE, Users, World};
 
 /// How long a watch takes to bring back what was changed.
@@ -94,7 +94,7 @@ pub struct Run {
 /// Simulates one rollout. The same setup and seed give the same run.
 pub fn run(setup: &Setup, seed: u64) -> Run {
     let mut timeline = Timeline::default();
-    let (summary, message) = follow(setup, seed, |turn| timeline.note(turn));
+    let (summary, message) = follow(setup, seed, |decision| timeline.note(decision));
     Run {
         summary,
         message,
@@ -103,7 +103,7 @@ pub fn run(setup: &Setup, seed: u64) -> Run {
 }
 
 /// Simulates one rollout, shows every turn, and says how it ended, and why in a sentence.
-pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Turn<'_>)) -> (Summary, String) {
+pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) -> (Summary, String) {
     let mut world = World::new(setup, seed);
     let mut machine = Machine::new();
     let horizon = horizon(&setup.plan);
@@ -116,13 +116,7 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Turn<'_>)) 
         observed.measurement =
             measurement_due(&setup.plan, &machine.state, at(now)).map(|due| world.measure(&due));
         let decision = decide(&setup.plan, &machine.state, &observed, at(now));
-        each(&Turn {
-            plan: &setup.plan,
-            before: &machine.state,
-            seen: &observed,
-            now: at(now),
-            decision: &decision,
-        });
+        each(&decision);
         doing.clone_from(&decision.report.message);
         let changed = decision
             .effects
@@ -320,8 +314,8 @@ mod tests {
             let (baseline, canary) = ("errors=0.1%".parse().unwrap(), scenario.parse().unwrap());
             let setup = Setup::new(plan, vec![Measure::Errors], baseline, canary, 50.0).unwrap();
             let mut changes = 0;
-            follow(&setup, 3, |turn| {
-                for effect in &turn.decision.effects {
+            follow(&setup, 3, |decision| {
+                for effect in &decision.effects {
                     if let Effect::SetRoute { weights, .. } = effect {
                         changes += 1;
                         let sum: u32 = weights.values().map(|w| u32::from(*w)).sum();

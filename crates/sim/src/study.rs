@@ -155,7 +155,9 @@ pub(crate) mod tests {
     use crate::setup::Measure;
     use jiff::SignedDuration;
     use molt_core::analysis::{Limits, Objective};
-    use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
+    use molt_core::plan::{
+        BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+    };
 
     /// A short rollout.
     pub fn plan(slo: &str) -> Plan {
@@ -164,6 +166,7 @@ pub(crate) mod tests {
             revision: Some("7d9f8c0000".into()),
             deleting: false,
             replicas: 2,
+            room: Room::default(),
             steps: vec![Step::SetWeight(20), Step::Dwell(30)],
             at_once: false,
             bake: seconds(60),
@@ -174,6 +177,7 @@ pub(crate) mod tests {
             paused: false,
             strict_paused: false,
             rollback_window: 0,
+            workload: None,
             revision_history_limit: 2,
             route: RouteMode::Owned,
             slos: vec![SloPlan {

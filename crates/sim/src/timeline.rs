@@ -3,29 +3,8 @@
 use jiff::Timestamp;
 use molt_core::analysis::Counts;
 use molt_core::decision::{Decision, Verdict};
-use molt_core::observed::Observed;
-use molt_core::plan::Plan;
-use molt_core::state::{State, Transition};
+use molt_core::state::Transition;
 use serde::Serialize;
-
-mod suspicion;
-
-use suspicion::Suspicions;
-
-/// One turn of the state machine: what it was asked, and what it decided.
-#[derive(Clone, Copy)]
-pub(crate) struct Turn<'a> {
-    /// The plan.
-    pub plan: &'a Plan,
-    /// The state before it.
-    pub before: &'a State,
-    /// What it saw.
-    pub seen: &'a Observed,
-    /// When.
-    pub now: Timestamp,
-    /// What it decided.
-    pub decision: &'a Decision,
-}
 
 /// What happened in one rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -93,7 +72,7 @@ pub struct EvidenceEntry {
     pub safe: f64,
     /// In the bake alone: that the canary, with all the traffic, is worse than stable was before. It decides there
     /// whether both are compared again, and by itself convicts nobody, for stable might have had the same. Absent
-    /// outside of the bake, and of blocks that were read together with a later one.
+    /// outside of the bake.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suspicion: Option<f64>,
 }
@@ -121,12 +100,9 @@ impl TransitionEntry {
 
 impl Timeline {
     /// Adds what one turn tells.
-    pub(crate) fn note(&mut self, turn: &Turn<'_>) {
-        let report = &turn.decision.report;
-        let suspicions = Suspicions::after(turn);
-        let verdicts = report.verdicts.iter();
-        self.blocks
-            .extend(verdicts.map(|verdict| block(verdict, suspicions.of_block(verdict))));
+    pub(crate) fn note(&mut self, decision: &Decision) {
+        let report = &decision.report;
+        self.blocks.extend(report.verdicts.iter().map(block));
         self.transitions.extend(report.transitions.iter().map(transition));
     }
 }
@@ -136,7 +112,7 @@ pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
 }
 
-fn block(verdict: &Verdict, suspicion: Option<f64>) -> BlockEntry {
+fn block(verdict: &Verdict) -> BlockEntry {
     BlockEntry {
         t: verdict.at.as_millisecond() as f64 / 1000.0,
         slo: verdict.slo.clone(),
@@ -147,7 +123,7 @@ fn block(verdict: &Verdict, suspicion: Option<f64>) -> BlockEntry {
             harm: verdict.ln_harm_from_start,
             deciding_harm: verdict.ln_harm,
             safe: verdict.ln_safe,
-            suspicion,
+            suspicion: verdict.ln_harm_alone,
         },
         verdict: format!("{:?}", verdict.verdict),
         budget_spent_percent: verdict.spent.map(|share| share * 100.0),

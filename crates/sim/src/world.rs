@@ -267,6 +267,7 @@ impl<'a> World<'a> {
             rate: Some(self.setup.rps).filter(|rate| *rate > 0.0),
             budget_remaining: self.setup.budget_remaining,
             past: Past::steady(a_block, ratio, self.setup.known_correlation),
+            falls: false,
         });
         Measurement {
             conditions: Vec::new(),
@@ -312,6 +313,9 @@ impl<'a> World<'a> {
             | Effect::ReleaseRoute
             | Effect::Share
             | Effect::Evict { .. }
+            | Effect::HoldWorkload { .. }
+            | Effect::WidenServices
+            | Effect::FreeWorkload { .. }
             | Effect::RemoveFinalizer
             | Effect::EndAction { .. } => return false,
         }
@@ -356,6 +360,8 @@ impl Set {
             wanted: self.wanted,
             pods: self.pods.len() as u32,
             ready: self.ready(),
+            young: 0,
+            scaled_by: None,
             endpoints: endpoints as u32,
             has_service: true,
             created_at: Timestamp::from_millisecond(self.created_at).ok(),

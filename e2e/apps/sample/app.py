@@ -8,7 +8,7 @@ import sys
 import time
 
 import uvicorn
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
 from prometheus_fastapi_instrumentator import Instrumentator
 
@@ -79,6 +79,18 @@ async def root() -> JSONResponse:
     if random.random() < ERROR_RATIO:
         return JSONResponse({"error": "ERROR_RATIO", "version": answering}, 500, headers)
     return JSONResponse({"version": answering}, 200, headers)
+
+
+@app.websocket("/stream")
+async def stream(socket: WebSocket) -> None:
+    """Answers each message with the version, for as long as the caller likes."""
+    await socket.accept()
+    try:
+        while True:
+            await socket.receive_text()
+            await socket.send_text(version())
+    except WebSocketDisconnect:
+        pass
 
 
 @app.get("/fail")

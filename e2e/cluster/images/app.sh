@@ -13,7 +13,7 @@ hash() { sha256sum | cut -c1-16; }
 # The digest of a layer depends on the script that makes it, too.
 base=$layers/python-$(declare -f layer_of | cat - "$here/python-base.sh" | hash).tar
 deps=$layers/deps-$( (basename "$base"; cat "$src/requirements.txt") | hash).tar
-program=$layers/program-$(hash <"$src/app.py").tar
+program=$layers/program-$(cat "$src/app.py" "$src/rpc.py" | hash).tar
 
 work=$(mktemp -d "$MOLT_IMAGES/.app.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -39,7 +39,7 @@ if [ ! -e "$deps" ]; then
   layer_of "$work/deps-only" "$deps"
 fi
 if [ ! -e "$program" ]; then
-  install -D -m 644 "$src/app.py" "$work/program/app/app.py"
+  install -D -m 644 -t "$work/program/app" "$src/app.py" "$src/rpc.py"
   chmod -R a+rX "$work/program"
   layer_of "$work/program" "$program"
 fi

@@ -1,8 +1,10 @@
 //! Scenarios on a real cluster, in one program so that they run side by side.
 
+mod adoption;
 mod bad_input;
 mod config;
 mod faults;
+mod life;
 mod replicas;
 mod rollouts;
 mod strategies;

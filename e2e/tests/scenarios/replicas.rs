@@ -9,7 +9,7 @@ use molt_e2e::{Request, Stage, operator, sample, until};
 use serde_json::json;
 
 /// Load on the service, in requests per second.
-const RATE: u32 = 40;
+const RATE: u32 = 200;
 
 /// A canary at 10 % that stays there until somebody promotes it; the leader is killed, and asked at once to go on.
 /// How long until somebody has heeded that.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use molt::api::v1alpha1::Phase;
 use molt_core::state::Outcome;
 use molt_e2e::rollout::{not_its_own, pods_of, stable, stable_under_load, until_weight};
-use molt_e2e::{Request, Stage, sample};
+use molt_e2e::{Load, Request, Stage, Way, sample, until};
 use serde_json::{Value, json};
 
 /// The version that answers a request with this header, by the gateway.
@@ -138,6 +138,59 @@ async fn blue_green_moves_all_users_at_once_and_a_bad_version_back_at_once() {
             to.t - from.t,
             bad.iter().filter(|r| r.failed()).count()
         );
+    }
+    stage.end().await;
+}
+
+#[tokio::test]
+async fn without_a_router_pods_are_the_shares_and_nobody_loses_a_request() {
+    let namespace = "e2e-none";
+    let stage = Stage::given(namespace).await;
+    let version = |name: &str, behaviour: &[(&str, &str)]| {
+        let mut manifest = sample(namespace, "shop", name, behaviour);
+        let spec = &mut manifest["spec"];
+        spec["replicas"] = json!(4);
+        spec["traffic"] = json!({"none": {}});
+        spec["strategy"]["canary"]["steps"] = json!([
+            {"setWeight": 25}, {"pause": {"duration": "15s"}}, {"setWeight": 50}, {"pause": {"duration": "15s"}}
+        ]);
+        manifest
+    };
+    stage.apply(version("v1", &[])).await;
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    let inside = stage.inside("shop").await;
+    let users = [Way::KeepAlive, Way::NewConnections].map(|way| Load::start(way, &inside, "shop", 40));
+    until("everybody is served", async || {
+        let served = |load: &Load| load.requests().iter().filter(|r| !r.failed()).count();
+        users.iter().all(|load| served(load) > 100)
+    })
+    .await;
+
+    stage.apply(version("v2", &[])).await;
+    stage
+        .until("half of the users meet the new version", async || {
+            let requests = users[1].requests();
+            let last = &requests[requests.len().saturating_sub(200)..];
+            (70..=130).contains(&last.iter().filter(|r| r.version == "v2").count())
+        })
+        .await;
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    let second = stable(&done);
+    assert_ne!(second, first);
+
+    stage.apply(version("v3", &[("ERROR_RATIO", "0.2")])).await;
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    assert_eq!(stable(&back), second);
+    let bad = back.status.unwrap().state.unwrap().last.unwrap().revision.0;
+    stage
+        .until("the bad pods are gone", async || {
+            pods_of(&stage, &bad).await.is_empty()
+        })
+        .await;
+    for load in users {
+        let requests = load.end();
+        assert_eq!(not_its_own(&requests, "v3"), Vec::<&Request>::new());
+        assert!(requests.iter().any(|r| r.version == "v3" && r.failed()));
     }
     stage.end().await;
 }

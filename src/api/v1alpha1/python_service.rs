@@ -1,6 +1,7 @@
 //! PythonService: the spec.
 
 use k8s_openapi::api::core::v1::PodTemplateSpec;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -38,11 +39,30 @@ use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, T
         .message("spec.protocol: can't change, for users would be left on the old route; make a second PythonService, and delete this one when it is unused"),
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.template) != has(self.workloadRef)")
+        .message("set exactly one of template (the pods of this service) and workloadRef (those of an existing Deployment, which is taken over)"),
+    validation = Rule::new("!has(self.workloadRef) || has(oldSelf.workloadRef)")
+        .message("workloadRef: a service that has pods of its own can't take over a Deployment: make another PythonService for it"),
+    validation = Rule::new("!has(self.workloadRef) || !has(oldSelf.workloadRef) || self.workloadRef.name == oldSelf.workloadRef.name")
+        .message("workloadRef.name can't be changed: give the Deployment back with `kubectl molt release`, delete this PythonService, and make another for the other Deployment")
+)]
 pub struct PythonServiceSpec {
     /// Pods at full strength. Leave it out when a HorizontalPodAutoscaler owns it: it is never defaulted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub replicas: Option<i32>,
+    /// Pods that a rollout may hold beyond `replicas`, the canary's included: a number, or a percentage of `replicas`,
+    /// rounded up. Default: as many as it takes, at most as many again, so that stable keeps its strength until the end of
+    /// the bake.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == string ? self.matches('^([1-9][0-9]?|100)%$') : int(self) >= 1")
+        .message("maxSurge is a number of pods of at least 1, or a percentage from \"1%\" to \"100%\": with none nothing could be replaced"))]
+    pub max_surge: Option<IntOrString>,
+    /// Seconds that a pod must have been ready before a rollout goes on because of it. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub min_ready_seconds: Option<i32>,
     /// Old revisions that are kept, scaled to zero. Default 5.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 50))]
@@ -72,8 +92,13 @@ pub struct PythonServiceSpec {
     pub drain: Option<Drain>,
     /// How the application is served.
     pub runtime: Runtime,
-    /// An ordinary pod template; labels and selectors are injected.
-    pub template: PodTemplateSpec,
+    /// An ordinary pod template; labels and selectors are injected. Write this or `workloadRef`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<PodTemplateSpec>,
+    /// An existing Deployment in the same namespace instead of `template`: its pod template counts, a change of it is
+    /// rolled out by Molt, and Molt's pods take the place of its own. `kubectl molt release` gives it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload_ref: Option<WorkloadRef>,
     /// Whether the content of what the template names is part of the revision. Default: that of ConfigMaps is
     /// (Snapshot), that of Secrets is not (Follow).
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -107,6 +132,34 @@ pub enum Protocol {
     /// gRPC.
     #[serde(rename = "GRPC")]
     Grpc,
+}
+
+/// An existing workload.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkloadRef {
+    /// `apps/v1`.
+    pub api_version: WorkloadApi,
+    /// `Deployment`.
+    pub kind: WorkloadKind,
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// API groups of workloads that can be taken over.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkloadApi {
+    /// That of Deployments.
+    #[serde(rename = "apps/v1")]
+    AppsV1,
+}
+
+/// Kinds of workloads that can be taken over.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WorkloadKind {
+    /// A Deployment.
+    Deployment,
 }
 
 /// Whether the content of ConfigMaps and Secrets that the template names is part of the revision.

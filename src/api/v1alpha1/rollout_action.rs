@@ -72,6 +72,8 @@ pub enum ActionKind {
     Undo,
     /// New pods for the stable revision, one after the other; `revision` is stable's.
     Restart,
+    /// The Deployment that was taken over gets its place back; `revision` is stable's.
+    Release,
 }
 
 /// What became of it.

@@ -24,6 +24,9 @@ pub struct Strategy {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Canary {
+    /// What becomes of stable's pods as traffic leaves it. Default Keep.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_during_canary: Option<StableDuringCanary>,
     /// The steps before full traffic. Default: 5, 10, 25, 50 with a dwell of 60s each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 40))]
@@ -39,6 +42,15 @@ pub struct Canary {
     /// How long the old revision stays at full strength after all traffic has moved. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake: Option<Duration>,
+}
+
+/// What becomes of stable's pods as traffic leaves it.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StableDuringCanary {
+    /// They stay, as far as maxSurge leaves room: the way back takes one change of weights.
+    Keep,
+    /// Those go that its part of the traffic does not need: the way back is as quick as pods start.
+    Scale,
 }
 
 /// One step; exactly one field is set.

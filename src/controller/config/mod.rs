@@ -54,6 +54,13 @@ pub fn ask(
     caches: &Caches,
     now: Timestamp,
 ) -> Asked {
+    let unknown = object.workload.as_ref().is_some_and(|w| w.unknown.is_some());
+    if unknown && validated.errors.is_empty() && !object.is_deleting() {
+        return Asked {
+            until: Some(now.checked_add(LOOK_AGAIN).unwrap_or(now)),
+            ..hold(state)
+        };
+    }
     let (Some(plain), Some(_)) = (&object.revision, &validated.plan.revision) else {
         return Asked {
             config: state.config.clone(),

@@ -72,7 +72,8 @@ const ALWAYS_FOLLOWED: &str = "kube-root-ca.crt";
 /// What a spec's template names of which the content counts, as far as the spec alone tells.
 pub fn counted(spec: &PythonServiceSpec) -> BTreeSet<Reference> {
     let policy = |kind: Kind| kind.policy(spec.config_revision.as_ref());
-    named(&spec.template)
+    let template = spec.template.as_ref().map(named).unwrap_or_default();
+    template
         .into_iter()
         .filter(|r| policy(r.kind) == ContentPolicy::Snapshot && r.name != ALWAYS_FOLLOWED)
         .collect()

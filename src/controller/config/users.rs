@@ -53,6 +53,11 @@ impl Users {
         }
     }
 
+    /// Takes in what a service names by the Deployment that stands in for its template.
+    pub fn learn(&self, service: &ServiceObject) {
+        self.lock().put(service);
+    }
+
     /// The services that name this object, and the one that it is a snapshot of.
     pub fn of(&self, object: &Key) -> BTreeSet<Key> {
         let inner = self.lock();

@@ -62,5 +62,6 @@ fn kind(action: Action) -> ActionKind {
         Action::Override => ActionKind::Override,
         Action::Undo => ActionKind::Undo,
         Action::Restart => ActionKind::Restart,
+        Action::Release => ActionKind::Release,
     }
 }

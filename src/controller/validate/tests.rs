@@ -268,6 +268,7 @@ fn a_spec_that_cannot_be_read_keeps_the_route_and_what_serves() {
         o["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "own"}}});
     });
     let known = Known {
+        workload_replicas: None,
         stable_wanted: Some(6),
         ..Known::default()
     };
@@ -503,4 +504,24 @@ fn what_is_to_be_part_of_the_revision_can_be() {
             "spec.template: names 101 ConfigMaps and Secrets whose content is part of the revision, and 100 are possible: put several into one, or write spec.configRevision.configMaps: Follow"
         ]
     );
+}
+
+#[test]
+fn a_template_or_a_deployment_is_named() {
+    let workload = json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"});
+    refused(
+        |o| drop(o["spec"].as_object_mut().unwrap().remove("template")),
+        "spec.template: is missing: write a pod template, or workloadRef for that of an existing Deployment",
+    );
+    refused(
+        |o| o["spec"]["workloadRef"] = workload.clone(),
+        "spec.workloadRef: is set beside spec.template: set exactly one of them",
+    );
+    let adopting = result(|o| {
+        o["spec"].as_object_mut().unwrap().remove("template");
+        o["spec"]["workloadRef"] = workload.clone();
+    });
+    assert_eq!(adopting.errors, []);
+    assert_eq!(adopting.plan.workload.as_deref(), Some("web"));
+    assert_eq!(adopting.plan.revision, None, "the template is not known yet");
 }

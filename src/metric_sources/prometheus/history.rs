@@ -10,7 +10,7 @@ use molt_core::observed::History;
 
 use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::RawPoint;
-use super::ask::{Asker, Target};
+use super::ask::{Asker, Failure, Target};
 use super::promql::{self, Scope};
 use super::reading;
 
@@ -19,14 +19,25 @@ const MIN_POINTS: f64 = 3.0;
 /// Blocks before the attempt that tell how requests correlate: an hour of half minutes.
 const BLOCKS: i32 = 120;
 
-/// The history of one objective.
-pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> History {
+/// So many falls of stable's counters in these blocks, without a restart, are no accident: several answer in turn.
+const MANY_FALLS: usize = 5;
+
+/// The history of one objective, and why nothing can be compared with it, if so.
+pub async fn read(
+    asker: &Asker,
+    request: &MeasureRequest,
+    slo: &SloQuery,
+    limit: Duration,
+) -> (History, Option<Failure>) {
     let days = days(asker, request, slo, limit).await;
-    History {
+    let (past, unusable) = past(asker, request, slo, limit).await;
+    let history = History {
         rate: days.map(|days| days.rate),
         budget_remaining: days.and_then(|days| days.budget_remaining),
-        past: past(asker, request, slo, limit).await,
-    }
+        past,
+        falls: unusable.is_some(),
+    };
+    (history, unusable)
 }
 
 /// What is known of days.
@@ -82,18 +93,25 @@ async fn days(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Du
 
 /// What stable's last hundred and twenty blocks tell, read as evidence is. Sums over longer strata would hide
 /// what happens within a block, and extrapolated ones would add to it.
-async fn past(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> Past {
+///
+/// An hour shows counters of several workers for what they are, which a few scrapes may not.
+async fn past(
+    asker: &Asker,
+    request: &MeasureRequest,
+    slo: &SloQuery,
+    limit: Duration,
+) -> (Past, Option<Failure>) {
     let block = request.source.interval * 2;
     // The last samples may not be stored yet.
     let Ok(last) = request.now.checked_sub(request.source.interval) else {
-        return Past::default();
+        return (Past::default(), None);
     };
     let edges: Result<Vec<_>, _> = (0..=BLOCKS)
         .rev()
         .map(|back| last.checked_sub(block * back))
         .collect();
     let Ok(edges) = edges else {
-        return Past::default();
+        return (Past::default(), None);
     };
     let before = MeasureRequest {
         canary: None,
@@ -108,7 +126,11 @@ async fn past(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Du
         .flatten()
         .map(|counts| counts.stable)
         .collect();
-    Past::of(&blocks)
+    // Proxies of a route begin again now and then; within an hour that is no sign of several.
+    let unusable = column
+        .failure
+        .filter(|_| column.falls >= MANY_FALLS && slo.sli.at_route().is_none());
+    (Past::of(&blocks), unusable)
 }
 
 /// The value of the point whose label `what` says so, if it is a number that can be counted with.

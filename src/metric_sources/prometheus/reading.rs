@@ -72,6 +72,8 @@ pub struct Column {
     pub counts: Vec<Option<BlockCounts>>,
     /// What stands in the way of the newest ones.
     pub failure: Option<Failure>,
+    /// How often the counters of the pod fell that is why these can't be used, where that stands in the way.
+    pub falls: usize,
 }
 
 impl Column {
@@ -79,6 +81,7 @@ impl Column {
         Self {
             counts: vec![None; request.edges.len().saturating_sub(1)],
             failure,
+            falls: 0,
         }
     }
 }
@@ -247,6 +250,7 @@ impl Reading<'_> {
             failure: dirty
                 .map(|falls| self.unusable(falls))
                 .or_else(|| unread.map(|(name, _)| self.not_scraped(name))),
+            falls: dirty.map_or(0, Falls::count),
         }
     }
 
@@ -280,16 +284,23 @@ impl Reading<'_> {
     }
 
     fn unusable(&self, falls: &Falls) -> Failure {
-        let times = match falls.count() {
-            1 => "once".to_owned(),
-            n => format!("{n} times"),
+        let seen = match falls.count() {
+            _ if falls.are_several() => "are of several processes, by process_start_time_seconds".to_owned(),
+            n => {
+                let times = if n == 1 {
+                    "once".to_owned()
+                } else {
+                    format!("{n} times")
+                };
+                let range = self.range.as_secs();
+                format!("fell {times} in the last {range} s although nothing was restarted")
+            }
         };
         Failure {
             reason: UNUSABLE,
             message: self.of_slo(&format!(
-                "the counters of pod {} fell {times} in the last {} s although nothing was restarted, so they count neither for nor against a revision: several worker processes answer scrapes in turn, each with counters of its own. Set PROMETHEUS_MULTIPROC_DIR and collect by prometheus_client's multiprocess mode, or run one worker in each pod",
-                falls.pod,
-                self.range.as_secs()
+                "the counters of pod {} {seen}, so they count neither for nor against a revision: several worker processes answer scrapes in turn, each with counters of its own. Set PROMETHEUS_MULTIPROC_DIR and collect by prometheus_client's multiprocess mode, or run one worker in each pod",
+                falls.pod
             )),
         }
     }

@@ -136,7 +136,7 @@ impl Arm {
         };
         let mut read_at: Vec<Sample> = Vec::new();
         let mut scraped_at: Vec<Sample> = Vec::new();
-        let mut processes: Vec<f64> = Vec::new();
+        let mut processes: Vec<Vec<Sample>> = Vec::new();
         let mut counters: Vec<(Role, &RawSeries, Vec<Sample>)> = Vec::new();
         for (role, raw) in series {
             // Its own times, and often its own labels, come with `target_info`.
@@ -158,7 +158,7 @@ impl Arm {
                 scraped_at.extend(times);
             }
             if *role == Role::Start {
-                processes.extend(samples.iter().map(|s| s.value).filter(|v| v.is_finite()));
+                processes.push(samples.into_iter().filter(|s| s.value.is_finite()).collect());
             } else if !matches!(role, Role::Up | Role::Target | Role::Witness) {
                 counters.push((*role, raw, samples));
             }
@@ -167,7 +167,7 @@ impl Arm {
         if let Some(starts) = starts {
             let all = counters.iter().map(|(_, _, samples)| samples.as_slice());
             let falls = Falls::find(pod, all, &processes, starts);
-            if falls.count() > 0 {
+            if falls.count() > 0 || falls.are_several() {
                 self.falls.push(falls);
             }
         }

@@ -135,6 +135,10 @@ fn plan(seen: &Seen, state: &State) -> Plan {
         ..Defaults::default()
     };
     let mut plan = validate(&seen.object, &defaults, Known::default()).plan;
+    if seen.object.workload.is_some() {
+        // The template is the Deployment's, which is not read here: what is asked for is taken to be what is there.
+        plan.revision = molt_core::config::hold(state).revision;
+    }
     if let Some(hold) = state.attempt.as_ref().and_then(|attempt| attempt.hold.as_ref()) {
         // Whether what held it was corrected depends on that address; the operator sees it at once.
         plan.basis.clone_from(&hold.basis);

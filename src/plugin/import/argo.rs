@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::draft::{Draft, Fate, millis};
 use super::input::{Fields, Object, Wrong, short};
 use super::metrics::{self, Arguments};
-use super::{later, workload};
+use super::{steps, workload};
 
 const GROUP: &str = "argoproj.io";
 
@@ -124,13 +124,14 @@ fn canary_strategy(
         }
         draft.rest(&analysis, |_| None);
     }
+    if let Some(surge) = canary.take("maxSurge") {
+        max_surge(draft, &canary.path("maxSurge"), &surge);
+    }
+    if canary.truth("dynamicStableScale")? == Some(true) {
+        draft.set_strategy("stableDuringCanary", json!("Scale"));
+    }
     draft.rest(canary, |field| match field {
-        "maxSurge" | "maxUnavailable" => {
-            Some("pods are added before others go; how many is not a setting yet")
-        }
-        "dynamicStableScale" => {
-            Some("stable keeps its strength, so that the way back takes one change of weights")
-        }
+        "maxUnavailable" => Some("users always have as many ready pods as replicas says"),
         "canaryMetadata" | "stableMetadata" => {
             Some("pods of a revision carry molt.dev/revision; their labels don't change with their role")
         }
@@ -141,6 +142,22 @@ fn canary_strategy(
     Ok(())
 }
 
+/// As it is where there may be one pod more at least.
+fn max_surge(draft: &mut Draft, field: &str, surge: &Value) {
+    let percent = surge
+        .as_str()
+        .and_then(|s| s.strip_suffix('%')?.parse::<u32>().ok());
+    let usable = surge.as_i64().is_some_and(|pods| pods >= 1)
+        || percent.is_some_and(|percent| (1..=100).contains(&percent));
+    if usable {
+        draft.set("maxSurge", surge.clone());
+    } else {
+        let why =
+            "is no number of pods of at least 1 and no percentage from 1% to 100%, so there is no bound";
+        draft.note(Fate::NotCarriedOver, field, why);
+    }
+}
+
 fn delays(draft: &mut Draft, strategy: &mut Fields) -> Result<(), Wrong> {
     for (from, to) in [
         ("scaleDownDelaySeconds", "scaleDownDelay"),
@@ -149,7 +166,7 @@ fn delays(draft: &mut Draft, strategy: &mut Fields) -> Result<(), Wrong> {
         if let Some(seconds) = strategy.number(from)? {
             let field = strategy.path(from);
             if let Some(delay) = draft.duration(&field, seconds * 1000.0) {
-                draft.set_canary(to, json!(delay));
+                draft.set_strategy(to, json!(delay));
             }
         }
     }
@@ -205,13 +222,11 @@ fn one_step(
         canary_scale(draft, &mut scale, &field)?;
         draft.rest(&scale, |_| None);
     }
-    for (name, note) in [
-        ("setHeaderRoute", later::header_route as fn(&mut Draft, &str)),
-        ("setMirrorRoute", later::mirror),
-    ] {
-        if step.take(name).is_some() {
-            note(draft, &step.path(name));
-        }
+    if let Some(route) = step.maybe("setHeaderRoute")? {
+        steps::argo_header_route(draft, &step.path("setHeaderRoute"), route)?;
+    }
+    if let Some(route) = step.maybe("setMirrorRoute")? {
+        steps::argo_mirror(draft, &step.path("setMirrorRoute"), route)?;
     }
     draft.rest(&step, |field| match field {
         "experiment" => Some("the canary is compared with stable in every step: that is what decides here"),
@@ -288,21 +303,53 @@ fn blue_green_strategy(
     services: &mut Vec<String>,
 ) -> Result<(), Wrong> {
     services.extend(strategy.text("activeService")?);
-    services.extend(strategy.text("previewService")?);
-    later::blue_green(draft, "spec.strategy.blueGreen");
+    draft.be_blue_green();
     delays(draft, strategy)?;
-    for name in ["prePromotionAnalysis", "postPromotionAnalysis"] {
+    if let Some(preview) = strategy.text("previewService")? {
+        services.push(preview);
+        let why =
+            "testers come by a header: set previewTraffic, or let them use the Service <name>-<revision>";
+        draft.note(Fate::Approximated, strategy.path("previewService"), why);
+    }
+    if let Some(pods) = strategy
+        .number("previewReplicaCount")?
+        .filter(|pods| *pods >= 1.0)
+    {
+        draft.set_strategy("previewReplicas", json!(pods.min(f64::from(i32::MAX)) as i32));
+    }
+    if let Some(automatic) = strategy.truth("autoPromotionEnabled")? {
+        draft.set_strategy("autoPromotion", json!(automatic));
+    }
+    if strategy.take("autoPromotionSeconds").is_some() {
+        let why = "it goes on by itself once all that is tried before has succeeded, or waits for a person: autoPromotion";
+        draft.note(Fate::Approximated, strategy.path("autoPromotionSeconds"), why);
+    }
+    for (name, when) in [
+        (
+            "prePromotionAnalysis",
+            "before users move and in the bake, whichever of both it was written for",
+        ),
+        ("postPromotionAnalysis", "in the bake, and before users move"),
+    ] {
         if let Some(mut analysis) = strategy.maybe(name)? {
             run(draft, &mut analysis, all, object)?;
             draft.note(
                 Fate::Approximated,
                 strategy.path(name),
-                "conditions count at every weight, and in the bake",
+                format!("conditions count {when}"),
             );
             draft.rest(&analysis, |_| None);
         }
     }
-    later::blue_green_fields(draft, strategy);
+    draft.rest(strategy, |field| match field {
+        "scaleDownDelayRevisionLimit" => Some("one old revision is kept warm, for scaleDownDelay"),
+        "antiAffinity" => Some("write it into the pod template"),
+        "maxUnavailable" => Some("no pod goes before another one is there"),
+        "activeMetadata" | "previewMetadata" => {
+            Some("pods of a revision carry molt.dev/revision; their labels don't change with their role")
+        }
+        _ => None,
+    });
     Ok(())
 }
 

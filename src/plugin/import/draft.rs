@@ -1,5 +1,6 @@
 //! A PythonService in the making, with a note of all that it could not take over.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use serde::Deserialize;
@@ -11,6 +12,8 @@ use crate::controller::validate::{Defaults, Known, validate};
 
 /// Steps that a canary has at most.
 pub(super) const MOST_STEPS: usize = 40;
+/// Header routes that a canary has at most, by their names.
+const MOST_HEADER_ROUTES: usize = 12;
 /// Conditions that a service has at most.
 const MOST_CONDITIONS: usize = 10;
 /// Milliseconds of the longest duration.
@@ -21,8 +24,6 @@ const LONGEST: f64 = 720.0 * 3_600_000.0;
 pub(super) enum Fate {
     /// Written as something that stands for it, or made up: to be looked at.
     Approximated,
-    /// The API has a field for it that this version does not.
-    NotInThisVersion,
     /// There is nothing like it.
     NotCarriedOver,
 }
@@ -31,7 +32,6 @@ impl fmt::Display for Fate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Approximated => "approximated",
-            Self::NotInThisVersion => "not in this version",
             Self::NotCarriedOver => "not carried over",
         })
     }
@@ -61,7 +61,10 @@ pub(super) struct Draft {
     pub notes: Vec<Note>,
     metadata: Value,
     spec: Map<String, Value>,
-    steps: Vec<Value>,
+    /// `canary` or `blueGreen`.
+    strategy: &'static str,
+    /// Each with the field that it comes from.
+    steps: Vec<(String, Value)>,
     conditions: Vec<Value>,
     slos: Vec<Value>,
     weight: i64,
@@ -99,6 +102,7 @@ impl Draft {
             notes: Vec::new(),
             metadata,
             spec: Map::new(),
+            strategy: "canary",
             steps: Vec::new(),
             conditions: Vec::new(),
             slos: Vec::new(),
@@ -143,13 +147,19 @@ impl Draft {
         self.spec.remove(name);
     }
 
-    /// A field of the canary: `scaleDownDelay`.
-    pub fn set_canary(&mut self, name: &str, value: Value) {
+    /// All users at once.
+    pub fn be_blue_green(&mut self) {
+        self.strategy = "blueGreen";
+        self.set("strategy", json!({"blueGreen": {}}));
+    }
+
+    /// A field of the strategy: `scaleDownDelay`.
+    pub fn set_strategy(&mut self, name: &str, value: Value) {
         let strategy = self
             .spec
             .entry("strategy")
-            .or_insert_with(|| json!({"canary": {}}));
-        strategy["canary"][name] = value;
+            .or_insert_with(|| json!({self.strategy: {}}));
+        strategy[self.strategy][name] = value;
     }
 
     /// The weight that the last step asked for.
@@ -203,7 +213,39 @@ impl Draft {
                 format!("a canary has at most {MOST_STEPS} steps: merge some"),
             );
         } else {
-            self.steps.push(step);
+            self.steps.push((field.to_owned(), step));
+        }
+    }
+
+    /// Takes out what needs a route that Molt owns, unless it has one.
+    fn fit_the_route(&mut self) {
+        let gateway = self.spec.get("traffic").and_then(|t| t.get("gatewayAPI"));
+        let is_owned = gateway.is_some_and(|gateway| gateway.get("httpRouteRef").is_none());
+        let mut names = BTreeSet::new();
+        for (field, step) in std::mem::take(&mut self.steps) {
+            let header = step.pointer("/setHeaderRoute/name").and_then(Value::as_str);
+            let why = if header.is_none() && step.get("setMirror").is_none() || is_owned {
+                names.extend(header.map(str::to_owned));
+                (names.len() > MOST_HEADER_ROUTES)
+                    .then(|| format!("a route has rules for {MOST_HEADER_ROUTES} header routes at most"))
+            } else {
+                Some("needs a route that Molt owns, with traffic.gatewayAPI.parentRefs: in a route of yours nothing but weights is changed, so write that rule yourself".to_owned())
+            };
+            match why {
+                Some(why) => self.note(Fate::NotCarriedOver, field, why),
+                None => self.steps.push((field, step)),
+            }
+        }
+        // Pauses of a test by headers that could not be carried over: nobody would meet the canary in them.
+        let meets = |step: &Value| {
+            ["setWeight", "setHeaderRoute", "setMirror"]
+                .iter()
+                .any(|s| step.get(s).is_some())
+        };
+        if !self.steps.is_empty() && !self.steps.iter().any(|(_, step)| meets(step)) {
+            self.steps.clear();
+            let why = "without a step that leads anybody to the canary the default of 5, 10, 25 and 50 % with 60 s each is used";
+            self.note(Fate::Approximated, "steps", why);
         }
     }
 
@@ -283,12 +325,16 @@ impl Draft {
         }
         self.spec
             .insert("slos".to_owned(), Value::Array(std::mem::take(&mut self.slos)));
-        if !self.steps.is_empty() {
-            let steps = Value::Array(std::mem::take(&mut self.steps));
-            self.set_canary("steps", steps);
-        }
+        self.fit_the_route();
         loop {
             let mut spec = self.spec.clone();
+            if !self.steps.is_empty() {
+                let strategy = spec
+                    .entry("strategy")
+                    .or_insert_with(|| json!({self.strategy: {}}));
+                let steps = self.steps.iter().map(|(_, step)| step.clone()).collect();
+                strategy[self.strategy]["steps"] = Value::Array(steps);
+            }
             if !self.conditions.is_empty() {
                 spec.insert("guards".to_owned(), json!({"conditions": self.conditions}));
             }
@@ -306,7 +352,14 @@ impl Draft {
                 return Ok((service, self.notes, self.source));
             };
             // What another tool takes for a query or a Job need not be one here; the rest stays of use.
-            let Some(index) = condition_of(&error.field).filter(|index| *index < self.conditions.len())
+            let of_list = |list: &str| index_in(&error.field, list);
+            if let Some(index) = of_list("spec.strategy.canary.steps").filter(|i| *i < self.steps.len()) {
+                let (field, _) = self.steps.remove(index);
+                self.note(Fate::NotCarriedOver, field, error.message.clone());
+                continue;
+            }
+            let Some(index) =
+                of_list("spec.guards.conditions").filter(|index| *index < self.conditions.len())
             else {
                 let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 return Err(Wrong::at(&self.source, all.join("; ")));
@@ -320,13 +373,10 @@ impl Draft {
     }
 }
 
-fn condition_of(field: &str) -> Option<usize> {
-    field
-        .strip_prefix("spec.guards.conditions[")?
-        .split_once(']')?
-        .0
-        .parse()
-        .ok()
+/// The index in a field such as `list[3].name`.
+fn index_in(field: &str, list: &str) -> Option<usize> {
+    let index = field.strip_prefix(list)?.strip_prefix('[')?.split_once(']')?.0;
+    index.parse().ok()
 }
 
 /// A duration of GEP-2257, `1h30m`, to the millisecond.

@@ -1,11 +1,13 @@
 //! A Canary of Flagger, with its Deployment and templates of metrics.
 
+mod metrics;
+
 use serde_json::{Value, json};
 
-use super::draft::{Draft, Fate, duration};
+use super::draft::{Draft, Fate};
 use super::input::{Fields, Object, Wrong};
-use super::metrics::{self, Arguments, take_millis};
-use super::{later, workload};
+use super::metrics::take_millis;
+use super::{steps as other_steps, workload};
 
 const GROUP: &str = "flagger.app";
 /// Weights that are written at most: each is followed by a dwell.
@@ -185,28 +187,20 @@ fn judge(
 ) -> Result<(), Wrong> {
     let interval = take_millis(analysis, "interval")?.unwrap_or(60_000.0);
     let threshold = analysis.number("threshold")?.unwrap_or(0.0);
-    steps(draft, analysis, interval)?;
-    let matches = analysis.list("match")?;
-    later::header_matches(draft, &analysis.path("match"), &matches);
-    if let Some(count) = analysis.number("iterations")? {
-        draft.note(
-            Fate::Approximated,
-            analysis.path("iterations"),
-            format!("{count}: without weights this is blue/green or an A/B test"),
-        );
-        later::blue_green(draft, &analysis.path("iterations"));
+    let copies = mirror(analysis)?;
+    if let Some(percent) = copies.filter(|_| weights_are_there(analysis)) {
+        other_steps::flagger_mirror(draft, &analysis.path("mirror"), percent, interval);
     }
-    for (name, note) in [
-        ("mirror", later::mirror as fn(&mut Draft, &str)),
-        ("mirrorWeight", later::mirror),
-        ("sessionAffinity", later::session_affinity),
-    ] {
-        if analysis.take(name).is_some_and(|value| value != false) {
-            note(draft, &analysis.path(name));
-        }
+    steps(draft, analysis, interval)?;
+    if let Some(count) = analysis.number("iterations")?.filter(|count| *count >= 1.0) {
+        at_once(draft, analysis, count, interval, copies)?;
+    }
+    if analysis.take("sessionAffinity").is_some() {
+        let why = "a user may meet both versions during a rollout";
+        draft.note(Fate::NotCarriedOver, analysis.path("sessionAffinity"), why);
     }
     for metric in analysis.each("metrics")? {
-        one_metric(draft, metric, provider, interval, threshold, all, object)?;
+        metrics::one_metric(draft, metric, provider, interval, threshold, all, object)?;
     }
     draft.rest(analysis, |field| match field {
         "webhooks" => Some("what a webhook checks, a Job or a URL in guards.conditions can; load for a canary without users comes from a Job of your own"),
@@ -215,6 +209,54 @@ fn judge(
         "primaryReadyThreshold" | "canaryReadyThreshold" => Some("a weight waits for the pods that carry it"),
         _ => None,
     });
+    Ok(())
+}
+
+/// The share of requests that Flagger copies, in percent.
+fn mirror(analysis: &mut Fields) -> Result<Option<f64>, Wrong> {
+    let copies = analysis.truth("mirror")? == Some(true);
+    let percent = analysis.number("mirrorWeight")?;
+    Ok(copies.then(|| percent.filter(|p| *p >= 1.0).unwrap_or(100.0)))
+}
+
+fn weights_are_there(analysis: &Fields) -> bool {
+    analysis
+        .names()
+        .any(|name| name == "stepWeight" || name == "stepWeights")
+}
+
+/// Without weights: a test by headers for so many intervals, or all users at once after as many.
+fn at_once(
+    draft: &mut Draft,
+    analysis: &mut Fields,
+    count: f64,
+    interval: f64,
+    copies: Option<f64>,
+) -> Result<(), Wrong> {
+    let field = analysis.path("iterations");
+    if draft.weight() > 0 {
+        draft.note(Fate::NotCarriedOver, field, "belongs to a test without weights");
+        return Ok(());
+    }
+    let matches = analysis.each("match")?;
+    if matches.is_empty() {
+        draft.be_blue_green();
+        let why = format!(
+            "{count} intervals of checks before users move: all users move once the pods are ready and every Job of guards.conditions has succeeded, and the bake judges"
+        );
+        draft.note(Fate::Approximated, field, why);
+        if copies.is_some() {
+            let why = "blueGreen copies no requests: a canary with setMirror and a weight of 100 does";
+            draft.note(Fate::NotCarriedOver, analysis.path("mirror"), why);
+        }
+        return Ok(());
+    }
+    other_steps::flagger_matches(draft, &analysis.path("match"), matches)?;
+    draft.step_pause(&field, count * interval);
+    let why = format!(
+        "{count} intervals are a dwell; then the evidence of those requests decides, and all users move"
+    );
+    draft.note(Fate::Approximated, field, why);
     Ok(())
 }
 
@@ -254,187 +296,4 @@ fn steps(draft: &mut Draft, analysis: &mut Fields, interval: f64) -> Result<(), 
         }
     }
     Ok(())
-}
-
-fn one_metric(
-    draft: &mut Draft,
-    mut metric: Fields,
-    provider: &str,
-    interval: f64,
-    threshold: f64,
-    all: &[Object],
-    object: &Object,
-) -> Result<(), Wrong> {
-    let name = metric.text("name")?.unwrap_or_else(|| "metric".to_owned());
-    let field = format!("{} ({name})", metric.path("").trim_end_matches('.'));
-    let mut range = metric.fields("thresholdRange")?;
-    let (mut least, mut most) = (range.number("min")?, range.number("max")?);
-    draft.rest(&range, |_| None);
-    if let Some(old) = metric.number("threshold")? {
-        let slot = if name == "request-success-rate" {
-            &mut least
-        } else {
-            &mut most
-        };
-        slot.get_or_insert(old);
-    }
-    let interval = take_millis(&mut metric, "interval")?.unwrap_or(interval);
-    // Failed checks in a row are counted over all metrics there, of one condition in an attempt here.
-    let limit = Some((threshold - 1.0).max(0.0));
-    let preset = match provider {
-        "istio" => "istio",
-        "linkerd" => "linkerd",
-        gateway if gateway.starts_with("gatewayapi") => "envoy-gateway",
-        _ => "otel",
-    };
-    let reference = metric.maybe("templateRef")?;
-    let inline = metric.text("query")?;
-    if reference.is_none() && inline.is_none() {
-        objective(draft, &field, &name, preset, least, most);
-        draft.rest(&metric, |_| None);
-        return Ok(());
-    }
-    let mut arguments = Arguments::from([
-        (
-            "target".to_owned(),
-            target(object).map(|(_, name)| name).unwrap_or_default(),
-        ),
-        ("service".to_owned(), object.name.clone()),
-        ("name".to_owned(), object.name.clone()),
-        ("interval".to_owned(), duration(interval)),
-    ]);
-    arguments.extend(
-        object
-            .namespace
-            .clone()
-            .map(|namespace| ("namespace".to_owned(), namespace)),
-    );
-    if let Some(Value::Object(variables)) = metric.take("templateVariables") {
-        let text = |value: Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-        arguments.extend(
-            variables
-                .into_iter()
-                .map(|(name, value)| (format!("variables.{name}"), text(value))),
-        );
-    }
-    draft.rest(&metric, |_| None);
-    let query = match (inline, reference) {
-        (Some(query), _) => Some(query),
-        (None, Some(reference)) => template_query(draft, &field, reference, all)?,
-        (None, None) => None,
-    };
-    let Some(query) = query else { return Ok(()) };
-    match metrics::filled(&query, &arguments) {
-        Some(query) => metrics::of_flagger(draft, &field, &name, query.trim(), (least, most), limit),
-        None => draft.note(Fate::NotCarriedOver, field, "its query has a variable whose value is not in the files: fill it in, and add it to guards.conditions"),
-    }
-    Ok(())
-}
-
-/// The query of a template, if it is one for Prometheus.
-fn template_query(
-    draft: &mut Draft,
-    field: &str,
-    mut reference: Fields,
-    all: &[Object],
-) -> Result<Option<String>, Wrong> {
-    let name = reference.text("name")?.unwrap_or_default();
-    let found = all
-        .iter()
-        .find(|o| o.is(GROUP, "MetricTemplate") && o.name == name);
-    let Some(template) = found else {
-        draft.note(
-            Fate::NotCarriedOver,
-            field,
-            format!("MetricTemplate {name} is not in the files: give it as well"),
-        );
-        return Ok(None);
-    };
-    let mut spec = Fields::of(
-        &template.to_string(),
-        &format!("MetricTemplate/{name} spec"),
-        template.value.get("spec").cloned(),
-    )?;
-    let mut provider = spec.fields("provider")?;
-    let kind = provider.text("type")?.unwrap_or_default();
-    if kind != "prometheus" {
-        draft.note(
-            Fate::NotCarriedOver,
-            field,
-            format!("its provider is {kind}: a condition is PromQL, a URL that answers with JSON, or a Job"),
-        );
-        return Ok(None);
-    }
-    if let Some(address) = provider.text("address")? {
-        metrics::address_of(draft, &provider.path("address"), &address);
-    }
-    draft.rest(&provider, |_| {
-        Some("a Prometheus that asks for headers: metrics.prometheus.headersFrom")
-    });
-    spec.text("query")
-}
-
-/// A metric that Flagger knows by its name is an objective.
-fn objective(
-    draft: &mut Draft,
-    field: &str,
-    name: &str,
-    preset: &str,
-    least: Option<f64>,
-    most: Option<f64>,
-) {
-    let guess = |draft: &mut Draft| {
-        if preset == "otel" {
-            draft.note(
-                Fate::Approximated,
-                field,
-                "PLACEHOLDER: set sli.preset to what instruments your application; otel is a guess",
-            );
-        } else {
-            draft.note(Fate::Approximated, field, format!("is an objective by the preset {preset}, compared with stable at the same moment instead of held against a threshold"));
-        }
-    };
-    match (name, least, most) {
-        ("request-success-rate", Some(least), _) if least > 0.0 => {
-            let (objective, cut) = if least >= 100.0 {
-                (99.99, true)
-            } else {
-                (least, false)
-            };
-            if cut {
-                draft.note(
-                    Fate::Approximated,
-                    field,
-                    "an objective of 100 % leaves no budget: 99.99 is written",
-                );
-            }
-            guess(draft);
-            draft.slo(json!({"name": "availability", "objective": decimal(objective), "sli": {"preset": preset, "type": "availability"}}));
-        }
-        ("request-duration", _, Some(most)) if (1.0..=3_600_000.0).contains(&most) => {
-            guess(draft);
-            draft.note(
-                Fate::Approximated,
-                field,
-                "99 % of the requests within this time; it must be an edge of the histogram",
-            );
-            draft.slo(json!({"name": "latency", "objective": "99", "sli": {"preset": preset, "type": "latency", "threshold": duration(most)}}));
-        }
-        _ => draft.note(
-            Fate::NotCarriedOver,
-            field,
-            "has no threshold that an objective or a condition could be made of",
-        ),
-    }
-}
-
-/// A number as the API writes objectives.
-fn decimal(number: f64) -> String {
-    let text = format!("{number:.6}");
-    let text = text.trim_end_matches('0').trim_end_matches('.');
-    if text.is_empty() || text.parse::<f64>().is_ok_and(|n| n <= 0.0) {
-        "0.000001".to_owned()
-    } else {
-        text.to_owned()
-    }
 }

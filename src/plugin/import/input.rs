@@ -148,6 +148,11 @@ impl Fields {
         }
     }
 
+    /// The names of those that nobody has taken.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.left.keys().map(String::as_str)
+    }
+
     /// Takes a field.
     pub fn take(&mut self, name: &str) -> Option<Value> {
         self.left.remove(name).filter(|value| !value.is_null())

@@ -127,7 +127,8 @@ fn fits(schema: &Value, value: &Value, path: &str) {
             }
         }
         Value::String(text) => {
-            assert_eq!(schema["type"], "string", "{path}");
+            let either = schema["x-kubernetes-int-or-string"] == true;
+            assert!(either || schema["type"] == "string", "{path}");
             let length = text.chars().count() as f64;
             assert!(
                 number("maxLength").is_none_or(|most| length <= most),
@@ -217,7 +218,7 @@ fn every_field_that_nobody_takes_is_told() {
 }
 
 #[test]
-fn a_template_from_a_reference_and_blue_green_are_told() {
+fn a_template_from_a_reference_and_blue_green_are_carried_over() {
     let text = "
 apiVersion: argoproj.io/v1alpha1
 kind: Rollout
@@ -235,17 +236,92 @@ spec: {template: {spec: {containers: [{name: app, image: 'cart:1', ports: [{cont
     assert_eq!(made.services.len(), 1, "the Deployment is the Rollout's");
     let spec = &made.services[0].object["spec"];
     assert_eq!(spec["template"]["spec"]["containers"][0]["image"], "cart:1");
-    assert_eq!(spec["strategy"], json!({"canary": {"scaleDownDelay": "1m"}}));
-    let told = made.told.join("\n");
-    assert!(told.contains("approximated: spec.strategy.blueGreen: "), "{told}");
-    assert!(
-        told.contains("not carried over: spec.strategy.blueGreen.autoPromotionEnabled"),
-        "{told}"
+    assert_eq!(
+        spec["strategy"],
+        json!({"blueGreen": {"scaleDownDelay": "1m", "autoPromotion": false}})
     );
     let missing = error(text.split("---").next().unwrap());
     assert!(
         missing.contains("spec.workloadRef: Deployment/cart is not in the files"),
         "{missing}"
+    );
+}
+
+/// Argo's steps that lead certain requests, or copies, to the canary.
+const TESTERS: &str = "
+      - setHeaderRoute: {name: Testers, match: [{headerName: x-canary, headerValue: {exact: '1'}}]}
+      - setMirrorRoute: {name: copies, percentage: 35, match: [{method: {exact: POST}}]}
+      - setMirrorRoute: {name: copies}
+      - setHeaderRoute: {name: Testers}
+      - setWeight: 50";
+
+#[test]
+fn header_routes_and_copies_of_argo_are_steps_of_a_route_that_molt_owns() {
+    let text = ARGO.replacen("\n      - setWeight: 50", TESTERS, 1);
+    let made = imported(&text);
+    let steps = &made.services[0].object["spec"]["strategy"]["canary"]["steps"];
+    assert_eq!(
+        steps.as_array().unwrap()[3..8],
+        [
+            json!({"setHeaderRoute": {"name": "testers", "match": [{"headerName": "x-canary", "exact": "1"}]}}),
+            json!({"setMirror": {"percent": 35, "methods": ["POST"]}}),
+            json!({"setMirror": {"percent": 0}}),
+            json!({"setHeaderRoute": {"name": "testers"}}),
+            json!({"setWeight": 50}),
+        ]
+    );
+    sound(&made, &made.yaml().unwrap());
+
+    let users = imported(&text.replace("checkout-front", "checkout"));
+    let steps = &users.services[0].object["spec"]["strategy"]["canary"]["steps"];
+    assert_eq!(steps[3], json!({"setWeight": 50}), "the route is the user's");
+    let told = users.told.join("\n");
+    assert!(
+        told.contains("steps[3].setHeaderRoute: needs a route that Molt owns"),
+        "{told}"
+    );
+}
+
+#[test]
+fn tests_by_headers_and_copies_of_flagger_are_carried_over() {
+    let weights = "stepWeight: 1\n    maxWeight: 50";
+    let by_header = FLAGGER.replacen(
+        weights,
+        "iterations: 10\n    match:\n    - headers: {x-canary: {exact: insider}}\n    - headers: {cookie: {regex: '^(.*?;)?(canary=always)(;.*)?$'}}",
+        1,
+    );
+    let made = imported(&by_header);
+    let strategy = |made: &Imported| made.services[0].object["spec"]["strategy"].clone();
+    assert_eq!(
+        strategy(&made)["canary"]["steps"],
+        json!([
+            {"setHeaderRoute": {"name": "ab-1", "match": [{"headerName": "x-canary", "exact": "insider"}]}},
+            {"setHeaderRoute": {"name": "ab-2", "match": [{"headerName": "cookie", "regex": "^(.*?;)?(canary=always)(;.*)?$"}]}},
+            {"pause": {"duration": "5m"}},
+        ])
+    );
+    sound(&made, &made.yaml().unwrap());
+
+    let copies = FLAGGER.replacen(
+        weights,
+        "stepWeights: [10]\n    mirror: true\n    mirrorWeight: 40",
+        1,
+    );
+    assert_eq!(
+        strategy(&imported(&copies))["canary"]["steps"],
+        json!([
+            {"setMirror": {"percent": 40}}, {"pause": {"duration": "30s"}}, {"setMirror": {"percent": 0}},
+            {"setWeight": 10}, {"pause": {"duration": "30s"}},
+        ])
+    );
+
+    let at_once = imported(&FLAGGER.replacen(weights, "iterations: 10", 1));
+    assert_eq!(strategy(&at_once), json!({"blueGreen": {}}));
+    assert!(
+        at_once
+            .told
+            .join("\n")
+            .contains("approximated: spec.analysis.iterations: 10 intervals")
     );
 }
 
@@ -327,6 +403,15 @@ fn odd() -> impl Strategy<Value = Value> {
                 "failureLimit",
                 "labels",
                 "metadata",
+                "setHeaderRoute",
+                "setMirrorRoute",
+                "match",
+                "headers",
+                "headerName",
+                "headerValue",
+                "exact",
+                "iterations",
+                "mirror",
             ])
             .prop_map(str::to_owned),
             "[a-zA-Z./\\n -]{1,8}",

@@ -59,6 +59,12 @@ pub(super) fn common(draft: &mut Draft, spec: &mut Fields) -> Result<(), Wrong> 
             draft.set("progressDeadline", json!(deadline));
         }
     }
+    if let Some(seconds) = spec.number("minReadySeconds")? {
+        draft.set(
+            "minReadySeconds",
+            json!(seconds.round().clamp(0.0, 86_400.0) as i64),
+        );
+    }
     if let Some(paused) = spec.truth("paused")? {
         draft.set("paused", json!(paused));
     }
@@ -70,9 +76,6 @@ pub(super) fn common(draft: &mut Draft, spec: &mut Fields) -> Result<(), Wrong> 
 /// Why a field of a workload has nothing like it.
 pub(super) fn without(field: &str) -> Option<&'static str> {
     match field {
-        "minReadySeconds" => Some(
-            "a pod counts once it is ready: write a startupProbe or a readinessProbe that says when it is",
-        ),
         "progressDeadlineAbort" => Some("an attempt that makes no progress always goes back"),
         _ => None,
     }

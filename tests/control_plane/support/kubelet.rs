@@ -127,12 +127,14 @@ fn status(name: &str, image: &str, ip: &str) -> Value {
         ),
     };
     let word = if ready { "True" } else { "False" };
+    let now = jiff::Timestamp::now();
     json!({
         "phase": if ready { "Running" } else { "Pending" },
         "podIP": ip, "podIPs": [{"ip": ip}],
+        "startTime": "2026-01-01T00:00:00Z",
         "conditions": [
-            {"type": "Ready", "status": word, "lastTransitionTime": "2026-01-01T00:00:00Z"},
-            {"type": "ContainersReady", "status": word, "lastTransitionTime": "2026-01-01T00:00:00Z"}
+            {"type": "Ready", "status": word, "lastTransitionTime": now},
+            {"type": "ContainersReady", "status": word, "lastTransitionTime": now}
         ],
         "containerStatuses": containers,
     })

@@ -4,6 +4,7 @@ pub mod cluster;
 pub mod gateway;
 pub mod istio;
 pub mod kubelet;
+pub mod metrics_api;
 pub mod mortal;
 pub mod prometheus;
 pub mod stored;

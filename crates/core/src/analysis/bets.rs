@@ -22,7 +22,7 @@ const RATES: [f64; 3] = [0.2, 0.5, 0.9];
 const BETS: usize = RATIOS.len() + RATES.len() + 1;
 /// How the stake is spread over these bets: most on what bad releases do, a few times to ten times as many
 /// failures. Sums to 1.
-const STAKES: [f64; BETS] = [0.05, 0.08, 0.19, 0.24, 0.16, 0.06, 0.04, 0.03, 0.03, 0.12];
+const STAKES: [f64; BETS] = [0.03, 0.07, 0.20, 0.31, 0.16, 0.05, 0.03, 0.03, 0.03, 0.09];
 /// Ratios that late harm is bet on.
 const LATE_RATIOS: [f64; 3] = [2.0, 5.0, 30.0];
 /// The absolute rate that late harm is bet on.

@@ -10,7 +10,7 @@
 //! - `evidence`: all of it, as an attempt has gathered it for one objective; persisted.
 //! - `budget`: objectives, error budgets, burn rates.
 //! - `exact`: floats in a status.
-//! - `verdict`: what the evidence allows and what it forbids.
+//! - `verdict`, `harm`: what the evidence allows, what it forbids, and how that is told.
 
 mod bets;
 mod budget;
@@ -21,6 +21,7 @@ mod evidence;
 mod exact;
 mod exposure;
 mod flow;
+mod harm;
 mod past;
 mod safety;
 mod samples;
@@ -34,11 +35,12 @@ pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, During, Evidence};
 pub use exposure::AtRoute;
+pub use harm::{Harm, HarmKind};
 pub use past::Past;
 pub use safety::{MARGINS, MOST_MARGINS};
 pub use samples::{Sample, Series, find_edge, fresh, histogram_edges, increase};
 pub use share::LN_MOST_ENOUGH;
 pub use verdict::{
-    Harm, HarmKind, Lack, Limits, Overdraft, SloView, WATCH, affordable, incident, judge_harm,
-    margin_for_promotion, margin_for_step, safe_for_promotion, safe_for_step,
+    Lack, Limits, Overdraft, SloView, WATCH, affordable, incident, judge_harm, margin_for_promotion,
+    margin_for_step, safe_for_promotion, safe_for_step,
 };

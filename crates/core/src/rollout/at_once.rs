@@ -44,7 +44,7 @@ impl Turn<'_> {
             && attempt.weight == 0
             && !matches!(attempt.stage, Stage::Baking { .. })
             && attempt.cleared_step != Some(u32::try_from(attempt.steps.len()).unwrap_or(u32::MAX))
-            && self.seen.ready(&attempt.revision) >= needed
+            && self.seen.available(&attempt.revision) >= needed
     }
 
     /// The attempt moves all users at once to a revision that never served them, or there is no other.

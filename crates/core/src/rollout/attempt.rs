@@ -24,9 +24,26 @@ impl End {
     }
 }
 
+impl Attempt {
+    /// The wait of its current step is over: by evidence, or by a person.
+    pub(super) fn is_cleared(&self) -> bool {
+        self.cleared_step == Some(self.step)
+    }
+
+    /// It has asked the router for its step's weight, which nobody has acknowledged yet, and a pause comes next.
+    pub(super) fn rises_towards_a_pause(&self) -> bool {
+        let step = |index: u32| self.steps.get(index as usize);
+        let risen = step(self.step).and_then(Step::weight).is_some_and(|w| self.weight >= w);
+        risen && step(self.step + 1).is_some_and(Step::lasts)
+    }
+}
+
 impl Turn<'_> {
     /// Ends, supersedes or begins an attempt as the spec asks for.
     pub(super) fn follow_spec(&mut self) {
+        if self.plan.deleting && self.gives_back() {
+            return self.follow_adoption();
+        }
         if self.plan.deleting {
             if self.state.attempt.is_some() {
                 self.finish(End::new(
@@ -46,6 +63,7 @@ impl Turn<'_> {
             self.state.refused = None;
         }
         self.find_stable();
+        self.follow_adoption();
         if let Some(attempt) = self.attempt().cloned()
             && wanted.as_ref().is_some_and(|r| *r != attempt.revision)
         {
@@ -112,6 +130,9 @@ impl Turn<'_> {
         if self.plan.replicas == 0 && self.state.stable.is_some() {
             return;
         }
+        if self.adoption_moves() {
+            return;
+        }
         let first = self.state.stable.is_none();
         if !first && self.pause_of(revision).is_some() {
             return;
@@ -152,6 +173,7 @@ impl Turn<'_> {
             exposed_since: None,
             raised_at: None,
             in_force_since: None,
+            carried: None,
             hold: None,
             deadline: Some(after(self.now, self.plan.progress_deadline)),
             patience: None,

@@ -21,11 +21,14 @@ impl Turn<'_> {
             self.update(|a| a.stage = Stage::Baking { until });
             return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
         }
+        if self.bakes_anew_after_a_crash(attempt, until) {
+            return true;
+        }
         if self.now < until || attempt.paused.is_some() {
             return self.check_unready(attempt);
         }
         // What is promoted has to do without the old revision's pods.
-        if ready < self.plan.replicas {
+        if self.seen.available(&attempt.revision) < self.plan.replicas {
             let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
             return self.bake_waits(attempt, self.now, &wait);
         }
@@ -57,6 +60,28 @@ impl Turn<'_> {
             return true;
         }
         self.finish(promoted(attempt));
+        true
+    }
+
+    /// Half of the canary's pods crashed, which is too little to take it back: it has to last a whole bake without. The
+    /// first revision has nobody to wait in its place.
+    fn bakes_anew_after_a_crash(&mut self, attempt: &Attempt, until: Timestamp) -> bool {
+        let Some(crash) = self
+            .crashed_in_bake(attempt)
+            .filter(|_| self.state.stable.is_some())
+        else {
+            return false;
+        };
+        let Some(end) = crash.ends.last() else {
+            return false;
+        };
+        let what = format!("{}; the bake begins anew", crash.message);
+        let anew = after(self.now.min(*end), self.plan.bake);
+        if anew <= until {
+            return false;
+        }
+        self.update(|a| a.stage = Stage::Baking { until: anew });
+        self.note("BakeBegunAnew", what);
         true
     }
 

@@ -15,7 +15,7 @@ impl Turn<'_> {
     /// What is to be done, in an order that is safe to be cut anywhere: grow, point, weigh, shrink, clean up.
     pub(super) fn effects(&mut self) -> Vec<Effect> {
         let mut effects = std::mem::take(&mut self.ended_actions);
-        if self.plan.deleting {
+        if self.plan.deleting && !self.gives_back() {
             if self.plan.route == RouteMode::Adopted {
                 effects.push(Effect::ReleaseRoute);
             }
@@ -30,6 +30,8 @@ impl Turn<'_> {
         self.scale(&wanted, false, &mut effects);
         self.clean_up(&wanted, &mut effects);
         effects.extend(self.evict());
+        // The last: nothing else depends on it, should somebody refuse it.
+        self.adopt(&mut effects);
         effects
     }
 
@@ -46,7 +48,7 @@ impl Turn<'_> {
     }
 
     /// Pods that each revision should have now.
-    fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
+    pub(super) fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
         let mut wanted = BTreeMap::new();
         let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);
         for revision in self.seen.revisions.keys() {
@@ -64,22 +66,23 @@ impl Turn<'_> {
             );
         }
         if let Some(stable) = &self.state.stable {
-            // While an attempt runs stable does not shrink: it may have to take everything back.
-            let floor = if self.state.attempt.is_some() {
-                has(stable)
-            } else {
-                0
-            };
-            let replicas = self.plan.replicas + self.restart_surge();
-            wanted.insert(stable.clone(), replicas.max(floor));
+            wanted.insert(stable.clone(), self.plan.replicas + self.restart_surge());
         }
-        if let Some(attempt) = self.attempt() {
+        if let (Some(stable), Some(attempt)) = (&self.state.stable, self.attempt()) {
+            let others = self.pods_of_others(attempt);
+            let pods = self.pods_within_room(attempt, stable, self.canary_pods(attempt), others);
+            wanted.insert(stable.clone(), pods.stable);
+            wanted.insert(attempt.revision.clone(), pods.canary);
+        } else if let Some(attempt) = self.attempt() {
             let floor = has(&attempt.revision);
             wanted.insert(attempt.revision.clone(), self.canary_pods(attempt).max(floor));
-        } else if let (None, Some(revision)) = (&self.state.stable, &self.plan.revision) {
+        } else if let (None, Some(revision)) = (&self.state.stable, &self.plan.revision)
+            && !self.adoption_moves()
+        {
             // A first revision that failed: there is nothing else, so its pods keep trying.
             wanted.insert(revision.clone(), self.plan.replicas);
         }
+        wanted.extend(self.adopted_pods());
         wanted
     }
 
@@ -140,7 +143,7 @@ impl Turn<'_> {
             Stage::Deploying | Stage::Settling | Stage::Baking { .. } => self.plan.replicas,
             Stage::Held | Stage::Withdrawing { .. } => 0,
             Stage::Promoting => {
-                if attempt.cleared_step == Some(attempt.step) || attempt.weight == 100 {
+                if attempt.is_cleared() || attempt.weight == 100 {
                     self.plan.replicas
                 } else {
                     self.plan.pods_for(attempt.weight)
@@ -149,7 +152,7 @@ impl Turn<'_> {
             Stage::Stepping => {
                 let next = match attempt.steps.get(attempt.step as usize) {
                     Some(Step::SetWeight(w))
-                        if attempt.cleared_step == Some(attempt.step) || attempt.max_weight == 0 =>
+                        if attempt.is_cleared() || attempt.max_weight == 0 =>
                     {
                         *w
                     }
@@ -168,7 +171,7 @@ impl Turn<'_> {
         if let Some(revision) = &self.plan.revision {
             let used = self.state.stable.as_ref() == Some(revision)
                 || self.attempt().is_some_and(|a| a.revision == *revision)
-                || self.state.stable.is_none();
+                || (self.state.stable.is_none() && !self.adoption_moves());
             if used && !self.seen.revisions.contains_key(revision) {
                 effects.push(Effect::CreateRevision {
                     revision: revision.clone(),
@@ -190,7 +193,7 @@ impl Turn<'_> {
     }
 
     /// Scales up (`grow`) or down what differs from what is wanted.
-    fn scale(&self, wanted: &BTreeMap<Revision, u32>, grow: bool, effects: &mut Vec<Effect>) {
+    fn scale(&mut self, wanted: &BTreeMap<Revision, u32>, grow: bool, effects: &mut Vec<Effect>) {
         for (revision, pods) in wanted {
             let view = self.seen.revisions.get(revision);
             let has = view.map(|v| v.wanted);
@@ -206,7 +209,8 @@ impl Turn<'_> {
             } else {
                 *pods < has
             };
-            if differs {
+            if differs && !self.waits_to_scale(revision, has, *pods) {
+                self.note_scaling(revision);
                 effects.push(Effect::Scale {
                     revision: revision.clone(),
                     replicas: *pods,
@@ -218,6 +222,9 @@ impl Turn<'_> {
 
     /// Points the fixed-name services where they belong.
     fn select(&self, effects: &mut Vec<Effect>) {
+        if self.is_given_back() {
+            return;
+        }
         if self.divides_by_pods() {
             self.lead_on(effects);
         }
@@ -247,7 +254,7 @@ impl Turn<'_> {
                 && self.seen.ready(&a.revision) >= self.plan.replicas
         });
         match full {
-            _ if self.divides_by_pods() => {}
+            _ if self.divides_by_pods() || self.seen.name_taken => {}
             Some(attempt) => point(Slot::InCluster, &attempt.revision),
             None => point(Slot::InCluster, home),
         }
@@ -312,7 +319,7 @@ impl Turn<'_> {
     }
 
     fn weigh(&mut self, effects: &mut Vec<Effect>) {
-        if self.seen.problem(ProblemKind::Route).is_some() {
+        if self.seen.problem(ProblemKind::Route).is_some() || self.is_given_back() || self.is_taking() {
             return;
         }
         let Some(wanted) = self.wanted_weights() else {

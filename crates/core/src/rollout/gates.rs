@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::attempt::End;
 use super::preview::is_used;
 use super::{CRASHES_BEFORE_TRAFFIC, CRASHES_UNDER_TRAFFIC, Turn, after};
-use crate::observed::TroubleKind;
+use crate::observed::{Crashes, RevisionView, TroubleKind};
 use crate::state::{Attempt, Outcome, Stage};
 
 impl Turn<'_> {
@@ -58,13 +58,13 @@ impl Turn<'_> {
     /// is not held against it, and one that runs again at the moment is not acquitted.
     fn crashed_under_traffic(&self, attempt: &Attempt) -> Option<End> {
         let since = attempt.exposed_since?;
-        let crashes = &self.seen.revisions.get(&attempt.revision)?.crashes;
+        let view = self.seen.revisions.get(&attempt.revision)?;
         let of_users = |ends: &[Timestamp]| ends.iter().filter(|end| **end >= since).count();
-        let worst = crashes.iter().max_by_key(|c| of_users(&c.ends))?;
+        let worst = view.crashes.iter().max_by_key(|c| of_users(&c.ends))?;
         let times = of_users(&worst.ends);
-        let containers = crashes.iter().filter(|c| of_users(&c.ends) > 0).count();
+        let containers = view.crashes.iter().filter(|c| of_users(&c.ends) > 0).count();
         // Each may have crashed but once: what one pod did by chance, half of them did not.
-        let half = self.seen.revisions.get(&attempt.revision)?.pods.div_ceil(2) as usize;
+        let half = half_of(view);
         let what = if times >= CRASHES_UNDER_TRAFFIC {
             format!("the canary crashed {times} times since it has had users")
         } else if containers >= half.max(CRASHES_UNDER_TRAFFIC) {
@@ -77,6 +77,17 @@ impl Turn<'_> {
             "CanaryCrashLooping",
             format!("{what}: {}", worst.message),
         ))
+    }
+
+    /// When the last of the canary's crashes in this bake was, if half of its pods crashed. Fewer than what takes it back
+    /// may be chance; but a bake that only went on would have shown what a fresh process does.
+    pub(super) fn crashed_in_bake(&self, attempt: &Attempt) -> Option<&Crashes> {
+        let view = self.seen.revisions.get(&attempt.revision)?;
+        let in_bake = |c: &&Crashes| c.ends.last().is_some_and(|end| *end >= attempt.since);
+        let crashed = || view.crashes.iter().filter(in_bake);
+        (crashed().count() >= half_of(view))
+            .then(|| crashed().max_by_key(|c| c.ends.last().copied()))
+            .flatten()
     }
 
     /// What was read of the canary lies ahead of the clock: until the clock is there again nothing new is read,
@@ -94,4 +105,9 @@ impl Turn<'_> {
             )
         })
     }
+}
+
+/// Half of a revision's pods, rounded up; one at least.
+fn half_of(view: &RevisionView) -> usize {
+    view.pods.div_ceil(2).max(1) as usize
 }

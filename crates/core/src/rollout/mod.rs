@@ -16,6 +16,8 @@
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
 //! that and what was observed, so a crash between any two writes changes nothing.
 
+mod adoption;
+mod allowed;
 mod at_once;
 mod attempt;
 mod back;
@@ -38,9 +40,12 @@ mod report;
 mod restart;
 mod resume;
 mod rival;
+mod room;
+mod scaler;
 mod share;
 mod shares;
 mod stages;
+mod standing;
 mod waits;
 mod weights;
 
@@ -78,6 +83,8 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
         ended_actions: Vec::new(),
     };
     turn.watch_route();
+    turn.watch_scaling();
+    turn.follow_share();
     turn.heed_hand();
     turn.follow_evidence();
     turn.follow_conditions();
@@ -146,8 +153,12 @@ impl Turn<'_> {
             times.extend(self.job_times(attempt));
         }
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
+        times.extend(self.room_at());
+        times.extend(self.scale_again_times());
         times.extend(self.set_again_at());
         times.extend(self.restart_at());
+        times.extend(self.adoption_at());
+        times.extend(self.hold_again_at());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.
         times.into_iter().filter(|t| *t > self.now).min()

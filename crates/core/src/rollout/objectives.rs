@@ -64,7 +64,7 @@ fn margins(plan: &Plan, attempt: &Attempt, slo: &SloPlan) -> Vec<f64> {
 }
 
 /// The beginning of an objective's evidence, once something of it could be read. What was read before users
-/// were on the canary only shows that it can be.
+/// were on the canary only shows that it can be. Beside a stable whose counters are no evidence nothing is compared.
 pub(super) fn first_reading(
     plan: &Plan,
     attempt: &Attempt,
@@ -78,6 +78,9 @@ pub(super) fn first_reading(
         .rev()
         .find(|b| matches!(b.slos.get(index), Some(Some(_))))?;
     let history = measured.history.get(index).copied().unwrap_or_default();
+    if history.falls {
+        return None;
+    }
     let expected = history.rate.map(|rate| rate * slo.objective.window.as_secs_f64());
     let budget = history.budget_remaining.filter(|r| r.is_finite());
     let mut evidence = Evidence::for_margins(&margins(plan, attempt, slo));

@@ -51,10 +51,16 @@ impl Turn<'_> {
             format!(": {}", action.reason)
         };
         let by = format!("by {}{why}", action.requested_by);
+        if action.action != Action::Release
+            && let Some(why) = self.adoption_in_the_way()
+        {
+            return Err(why);
+        }
         match action.action {
             Action::Retry => return self.retry(action, &by),
             Action::Undo => return self.undo(action, &by),
             Action::Restart => return self.restart(action, &by),
+            Action::Release => return self.release(action, &by),
             _ => {}
         }
         let Some(attempt) = self.attempt() else {
@@ -75,7 +81,7 @@ impl Turn<'_> {
             Action::Pause => self.pause(&by),
             Action::Resume => self.resume(&by),
             Action::Override => self.override_by(&by),
-            Action::Retry | Action::Undo | Action::Restart => {
+            Action::Retry | Action::Undo | Action::Restart | Action::Release => {
                 Err("it is handled without an attempt".to_owned())
             }
         }
@@ -125,7 +131,12 @@ impl Turn<'_> {
                 attempt.deadline = Some(deadline);
                 format!("past the pause of step {}", step + 1)
             }
-            Stage::Stepping | Stage::Promoting if attempt.cleared_step != Some(step) => {
+            // Whoever sees the weight in the route before the router has acknowledged it means what comes then.
+            Stage::Stepping if attempt.rises_towards_a_pause() => {
+                attempt.cleared_step = Some(step + 1);
+                format!("past the pause of step {}, once the router has the weight", step + 2)
+            }
+            Stage::Stepping | Stage::Promoting if !attempt.is_cleared() => {
                 attempt.cleared_step = Some(step);
                 attempt.deadline = Some(deadline);
                 "past the wait for evidence".to_owned()

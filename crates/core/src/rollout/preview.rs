@@ -25,7 +25,7 @@ fn asked(attempt: &Attempt) -> Asked<'_> {
         return asked;
     }
     let cleared = |index: u32| {
-        index < attempt.step || (index == attempt.step && attempt.cleared_step == Some(attempt.step))
+        index < attempt.step || (index == attempt.step && attempt.is_cleared())
     };
     for (_, step) in (0..).zip(&attempt.steps).filter(|(index, _)| cleared(*index)) {
         match step {
@@ -95,7 +95,7 @@ impl Turn<'_> {
 
     /// A step about headers or copies: it is done when the router has acknowledged it.
     pub(super) fn previewing(&mut self, attempt: &Attempt) -> bool {
-        let cleared = attempt.cleared_step == Some(attempt.step);
+        let cleared = attempt.is_cleared();
         if !cleared {
             if attempt.paused.is_some() {
                 return self.check_unready(attempt);
@@ -124,12 +124,12 @@ impl Turn<'_> {
         if let Some(problem) = self.seen.problem(ProblemKind::Route) {
             return Some(Wait::World(problem.message.clone()));
         }
-        if attempt.cleared_step == Some(attempt.step) {
+        if attempt.is_cleared() {
             let done = self.seen.route.acknowledged && self.seen.route.preview == self.wanted_preview();
             return (!done).then(|| Wait::World(self.route_wait()));
         }
-        let needed = self.scaled_pods(attempt);
-        if self.seen.ready(&attempt.revision) < needed {
+        let needed = self.within_reach(attempt, self.scaled_pods(attempt));
+        if self.seen.available(&attempt.revision) < needed {
             return Some(Wait::World(self.pods_wait(attempt, needed)));
         }
         // Who is to meet it first must be watched over.

@@ -25,6 +25,11 @@ impl Turn<'_> {
 
     /// The phase, and where it is in one sentence.
     fn place(&self) -> (Phase, String) {
+        if let Some(place) = self.adoption_place().filter(|_| self.attempt().is_none())
+            && (!self.plan.deleting || self.gives_back())
+        {
+            return place;
+        }
         if self.plan.deleting {
             return (Phase::Progressing, "the service is being deleted".to_owned());
         }
@@ -190,7 +195,10 @@ impl Turn<'_> {
             ),
             Stage::Baking { until } => (
                 Phase::Progressing,
-                format!("{at}: bakes until {until:.0}, the old revision at full strength"),
+                format!(
+                    "{at}: bakes until {until:.0}, the old revision {}",
+                    self.strength_text(attempt)
+                ),
             ),
             Stage::Settling => (
                 Phase::Progressing,
@@ -228,7 +236,7 @@ impl Turn<'_> {
                 format!("{place}: waits for a person, `kubectl molt promote` goes on")
             }
             Some(step @ Step::SetCanaryScale(_)) => {
-                let needed = self.canary_pods(attempt);
+                let needed = self.within_reach(attempt, self.canary_pods(attempt));
                 format!("{place}, {step}: {}", self.pods_wait(attempt, needed))
             }
             Some(step @ (Step::SetHeaderRoute { .. } | Step::SetMirror(_))) => {
@@ -307,13 +315,9 @@ impl Turn<'_> {
                 |(_, what)| what,
             ),
         });
-        conditions.push(self.about(
-            "Applied",
-            "Applied",
-            "the API server took every write",
-            &[ProblemKind::Apply],
-        ));
+        conditions.push(self.applied());
         conditions.push(self.canary_ready());
+        conditions.extend(self.workload_taken());
         conditions
     }
 
@@ -325,6 +329,7 @@ impl Turn<'_> {
         );
         let stalled = matches!(phase, Phase::RolledBack | Phase::Degraded);
         let reason = match (phase, &self.state.last) {
+            (Phase::Degraded, _) if let Some(fault) = self.adoption_fault() => fault.to_owned(),
             (Phase::RolledBack, Some(last)) => last.reason.clone(),
             (Phase::Degraded, Some(last)) if self.state.stable.is_none() && self.seen.problems.is_empty() => {
                 last.reason.clone()
@@ -389,6 +394,21 @@ impl Turn<'_> {
                 message: good_message.to_owned(),
                 fault: false,
             },
+        }
+    }
+
+    fn applied(&self) -> ConditionView {
+        let taken = "the API server took every write";
+        let about = self.about("Applied", "Applied", taken, &[ProblemKind::Apply]);
+        match self.scaler_text().filter(|_| about.status) {
+            Some(message) => ConditionView {
+                status: false,
+                reason: "ReplicasOverwritten".to_owned(),
+                message,
+                fault: true,
+                ..about
+            },
+            None => about,
         }
     }
 

@@ -29,7 +29,7 @@ impl Turn<'_> {
         let Some(attempt) = self.attempt().cloned() else {
             return false;
         };
-        if self.plan.deleting {
+        if self.plan.deleting && !self.gives_back() {
             return false;
         }
         if let Some(end) = self.hard_gate(&attempt) {
@@ -55,7 +55,7 @@ impl Turn<'_> {
     }
 
     fn deploying(&mut self, attempt: &Attempt) -> bool {
-        let ready = self.seen.ready(&attempt.revision);
+        let ready = self.seen.available(&attempt.revision);
         if attempt.weight == 0 {
             if ready < self.plan.replicas {
                 let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
@@ -90,11 +90,15 @@ impl Turn<'_> {
             return true;
         };
         match step {
+            Step::Pause {} if attempt.is_cleared() && attempt.paused.is_none() => {
+                self.next_step();
+                true
+            }
             Step::Pause {} => self.check_unready(attempt),
             Step::SetCanaryScale(_) if attempt.paused.is_some() => self.check_unready(attempt),
             Step::SetCanaryScale(_) => {
-                let needed = self.canary_pods(attempt);
-                if self.seen.ready(&attempt.revision) < needed {
+                let needed = self.within_reach(attempt, self.canary_pods(attempt));
+                if self.seen.available(&attempt.revision) < needed {
                     let wait = Wait::World(self.pods_wait(attempt, needed));
                     return self.check_deadline(attempt, &wait);
                 }
@@ -104,7 +108,8 @@ impl Turn<'_> {
             Step::SetHeaderRoute { .. } | Step::SetMirror(_) => self.previewing(attempt),
             Step::Dwell(seconds) => {
                 let until = after(attempt.step_since, self.dwell(attempt, seconds));
-                if self.now < until || attempt.paused.is_some() {
+                let over = self.now >= until || attempt.is_cleared();
+                if !over || attempt.paused.is_some() {
                     return self.check_unready(attempt);
                 }
                 self.next_step();
@@ -115,7 +120,9 @@ impl Turn<'_> {
             }
             Step::SetWeight(weight) => {
                 if let Some(wait) = self.step_wait(attempt, weight) {
-                    return self.clear_step(attempt, weight) || self.check_deadline(attempt, &wait);
+                    return self.clear_step(attempt, weight)
+                        || self.raise_within_room(attempt, weight)
+                        || self.check_deadline(attempt, &wait);
                 }
                 if attempt.weight < weight {
                     self.raise(weight);
@@ -134,7 +141,7 @@ impl Turn<'_> {
 
     /// Notes that the evidence for a step is there, so that a later dip does not take it back.
     fn clear_step(&mut self, attempt: &Attempt, weight: u8) -> bool {
-        let cleared = attempt.cleared_step == Some(attempt.step)
+        let cleared = attempt.is_cleared()
             || attempt.weight >= weight
             || self.verdict_wait(attempt, Some(weight)).is_some();
         if cleared {
@@ -149,7 +156,7 @@ impl Turn<'_> {
     }
 
     /// The canary gets this weight. The router has time for it, whatever was waited for before.
-    fn raise(&mut self, weight: u8) {
+    pub(super) fn raise(&mut self, weight: u8) {
         let now = self.now;
         let deadline = after(now, self.plan.progress_deadline);
         self.update(|a| {
@@ -169,7 +176,7 @@ impl Turn<'_> {
             return self.check_unready(attempt);
         }
         if let Some(wait) = self.promotion_wait(attempt) {
-            let cleared = attempt.cleared_step == Some(attempt.step)
+            let cleared = attempt.is_cleared()
                 || attempt.weight == 100
                 || self.move_wait(attempt, None).is_some();
             if !cleared {
@@ -186,7 +193,7 @@ impl Turn<'_> {
                 self.note("ShownSafe", format!("{why}; the canary grows to full strength"));
                 return true;
             }
-            return self.check_deadline(attempt, &wait);
+            return self.raise_within_room(attempt, 100) || self.check_deadline(attempt, &wait);
         }
         if attempt.weight < 100 {
             self.acquit();
@@ -199,7 +206,10 @@ impl Turn<'_> {
         self.enter(Stage::Baking { until }, None);
         self.note(
             "BakeStarted",
-            format!("all users are on the canary; the old revision stays at full strength until {until:.0}"),
+            format!(
+                "all users are on the canary; the old revision stays {} until {until:.0}",
+                self.strength_text(attempt)
+            ),
         );
         true
     }

@@ -36,7 +36,7 @@ impl Turn<'_> {
     pub(super) fn step_wait(&self, attempt: &Attempt, weight: u8) -> Option<Wait> {
         if attempt.weight < weight {
             let evidence = || {
-                let cleared = attempt.cleared_step == Some(attempt.step);
+                let cleared = attempt.is_cleared();
                 if cleared {
                     None
                 } else {
@@ -53,7 +53,7 @@ impl Turn<'_> {
                     return Some(Wait::World(what));
                 }
                 let needed = self.plan.pods_for(weight);
-                let ready = self.seen.ready(&attempt.revision) >= needed;
+                let ready = self.seen.available(&attempt.revision) >= needed;
                 (!ready).then(|| Wait::World(self.pods_wait(attempt, needed)))
             };
             // The first pods come before anything can be read of them, later ones only for good reason.
@@ -72,7 +72,7 @@ impl Turn<'_> {
         if attempt.weight == 100 {
             return (!self.acknowledged(attempt, 100)).then(|| Wait::World(self.route_wait()));
         }
-        if attempt.cleared_step != Some(attempt.step) {
+        if !attempt.is_cleared() {
             let wait = self
                 .comparison_wait(attempt)
                 .or_else(|| self.move_wait(attempt, None));
@@ -83,17 +83,24 @@ impl Turn<'_> {
         if let Some(problem) = self.seen.problem(ProblemKind::Route) {
             return Some(Wait::World(problem.message.clone()));
         }
-        (self.seen.ready(&attempt.revision) < self.plan.replicas)
+        (self.seen.available(&attempt.revision) < self.plan.replicas)
             .then(|| Wait::World(self.pods_wait(attempt, self.plan.replicas)))
     }
 
     pub(super) fn pods_wait(&self, attempt: &Attempt, needed: u32) -> String {
         let view = self.seen.revisions.get(&attempt.revision);
-        let ready = self.seen.ready(&attempt.revision);
-        let pods = format!(
+        let ready = self.seen.available(&attempt.revision);
+        let mut pods = format!(
             "{ready} of {needed} pods of revision {} are ready",
             attempt.revision
         );
+        let young = self.seen.ready(&attempt.revision).saturating_sub(ready);
+        if young > 0 && ready < needed {
+            pods = format!("{pods}, and {young} more not for spec.minReadySeconds yet");
+        }
+        if let Some(room) = self.room_text(attempt, needed) {
+            pods = format!("{pods}; {room}");
+        }
         match view.and_then(|v| v.trouble.as_ref()) {
             Some(trouble) => format!("{pods}: {}", trouble.message),
             None => pods,

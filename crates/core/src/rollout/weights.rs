@@ -82,8 +82,14 @@ impl Turn<'_> {
                 if carries { attempt.weight } else { 0 }
             }
             _ => {
-                let share = attempt.weight.min(self.plan.weight_for(canary_ready));
+                // Where stable has given up pods, those that are left share what the canary's can't carry.
+                let made_room = self.makes_room(attempt) && stable_ready < self.plan.replicas;
                 let back = is_open(attempt);
+                if made_room && !back {
+                    let kept = self.retreat(self.written_weight(attempt), stable_ready, canary_ready);
+                    return attempt.weight.min(self.plan.weight_for(canary_ready).max(kept));
+                }
+                let share = attempt.weight.min(self.plan.weight_for(canary_ready));
                 // Stable takes back what its pods can carry.
                 share.max(if back {
                     self.retreat(self.written_weight(attempt), stable_ready, canary_ready)

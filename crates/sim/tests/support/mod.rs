@@ -2,7 +2,9 @@
 
 use jiff::SignedDuration;
 use molt_core::analysis::{Limits, Objective};
-use molt_core::plan::{BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, RouteMode, SloPlan, Step};
+use molt_core::plan::{
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+};
 use molt_sim::{Measure, Setup};
 
 /// The plan of a spec that says no more than it must.
@@ -13,6 +15,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         revision: Some("7d9f8c0000".into()),
         deleting: false,
         replicas: 4,
+        room: Room::default(),
         steps: steps
             .iter()
             .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(60)])
@@ -26,6 +29,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         paused: false,
         strict_paused: false,
         rollback_window: 0,
+        workload: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: slos

@@ -58,6 +58,7 @@ impl Reading<'_> {
             failure: dirty
                 .map(|falls| self.proxy_unusable(falls))
                 .or_else(|| unread.then(|| self.proxies_not_scraped(naming))),
+            falls: dirty.map_or(0, Falls::count),
         }
     }
 

@@ -347,6 +347,7 @@ async fn history_is_known_or_none() {
             rate,
             budget_remaining,
             past: _,
+            falls: _,
         } = history;
         assert!(
             (rate.unwrap() - 2.0).abs() < 1e-12 && (budget_remaining.unwrap() - left).abs() < 1e-9,

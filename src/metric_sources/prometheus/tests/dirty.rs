@@ -74,27 +74,33 @@ async fn an_objective_of_clean_counters_is_read_beside_one_of_dirty_ones() {
 }
 
 #[tokio::test]
-async fn one_fall_spoils_its_own_block_only() {
+async fn one_fall_spoils_its_own_block_and_two_minutes_more() {
     let fake = Fake::series(
         [
             vec![series(
                 REQUESTS,
                 &canary_pod(),
                 "status=2xx",
-                &[(-10, "100"), (20, "5"), (50, "45")],
+                &[(-10, "100"), (20, "5"), (50, "45"), (140, "50"), (170, "55")],
             )],
             vec![series(
                 REQUESTS,
                 &stable_pod(),
                 "status=2xx",
-                &[(-10, "1000"), (20, "1200"), (50, "1500")],
+                &[
+                    (-10, "1000"),
+                    (20, "1200"),
+                    (50, "1500"),
+                    (140, "2000"),
+                    (170, "2100"),
+                ],
             )],
         ]
         .concat(),
     )
     .await;
     let mut request = request(vec![availability()]);
-    request.edges = vec![at(0), at(30), at(60)];
+    request.edges = vec![at(0), at(30), at(60), at(150), at(180)];
     let measured = fake.measure(request).await;
     let blocks: Vec<_> = measured
         .measurement
@@ -102,7 +108,7 @@ async fn one_fall_spoils_its_own_block_only() {
         .iter()
         .map(|b| b.slos[0].as_ref().map(without_pods))
         .collect();
-    assert_eq!(blocks, [None, counts((40.0, 0.0), (300.0, 0.0))]);
+    assert_eq!(blocks, [None, None, None, counts((5.0, 0.0), (100.0, 0.0))]);
     assert_eq!(measured.problems, [], "the newest block is fine");
 }
 
@@ -182,4 +188,59 @@ async fn a_gap_a_staleness_marker_and_a_late_series_lose_nothing() {
     let measured = fake.measure(request(vec![availability()])).await;
     assert_eq!(only(&measured), counts((53.0, 3.0), (300.0, 0.0)));
     assert_eq!(measured.problems, []);
+}
+
+/// What stable's hour was, as a query of it is answered; everything else is steady.
+async fn with_an_hour(values: &[(i64, String)]) -> Measured {
+    let values: Vec<(i64, &str)> = values.iter().map(|(at, value)| (*at, value.as_str())).collect();
+    let ups: Vec<(i64, &str)> = values.iter().map(|(at, _)| (*at, "1")).collect();
+    let hour = matrix(&[
+        up(&stable_pod(), &ups),
+        series(REQUESTS, &stable_pod(), "status=2xx", &values),
+    ]);
+    let now = matrix(&[steady(&canary_pod()), steady(&stable_pod())].concat());
+    let fake = Fake::new(move |query: &str| {
+        if query.contains("[37") {
+            hour.clone()
+        } else if query.contains("avg_over_time") {
+            vector(&[])
+        } else {
+            now.clone()
+        }
+    })
+    .await;
+    let mut request = request(vec![availability()]);
+    request.want_history = true;
+    fake.measure(request).await
+}
+
+#[tokio::test]
+async fn an_hour_of_falls_before_is_told_although_the_last_minutes_rise() {
+    let scrapes = || (0..230).map(|scrape| (-3600 + 15 * scrape, scrape));
+    let measured = with_an_hour(
+        &scrapes()
+            .map(|(at, scrape)| {
+                let worker = if scrape < 100 { scrape % 4 } else { 0 };
+                (at, (10 * scrape + 500 * worker).to_string())
+            })
+            .collect::<Vec<_>>(),
+    )
+    .await;
+    assert!(measured.measurement.history[0].falls);
+    assert_eq!(measured.problems, [], "the newest block is fine");
+    let [problem] = measured.of_history.as_slice() else {
+        panic!("{measured:?}")
+    };
+    assert_eq!(problem.reason, "MetricsUnusable");
+    assert!(problem.message.contains("fell 25 times"), "{}", problem.message);
+
+    // One that began again three times in an hour is no crowd.
+    let measured = with_an_hour(
+        &scrapes()
+            .map(|(at, scrape)| (at, (10 * (scrape % 60)).to_string()))
+            .collect::<Vec<_>>(),
+    )
+    .await;
+    assert!(!measured.measurement.history[0].falls);
+    assert_eq!(measured.of_history, []);
 }

@@ -1,11 +1,13 @@
 //! The invariants of the architecture under random events, crashes between effects included.
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
 
 use super::world::{World, plan};
-use crate::decision::{Effect, Phase, Report};
+use crate::decision::{Decision, Effect, Phase, Report};
 use crate::observed::{Action, Backend, Preview, Slot, Trouble, TroubleKind};
-use crate::plan::{Plan, Revision, RouteMode};
+use crate::plan::{Plan, Revision, Room, RouteMode, Surge};
 use crate::rollout::decide;
 use crate::state::{Attempt, Stage};
 use crate::step::{CanaryScale, HeaderMatch, HeaderValue, Mirror, Step};
@@ -41,6 +43,12 @@ enum Event {
     RollbackWindow(u8),
     /// Another strategy, for the next attempt.
     Strategy(u8),
+    /// How many pods a rollout may hold: pods beyond the replicas (0: any), and whether stable shrinks.
+    Room(u8, bool),
+    /// How long a pod must have been ready.
+    MinReady(u8),
+    /// Somebody else writes the number of a revision's pods.
+    Scale(u8, u8),
     /// The operator crashes after so many effects of its next decision.
     Crash(u8),
 }
@@ -84,6 +92,9 @@ fn event() -> impl Strategy<Value = Event> {
         1 => any::<bool>().prop_map(Event::Guard),
         1 => (0..3u8).prop_map(Event::RollbackWindow),
         2 => (0..5u8).prop_map(Event::Strategy),
+        3 => (0..4u8, any::<bool>()).prop_map(|(pods, shrinks)| Event::Room(pods, shrinks)),
+        1 => (0..30u8).prop_map(Event::MinReady),
+        1 => (1..5u8, 0..9u8).prop_map(|(r, n)| Event::Scale(r, n)),
         4 => (0..4u8).prop_map(Event::Crash),
     ]
 }
@@ -192,6 +203,21 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         Event::PauseBySpec(paused) => world.plan.paused = *paused,
         Event::RollbackWindow(revisions) => world.plan.rollback_window = usize::from(*revisions),
         Event::Strategy(n) => follow_strategy(&mut world.plan, *n),
+        Event::Room(pods, shrinks) => {
+            world.plan.room = Room {
+                max_surge: (*pods > 0).then(|| Surge::Pods(u32::from(*pods))),
+                stable_scales: *shrinks,
+            };
+        }
+        Event::MinReady(seconds) => world.min_ready = i64::from(*seconds),
+        Event::Scale(n, pods) => {
+            if let Some(set) = world.sets.get_mut(&name(*n)) {
+                set.wanted = u32::from(*pods);
+                set.ready = set.ready.min(set.wanted);
+                set.births.truncate(set.wanted as usize);
+                set.scaled_by = Some("autoscaler".into());
+            }
+        }
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
     }
 }
@@ -216,7 +242,7 @@ fn checked_turn(world: &mut World, limit: usize) {
             }
             Effect::Scale {
                 revision, replicas, ..
-            } => check_scale(&before, revision, *replicas),
+            } => check_scale(&before, &decision.state, revision, *replicas),
             Effect::Share => check_share(&before, &decision.state),
             Effect::Select { slot, revision } => check_select(&before, *slot, revision),
             Effect::Evict { pod, .. } => check_evict(&before, pod),
@@ -237,6 +263,7 @@ fn checked_turn(world: &mut World, limit: usize) {
             "a weight only grows during progress, but for a bake that became suspect"
         );
     }
+    check_room(&before, &decision);
     check_paused(&before, &decision.state);
     check_kstatus(&decision.report);
     if before.state.stable.is_some() {
@@ -345,8 +372,11 @@ fn check_weights(world: &World, state: &crate::state::State, weights: &crate::ob
             assert!(share == 0 || share == 100, "nobody is to meet both: {share} %");
             assert!(share == 0 || ready * 125 >= world.plan.replicas * 100);
         } else {
+            // Where stable made room for them, both share what the pods that are left can't carry.
+            let made_room =
+                world.plan.room != Room::default() && world.endpoints(stable) < world.plan.replicas;
             assert!(
-                share <= world.plan.weight_for(ready),
+                share <= world.plan.weight_for(ready) || (made_room && share <= attempt.weight),
                 "more than its pods can carry"
             );
         }
@@ -370,8 +400,70 @@ fn check_preview(world: &World, state: &crate::state::State, preview: &Preview) 
     assert!(!preview.headers.is_empty() || preview.mirror.is_some());
 }
 
-fn check_scale(world: &World, revision: &Revision, replicas: u32) {
+/// A rollout never takes the pods beyond what it may hold.
+fn check_room(world: &World, decision: &Decision) {
+    let (Some(surge), Some(attempt)) = (world.plan.room.max_surge, &decision.state.attempt) else {
+        return;
+    };
+    let bounded = !attempt.at_once && world.plan.route != RouteMode::Shares && world.plan.replicas > 0;
+    if !bounded || decision.state.stable.is_none() {
+        return;
+    }
+    let had: u32 = world.sets.values().map(|set| set.wanted).sum();
+    let mut pods: BTreeMap<&Revision, u32> = world.sets.iter().map(|(r, set)| (r, set.wanted)).collect();
+    for effect in &decision.effects {
+        if let Effect::Scale {
+            revision, replicas, ..
+        } = effect
+        {
+            // What goes may take its time.
+            let now = pods.entry(revision).or_default();
+            *now = (*now).max(*replicas);
+        }
+    }
+    let most = world.plan.replicas + surge.of(world.plan.replicas);
+    let has: u32 = pods.values().sum();
+    assert!(has <= most.max(had), "{has} pods, and {most} at most: {pods:?}");
+}
+
+/// Pods are taken from what serves only if what is left carries its part, and all of them together everything.
+fn check_made_room(world: &World, state: &crate::state::State, revision: &Revision, replicas: u32) {
     let set = &world.sets[revision];
+    let weight: u8 = world
+        .weights
+        .iter()
+        .filter(|(b, _)| backed_by(world, b).as_ref() == Some(revision))
+        .map(|(_, weight)| *weight)
+        .sum();
+    let carriers = world.plan.carriers_of(weight);
+    assert!(
+        replicas >= carriers.min(set.ready),
+        "{revision} has {weight} % and keeps {replicas} pods"
+    );
+    assert!(
+        world.acknowledged || replicas >= set.ready,
+        "{revision} loses pods that serve before the router has acknowledged"
+    );
+    let attempt = state.attempt.as_ref().expect("only for a canary");
+    if state.stable.as_ref() == Some(revision) && replicas < set.ready {
+        let canary = world.sets.get(&attempt.revision).map_or(0, |set| set.ready);
+        assert!(
+            replicas + canary >= world.plan.replicas,
+            "{replicas} and {canary} serve"
+        );
+        assert!(replicas > 0);
+    }
+}
+
+fn check_scale(world: &World, state: &crate::state::State, revision: &Revision, replicas: u32) {
+    let set = &world.sets[revision];
+    if replicas < set.wanted && world.plan.room != Room::default() && state.attempt.is_some() {
+        let retired = state.retiring.iter().any(|r| r.revision == *revision);
+        let tried = state.attempt.as_ref().is_some_and(|a| a.revision == *revision);
+        if !retired && (tried || state.stable.as_ref() == Some(revision)) {
+            return check_made_room(world, state, revision, replicas);
+        }
+    }
     if replicas < set.wanted && replicas < world.plan.replicas {
         let weighted = world
             .weights
@@ -383,7 +475,8 @@ fn check_scale(world: &World, revision: &Revision, replicas: u32) {
             "{revision} is scaled down while the route gives it traffic"
         );
         assert!(
-            world.acknowledged || !world.route_exists,
+            // Pods that somebody else has given it never had users.
+            world.acknowledged || !world.route_exists || set.scaled_by.is_some(),
             "{revision} is scaled down before the router has acknowledged"
         );
     }
@@ -439,12 +532,13 @@ fn settles(world: &mut World) {
     world.blind = false;
     world.deaf = false;
     world.bad.clear();
+    world.min_ready = world.min_ready.min(10);
     world.sets.values_mut().for_each(|s| s.broken = None);
     world.plan.replicas = world.plan.replicas.max(1);
     if world.plan.revision.is_none() {
         world.plan.revision = Some(name(1));
     }
-    for _ in 0..2000 {
+    for _ in 0..4000 {
         world.live(1);
         checked_turn(world, usize::MAX);
         if rests(world)

@@ -1,6 +1,7 @@
 //! The state machine in a small world of its own: scenarios, and invariants under random events.
 
 mod actions;
+mod adoption;
 mod clock;
 mod conditions;
 mod corrected;
@@ -15,8 +16,10 @@ mod overspending;
 mod people;
 mod restart;
 mod rival;
+mod room;
 mod scenarios;
 mod shares;
 mod strategies;
 mod verdicts;
+mod workload;
 mod world;

@@ -265,6 +265,72 @@ fn a_canary_whose_pods_come_back_bakes_anew_with_users_on_it() {
 }
 
 #[test]
+fn a_canary_whose_only_pod_crashes_in_the_bake_bakes_anew_and_is_taken_back_the_second_time() {
+    for again in [false, true] {
+        let mut world = World::with_stable();
+        world.plan.replicas = 1;
+        world.update("v2");
+        let until = |world: &World| match world.state.attempt.as_ref().map(|a| &a.stage) {
+            Some(crate::state::Stage::Baking { until }) => Some(*until),
+            _ => None,
+        };
+        while until(&world).is_none() {
+            world.run(1);
+        }
+        let first = until(&world).unwrap();
+        // It was back before anybody saw it unready.
+        let half_way = first - world.plan.bake / 2;
+        while world.now < half_way {
+            world.run(1);
+        }
+        let crash = world.now;
+        world.sets.get_mut(&revision("v2")).unwrap().crashes = vec![crash];
+        while world.now <= first {
+            world.run(1);
+        }
+        assert_eq!(until(&world), Some(crash + world.plan.bake));
+        let told = |world: &World| {
+            let attempt = world.state.attempt.as_ref().unwrap();
+            attempt
+                .transitions
+                .iter()
+                .filter(|t| t.reason == "BakeBegunAnew")
+                .count()
+        };
+        assert_eq!(told(&world), 1);
+        if again {
+            let now = world.now;
+            world.sets.get_mut(&revision("v2")).unwrap().crashes.push(now);
+            assert!(world.run_until(Phase::RolledBack, 10));
+            assert_eq!(outcome(&world).2, "CanaryCrashLooping");
+        } else {
+            assert!(world.run_until(Phase::Healthy, 300), "{:?}", world.last);
+            assert_eq!(world.state.stable, Some(revision("v2")));
+        }
+    }
+}
+
+#[test]
+fn one_pod_of_four_that_crashes_once_does_not_prolong_the_bake() {
+    let mut world = World::with_stable();
+    world.plan.replicas = 4;
+    world.update("v2");
+    let until = |world: &World| match world.state.attempt.as_ref().map(|a| &a.stage) {
+        Some(crate::state::Stage::Baking { until }) => Some(*until),
+        _ => None,
+    };
+    while until(&world).is_none() {
+        world.run(1);
+    }
+    let first = until(&world).unwrap();
+    world.run(2);
+    let now = world.now;
+    world.sets.get_mut(&revision("v2")).unwrap().crashes = vec![now];
+    world.run(2);
+    assert_eq!(until(&world), Some(first));
+}
+
+#[test]
 fn crashes_before_there_were_users_are_not_held_against_a_canary_that_recovered() {
     let mut world = World::with_stable();
     world.update("v2");

@@ -96,6 +96,24 @@ fn a_pause_without_an_end_waits_for_a_person_for_days() {
     assert_eq!(world.state.stable, Some("v2".into()));
 }
 
+/// Whoever promotes when the route shows the weight may be quicker than the router.
+#[test]
+fn a_promotion_before_the_router_has_answered_counts_for_the_pause_that_follows() {
+    for pause in [Step::Pause {}, Step::Dwell(24 * 3600)] {
+        let mut world = on_its_way(vec![Step::SetWeight(10), pause, Step::SetWeight(50)]);
+        world.deaf = true;
+        world.run(20);
+        assert_eq!((world.weight("v2"), world.acknowledged), (10, false));
+        world.act("promote", Action::Promote);
+        world.run(5);
+        assert_eq!(world.ended_actions, [("promote".to_owned(), true)]);
+        assert_eq!(world.weight("v2"), 10, "the router comes first");
+        world.deaf = false;
+        assert!(world.run_until(Phase::Healthy, LONG), "{}", message(&world));
+        assert_eq!(world.state.stable, Some("v2".into()));
+    }
+}
+
 #[test]
 fn harm_ends_a_pause_without_an_end() {
     let mut world = on_its_way(vec![Step::SetWeight(10), Step::Pause {}]);

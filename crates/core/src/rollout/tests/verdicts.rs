@@ -56,6 +56,19 @@ pub(super) fn message(world: &World) -> &str {
 }
 
 #[test]
+fn beside_a_stable_whose_counters_fell_for_an_hour_nobody_is_put_on_the_canary() {
+    for falls in [false, true] {
+        let mut world = World::with_stable();
+        world.stable_falls = falls;
+        world.update("v2");
+        world.run(30);
+        assert_eq!(world.weight("v2") == 0, falls, "{:?}", world.last);
+        let attempt = world.state.attempt.as_ref().unwrap();
+        assert_eq!(attempt.evidence.is_empty(), falls);
+    }
+}
+
+#[test]
 fn an_incident_of_both_freezes_the_rollout_until_it_is_over() {
     let mut world = stepping(0);
     world.plan.progress_deadline = SignedDuration::from_mins(10);

@@ -4,6 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
+use super::workload::Workload;
 use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::observed::{
@@ -12,7 +13,7 @@ use crate::observed::{
     RulesOwners, Selection, Slot, StablePods, Trouble,
 };
 use crate::plan::{
-    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, RouteMode, SloPlan, Step,
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, Room, RouteMode, SloPlan, Step,
 };
 use crate::rollout::{decide, measurement_due};
 use crate::state::State;
@@ -23,6 +24,7 @@ pub fn plan(revision: &str) -> Plan {
         revision: Some(revision.into()),
         deleting: false,
         replicas: 4,
+        room: Room::default(),
         steps: vec![
             Step::SetWeight(10),
             Step::Dwell(20),
@@ -38,6 +40,7 @@ pub fn plan(revision: &str) -> Plan {
         paused: false,
         strict_paused: false,
         rollback_window: 0,
+        workload: None,
         revision_history_limit: 2,
         route: RouteMode::Owned,
         slos: vec![SloPlan {
@@ -68,6 +71,10 @@ pub struct Set {
     pub broken: Option<Trouble>,
     /// Somebody has changed its template.
     pub altered: bool,
+    /// Who wrote `wanted` last, if not Molt.
+    pub scaled_by: Option<String>,
+    /// When each of the pods that are ready became it, the oldest first.
+    pub ready_since: Vec<Timestamp>,
     /// When the runs of a container of it ended.
     pub crashes: Vec<Timestamp>,
 }
@@ -82,6 +89,8 @@ pub struct World {
     /// The time of Prometheus and of everybody else.
     pub true_now: Timestamp,
     pub plan: Plan,
+    /// How long a pod must have been ready to count.
+    pub min_ready: i64,
     pub state: State,
     pub sets: BTreeMap<Revision, Set>,
     pub weights: BTreeMap<Backend, u8>,
@@ -111,6 +120,8 @@ pub struct World {
     pub budget_remaining: f64,
     /// What stable served before the attempt.
     pub past: Counts,
+    /// Its counters fell again and again in that time.
+    pub stable_falls: bool,
     /// Requests are counted at the route, also when they are sent.
     pub at_route: bool,
     /// Prometheus can't be read.
@@ -131,6 +142,8 @@ pub struct World {
     pub guarded: bool,
     /// Who has paused the fleet.
     pub fleet: Option<String>,
+    /// The Deployment that is taken over.
+    pub workload: Workload,
     /// Pods that were evicted, in order.
     pub evicted: Vec<String>,
     /// Pods that were created so far.
@@ -148,6 +161,7 @@ impl World {
             latest: Timestamp::from_second(1_800_000_000).unwrap(),
             true_now: Timestamp::from_second(1_800_000_000).unwrap(),
             plan,
+            min_ready: 0,
             state: State::default(),
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
@@ -167,6 +181,7 @@ impl World {
             bad: BTreeMap::new(),
             answers: BTreeMap::new(),
             budget_remaining: 0.9,
+            stable_falls: false,
             past: Counts::default(),
             at_route: false,
             blind: false,
@@ -178,6 +193,7 @@ impl World {
             deaf: false,
             guarded: false,
             fleet: None,
+            workload: Workload::default(),
             evicted: Vec::new(),
             created_pods: 0,
             rest: BTreeMap::new(),
@@ -234,6 +250,13 @@ impl World {
             .unwrap_or(0)
     }
 
+    /// Ready pods that have not been so for long enough.
+    fn young(&self, set: &Set) -> u32 {
+        let young = |since: &&Timestamp| self.true_now.duration_since(**since).as_secs() < self.min_ready;
+        let ready = set.ready_since.iter().take(set.ready as usize);
+        u32::try_from(ready.filter(young).count()).unwrap()
+    }
+
     pub fn endpoints(&self, revision: &Revision) -> u32 {
         self.sets
             .get(revision)
@@ -277,6 +300,8 @@ impl World {
                     wanted: set.wanted,
                     pods: set.wanted,
                     ready: set.ready,
+                    young: self.young(set),
+                    scaled_by: set.scaled_by.clone(),
                     endpoints: self.endpoints(revision),
                     has_service: set.service,
                     created_at: set.created_at,
@@ -334,6 +359,8 @@ impl World {
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
             jobs: self.jobs.clone(),
+            workload: self.workload.sight(self.state.stable.as_ref()),
+            name_taken: false,
             problems,
         }
     }
@@ -421,6 +448,7 @@ impl World {
                         correlation: Some(0.0),
                         served: self.past,
                     },
+                    falls: self.stable_falls,
                 };
                 slos
             ]
@@ -558,6 +586,11 @@ impl World {
             } else if set.ready < set.wanted {
                 set.ready += 1;
             }
+            set.ready_since.truncate(set.ready as usize);
+            set.ready_since.resize(set.ready as usize, self.true_now);
+        }
+        for _ in 0..seconds {
+            self.workload.live();
         }
         if self.route_exists && !self.deaf {
             self.acknowledged = true;
@@ -612,6 +645,7 @@ impl World {
             } => {
                 let set = self.sets.get_mut(revision).expect("only what exists is scaled");
                 set.wanted = *replicas;
+                set.scaled_by = None;
                 set.ready = set.ready.min(*replicas);
                 set.births.truncate(*replicas as usize);
                 set.attempt = attempt.unwrap_or(set.attempt);
@@ -650,6 +684,14 @@ impl World {
             Effect::DeleteRevision { revision } => {
                 self.sets.remove(revision);
             }
+            Effect::HoldWorkload {
+                replicas,
+                paused,
+                former,
+                ..
+            } => self.workload.hold(*replicas, *paused, *former),
+            Effect::WidenServices => self.workload.widened = true,
+            Effect::FreeWorkload { .. } => self.workload.held = None,
             Effect::ReleaseRoute => {}
             Effect::RemoveFinalizer => self.gone = true,
             Effect::EndAction { name, applied, .. } => {

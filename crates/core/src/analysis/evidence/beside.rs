@@ -1,0 +1,94 @@
+//! Both arms side by side: what a block says of harm and of safety while stable serves as well.
+
+use super::{Beside, Block, Counts, During, Evidence, plug_in, seconds};
+
+impl Evidence {
+    /// Both arms side by side.
+    pub(super) fn compare(&mut self, block: &Block, during: During) {
+        if during.weight_rises {
+            self.bet_beyond_the_weight(block);
+        } else {
+            self.bet(block, during.incident);
+        }
+        let (canary, stable) = (block.canary, block.stable);
+        // What both answer together is the same whoever has which part of it.
+        if block.canary_weight < 100 {
+            self.exposure
+                .flow(canary.total() + stable.total(), seconds(block), false);
+        }
+        // Without a request of stable's at the same time, its rate so far stands for it; if it never had
+        // any, all that is bad is the canary's.
+        let rate = stable.ratio().or(self.stable.ratio()).unwrap_or(0.0);
+        self.attributable += canary.bad() - canary.total() * rate;
+    }
+
+    /// Of a block whose weight rises: the canary's bad ones are taken to be among as many requests as the new weight
+    /// would have given it all the time. If its rate is stable's at each moment, it has no more of them than that.
+    fn bet_beyond_the_weight(&mut self, block: &Block) {
+        let share = f64::from(block.canary_weight) / 100.0;
+        if share < 1.0 {
+            let (canary, stable) = self.worth(block);
+            self.bet_on_harm(
+                canary.among(stable.total() * share / (1.0 - share)),
+                stable,
+                block.stable,
+            );
+        }
+    }
+
+    /// What the counts are worth as independent requests: the canary's and stable's.
+    fn worth(&self, block: &Block) -> (Counts, Counts) {
+        let worth = |counts| self.clustering.deflated(counts, self.stable);
+        (worth(block.canary), worth(block.stable))
+    }
+
+    fn bet_on_harm(&mut self, canary: Counts, stable: Counts, stable_now: Counts) {
+        let beside = Beside::Stable {
+            now: stable,
+            before: self.expected(),
+        };
+        let is_edge = self.is_edge(stable_now);
+        self.harm.absorb(canary, self.canary, beside, !is_edge);
+        if let Some(again) = &mut self.again {
+            again.absorb(canary, self.canary, beside, !is_edge);
+        }
+    }
+
+    fn bet(&mut self, block: &Block, incident: bool) {
+        let (canary, stable) = (block.canary, block.stable);
+        let (canary_worth, stable_worth) = self.worth(block);
+        self.bet_on_harm(canary_worth, stable_worth, stable);
+        // What was suspected may be such an incident: the first block of the comparison shows it.
+        let begins = self.again.is_some() && self.latest[1].total() <= 0.0;
+        if !incident && !begins {
+            let canary_too = if self.is_unusual(self.latest[1]) {
+                Counts::default()
+            } else {
+                self.calm_canary
+            };
+            let theta = plug_in(self.expected().plus(canary_too));
+            for safety in [Some(&mut self.safety), self.refuted.as_mut()]
+                .into_iter()
+                .flatten()
+            {
+                safety.absorb(canary_worth, stable_worth, theta);
+            }
+        }
+        self.clustering
+            .absorb(stable, &block.canary_pods, &block.stable_pods, incident);
+        if block.weight_in_force {
+            let share = f64::from(block.canary_weight) / 100.0;
+            self.exposure.absorb(
+                canary.total(),
+                stable.total(),
+                share,
+                seconds(block),
+                block.at_route,
+            );
+            if block.weight_settled {
+                self.exposure
+                    .weigh(canary.total(), stable.total(), share, block.at_route);
+            }
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The life of a service under constant load of every kind: 200 requests a second, on kept connections and on new
+//! ones, by the gateway's two proxies and by the Service inside the cluster, and WebSockets that are held open.
+
+use molt::api::v1alpha1::Phase;
+use molt_e2e::rollout::{cut_early, pods_of, stable, until_weight};
+use molt_e2e::{Load, Request, Stage, Way, sample, until};
+use serde_json::{Value, json};
+
+/// How long the connections of a revision may last after users have left it, in seconds. Longer than its pods would
+/// need to end by themselves.
+const DRAIN: u32 = 20;
+const STREAMS: u32 = 20;
+
+/// A version with short steps.
+fn version(namespace: &str, name: &str, replicas: u32) -> Value {
+    let mut manifest = sample(namespace, "shop", name, &[]);
+    let spec = &mut manifest["spec"];
+    spec["replicas"] = json!(replicas);
+    spec["drain"] = json!({"timeout": format!("{DRAIN}s")});
+    spec["strategy"]["canary"]["steps"] = json!([
+        {"setWeight": 10}, {"pause": {"duration": "10s"}}, {"setWeight": 50}, {"pause": {"duration": "10s"}}
+    ]);
+    manifest
+}
+
+/// Everybody who uses the service.
+struct Users {
+    by: [(&'static str, Load); 4],
+    streams: Load,
+}
+
+impl Users {
+    async fn of(stage: &Stage) -> Self {
+        let host = stage.host("shop");
+        let inside = stage.inside("shop").await;
+        let gateway = format!("{}/", stage.gateway);
+        let stream = format!("{}/stream", stage.gateway.replace("http:", "ws:"));
+        Self {
+            by: [
+                (
+                    "gateway, kept connections",
+                    Load::start(Way::KeepAlive, &gateway, &host, 50),
+                ),
+                (
+                    "gateway, new connections",
+                    Load::start(Way::NewConnections, &gateway, &host, 50),
+                ),
+                (
+                    "inside, kept connections",
+                    Load::start(Way::KeepAlive, &inside, &host, 50),
+                ),
+                (
+                    "inside, new connections",
+                    Load::start(Way::NewConnections, &inside, &host, 50),
+                ),
+            ],
+            streams: Load::start(Way::Streams, &stream, &host, STREAMS),
+        }
+    }
+
+    /// Nobody has lost a request so far.
+    fn lost_nothing(&self, so_far: &str) {
+        for (way, load) in &self.by {
+            let requests = load.requests();
+            let served = requests.iter().skip_while(|r| r.failed());
+            let lost: Vec<&Request> = served.filter(|r| r.failed()).collect();
+            assert!(lost.is_empty(), "{so_far}: by {way}: {lost:#?}");
+        }
+    }
+
+    /// All requests by the gateway.
+    fn by_gateway(&self) -> Vec<Request> {
+        self.by[..2]
+            .iter()
+            .flat_map(|(_, load)| load.requests())
+            .collect()
+    }
+}
+
+/// Takes a version to all users.
+async fn promote(stage: &Stage, manifest: Value) -> String {
+    let before = stable(&stage.services().get("shop").await.expect("it exists"));
+    stage.apply(manifest).await;
+    until_weight(stage, &before, |w| w > 0).await;
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), before);
+    stable(&done)
+}
+
+#[tokio::test]
+async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
+    let namespace = "e2e-life";
+    let stage = Stage::given(namespace).await;
+    stage.apply(version(namespace, "v1", 4)).await;
+    stage.until_phase("shop", Phase::Healthy).await;
+    let users = Users::of(&stage).await;
+    until("everybody is served", async || {
+        users
+            .by
+            .iter()
+            .all(|(_, load)| load.requests().iter().filter(|r| !r.failed()).count() > 100)
+    })
+    .await;
+
+    let mut first = promote(&stage, version(namespace, "v2", 4)).await;
+    users.lost_nothing("promoted");
+
+    for (weight, name) in [(10, "v3"), (50, "v4"), (100, "v5")] {
+        stage.apply(version(namespace, name, 4)).await;
+        until_weight(&stage, &first, |w| w >= weight).await;
+        let aborted = stage.kubectl_molt(&["abort", "shop"]).await;
+        assert!(aborted.status.success(), "{aborted:?}");
+        let back = stage.until_phase("shop", Phase::RolledBack).await;
+        assert_eq!(stable(&back), first);
+        users.lost_nothing(&format!("aborted at {weight} %"));
+    }
+
+    stage.apply(version(namespace, "v6", 4)).await;
+    until_weight(&stage, &first, |w| w > 0).await;
+    first = promote(&stage, version(namespace, "v7", 4)).await;
+    users.lost_nothing("superseded");
+
+    let mut green = version(namespace, "v8", 4);
+    green["spec"]["strategy"] = json!({"blueGreen": {
+        "previewReplicas": 1, "bake": "15s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s",
+    }});
+    let blue = first.clone();
+    first = promote(&stage, green.clone()).await;
+    users.lost_nothing("blue/green");
+    stage
+        .until("the old pods are gone", async || {
+            pods_of(&stage, &blue).await.is_empty()
+        })
+        .await;
+    let streams = users.streams.streams();
+    assert!(
+        streams.len() > 20,
+        "streams have moved with the revisions: {streams:#?}"
+    );
+    let requests = users.by_gateway();
+    let cut = cut_early(&streams, &requests, "v8", DRAIN);
+    assert!(cut.is_empty(), "cut too early: {cut:#?}");
+
+    // Streams of pods that a scale-down ends have the pods' own time to end.
+    green["spec"]["replicas"] = json!(2);
+    stage.apply(green).await;
+    stage
+        .until("two pods are left", async || {
+            pods_of(&stage, &first).await.len() == 2
+        })
+        .await;
+    users.lost_nothing("scaled down");
+
+    let streams = users.streams.streams().len();
+    let counts = users.by.map(|(way, load)| format!("{way}: {}", load.end().len()));
+    drop(users.streams);
+    println!(
+        "whole life: none failed of {}; {streams} WebSockets ended, none before its time",
+        counts.join(", ")
+    );
+    stage.end().await;
+}
