@@ -44,6 +44,9 @@ async fn a_grpc_route_is_made_and_testers_come_before_a_good_revision_is_promote
         spec(&stage, "shop").await["hostnames"],
         json!(["grpc.example.com"])
     );
+    let port = stage.core_services().get(&format!("shop-{first}")).await.unwrap();
+    let port = port.spec.unwrap().ports.unwrap().remove(0);
+    assert_eq!(port.app_protocol.as_deref(), Some("kubernetes.io/h2c"));
     assert!(
         stage.routes().get_opt("shop").await.unwrap().is_none(),
         "there is one route"
@@ -99,4 +102,9 @@ async fn of_a_users_grpc_route_only_the_weights_change() {
     .await;
     assert_ne!(stable(&stage.until_phase("shop", Phase::Healthy).await), first);
     assert_eq!(spec(&stage, "front").await, before);
+
+    let mut changed = own("shop:second");
+    changed["spec"]["protocol"] = json!("HTTP");
+    let refused = stage.apply(changed).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.protocol: can't change"), "{refused}");
 }
