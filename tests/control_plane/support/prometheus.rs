@@ -297,9 +297,12 @@ async fn query(
         ));
     }
     let mut result = Vec::new();
+    // Own counters ask for what failed by its class; presets read it from the series.
+    let of_class = |class: &str| class == "5xx" || !query.contains("status=\"5xx\"");
     for ((namespace, pod, class), samples) in counted.series.iter().filter(|_| raw) {
         let revision = pod.rsplit('-').nth(1).unwrap_or("?");
-        if !query.contains(revision) || !query.contains(&format!("namespace=\"{namespace}\"")) {
+        let is_asked = query.contains(revision) && query.contains(&format!("namespace=\"{namespace}\""));
+        if !is_asked || !of_class(class) {
             continue;
         }
         let seen: Vec<(f64, f64)> = samples.iter().copied().filter(|(at, _)| *at <= end).collect();
