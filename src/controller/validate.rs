@@ -180,7 +180,7 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
-    let route = traffic::route(object.traffic.as_ref(), None, known, &mut Vec::new());
+    let route = traffic::route(object.traffic.as_ref(), object.protocol, known, &mut Vec::new());
     let replicas = known
         .workload_replicas
         .or(known.stable_wanted)

@@ -42,8 +42,8 @@ impl Kind {
     /// The entry covers the rules.
     pub fn owns_rules(&self, entry: &ManagedFieldsEntry) -> bool {
         let spec = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
-        let owned = |rules: &&str| spec.is_some_and(|spec| spec.get(format!("f:{rules}")).is_some());
-        self.rules.iter().any(|rules| owned(&rules))
+        let owned = |rules: &str| spec.is_some_and(|spec| spec.get(format!("f:{rules}")).is_some());
+        self.rules.iter().any(|rules| owned(rules))
     }
 
     /// What of `managedFields` is looked at: those of the status change all the time, and tell nothing.

@@ -19,7 +19,7 @@ pub(super) fn resolve(
     known: Known,
     errors: &mut Vec<FieldError>,
 ) -> RouteSpec {
-    let mut route = route(Some(&spec.traffic), Some(spec.protocol), known, errors);
+    let mut route = route(Some(&spec.traffic), spec.protocol, known, errors);
     tell_clusters_apart(&mut route, &spec.slos, errors);
     check_counted(&route, &spec.slos, errors);
     check_grpc(spec, errors);
@@ -86,23 +86,21 @@ fn check_grpc(spec: &api::PythonServiceSpec, errors: &mut Vec<FieldError>) {
 
 /// The route that is meant. A contradictory spec must not make Molt change routes: then the one that it
 /// created is kept if there is one.
-///
-/// `spoken` is absent where the spec can't be read.
 pub(super) fn route(
     traffic: Option<&api::Traffic>,
-    spoken: Option<Option<api::Protocol>>,
+    spoken: Option<api::Protocol>,
     known: Known,
     errors: &mut Vec<FieldError>,
 ) -> RouteSpec {
     let protocol = match spoken {
-        Some(Some(api::Protocol::Grpc)) => Protocol::Grpc,
+        Some(api::Protocol::Grpc) => Protocol::Grpc,
         None if known.owned_grpc_route && !known.owned_route => Protocol::Grpc,
         _ => Protocol::Http,
     };
     let kept = kept(known);
     let Some(traffic) = traffic else { return kept };
     match (&traffic.gateway_api, &traffic.istio, &traffic.none) {
-        (Some(gateway), None, None) => gateway_route(gateway, protocol, spoken.is_some(), known, errors),
+        (Some(gateway), None, None) => gateway_route(gateway, protocol, known, errors),
         (None, Some(istio), None) => istio_route(istio, known, errors),
         (None, None, Some(_)) => RouteSpec::Shares,
         (gateway, istio, none) => {
@@ -151,7 +149,6 @@ fn kept(known: Known) -> RouteSpec {
 fn gateway_route(
     gateway: &api::GatewayApi,
     protocol: Protocol,
-    is_told: bool,
     known: Known,
     errors: &mut Vec<FieldError>,
 ) -> RouteSpec {
@@ -188,7 +185,7 @@ fn gateway_route(
                 Some(_) => (Protocol::Grpc, "grpcRouteRef"),
                 None => (Protocol::Http, "httpRouteRef"),
             };
-            if is_told && named != protocol {
+            if named != protocol {
                 let message = match named {
                     Protocol::Grpc => "names a GRPCRoute: set spec.protocol: GRPC, or httpRouteRef",
                     Protocol::Http => {
