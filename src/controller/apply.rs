@@ -198,10 +198,7 @@ impl Applier<'_> {
     }
 
     fn owner(&self) -> Owner {
-        Owner {
-            service: self.target.service.clone(),
-            reference: self.object.owner(),
-        }
+        Owner::of(self.object)
     }
 
     fn port(&self, revision: &Revision) -> Result<u16, WriteError> {

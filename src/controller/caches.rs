@@ -30,7 +30,7 @@ use crate::api::v1alpha1::{RolloutAction, RolloutRecord};
 use crate::k8s::index::{Facts, Index, follow};
 use crate::k8s::{Key, labels};
 use crate::metrics::Metrics;
-use crate::traffic::gateway_api::HttpRoute;
+use crate::traffic::gateway_api::{GrpcRoute, HttpRoute};
 use crate::traffic::istio::VirtualService;
 
 /// Objects of a page of ConfigMaps or Secrets: each may have a mebibyte, and a page is held as a whole.
@@ -70,6 +70,8 @@ pub struct Caches {
     fleet_key: Key,
     /// HTTPRoutes, by their own name.
     pub routes: Arc<Index<HttpRoute>>,
+    /// GRPCRoutes, by their own name. Nothing waits for them for long.
+    pub grpc_routes: Arc<Index<GrpcRoute>>,
     /// VirtualServices, by their own name. Nothing waits for them for long.
     pub virtual_services: Arc<Index<VirtualService>>,
     /// Which services use a route, by the route's name.
@@ -113,6 +115,7 @@ impl Caches {
             fleet: Arc::default(),
             fleet_key: Key::new(fleet_namespace, fleet::CONFIG_MAP),
             routes: Arc::default(),
+            grpc_routes: Arc::default(),
             virtual_services: Arc::default(),
             route_users: Arc::default(),
             deployments: Arc::default(),
@@ -138,6 +141,7 @@ impl Caches {
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
         caches.follow_routes(&watch, &caches.routes);
+        caches.follow_routes(&watch, &caches.grpc_routes);
         caches.follow_routes(&watch, &caches.virtual_services);
         caches.follow_workloads(&watch, caches.deployments.clone());
         caches.follow_workloads(&watch, caches.autoscalers.clone());
@@ -338,11 +342,12 @@ impl Caches {
         self.actions.known().await;
         self.records.known().await;
         self.routes.known().await;
-        // Services without a ConfigMap, Istio or a Deployment don't need these; the others change nothing until they
-        // are known.
+        // Services without a ConfigMap, gRPC, Istio or a Deployment don't need these; the others change nothing until
+        // they are known.
         let others = async {
             tokio::join!(
                 self.contents.config_maps.known(),
+                self.grpc_routes.known(),
                 self.virtual_services.known(),
                 self.deployments.known()
             )

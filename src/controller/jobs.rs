@@ -351,10 +351,7 @@ async fn start(
         // The spec has gone on; so will the next decision.
         return Ok(());
     };
-    let owner = Owner {
-        service: key.clone(),
-        reference: object.owner(),
-    };
+    let owner = Owner::of(object);
     let body = job_template::render(&owner, run, &check.template, spec, *at_most);
     let unready = |message: String| WriteError::Unready {
         reason: "JobUnusable",

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 
 use super::config::{references, snapshots};
 use super::facts::ReplicaSetFacts;
+use super::object::ServiceObject;
+use crate::api::v1alpha1::Protocol;
 use crate::k8s::{Key, labels};
 use crate::rules::{self, Group};
 
@@ -41,9 +43,20 @@ pub struct Owner {
     pub service: Key,
     /// It, as an owner.
     pub reference: OwnerReference,
+    /// Its pods speak gRPC.
+    pub speaks_grpc: bool,
 }
 
 impl Owner {
+    /// For a PythonService.
+    pub fn of(object: &ServiceObject) -> Self {
+        Self {
+            service: object.key(),
+            reference: object.owner(),
+            speaks_grpc: object.protocol == Some(Protocol::Grpc),
+        }
+    }
+
     /// The metadata of an object that belongs to it, and to a revision of it.
     pub(super) fn metadata(&self, name: &str, revision: Option<&Revision>) -> Value {
         let mut metadata = json!({
@@ -135,7 +148,7 @@ impl Owner {
     pub fn shared_service(&self, port: u16) -> Value {
         let metadata = self.metadata(&slot_name(&self.service.name, Slot::InCluster), None);
         let selector = json!({labels::SERVICE: self.service.name});
-        Self::service_with(&metadata, &selector, port)
+        self.service_with(&metadata, &selector, port)
     }
 
     /// A Service as it is, that selects by other labels.
@@ -146,20 +159,25 @@ impl Owner {
         let revision = revision.and_then(Value::as_str).map(Revision::from);
         let port = content.pointer("/spec/ports/0/port").and_then(Value::as_u64);
         let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-        Self::service_with(&self.metadata(name, revision.as_ref()), &json!(selector), port)
+        self.service_with(&self.metadata(name, revision.as_ref()), &json!(selector), port)
     }
 
     fn core_service(&self, metadata: &Value, revision: &Revision, port: u16) -> Value {
-        Self::service_with(metadata, &json!(self.selector(revision)), port)
+        self.service_with(metadata, &json!(self.selector(revision)), port)
     }
 
-    fn service_with(metadata: &Value, selector: &Value, port: u16) -> Value {
+    fn service_with(&self, metadata: &Value, selector: &Value, port: u16) -> Value {
+        let mut ports = json!({"name": "http", "port": port, "targetPort": port, "protocol": "TCP"});
+        if self.speaks_grpc {
+            // HTTP/2 without TLS; by the name alone it is HTTP/1.1 to Istio, and to gateways that don't go by the kind of route.
+            ports["appProtocol"] = json!("kubernetes.io/h2c");
+        }
         json!({
             "apiVersion": "v1",
             "kind": "Service",
             "metadata": metadata,
             "spec": {
-                "ports": [{"name": "http", "port": port, "targetPort": port, "protocol": "TCP"}],
+                "ports": [ports],
                 "selector": selector,
             },
         })
@@ -216,11 +234,7 @@ mod tests {
     use crate::k8s::subset::is_subset;
 
     fn owner() -> Owner {
-        let object = changed(|_| ());
-        Owner {
-            service: object.key(),
-            reference: object.owner(),
-        }
+        Owner::of(&changed(|_| ()))
     }
 
     fn template(labels: &Value) -> PodTemplateSpec {
@@ -314,6 +328,28 @@ mod tests {
                 "molt"
             );
         }
+    }
+
+    #[test]
+    fn services_say_that_their_pods_speak_grpc() {
+        let revision = Revision::from("0a");
+        let speaks = |change: fn(&mut Value)| {
+            let owner = Owner::of(&changed(change));
+            let services = [
+                owner.revision_service(&revision, 8000),
+                owner.slot_service(Slot::Stable, &revision, 8000),
+                owner.shared_service(8000),
+            ];
+            services.map(|service| service["spec"]["ports"][0]["appProtocol"].clone())
+        };
+        let grpc = |object: &mut Value| object["spec"]["protocol"] = json!("GRPC");
+        assert_eq!(speaks(grpc), [(); 3].map(|()| json!("kubernetes.io/h2c")));
+        let unreadable = |object: &mut Value| {
+            object["spec"]["protocol"] = json!("GRPC");
+            object["spec"]["port"] = json!("eighty");
+        };
+        assert_eq!(speaks(unreadable), [(); 3].map(|()| json!("kubernetes.io/h2c")));
+        assert_eq!(speaks(|_| ()), [(); 3].map(|()| Value::Null));
     }
 
     #[test]

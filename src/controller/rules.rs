@@ -231,10 +231,7 @@ pub fn plan(
             )));
         }
     };
-    let owner = Owner {
-        service: key.clone(),
-        reference: object.owner(),
-    };
+    let owner = Owner::of(object);
     let body = owner.prometheus_rule(&made.groups, more);
     if ours.is_some_and(|live| live.says(&body)) {
         let mut message = format!("PrometheusRule {} has the rules", rules::object_name(&key.name));

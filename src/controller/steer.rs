@@ -155,6 +155,7 @@ impl Operator {
         Context {
             routers: Routers {
                 gateway_api: GatewayApi::new(writer.clone(), routes, services.clone()),
+                grpc: GatewayApi::new(writer.clone(), self.caches.grpc_routes.clone(), services.clone()),
                 istio: Istio::new(writer.clone(), self.caches.virtual_services.clone(), services),
                 replica_share: ReplicaShare::new(
                     self.caches.core_services.clone(),

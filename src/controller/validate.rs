@@ -88,6 +88,8 @@ pub struct Known {
     pub workload_replicas: Option<u32>,
     /// An HTTPRoute that Molt created for this service exists.
     pub owned_route: bool,
+    /// A GRPCRoute that Molt created for it exists.
+    pub owned_grpc_route: bool,
     /// A VirtualService that Molt created for it exists.
     pub owned_virtual_service: bool,
 }
@@ -178,7 +180,7 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
-    let route = traffic::route(object.traffic.as_ref(), known, &mut Vec::new());
+    let route = traffic::route(object.traffic.as_ref(), object.protocol, known, &mut Vec::new());
     let replicas = known
         .workload_replicas
         .or(known.stable_wanted)
@@ -259,7 +261,7 @@ fn resolve(
         SignedDuration::from_secs(1),
     );
     let mut way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
-    traffic::fit(&route, &mut way.steps);
+    traffic::fit(&route, &mut way.steps, errors);
     traffic::check_delay(&route, progress_deadline, errors);
     let room = room::resolve(spec, route.mode(), errors);
     room::check_ready(spec, progress_deadline, errors);

@@ -1,20 +1,21 @@
 //! How the traffic is taken away when no operator does it: a patch of the route's weights.
 
+use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
-use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use super::connect::Cluster;
-use crate::api::v1alpha1::PythonService;
-use crate::traffic::gateway_api::HttpRoute;
-use crate::traffic::istio::{Destination, VirtualService};
+use crate::api::v1alpha1::{Protocol, PythonService};
+use crate::traffic::gateway_api::{GRPC_ROUTE, HTTP_ROUTE as HTTP_ROUTE_KIND};
+use crate::traffic::istio::{Destination, VIRTUAL_SERVICE as VIRTUAL_SERVICE_KIND};
+use crate::traffic::rules_owners::Kind;
 
 /// How the traffic is taken from the canary.
 pub struct TakeAway {
     routes: Api<DynamicObject>,
     /// The route.
     pub name: String,
-    kind: String,
+    kind: &'static str,
     namespace: String,
     /// The JSON Patch; `None` while the route gives the canary no traffic.
     pub patch: Option<Value>,
@@ -31,16 +32,9 @@ impl TakeAway {
             return Err(advice);
         }
         let name = route_name(service);
-        let (kind, plural) = match service.spec.traffic.istio {
-            Some(_) => (VirtualService::kind(&()), VirtualService::plural(&())),
-            None => (HttpRoute::kind(&()), HttpRoute::plural(&())),
-        };
-        let group = match service.spec.traffic.istio {
-            Some(_) => VirtualService::group(&()),
-            None => HttpRoute::group(&()),
-        };
-        let gvk = GroupVersionKind::gvk(&group, "v1", &kind);
-        let resource = ApiResource::from_gvk_with_plural(&gvk, &plural);
+        let kind = kind_of(service);
+        let gvk = GroupVersionKind::gvk(kind.group, "v1", kind.kind);
+        let resource = ApiResource::from_gvk_with_plural(&gvk, kind.plural);
         let routes: Api<DynamicObject> =
             Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &resource);
         match routes.get(&name).await {
@@ -49,7 +43,7 @@ impl TakeAway {
                 namespace: cluster.namespace.clone(),
                 routes,
                 name,
-                kind: kind.into_owned(),
+                kind: kind.kind,
             }),
             Err(error) => Err(format!(
                 "the route {name} can't be read ({}), so no patch can be given for it",
@@ -105,6 +99,15 @@ fn without_a_router(service: &PythonService, namespace: &str) -> Option<String> 
         "there is no route; this leads callers of the Service to stable alone, without the operator:\n\n  kubectl patch service {} -n {namespace} --type=merge -p '{patch}'\n",
         service.name_any()
     ))
+}
+
+fn kind_of(service: &PythonService) -> &'static Kind {
+    let spec = &service.spec;
+    match spec.traffic.istio {
+        Some(_) => &VIRTUAL_SERVICE_KIND,
+        None if spec.protocol == Some(Protocol::Grpc) => &GRPC_ROUTE,
+        None => &HTTP_ROUTE_KIND,
+    }
 }
 
 fn route_name(service: &PythonService) -> String {

@@ -13,7 +13,8 @@ use json_patch::Patch;
 use kube::runtime::reflector::{ObjectRef, Store};
 use molt_core::observed::{Backend, Preview, ProblemKind, RouteView, Weights};
 
-use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, problem, users_route};
+use super::rules_owners::Kind;
+use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, problem, unread, users_route};
 use crate::controller::object::ServiceObject;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::index::{Index, Presence};
@@ -28,15 +29,15 @@ mod view;
 pub use types::*;
 
 /// The Gateway API.
-pub struct GatewayApi {
+pub struct GatewayApi<R> {
     writer: Writer,
-    routes: Arc<Index<HttpRoute>>,
+    routes: Arc<Index<R>>,
     services: Store<ServiceObject>,
 }
 
-impl GatewayApi {
+impl<R: GatewayRoute> GatewayApi<R> {
     /// A router that reads these caches.
-    pub fn new(writer: Writer, routes: Arc<Index<HttpRoute>>, services: Store<ServiceObject>) -> Self {
+    pub fn new(writer: Writer, routes: Arc<Index<R>>, services: Store<ServiceObject>) -> Self {
         Self {
             writer,
             routes,
@@ -44,7 +45,7 @@ impl GatewayApi {
         }
     }
 
-    fn route(&self, target: &RouteTarget) -> Option<Arc<HttpRoute>> {
+    fn route(&self, target: &RouteTarget) -> Option<Arc<R>> {
         let name = target.spec.name(&target.service.name);
         self.routes.get(&Key::new(&target.service.namespace, name), name)
     }
@@ -58,16 +59,17 @@ impl GatewayApi {
         let Key { namespace, name } = &target.service;
         let live = self.route(target);
         match &target.spec {
-            RouteSpec::Owned { content } => {
+            RouteSpec::Owned { content, .. } => {
                 let live = live.filter(|route| is_owned_by(&**route, &target.owner.uid));
-                let mut body = owned::route(target, content.as_ref(), live.as_deref(), weights, preview)?;
+                let live = live.as_deref().map(R::content);
+                let mut body = owned::route(target, content.as_ref(), live, weights, preview)?;
                 match live {
                     Some(live) => {
-                        let new = owned::hold_back(&mut body, &live);
-                        let gets_ready = owned::holds_back(&live) && !view::acknowledged(&live);
+                        let new = owned::hold_back(&mut body, live);
+                        let gets_ready = owned::holds_back(live) && !view::acknowledged(live);
                         let wanted = if new {
                             preview_of(name, &body)
-                        } else if gets_ready && view::gives(name, &live, weights) {
+                        } else if gets_ready && view::gives(name, live, weights) {
                             // Its acknowledgement brings the next turn.
                             return Ok(());
                         } else {
@@ -75,23 +77,23 @@ impl GatewayApi {
                         };
                         let applied = self
                             .writer
-                            .apply::<HttpRoute>(namespace, labels::MANAGER, true, &body)
+                            .apply::<R>(namespace, labels::MANAGER, true, &body)
                             .await?;
-                        is_complete(name, &applied, wanted.as_ref())
+                        is_complete(name, applied.content(), wanted.as_ref())
                     }
                     None => self
                         .writer
-                        .create::<HttpRoute>(namespace, &target.owner.uid, &body)
+                        .create::<R>(namespace, &target.owner.uid, &body)
                         .await
                         .map(drop),
                 }
             }
-            RouteSpec::Adopted { name: route } => {
-                let stale = || WriteError::Stale(target_of(route));
+            RouteSpec::Adopted { name: route, .. } => {
+                let stale = || WriteError::Stale(target_of(R::KIND, route));
                 let live = live.ok_or_else(stale)?;
-                let patch = weight_patch(name, &live, weights).ok_or_else(stale)?;
+                let patch = weight_patch(name, live.content(), weights).ok_or_else(stale)?;
                 self.writer
-                    .json_patch::<HttpRoute>(namespace, route, patch)
+                    .json_patch::<R>(namespace, route, patch)
                     .await
                     .map(drop)
             }
@@ -102,6 +104,7 @@ impl GatewayApi {
     async fn heal(&self, target: &RouteTarget) -> Result<(), WriteError> {
         let RouteSpec::Owned {
             content: Some(content),
+            ..
         } = &target.spec
         else {
             return Ok(());
@@ -112,10 +115,11 @@ impl GatewayApi {
         else {
             return Ok(());
         };
+        let live = live.content();
         // The weights stay as they are: to change them is a decision.
         let service = &target.service.name;
-        let preview = owned::preview(service, &live);
-        let weights: Weights = owned::weights(service, &live)
+        let preview = owned::preview(service, live);
+        let weights: Weights = owned::weights(service, live)
             .into_iter()
             .filter(|(backend, _)| matches!(backend, Backend::Revision(r) if target.ports.contains_key(r)))
             .map(|(backend, weight)| (backend, u8::try_from(weight).unwrap_or(u8::MAX)))
@@ -124,21 +128,21 @@ impl GatewayApi {
             return Ok(());
         }
         let preview = preview.filter(|preview| target.ports.contains_key(&preview.revision));
-        let mut body = owned::route(target, Some(content), Some(&live), &weights, preview.as_ref())?;
-        owned::keep_held_back(&mut body, &live);
+        let mut body = owned::route(target, Some(content), Some(live), &weights, preview.as_ref())?;
+        owned::keep_held_back(&mut body, live);
         let spec = serde_json::to_value(&live.spec).unwrap_or_default();
         if is_subset(&body["spec"], &spec) {
             return Ok(());
         }
         let namespace = &target.service.namespace;
         self.writer
-            .apply::<HttpRoute>(namespace, labels::MANAGER, true, &body)
+            .apply::<R>(namespace, labels::MANAGER, true, &body)
             .await
             .map(drop)
     }
 
     async fn give_back(&self, target: &RouteTarget) -> Result<(), WriteError> {
-        let RouteSpec::Adopted { name } = &target.spec else {
+        let RouteSpec::Adopted { name, .. } = &target.spec else {
             return Ok(());
         };
         let Key {
@@ -148,25 +152,22 @@ impl GatewayApi {
         if self.routes.presence() == Presence::Missing {
             return Ok(());
         }
-        let Some(mut live) = self.writer.get::<HttpRoute>(namespace, name).await? else {
+        let Some(mut live) = self.writer.get::<R>(namespace, name).await? else {
             return Ok(());
         };
         let idle = users_route::idle();
         let blocked = |sighting: &Sighting| sighting.problems.iter().any(|p| p.kind == ProblemKind::Route);
-        let sighting = self.sight(target, Some(&live));
+        let sighting = self.sight(target, Some(live.content()));
         if !blocked(&sighting)
             && sighting.view.weights != idle
-            && let Some(patch) = weight_patch(service, &live, &idle)
+            && let Some(patch) = weight_patch(service, live.content(), &idle)
         {
-            live = self
-                .writer
-                .json_patch::<HttpRoute>(namespace, name, patch)
-                .await?;
+            live = self.writer.json_patch::<R>(namespace, name, patch).await?;
         }
-        match users_route::disown_patch(&live.metadata) {
+        match users_route::disown_patch(live.meta()) {
             Some(patch) => self
                 .writer
-                .json_patch::<HttpRoute>(namespace, name, patch)
+                .json_patch::<R>(namespace, name, patch)
                 .await
                 .map(drop),
             None => Ok(()),
@@ -176,9 +177,9 @@ impl GatewayApi {
     fn sight(&self, target: &RouteTarget, route: Option<&HttpRoute>) -> Sighting {
         let Key { namespace, name } = &target.service;
         match &target.spec {
-            RouteSpec::Owned { .. } => view::owned(name, &target.owner.uid, route),
+            RouteSpec::Owned { .. } => view::owned(R::KIND, name, &target.owner.uid, route),
             RouteSpec::Istio { .. } | RouteSpec::Shares => Sighting::default(),
-            RouteSpec::Adopted { name: own } => {
+            RouteSpec::Adopted { name: own, .. } => {
                 let is_service = |other: &str| {
                     other != name
                         && self
@@ -186,17 +187,29 @@ impl GatewayApi {
                             .get(&ObjectRef::new(other).within(namespace))
                             .is_some()
                 };
-                view::adopted(name, own, namespace, route, &is_service, target.rival.as_deref())
+                view::adopted(
+                    R::KIND,
+                    name,
+                    own,
+                    namespace,
+                    route,
+                    &is_service,
+                    target.rival.as_deref(),
+                )
             }
         }
     }
 }
 
-impl TrafficRouter for GatewayApi {
+impl<R: GatewayRoute> TrafficRouter for GatewayApi<R> {
     fn observe(&self, target: &RouteTarget, _: Timestamp) -> Sighting {
+        if self.routes.presence() == Presence::Pending {
+            return unread(R::KIND, self.routes.trouble());
+        }
         if self.routes.presence() == Presence::Missing {
             let message = format!(
-                "the cluster has no HTTPRoute in {API_VERSION}: install the Gateway API's CRDs and a controller for them; they are found without a restart"
+                "the cluster has no {} in {API_VERSION}: install the Gateway API's CRDs and a controller for them; they are found without a restart",
+                R::KIND.kind
             );
             return Sighting {
                 view: RouteView::default(),
@@ -204,7 +217,7 @@ impl TrafficRouter for GatewayApi {
                 ..Sighting::default()
             };
         }
-        self.sight(target, self.route(target).as_deref())
+        self.sight(target, self.route(target).as_deref().map(R::content))
     }
 
     fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>> {
@@ -239,15 +252,16 @@ fn is_complete(service: &str, applied: &HttpRoute, preview: Option<&Preview>) ->
     Err(WriteError::Unready {
         reason: "RouteFieldDropped",
         message: format!(
-            "the API server did not keep all rules of HTTPRoute {service}: the percentage of a mirror needs the CRDs of the Gateway API 1.3 or later; install them, or take setMirror out of the steps"
+            "the API server did not keep all rules of {} {service}: the percentage of a mirror needs the CRDs of the Gateway API 1.3 or later; install them, or take setMirror out of the steps",
+            applied.of.0.kind
         ),
     })
 }
 
-fn target_of(route: &str) -> Target {
+fn target_of(kind: &Kind, route: &str) -> Target {
     Target {
         verb: "patch",
-        resource: "httproutes.gateway.networking.k8s.io".to_owned(),
+        resource: kind.resource(),
         name: route.to_owned(),
     }
 }

@@ -9,9 +9,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store};
-use molt_core::observed::{Backend, Preview, ProblemKind, RouteView, Weights};
+use molt_core::observed::{Backend, Preview, ProblemKind, Weights};
 
-use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, Whose, problem, users_route};
+use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, Whose, problem, unread, users_route};
 use crate::controller::object::ServiceObject;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::index::{Index, Presence};
@@ -215,7 +215,7 @@ impl TrafficRouter for Istio {
                     ..Sighting::default()
                 };
             }
-            Presence::Pending => return unread(self.live.trouble()),
+            Presence::Pending => return unread(&VIRTUAL_SERVICE, self.live.trouble()),
         }
         let key = Self::key(target);
         let live = self.live(target);
@@ -257,22 +257,6 @@ impl TrafficRouter for Istio {
     }
 }
 
-/// Nobody knows yet what there is: nothing that may be in use is touched.
-fn unread(trouble: Option<String>) -> Sighting {
-    let why = trouble.unwrap_or_else(|| "the API server has not answered yet".to_owned());
-    let message = format!(
-        "VirtualServices can't be read: {why}; give the operator the rights on virtualservices.networking.istio.io that its chart has"
-    );
-    Sighting {
-        view: RouteView {
-            exists: true,
-            ..RouteView::default()
-        },
-        problems: vec![problem(ProblemKind::Route, "VirtualServicesUnread", message)],
-        ..Sighting::default()
-    }
-}
-
 /// A CRD that does not know a field drops it.
 fn is_complete(service: &str, applied: &VirtualService, preview: Option<&Preview>) -> Result<(), WriteError> {
     if owned::preview(service, applied).as_ref() == preview {
@@ -289,7 +273,7 @@ fn is_complete(service: &str, applied: &VirtualService, preview: Option<&Preview
 fn target_of(name: &str) -> Target {
     Target {
         verb: "patch",
-        resource: "virtualservices.networking.istio.io".to_owned(),
+        resource: VIRTUAL_SERVICE.resource(),
         name: name.to_owned(),
     }
 }

@@ -23,13 +23,17 @@ pub mod users_route;
 /// The route that a spec asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RouteSpec {
-    /// Molt's own, named as the service.
+    /// Molt's own of the Gateway API, named as the service.
     Owned {
+        /// What is spoken.
+        protocol: Protocol,
         /// What it says beside the weights; absent while the spec can't be used, then it keeps what it says.
         content: Option<OwnedRoute>,
     },
-    /// The user's.
+    /// The user's of the Gateway API.
     Adopted {
+        /// What is spoken.
+        protocol: Protocol,
         /// Its name.
         name: String,
     },
@@ -62,6 +66,18 @@ impl RouteSpec {
         }
     }
 
+    /// What kind of object the route is.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Owned { protocol, .. } | Self::Adopted { protocol, .. } => match protocol {
+                Protocol::Http => gateway_api::HTTP_ROUTE.kind,
+                Protocol::Grpc => gateway_api::GRPC_ROUTE.kind,
+            },
+            Self::Istio { .. } => istio::VIRTUAL_SERVICE.kind,
+            Self::Shares => "Service",
+        }
+    }
+
     /// The route's name.
     pub fn name<'a>(&'a self, service: &'a str) -> &'a str {
         match self {
@@ -71,13 +87,23 @@ impl RouteSpec {
                 whose: Whose::Molts(_),
                 ..
             } => service,
-            Self::Adopted { name }
+            Self::Adopted { name, .. }
             | Self::Istio {
                 whose: Whose::Users(name),
                 ..
             } => name,
         }
     }
+}
+
+/// What a route of the Gateway API speaks, and so which kind it is of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protocol {
+    /// An HTTPRoute.
+    #[default]
+    Http,
+    /// A GRPCRoute.
+    Grpc,
 }
 
 /// Whose a VirtualService is.
@@ -183,7 +209,9 @@ pub trait TrafficRouter: Send + Sync {
 /// Every router.
 pub struct Routers {
     /// The Gateway API.
-    pub gateway_api: gateway_api::GatewayApi,
+    pub gateway_api: gateway_api::GatewayApi<gateway_api::HttpRoute>,
+    /// The Gateway API's routes for gRPC.
+    pub grpc: gateway_api::GatewayApi<gateway_api::GrpcRoute>,
     /// Istio.
     pub istio: istio::Istio,
     /// No router.
@@ -194,7 +222,10 @@ impl Routers {
     /// The router of a route.
     pub fn of(&self, route: &RouteSpec) -> &dyn TrafficRouter {
         match route {
-            RouteSpec::Owned { .. } | RouteSpec::Adopted { .. } => &self.gateway_api,
+            RouteSpec::Owned { protocol, .. } | RouteSpec::Adopted { protocol, .. } => match protocol {
+                Protocol::Http => &self.gateway_api,
+                Protocol::Grpc => &self.grpc,
+            },
             RouteSpec::Istio { .. } => &self.istio,
             RouteSpec::Shares => &self.replica_share,
         }
@@ -204,6 +235,24 @@ impl Routers {
 /// Nobody has answered for a parent of the route, and not only for a moment.
 pub fn unanswered(message: String) -> Problem {
     problem(ProblemKind::RouteStatus, "RouteNotAcknowledged", message)
+}
+
+/// Nobody knows yet what there is: nothing that may be in use is touched.
+fn unread(kind: &rules_owners::Kind, trouble: Option<String>) -> Sighting {
+    let why = trouble.unwrap_or_else(|| "the API server has not answered yet".to_owned());
+    let message = format!(
+        "{}s can't be read: {why}; give the operator the rights on {} that its chart has",
+        kind.kind,
+        kind.resource()
+    );
+    Sighting {
+        view: RouteView {
+            exists: true,
+            ..RouteView::default()
+        },
+        problems: vec![problem(ProblemKind::Route, "RoutesUnread", message)],
+        ..Sighting::default()
+    }
 }
 
 fn problem(kind: ProblemKind, reason: &str, message: String) -> Problem {

@@ -21,6 +21,10 @@ pub struct Kind {
     pub group: &'static str,
     /// Its kind.
     pub kind: &'static str,
+    /// Its plural, as the API server has it.
+    pub plural: &'static str,
+    /// The field of a spec that names one of the user's.
+    pub reference: &'static str,
     /// The fields of `spec` with rules: atomic lists, of which one manager owns the whole.
     pub rules: &'static [&'static str],
     /// A jq path of the weights.
@@ -30,11 +34,16 @@ pub struct Kind {
 }
 
 impl Kind {
+    /// `httproutes.gateway.networking.k8s.io`.
+    pub fn resource(&self) -> String {
+        format!("{}.{}", self.plural, self.group)
+    }
+
     /// The entry covers the rules.
     pub fn owns_rules(&self, entry: &ManagedFieldsEntry) -> bool {
         let spec = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
-        let owned = |rules: &&str| spec.is_some_and(|spec| spec.get(format!("f:{rules}")).is_some());
-        self.rules.iter().any(|rules| owned(&rules))
+        let owned = |rules: &str| spec.is_some_and(|spec| spec.get(format!("f:{rules}")).is_some());
+        self.rules.iter().any(|rules| owned(rules))
     }
 
     /// What of `managedFields` is looked at: those of the status change all the time, and tell nothing.

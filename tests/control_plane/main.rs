@@ -14,6 +14,7 @@ mod config;
 mod crashes;
 mod fleet;
 mod gitops;
+mod grpc;
 mod istio;
 mod leaders;
 mod like_the_real_one;

@@ -35,6 +35,8 @@ use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, T
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 46 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name: at most 46 characters, lower case letters, digits and '-', beginning with a letter, so that every derived name fits"),
+    validation = Rule::new("(has(self.spec.protocol) ? self.spec.protocol : 'HTTP') == (has(oldSelf.spec.protocol) ? oldSelf.spec.protocol : 'HTTP')")
+        .message("spec.protocol: can't change, for users would be left on the old route; make a second PythonService, and delete this one when it is unused"),
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
@@ -82,6 +84,9 @@ pub struct PythonServiceSpec {
     /// The serving port.
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
+    /// What is spoken there. Default HTTP, which carries WebSockets and streams as well.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Protocol>,
     /// How connections end after traffic has moved away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
@@ -116,6 +121,17 @@ pub struct PythonServiceSpec {
     /// What rolls back beside the objectives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<Guards>,
+}
+
+/// What is spoken at the serving port.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Protocol {
+    /// HTTP.
+    #[serde(rename = "HTTP")]
+    Http,
+    /// gRPC.
+    #[serde(rename = "GRPC")]
+    Grpc,
 }
 
 /// An existing workload.

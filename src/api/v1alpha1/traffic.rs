@@ -15,7 +15,7 @@ use super::Duration;
         .message("a service can't change between gatewayAPI, istio and none: users would be left on the old one; make a second PythonService, and delete this one when it is unused")
 )]
 pub struct Traffic {
-    /// By an HTTPRoute of the Gateway API.
+    /// By an HTTPRoute or GRPCRoute of the Gateway API.
     #[serde(default, rename = "gatewayAPI", skip_serializing_if = "Option::is_none")]
     pub gateway_api: Option<GatewayApi>,
     /// By a VirtualService of Istio.
@@ -30,7 +30,8 @@ pub struct Traffic {
 impl Traffic {
     /// The name of the user's own route.
     pub fn own_route(&self) -> Option<&str> {
-        let gateway = self.gateway_api.as_ref().and_then(|g| g.http_route_ref.as_ref());
+        let gateway = self.gateway_api.as_ref();
+        let gateway = gateway.and_then(|g| g.http_route_ref.as_ref().or(g.grpc_route_ref.as_ref()));
         let istio = self.istio.as_ref().and_then(|i| i.virtual_service_ref.as_ref());
         let own = gateway.map(|own| &own.name);
         own.or(istio.map(|own| &own.name)).map(String::as_str)
@@ -41,14 +42,14 @@ impl Traffic {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NoRouter {}
 
-/// An HTTPRoute: Molt's own, or the user's.
+/// A route of the Gateway API: Molt's own, or the user's.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("has(self.parentRefs) != has(self.httpRouteRef)")
-        .message("set exactly one of parentRefs (Molt creates and owns the HTTPRoute) and httpRouteRef (your own route)"),
-    validation = Rule::new("has(self.parentRefs) == has(oldSelf.parentRefs)")
-        .message("a service can't change between a route that Molt owns (parentRefs) and your own (httpRouteRef): users would be left on the old one; make a second PythonService for the other route, and delete this one when it is unused"),
+    validation = Rule::new("[has(self.parentRefs), has(self.httpRouteRef), has(self.grpcRouteRef)].exists_one(set, set)")
+        .message("set exactly one of parentRefs (Molt creates and owns the route) and httpRouteRef or grpcRouteRef (your own route)"),
+    validation = Rule::new("has(self.parentRefs) == has(oldSelf.parentRefs) && has(self.grpcRouteRef) == has(oldSelf.grpcRouteRef)")
+        .message("a service can't change between a route that Molt owns (parentRefs) and your own (httpRouteRef, grpcRouteRef): users would be left on the old one; make a second PythonService for the other route, and delete this one when it is unused"),
     validation = Rule::new("!has(self.hostnames) || has(self.parentRefs)")
         .message("hostnames belong to a route that Molt owns: set parentRefs, or put the hostnames into your own route")
 )]
@@ -61,6 +62,9 @@ pub struct GatewayApi {
     /// `<service>-stable` and `<service>-canary`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_route_ref: Option<HttpRouteRef>,
+    /// The same of a GRPCRoute of yours, where `protocol` is GRPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grpc_route_ref: Option<HttpRouteRef>,
     /// Host names of the route that Molt owns. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]

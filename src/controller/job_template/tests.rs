@@ -16,10 +16,7 @@ fn key(run: u32) -> JobKey {
 /// The Job of a condition of a service whose template has this pod.
 fn rendered(service: &Value, check: &Value) -> Value {
     let object = changed(|o| o["spec"]["template"]["spec"] = service.clone());
-    let owner = Owner {
-        service: object.key(),
-        reference: object.owner(),
-    };
+    let owner = Owner::of(&object);
     let template: PodTemplateSpec = serde_json::from_value(check.clone()).unwrap();
     render(
         &owner,

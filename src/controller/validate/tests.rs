@@ -207,11 +207,11 @@ fn objectives_are_named_once_and_lie_between_0_and_100() {
 fn exactly_one_of_both_kinds_of_route() {
     refused(
         |o| o["spec"]["traffic"]["gatewayAPI"]["httpRouteRef"] = json!({"name": "own"}),
-        "spec.traffic.gatewayAPI: has both parentRefs and httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own",
+        "spec.traffic.gatewayAPI: has parentRefs and httpRouteRef: set parentRefs to let Molt create and own the route, or httpRouteRef or grpcRouteRef to name your own",
     );
     refused(
         |o| o["spec"]["traffic"]["gatewayAPI"] = json!({}),
-        "spec.traffic.gatewayAPI: has neither parentRefs nor httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own",
+        "spec.traffic.gatewayAPI: has none of parentRefs, httpRouteRef and grpcRouteRef: set parentRefs to let Molt create and own the route, or httpRouteRef or grpcRouteRef to name your own",
     );
     let adopted = result(|o| o["spec"]["traffic"]["gatewayAPI"] = json!({"httpRouteRef": {"name": "own"}}));
     assert_eq!(
@@ -443,6 +443,7 @@ fn clusters_are_told_apart_where_an_objective_counts_by_them() {
     let names = |validated: &Validated| match &validated.route {
         RouteSpec::Owned {
             content: Some(content),
+            ..
         } => Some(content.names_revisions),
         _ => None,
     };

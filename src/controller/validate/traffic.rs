@@ -7,7 +7,7 @@ use super::fields::duration;
 use super::{FieldError, Known};
 use crate::api::v1alpha1 as api;
 use crate::metric_sources::at_route::Naming;
-use crate::traffic::{OwnedVirtualService, RouteSpec, Whose};
+use crate::traffic::{OwnedRoute, OwnedVirtualService, Protocol, RouteSpec, Whose};
 
 /// How long a change of a VirtualService may take to every proxy: istiod gathers changes for up to 10 s, and then
 /// pushes them.
@@ -19,9 +19,10 @@ pub(super) fn resolve(
     known: Known,
     errors: &mut Vec<FieldError>,
 ) -> RouteSpec {
-    let mut route = route(Some(&spec.traffic), known, errors);
+    let mut route = route(Some(&spec.traffic), spec.protocol, known, errors);
     tell_clusters_apart(&mut route, &spec.slos, errors);
     check_counted(&route, &spec.slos, errors);
+    check_grpc(spec, errors);
     route
 }
 
@@ -32,12 +33,12 @@ fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Ve
         return;
     };
     match route {
-        RouteSpec::Owned { content } => {
+        RouteSpec::Owned { content, .. } => {
             if let Some(content) = content {
                 content.names_revisions = true;
             }
         }
-        RouteSpec::Adopted { name } if name.contains('.') => errors.push(FieldError::new(
+        RouteSpec::Adopted { name, .. } if name.contains('.') => errors.push(FieldError::new(
             format!("spec.slos[{index}].sli.preset"),
             format!(
                 "can't be read of HTTPRoute {name}: Envoy cuts the names of its clusters at the first dot; choose another preset, or rename the route"
@@ -67,13 +68,39 @@ fn check_counted(route: &RouteSpec, slos: &[api::Slo], errors: &mut Vec<FieldErr
     }
 }
 
+/// A gRPC call that fails is answered with the HTTP status 200, so what counts by that would never see a failure.
+fn check_grpc(spec: &api::PythonServiceSpec, errors: &mut Vec<FieldError>) {
+    if spec.protocol != Some(api::Protocol::Grpc) {
+        return;
+    }
+    let blind = |slo: &api::Slo| {
+        slo.sli
+            .preset
+            .is_some_and(|preset| preset != api::Preset::Linkerd)
+    };
+    if let Some(index) = spec.slos.iter().position(blind) {
+        let message = "counts HTTP requests, and a gRPC call that fails is answered with 200: use counters, such as grpc_server_handled_total, or linkerd";
+        errors.push(FieldError::new(format!("spec.slos[{index}].sli.preset"), message));
+    }
+}
+
 /// The route that is meant. A contradictory spec must not make Molt change routes: then the one that it
 /// created is kept if there is one.
-pub(super) fn route(traffic: Option<&api::Traffic>, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
+pub(super) fn route(
+    traffic: Option<&api::Traffic>,
+    spoken: Option<api::Protocol>,
+    known: Known,
+    errors: &mut Vec<FieldError>,
+) -> RouteSpec {
+    let protocol = match spoken {
+        Some(api::Protocol::Grpc) => Protocol::Grpc,
+        None if known.owned_grpc_route && !known.owned_route => Protocol::Grpc,
+        _ => Protocol::Http,
+    };
     let kept = kept(known);
     let Some(traffic) = traffic else { return kept };
     match (&traffic.gateway_api, &traffic.istio, &traffic.none) {
-        (Some(gateway), None, None) => gateway_route(gateway, known, errors),
+        (Some(gateway), None, None) => gateway_route(gateway, protocol, known, errors),
         (None, Some(istio), None) => istio_route(istio, known, errors),
         (None, None, Some(_)) => RouteSpec::Shares,
         (gateway, istio, none) => {
@@ -108,14 +135,31 @@ fn kept(known: Known) -> RouteSpec {
             delay: DELAY,
         };
     }
-    RouteSpec::Owned { content: None }
+    let protocol = if known.owned_grpc_route && !known.owned_route {
+        Protocol::Grpc
+    } else {
+        Protocol::Http
+    };
+    RouteSpec::Owned {
+        protocol,
+        content: None,
+    }
 }
 
-fn gateway_route(gateway: &api::GatewayApi, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {
+fn gateway_route(
+    gateway: &api::GatewayApi,
+    protocol: Protocol,
+    known: Known,
+    errors: &mut Vec<FieldError>,
+) -> RouteSpec {
     let path = "spec.traffic.gatewayAPI";
     let kept = kept(known);
-    match (&gateway.parent_refs, &gateway.http_route_ref) {
-        (Some(parents), None) => {
+    match (
+        &gateway.parent_refs,
+        &gateway.http_route_ref,
+        &gateway.grpc_route_ref,
+    ) {
+        (Some(parents), None, None) => {
             let hostnames = gateway.hostnames.clone().unwrap_or_default();
             if parents.is_empty() {
                 let message = "is empty: name at least one Gateway, or set httpRouteRef";
@@ -123,34 +167,62 @@ fn gateway_route(gateway: &api::GatewayApi, known: Known, errors: &mut Vec<Field
                 return kept;
             }
             RouteSpec::Owned {
-                content: Some(crate::traffic::OwnedRoute {
+                protocol,
+                content: Some(OwnedRoute {
                     parents: parents.clone(),
                     hostnames,
                     names_revisions: false,
                 }),
             }
         }
-        (None, Some(own)) => {
+        (None, Some(own), None) | (None, None, Some(own)) => {
             if gateway.hostnames.is_some() {
                 let message =
                     "belong to a route that Molt creates: write them into your own route, or set parentRefs";
                 errors.push(FieldError::new(format!("{path}.hostnames"), message));
             }
+            let (named, is) = match gateway.grpc_route_ref {
+                Some(_) => (Protocol::Grpc, "grpcRouteRef"),
+                None => (Protocol::Http, "httpRouteRef"),
+            };
+            if named != protocol {
+                let message = match named {
+                    Protocol::Grpc => "names a GRPCRoute: set spec.protocol: GRPC, or httpRouteRef",
+                    Protocol::Http => {
+                        "names an HTTPRoute, and spec.protocol is GRPC: set grpcRouteRef, or leave protocol out"
+                    }
+                };
+                errors.push(FieldError::new(format!("{path}.{is}"), message));
+            }
             RouteSpec::Adopted {
+                protocol: named,
                 name: own.name.clone(),
             }
         }
-        (parents, own) => {
-            let has = if parents.is_some() { "both" } else { "neither" };
+        (parents, http, grpc) => {
+            let set = [
+                ("parentRefs", parents.is_some()),
+                ("httpRouteRef", http.is_some()),
+                ("grpcRouteRef", grpc.is_some()),
+            ];
+            let set: Vec<&str> = set
+                .iter()
+                .filter(|(_, set)| *set)
+                .map(|(name, _)| *name)
+                .collect();
+            let has = match set.as_slice() {
+                [] => "has none of parentRefs, httpRouteRef and grpcRouteRef".to_owned(),
+                set => format!("has {}", set.join(" and ")),
+            };
             errors.push(FieldError::new(
                 path,
                 format!(
-                    "has {has} parentRefs and httpRouteRef: set parentRefs to let Molt create and own the HTTPRoute, or httpRouteRef to name your own"
-                )
-                .replace("neither parentRefs and", "neither parentRefs nor"),
+                    "{has}: set parentRefs to let Molt create and own the route, or httpRouteRef or grpcRouteRef to name your own"
+                ),
             ));
-            match own {
-                Some(own) if !known.owned_route => RouteSpec::Adopted {
+            match (http, grpc) {
+                (Some(own), None) if !known.owned_route => RouteSpec::Adopted {
+                    protocol: Protocol::Http,
                     name: own.name.clone(),
                 },
                 _ => kept,
@@ -213,8 +285,14 @@ fn istio_route(istio: &api::Istio, known: Known, errors: &mut Vec<FieldError>) -
     RouteSpec::Istio { whose, delay }
 }
 
-/// Brings steps into the form in which the route can be read back: the headers of a rule of Istio's are a map.
-pub(super) fn fit(route: &RouteSpec, steps: &mut [Step]) {
+/// Brings steps into the form in which the route can be read back: the headers of a rule of Istio's are a map. A
+/// GRPCRoute copies nothing: each call is a POST, so that none is known to change nothing.
+pub(super) fn fit(route: &RouteSpec, steps: &mut [Step], errors: &mut Vec<FieldError>) {
+    let is_copied = |step: &Step| matches!(step, Step::SetMirror(mirror) if mirror.percent > 0);
+    if is_grpc(route) && steps.iter().any(is_copied) {
+        let message = "asks for a mirror, and each gRPC call is a POST, so that none is known to change nothing: take setMirror out of the steps";
+        errors.push(FieldError::new("spec.strategy", message));
+    }
     if !matches!(route, RouteSpec::Istio { .. }) {
         return;
     }
@@ -223,6 +301,13 @@ pub(super) fn fit(route: &RouteSpec, steps: &mut [Step]) {
             matches.sort();
         }
     }
+}
+
+fn is_grpc(route: &RouteSpec) -> bool {
+    let (RouteSpec::Owned { protocol, .. } | RouteSpec::Adopted { protocol, .. }) = route else {
+        return false;
+    };
+    *protocol == Protocol::Grpc
 }
 
 /// A weight that is never acknowledged in time would end every attempt.

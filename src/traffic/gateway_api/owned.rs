@@ -1,4 +1,4 @@
-//! The HTTPRoute that Molt owns: how it is written, and what of it is read back.
+//! The HTTPRoute or GRPCRoute that Molt owns: how it is written, and what of it is read back.
 //!
 //! The first rule is for all users. Requests that are copied, and those with certain headers, have rules of their own
 //! behind it: the more specific rule wins, whatever the order, and a proxy that names its clusters by the place of the
@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use kube::{Resource, ResourceExt};
+use kube::ResourceExt;
 use molt_core::observed::{Backend, Preview, Weights};
 use molt_core::plan::Revision;
 use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
@@ -111,7 +111,7 @@ pub fn route(
     }
     let mut body = json!({
         "apiVersion": API_VERSION,
-        "kind": HttpRoute::kind(&()),
+        "kind": target.spec.kind(),
         "metadata": {
             "name": name,
             "namespace": namespace,

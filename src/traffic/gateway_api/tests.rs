@@ -6,7 +6,7 @@ use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::traffic::OwnedRoute;
+use crate::traffic::{OwnedRoute, Protocol};
 
 const OLD: &str = "bbbbbbbbbb";
 const NEW: &str = "aaaaaaaaaa";
@@ -23,7 +23,10 @@ fn target() -> RouteTarget {
     RouteTarget {
         service: Key::new("shop", "checkout"),
         owner: k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference::default(),
-        spec: RouteSpec::Owned { content: None },
+        spec: RouteSpec::Owned {
+            protocol: Protocol::Http,
+            content: None,
+        },
         ports: [OLD, NEW].map(|revision| (Revision::from(revision), 8000)).into(),
         rival: None,
     }
@@ -54,7 +57,7 @@ fn a_new_revision_comes_last_whatever_its_name() {
     let third = owned::route(&target, Some(&content(true)), Some(&live(&second)), &both, None).unwrap();
     assert_eq!(names(&third), names(&second));
 
-    let places = view::owned("checkout", "", Some(&live(&second))).backends;
+    let places = view::owned(&HTTP_ROUTE, "checkout", "", Some(&live(&second))).backends;
     let places: BTreeMap<&str, (usize, usize)> = places
         .iter()
         .map(|place| (place.service.as_str(), (place.rule, place.index)))
@@ -105,7 +108,7 @@ fn a_gateway_that_nobody_answers_for_is_named() {
             "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": generation,
         }]})
     };
-    let unanswered = |status| view::owned("checkout", "u", Some(&route(status))).unanswered;
+    let unanswered = |status| view::owned(&HTTP_ROUTE, "checkout", "u", Some(&route(status))).unanswered;
     let inner = json!({"name": "inner", "namespace": "gateways"});
     assert_eq!(
         unanswered(json!([answer(inner.clone(), 2)])).unwrap(),
@@ -128,7 +131,15 @@ fn a_contested_rule_is_shown_with_the_weights_that_it_has() {
         ]}]},
     }));
     let is_service = |name: &str| name == "cart";
-    let seen = view::adopted("checkout", "front", "shop", Some(&route), &is_service, None);
+    let seen = view::adopted(
+        &HTTP_ROUTE,
+        "checkout",
+        "front",
+        "shop",
+        Some(&route),
+        &is_service,
+        None,
+    );
     assert_eq!(seen.problems[0].reason, "RouteConflict");
     assert!(seen.problems[0].message.contains("stable keeps serving"));
     let shares = [

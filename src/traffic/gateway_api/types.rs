@@ -18,14 +18,121 @@ pub const API_VERSION: &str = "gateway.networking.k8s.io/v1";
 pub const HTTP_ROUTE: Kind = Kind {
     group: "gateway.networking.k8s.io",
     kind: "HTTPRoute",
+    plural: "httproutes",
+    reference: "httpRouteRef",
     rules: &["rules"],
     weights: ".spec.rules[].backendRefs[].weight",
     instead: "spec.traffic.gatewayAPI.parentRefs instead of httpRouteRef",
 };
 
+/// The same of a `GRPCRoute`, which is an `HTTPRoute` in all that is read or written here.
+pub const GRPC_ROUTE: Kind = Kind {
+    kind: "GRPCRoute",
+    plural: "grpcroutes",
+    reference: "grpcRouteRef",
+    instead: "spec.traffic.gatewayAPI.parentRefs instead of grpcRouteRef",
+    ..HTTP_ROUTE
+};
+
+/// A kind of route of the Gateway API.
+pub trait GatewayRoute:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + Facts
+    + Clone
+    + std::fmt::Debug
+    + serde::de::DeserializeOwned
+{
+    /// Which.
+    const KIND: &'static Kind;
+
+    /// What it says.
+    fn content(&self) -> &HttpRoute;
+}
+
+impl GatewayRoute for HttpRoute {
+    const KIND: &'static Kind = &HTTP_ROUTE;
+
+    fn content(&self) -> &HttpRoute {
+        self
+    }
+}
+
+/// A `GRPCRoute`. Its matches differ by the method alone, which Molt writes into none.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GrpcRoute(HttpRoute);
+
+impl GatewayRoute for GrpcRoute {
+    const KIND: &'static Kind = &GRPC_ROUTE;
+
+    fn content(&self) -> &HttpRoute {
+        &self.0
+    }
+}
+
+impl<'de> Deserialize<'de> for GrpcRoute {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut content = HttpRoute::deserialize(deserializer)?;
+        content.of = Of(&GRPC_ROUTE);
+        Ok(Self(content))
+    }
+}
+
+impl Resource for GrpcRoute {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        GRPC_ROUTE.kind.into()
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        GRPC_ROUTE.group.into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        GRPC_ROUTE.plural.into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.0.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.0.metadata
+    }
+}
+
+impl Facts for GrpcRoute {
+    type Object = DeserializeGuard<GrpcRoute>;
+
+    const READS_MANAGED_FIELDS: bool = true;
+
+    fn read(object: &Self::Object) -> Option<(String, Self)> {
+        let (name, content) = facts(&object.0.as_ref().ok()?.0)?;
+        Some((name, Self(content)))
+    }
+}
+
+/// Which kind a route is of, for people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Of(pub &'static Kind);
+
+impl Default for Of {
+    fn default() -> Self {
+        Self(&HTTP_ROUTE)
+    }
+}
+
 /// An `HTTPRoute`.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 pub struct HttpRoute {
+    /// What it is: a `GRPCRoute` has the same content.
+    #[serde(skip)]
+    pub of: Of,
     /// Its metadata.
     pub metadata: ObjectMeta,
     /// What it asks for.
@@ -181,7 +288,7 @@ impl Resource for HttpRoute {
     }
 
     fn plural((): &()) -> Cow<'_, str> {
-        "httproutes".into()
+        HTTP_ROUTE.plural.into()
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -200,25 +307,30 @@ impl Facts for HttpRoute {
     const READS_MANAGED_FIELDS: bool = true;
 
     fn read(object: &Self::Object) -> Option<(String, Self)> {
-        let route = object.0.as_ref().ok()?;
-        let name = route.metadata.name.clone()?;
-        let metadata = ObjectMeta {
-            name: Some(name.clone()),
-            namespace: route.metadata.namespace.clone(),
-            uid: route.metadata.uid.clone(),
-            resource_version: route.metadata.resource_version.clone(),
-            generation: route.metadata.generation,
-            owner_references: route.metadata.owner_references.clone(),
-            managed_fields: Some(HTTP_ROUTE.kept(&route.metadata)),
-            ..ObjectMeta::default()
-        };
-        Some((
-            name,
-            Self {
-                metadata,
-                spec: route.spec.clone(),
-                status: route.status.clone(),
-            },
-        ))
+        facts(object.0.as_ref().ok()?)
     }
+}
+
+/// What is kept of a route.
+fn facts(route: &HttpRoute) -> Option<(String, HttpRoute)> {
+    let name = route.metadata.name.clone()?;
+    let metadata = ObjectMeta {
+        name: Some(name.clone()),
+        namespace: route.metadata.namespace.clone(),
+        uid: route.metadata.uid.clone(),
+        resource_version: route.metadata.resource_version.clone(),
+        generation: route.metadata.generation,
+        owner_references: route.metadata.owner_references.clone(),
+        managed_fields: Some(route.of.0.kept(&route.metadata)),
+        ..ObjectMeta::default()
+    };
+    Some((
+        name,
+        HttpRoute {
+            of: route.of,
+            metadata,
+            spec: route.spec.clone(),
+            status: route.status.clone(),
+        },
+    ))
 }

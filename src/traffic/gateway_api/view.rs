@@ -2,20 +2,21 @@
 
 use molt_core::observed::{Problem, ProblemKind, RouteView, Weights};
 
-use super::types::{BackendRef, HTTP_ROUTE, HttpRoute, ParentReference, Rule};
+use super::types::{BackendRef, HttpRoute, ParentReference, Rule};
 use crate::k8s::writer::is_owned_by;
-use crate::traffic::rules_owners::rules_owners;
+use crate::traffic::rules_owners::{Kind, rules_owners};
 use crate::traffic::users_route::{self, Share, SplitRule, percent, slot_names, slot_weights};
 use crate::traffic::{BackendPlace, Sighting, problem};
 
 /// A route that Molt owns.
-pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
+pub fn owned(kind: &Kind, service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
     let Some(route) = route else {
         return Sighting::default();
     };
     if !is_owned_by(route, uid) {
         let message = format!(
-            "HTTPRoute {service} exists and was not created by Molt: delete or rename it, or use it as yours with spec.traffic.gatewayAPI.httpRouteRef"
+            "{} {service} exists and was not created by Molt: delete or rename it, or use it as yours with spec.traffic.gatewayAPI.{}",
+            kind.kind, kind.reference
         );
         return Sighting {
             view: RouteView::default(),
@@ -28,7 +29,7 @@ pub fn owned(service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
         weights: percent(&super::owned::weights(service, route)),
         preview: super::owned::preview(service, route),
         acknowledged: acknowledged(route),
-        rules: rules_owners(&HTTP_ROUTE, &route.metadata, &[], None),
+        rules: rules_owners(kind, &route.metadata, &[], None),
     };
     Sighting {
         view,
@@ -62,6 +63,7 @@ pub fn gives(service: &str, route: &HttpRoute, weights: &Weights) -> bool {
 /// A user's route. `is_service` says whether another PythonService of this name exists, `rival` is the field
 /// manager that lately wrote the weights back.
 pub fn adopted(
+    kind: &Kind,
     service: &str,
     name: &str,
     namespace: &str,
@@ -72,7 +74,8 @@ pub fn adopted(
     let [(_, stable), (_, canary)] = slot_names(service);
     let Some(route) = route else {
         let message = format!(
-            "HTTPRoute {name} does not exist in namespace {namespace}: create it with backends {stable} and {canary}, or set parentRefs to let Molt create one"
+            "{} {name} does not exist in namespace {namespace}: create it with backends {stable} and {canary}, or set parentRefs to let Molt create one",
+            kind.kind
         );
         return Sighting {
             view: RouteView::default(),
@@ -102,8 +105,8 @@ pub fn adopted(
         .find(|r| r.stable.weight.is_none() || r.canary.weight.is_none())
     {
         let message = format!(
-            "spec.rules[{}] of HTTPRoute {name} leaves out a weight: write `weight: 100` at {stable} and `weight: 0` at {canary}; what is left out counts as 1",
-            rule.index
+            "spec.rules[{}] of {} {name} leaves out a weight: write `weight: 100` at {stable} and `weight: 0` at {canary}; what is left out counts as 1",
+            rule.index, kind.kind
         );
         return blocked("RouteWeightsImplicit", message);
     }
@@ -112,7 +115,7 @@ pub fn adopted(
         weights,
         preview: None,
         acknowledged: agree && acknowledged(route),
-        rules: rules_owners(&HTTP_ROUTE, &route.metadata, &rules, rival),
+        rules: rules_owners(kind, &route.metadata, &rules, rival),
     };
     Sighting {
         view,
@@ -184,8 +187,8 @@ fn conflict(
             None => String::new(),
         };
         Some(format!(
-            "spec.rules[{index}] of HTTPRoute {name} names {} as well{whose}: give each PythonService a rule of its own; the route is not changed meanwhile, and stable keeps serving with the weight that it has",
-            other.name
+            "spec.rules[{index}] of {} {name} names {} as well{whose}: give each PythonService a rule of its own; the route is not changed meanwhile, and stable keeps serving with the weight that it has",
+            route.of.0.kind, other.name
         ))
     })
 }
@@ -206,8 +209,9 @@ fn mismatch(service: &str, name: &str, route: &HttpRoute) -> String {
     } else {
         format!("the backends {}", names.join(", "))
     };
+    let kind = route.of.0.kind;
     format!(
-        "no rule of HTTPRoute {name} names both {stable} and {canary}; it has {has}: write `{{name: {stable}, port: …, weight: 100}}` and `{{name: {canary}, port: …, weight: 0}}` into one rule"
+        "no rule of {kind} {name} names both {stable} and {canary}; it has {has}: write `{{name: {stable}, port: …, weight: 100}}` and `{{name: {canary}, port: …, weight: 0}}` into one rule"
     )
 }
 
@@ -251,7 +255,8 @@ fn unanswered(route: &HttpRoute) -> Option<String> {
     let namespace = route.metadata.namespace.as_deref().unwrap_or_default();
     if route.spec.parent_refs.is_empty() {
         return Some(format!(
-            "HTTPRoute {name} names no Gateway in spec.parentRefs, so no controller answers for it"
+            "{} {name} names no Gateway in spec.parentRefs, so no controller answers for it",
+            route.of.0.kind
         ));
     }
     let answered = |parent: &ParentReference| {
@@ -290,8 +295,13 @@ fn refusals(route: &HttpRoute) -> Vec<Problem> {
             });
             if let Some(condition) = against {
                 let message = format!(
-                    "{} says of HTTPRoute {name} at {}: {}=False, {}: {}",
-                    status.controller_name, parent.name, condition.type_, condition.reason, condition.message
+                    "{} says of {} {name} at {}: {}=False, {}: {}",
+                    status.controller_name,
+                    route.of.0.kind,
+                    parent.name,
+                    condition.type_,
+                    condition.reason,
+                    condition.message
                 );
                 problems.push(problem(ProblemKind::RouteStatus, "RouteNotAccepted", message));
             }

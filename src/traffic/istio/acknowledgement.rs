@@ -105,6 +105,7 @@ mod tests {
 
     const DELAY: SignedDuration = SignedDuration::from_secs(15);
 
+    #[allow(clippy::needless_pass_by_value)]
     fn live(generation: i64, written: Option<&str>, status: Value) -> VirtualService {
         let entries: Vec<Value> = written
             .iter()

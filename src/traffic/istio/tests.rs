@@ -112,6 +112,7 @@ fn a_spec_that_cant_be_used_changes_neither_hosts_nor_gateways() {
     assert!(owned::body(&target(), None, None, &shares, None).is_err());
 }
 
+#[allow(clippy::needless_pass_by_value)]
 fn users(http: Value) -> VirtualService {
     live(&json!({
         "metadata": {"name": "front", "namespace": "shop", "resourceVersion": "7", "generation": 1},

@@ -20,6 +20,8 @@ pub const API_VERSION: &str = "networking.istio.io/v1";
 pub const VIRTUAL_SERVICE: Kind = Kind {
     group: "networking.istio.io",
     kind: "VirtualService",
+    plural: "virtualservices",
+    reference: "virtualServiceRef",
     rules: &["http", "tls", "tcp"],
     weights: ".spec.http[].route[].weight",
     instead: "spec.traffic.istio.hosts instead of virtualServiceRef",
@@ -189,7 +191,7 @@ impl Resource for VirtualService {
     }
 
     fn plural((): &()) -> Cow<'_, str> {
-        "virtualservices".into()
+        VIRTUAL_SERVICE.plural.into()
     }
 
     fn meta(&self) -> &ObjectMeta {

@@ -146,11 +146,11 @@ pub async fn make_node(client: &Client) {
     );
 }
 
-/// Molt's CRDs, and the Gateway API's own HTTPRoute.
+/// Molt's CRDs, and the Gateway API's own HTTPRoute and GRPCRoute.
 pub async fn install_crds(client: &Client) {
     let api = Api::<CustomResourceDefinition>::all(client.clone());
     let mut crds = molt::api::crds::all();
-    crds.push(http_route_crd());
+    crds.extend(["httproutes", "grpcroutes"].map(route_crd));
     let params = PatchParams::apply("tests").force();
     for crd in crds {
         let name = crd.metadata.name.clone().unwrap();
@@ -171,7 +171,7 @@ pub async fn install_crds(client: &Client) {
     .await;
 }
 
-fn http_route_crd() -> CustomResourceDefinition {
+fn route_crd(plural: &str) -> CustomResourceDefinition {
     let output = Command::new(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/e2e/cluster/gateway-crds.sh"
@@ -184,7 +184,7 @@ fn http_route_crd() -> CustomResourceDefinition {
         String::from_utf8_lossy(&output.stderr)
     );
     let dir = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
-    let text = std::fs::read_to_string(dir.join("gateway.networking.k8s.io_httproutes.yaml")).unwrap();
+    let text = std::fs::read_to_string(dir.join(format!("gateway.networking.k8s.io_{plural}.yaml"))).unwrap();
     serde_saphyr::from_str(&text).expect("the Gateway API's CRD is readable")
 }
 

@@ -52,9 +52,20 @@ pub fn previews(route: &Value) -> Vec<(String, f64)> {
         .collect()
 }
 
+/// GRPCRoutes, which are made like HTTPRoutes.
+pub fn grpc_routes(client: Client, namespace: &str) -> Api<DynamicObject> {
+    let kind = GroupVersionKind::gvk("gateway.networking.k8s.io", "v1", "GRPCRoute");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "grpcroutes");
+    Api::namespaced_with(client, namespace, &kind)
+}
+
 pub async fn run(client: Client, namespace: String) {
-    let api = routes(client, &namespace);
+    let api = routes(client.clone(), &namespace);
+    let grpc = grpc_routes(client, &namespace);
     loop {
+        for route in grpc.list(&ListParams::default()).await.into_iter().flatten() {
+            acknowledge(&grpc, &route).await;
+        }
         if let Ok(list) = api.list(&ListParams::default()).await {
             for route in list {
                 acknowledge(&api, &route).await;

@@ -135,6 +135,7 @@ async fn scrape(client: Client, namespace: String, mut scraper: Scraper) {
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace);
     let routes = gateway::routes(client.clone(), &namespace);
+    let grpc_routes = gateway::grpc_routes(client.clone(), &namespace);
     let virtual_services = istio::virtual_services(client, &namespace);
     loop {
         tokio::time::sleep(INTERVAL).await;
@@ -147,12 +148,14 @@ async fn scrape(client: Client, namespace: String, mut scraper: Scraper) {
         };
         // Where Istio is not installed there are none.
         let virtual_services = virtual_services.list(&ListParams::default()).await;
+        let grpc_routes = grpc_routes.list(&ListParams::default()).await;
         scraper.scrape(&Target {
             pods: pods.items,
             services: services.items,
             routes: routes
                 .into_iter()
                 .chain(virtual_services.into_iter().flatten())
+                .chain(grpc_routes.into_iter().flatten())
                 .collect(),
         });
     }
@@ -294,9 +297,12 @@ async fn query(
         ));
     }
     let mut result = Vec::new();
+    // Own counters ask for what failed by its class; presets read it from the series.
+    let of_class = |class: &str| class == "5xx" || !query.contains("status=\"5xx\"");
     for ((namespace, pod, class), samples) in counted.series.iter().filter(|_| raw) {
         let revision = pod.rsplit('-').nth(1).unwrap_or("?");
-        if !query.contains(revision) || !query.contains(&format!("namespace=\"{namespace}\"")) {
+        let is_asked = query.contains(revision) && query.contains(&format!("namespace=\"{namespace}\""));
+        if !is_asked || !of_class(class) {
             continue;
         }
         let seen: Vec<(f64, f64)> = samples.iter().copied().filter(|(at, _)| *at <= end).collect();

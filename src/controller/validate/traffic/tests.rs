@@ -143,3 +143,69 @@ fn headers_are_in_the_order_in_which_they_are_read_back_and_none_is_there_twice(
     let said = "spec.strategy.canary.steps[0].setHeaderRoute.match: matches the header cookie twice";
     assert!(errors.len() == 1 && errors[0].starts_with(said), "{errors:?}");
 }
+
+#[test]
+fn grpc_has_routes_of_its_own_and_nothing_that_it_would_be_blind_to() {
+    let counted = |o: &mut Value| {
+        o["spec"]["protocol"] = json!("GRPC");
+        o["spec"]["slos"][0]["sli"] = json!({"counters": {"bad": "failed_total", "total": "handled_total"}});
+    };
+    let parents = json!({"gatewayAPI": {"parentRefs": [{"name": "public"}]}});
+    let owned = of(parents.clone(), counted, Known::default());
+    assert_eq!(
+        (owned.errors.as_slice(), owned.route.kind()),
+        (&[][..], "GRPCRoute")
+    );
+    let own = json!({"gatewayAPI": {"grpcRouteRef": {"name": "front"}}});
+    let users = of(own.clone(), counted, Known::default());
+    assert_eq!(
+        (users.errors.as_slice(), users.route.kind()),
+        (&[][..], "GRPCRoute")
+    );
+    assert_eq!(users.plan.route, RouteMode::Adopted);
+
+    let with = |change: fn(&mut Value)| {
+        move |o: &mut Value| {
+            counted(o);
+            change(o);
+        }
+    };
+    let by_preset = with(|o| o["spec"]["slos"][0]["sli"] = json!({"preset": "otel", "type": "availability"}));
+    let copied =
+        with(|o| o["spec"]["strategy"] = json!({"canary": {"steps": [{"setMirror": {"percent": 5}}]}}));
+    for (errors, said) in [
+        (
+            errors(own, |_| ()),
+            "spec.traffic.gatewayAPI.grpcRouteRef: names a GRPCRoute: set spec.protocol",
+        ),
+        (
+            errors(
+                json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}}),
+                counted,
+            ),
+            "spec.traffic.gatewayAPI.httpRouteRef: names an HTTPRoute, and spec.protocol is GRPC",
+        ),
+        (
+            errors(parents.clone(), by_preset),
+            "spec.slos[0].sli.preset: counts HTTP requests",
+        ),
+        (
+            errors(parents, copied),
+            "spec.strategy: asks for a mirror, and each gRPC call is a POST",
+        ),
+    ] {
+        assert!(
+            errors.len() == 1 && errors[0].starts_with(said),
+            "{said}: {errors:?}"
+        );
+    }
+    let known = Known {
+        owned_grpc_route: true,
+        ..Known::default()
+    };
+    assert_eq!(
+        of(json!({}), |_| (), known).route.kind(),
+        "GRPCRoute",
+        "what Molt has made is kept"
+    );
+}
