@@ -33,7 +33,9 @@ impl Attempt {
     /// It has asked the router for its step's weight, which nobody has acknowledged yet, and a pause comes next.
     pub(super) fn rises_towards_a_pause(&self) -> bool {
         let step = |index: u32| self.steps.get(index as usize);
-        let risen = step(self.step).and_then(Step::weight).is_some_and(|w| self.weight >= w);
+        let risen = step(self.step)
+            .and_then(Step::weight)
+            .is_some_and(|w| self.weight >= w);
         risen && step(self.step + 1).is_some_and(Step::lasts)
     }
 }

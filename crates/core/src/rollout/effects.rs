@@ -151,11 +151,7 @@ impl Turn<'_> {
             }
             Stage::Stepping => {
                 let next = match attempt.steps.get(attempt.step as usize) {
-                    Some(Step::SetWeight(w))
-                        if attempt.is_cleared() || attempt.max_weight == 0 =>
-                    {
-                        *w
-                    }
+                    Some(Step::SetWeight(w)) if attempt.is_cleared() || attempt.max_weight == 0 => *w,
                     Some(Step::Dwell(_)) => self.prepared_weight(attempt),
                     _ => 0,
                 };

@@ -134,7 +134,10 @@ impl Turn<'_> {
             // Whoever sees the weight in the route before the router has acknowledged it means what comes then.
             Stage::Stepping if attempt.rises_towards_a_pause() => {
                 attempt.cleared_step = Some(step + 1);
-                format!("past the pause of step {}, once the router has the weight", step + 2)
+                format!(
+                    "past the pause of step {}, once the router has the weight",
+                    step + 2
+                )
             }
             Stage::Stepping | Stage::Promoting if !attempt.is_cleared() => {
                 attempt.cleared_step = Some(step);

@@ -24,9 +24,7 @@ fn asked(attempt: &Attempt) -> Asked<'_> {
     {
         return asked;
     }
-    let cleared = |index: u32| {
-        index < attempt.step || (index == attempt.step && attempt.is_cleared())
-    };
+    let cleared = |index: u32| index < attempt.step || (index == attempt.step && attempt.is_cleared());
     for (_, step) in (0..).zip(&attempt.steps).filter(|(index, _)| cleared(*index)) {
         match step {
             Step::SetHeaderRoute { name, matches } => {

@@ -176,9 +176,8 @@ impl Turn<'_> {
             return self.check_unready(attempt);
         }
         if let Some(wait) = self.promotion_wait(attempt) {
-            let cleared = attempt.is_cleared()
-                || attempt.weight == 100
-                || self.move_wait(attempt, None).is_some();
+            let cleared =
+                attempt.is_cleared() || attempt.weight == 100 || self.move_wait(attempt, None).is_some();
             if !cleared {
                 let deadline = after(self.now, self.plan.progress_deadline);
                 self.update(|a| {

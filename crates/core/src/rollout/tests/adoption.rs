@@ -93,6 +93,67 @@ fn a_deployment_is_taken_over_with_no_pod_less_and_few_more() {
 }
 
 #[test]
+fn a_pause_by_the_spec_or_of_the_fleet_stops_a_takeover_where_it_is() {
+    let pauses: [fn(&mut World, bool); 2] = [
+        |world, on| world.plan.paused = on,
+        |world, on| world.fleet = on.then(|| "by ada: INC-12".to_owned()),
+    ];
+    for pause in pauses {
+        // Before the first pod.
+        let mut world = with_deployment(6, 1);
+        pause(&mut world, true);
+        world.run(60);
+        assert_eq!(
+            (stage(&world), world.workload.writes, world.phase()),
+            (None, 0, Phase::Paused)
+        );
+        assert!(world.sets.is_empty());
+        assert!(
+            condition(&world).1.starts_with("TakeoverPaused: "),
+            "{:?}",
+            condition(&world)
+        );
+        // In the middle, for longer than the deadline.
+        pause(&mut world, false);
+        while world.workload.pods() > 3 {
+            world.run(1);
+        }
+        pause(&mut world, true);
+        world.turn(usize::MAX);
+        let both = |world: &World| (world.sets[&"v1".into()].wanted, world.workload.replicas);
+        let stood = both(&world);
+        for _ in 0..500 {
+            run_watched(&mut world, 1, 6, 1);
+            assert_eq!((both(&world), world.phase()), (stood, Phase::Paused));
+        }
+        assert!(
+            condition(&world).1.starts_with("TakeoverPaused: "),
+            "{:?}",
+            condition(&world)
+        );
+        // On again, with time to get somewhere.
+        pause(&mut world, false);
+        while stage(&world) != Some(AdoptionStage::Taken) {
+            run_watched(&mut world, 1, 6, 1);
+            assert_ne!(world.phase(), Phase::Degraded, "{:?}", world.last);
+        }
+    }
+}
+
+#[test]
+fn a_state_that_is_lost_in_a_pause_is_found_again() {
+    let mut world = with_deployment(6, 1);
+    world.run(8);
+    world.plan.paused = true;
+    world.state = crate::state::State::default();
+    run_watched(&mut world, 60, 6, 1);
+    assert_eq!(
+        (stage(&world), world.state.stable.clone(), world.phase()),
+        (Some(AdoptionStage::Taking), Some("v1".into()), Phase::Paused)
+    );
+}
+
+#[test]
 fn no_route_leads_to_molts_pods_before_they_are_all_there() {
     let mut world = with_deployment(6, 1);
     while stage(&world) != Some(AdoptionStage::Taken) {
@@ -366,6 +427,8 @@ enum Happening {
     ChangeTemplate,
     WriteBack,
     Resume,
+    /// A person pauses, or ends the pause.
+    Pause,
     LoseState,
 }
 
@@ -379,6 +442,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::ChangeTemplate),
         1 => Just(Happening::WriteBack),
         1 => Just(Happening::Resume),
+        1 => Just(Happening::Pause),
         1 => Just(Happening::LoseState),
     ]
 }
@@ -420,6 +484,7 @@ proptest! {
                 Happening::Resume if world.workload.template == world.workload.makes => {
                     world.workload.paused = false;
                 }
+                Happening::Pause => world.plan.paused = !world.plan.paused,
                 Happening::LoseState if !world.plan.deleting => {
                     world.state = crate::state::State::default();
                 }
@@ -433,6 +498,7 @@ proptest! {
             prop_assert!(others || all <= replicas + surge, "{all} pods after {happening:?}: {:?}", world.last);
         }
         // The end. A template that is not stable's is waited for on the way back: somebody puts it right.
+        world.plan.paused = false;
         for _ in 0..1500 {
             if world.gone {
                 break;
