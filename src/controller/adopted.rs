@@ -13,7 +13,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use molt_core::adoption::{AdoptionStage, Sight, WorkloadView};
+use molt_core::adoption::{Adoption, AdoptionStage, Sight, WorkloadView};
 use molt_core::observed::{Problem, ProblemKind, Slot};
 use molt_core::plan::Revision;
 use molt_core::state::State;
@@ -281,11 +281,15 @@ fn unusable(
     None
 }
 
-/// Pods that the service wants while it says nothing itself and a Deployment's pods go or come.
+/// Pods that the service wants while it says nothing itself, where a Deployment says it.
 pub fn replicas(object: &ServiceObject, caches: &Caches) -> Option<u32> {
     let state = object.state.as_ref().ok()?;
     if let Some(adoption) = &state.adoption {
-        return (adoption.stage != AdoptionStage::Taken).then_some(adoption.replicas);
+        let key = object.key();
+        let stable = state.stable.as_ref();
+        let set = stable.and_then(|r| caches.sets.get(&key, &revision_name(&key.name, r)));
+        let stable_wanted = set.map_or(0, |set| set.wanted).max(state.strength.unwrap_or(0));
+        return unsaid(adoption, stable_wanted);
     }
     let name = workload_name(object)?;
     let facts = caches
@@ -295,6 +299,13 @@ pub fn replicas(object: &ServiceObject, caches: &Caches) -> Option<u32> {
         .stable
         .is_none()
         .then(|| facts.former.unwrap_or(facts.replicas))
+}
+
+/// What a Deployment that was taken over says of the number, where the spec says nothing: while its pods go or come, and
+/// as long as stable's own ReplicaSet is asked for none, as where it was parked at zero.
+fn unsaid(adoption: &Adoption, stable_wanted: u32) -> Option<u32> {
+    let stands = adoption.stage == AdoptionStage::Taken && stable_wanted > 0;
+    (!stands).then_some(adoption.replicas)
 }
 
 /// What the core is told of the Deployment.
