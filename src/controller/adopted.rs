@@ -347,6 +347,7 @@ pub fn sight(object: &ServiceObject, caches: &Caches, replicas: u32) -> Sight {
             .map(|_| facts.former.unwrap_or(facts.replicas)),
         is_stable: revision.as_ref().is_some_and(|plain| is_stable(&state, plain)),
         revision,
+        selector: facts.selector.clone(),
         autoscaler: caches.autoscalers.of(&place).keys().next().cloned(),
         widened: facts
             .selector

@@ -126,9 +126,22 @@ fn a_deployment_that_was_parked_at_zero_is_not_started_by_being_taken_over() {
     apply(&sim, adopting());
     settle(&sim, |sim| {
         let taken = deployment(sim)["metadata"]["annotations"]["molt.dev/former-replicas"] == "0";
-        let sets = sim.with(|s| s.objects("replicasets.apps").into_iter().cloned().collect::<Vec<_>>());
-        let molts = |set: &&Value| set["metadata"]["name"].as_str().is_some_and(|n| n.starts_with("checkout-"));
-        let asked: Vec<_> = sets.iter().filter(molts).map(|s| s["spec"]["replicas"].clone()).collect();
+        let sets = sim.with(|s| {
+            s.objects("replicasets.apps")
+                .into_iter()
+                .cloned()
+                .collect::<Vec<_>>()
+        });
+        let molts = |set: &&Value| {
+            set["metadata"]["name"]
+                .as_str()
+                .is_some_and(|n| n.starts_with("checkout-"))
+        };
+        let asked: Vec<_> = sets
+            .iter()
+            .filter(molts)
+            .map(|s| s["spec"]["replicas"].clone())
+            .collect();
         assert!(asked.iter().all(|n| n.is_null() || *n == 0), "{asked:?}");
         taken && !asked.is_empty() && is_healthy(sim)
     });

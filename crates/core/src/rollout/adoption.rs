@@ -373,7 +373,7 @@ impl Turn<'_> {
             None if self.seen.workload == Sight::Absent => (0, 0),
             None => return,
         };
-        if replicas == 0 && own == 0 && self.seen.ready(&stable) >= self.plan.replicas {
+        if replicas == 0 && own == 0 && self.seen.ready(&stable) >= self.pods_in_all() {
             self.reach(AdoptionStage::Taken);
             let ready = self.seen.ready(&stable);
             self.note(
@@ -419,6 +419,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Pods that serve, Molt's and the Deployment's together. A number that falls in a takeover counts afterwards: an
+    /// autoscaler that knows Molt's first pods alone asks for as few.
+    fn pods_in_all(&self) -> u32 {
+        let taken = self.state.adoption.as_ref().filter(|_| self.is_taking());
+        self.plan.replicas.max(taken.map_or(0, |a| a.replicas))
+    }
+
     /// Pods of Molt's, of any revision.
     fn molts_pods(&self) -> u32 {
         self.seen.revisions.values().map(|v| v.wanted.max(v.pods)).sum()
@@ -433,14 +440,15 @@ impl Turn<'_> {
             AdoptionStage::Taken => return None,
             AdoptionStage::Returned => 0,
             AdoptionStage::Taking => {
-                let least = has.min(self.plan.replicas);
+                let all = self.pods_in_all();
+                let least = has.min(all);
                 match &self.seen.workload {
                     Sight::Unknown(_) => has,
-                    Sight::Absent => self.plan.replicas,
+                    Sight::Absent => all,
                     // What it has is not to change by itself while pods come beside.
                     Sight::Seen(view) if view.held.is_none() || !view.paused => least,
                     Sight::Seen(view) => {
-                        let most = self.plan.replicas.max(adoption.replicas) + view.surge.max(1);
+                        let most = all + view.surge.max(1);
                         let room = most.saturating_sub(view.replicas.max(view.pods));
                         // What the Deployment is not asked for any more is Molt's, and in a pause no pod beyond.
                         let theirs = if self.takeover_pause().is_some() {
@@ -448,7 +456,7 @@ impl Turn<'_> {
                         } else {
                             0
                         };
-                        self.plan.replicas.saturating_sub(theirs).min(room).max(least)
+                        all.saturating_sub(theirs).min(room).max(least)
                     }
                 }
             }
@@ -481,13 +489,14 @@ impl Turn<'_> {
         let now = self.now;
         let again = self.hold_again_at();
         let is_paused = self.takeover_pause().is_some();
+        let all = self.pods_in_all();
         let (Some(adoption), Sight::Seen(view)) = (&mut self.state.adoption, &self.seen.workload) else {
             return;
         };
         let ready = self.state.stable.as_ref().map_or(0, |r| self.seen.ready(r));
         let may_shrink = view.held.is_some() && view.paused && !is_paused;
         let replicas = if may_shrink || adoption.stage == AdoptionStage::Taken {
-            view.replicas.min(self.plan.replicas.saturating_sub(ready))
+            view.replicas.min(all.saturating_sub(ready))
         } else {
             view.replicas
         };
@@ -620,7 +629,7 @@ impl Turn<'_> {
             AdoptionStage::Taking => {
                 let place = format!(
                     "takes over Deployment {name}: {ready} of {} pods are Molt's, and {theirs} of its own are ready{trouble}",
-                    self.plan.replicas
+                    self.pods_in_all()
                 );
                 Some(match self.takeover_pause() {
                     Some(pause) => (Phase::Paused, format!("{pause}; {place}")),

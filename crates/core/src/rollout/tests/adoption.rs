@@ -141,6 +141,37 @@ fn a_pause_by_the_spec_or_of_the_fleet_stops_a_takeover_where_it_is() {
 }
 
 #[test]
+fn a_number_that_falls_in_a_takeover_counts_afterwards() {
+    for surge in [1, 3] {
+        let mut world = with_deployment(10, surge);
+        world.run(5);
+        assert_eq!(stage(&world), Some(AdoptionStage::Taking));
+        // An autoscaler sees few pods, and asks for few.
+        world.plan.replicas = 2;
+        while stage(&world) != Some(AdoptionStage::Taken) {
+            let (all, ready) = pods(&world);
+            assert!(
+                ready >= 10 && all <= 10 + surge,
+                "{ready} of {all} ready: {:?}",
+                world.last
+            );
+            world.run(1);
+        }
+        world.run(30);
+        assert_eq!((pods(&world), world.phase()), ((2, 2), Phase::Healthy));
+    }
+    // More are there at once.
+    let mut world = with_deployment(4, 1);
+    world.run(5);
+    world.plan.replicas = 8;
+    run_watched(&mut world, 60, 4, 5);
+    assert_eq!(
+        (stage(&world), pods(&world)),
+        (Some(AdoptionStage::Taken), (8, 8))
+    );
+}
+
+#[test]
 fn a_state_that_is_lost_in_a_pause_is_found_again() {
     let mut world = with_deployment(6, 1);
     world.run(8);

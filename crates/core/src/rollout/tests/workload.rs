@@ -74,6 +74,7 @@ impl Workload {
             held: self.held,
             revision: self.template.clone(),
             is_stable: stable.is_some() && self.template.as_ref() == stable,
+            selector: None,
             autoscaler: self.autoscaler.clone(),
             widened: self.widened,
             written_by: self.written_by.clone(),
