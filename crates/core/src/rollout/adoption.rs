@@ -34,9 +34,10 @@ impl Turn<'_> {
         let Some(adoption) = &self.state.adoption else {
             return self.take_over();
         };
-        // Molt's pods are the service's own from now on: the Deployment is left as it is, for somebody to delete.
-        let settled = matches!(adoption.stage, AdoptionStage::Taken | AdoptionStage::Returned);
-        if self.plan.workload.is_none() && self.plan.revision.is_some() && settled {
+        // Molt's pods are the service's own from now on: the Deployment is left as it is, for somebody to delete. Of one that
+        // was given back nothing is taken: its pods serve, behind Molt's Services as well.
+        let is_taken = adoption.stage == AdoptionStage::Taken;
+        if self.plan.workload.is_none() && self.plan.revision.is_some() && is_taken {
             let message = format!(
                 "spec.workloadRef is gone: Deployment {} is left as it is, and may be deleted",
                 adoption.workload

@@ -444,6 +444,35 @@ fn a_deployment_that_is_no_longer_named_is_left_as_it_is() {
     );
 }
 
+#[test]
+fn a_template_of_its_own_changes_nothing_for_one_that_was_given_back() {
+    let mut world = taken(4, 1);
+    world.act("back", Action::Release);
+    world.run(120);
+    assert_eq!(stage(&world), Some(AdoptionStage::Returned));
+    // Also where the template is what stable runs.
+    for revision in ["v2", "v1"] {
+        world.plan.workload = None;
+        world.update(revision);
+        let (writes, weights) = (world.workload.writes, world.weight_writes);
+        for _ in 0..120 {
+            world.run(1);
+            assert!(
+                world.last.as_ref().unwrap().effects.is_empty(),
+                "{:?}",
+                world.last
+            );
+        }
+        assert_eq!((world.workload.writes, world.weight_writes), (writes, weights));
+        assert_eq!(stage(&world), Some(AdoptionStage::Returned));
+        assert!(
+            condition(&world).1.starts_with("Released: "),
+            "{:?}",
+            condition(&world)
+        );
+    }
+}
+
 /// What may happen in one second of a takeover.
 #[derive(Clone, Debug)]
 enum Happening {
