@@ -26,7 +26,7 @@ use super::render::{Owner, revision_name, slot_name};
 use super::revision;
 use super::validate::FieldError;
 use crate::k8s::failure::{Target, WriteError};
-use crate::k8s::index::{Facts, Presence};
+use crate::k8s::index::{Facts, Index, Presence};
 use crate::k8s::writer::Writer;
 use crate::k8s::{Key, labels};
 
@@ -348,6 +348,7 @@ pub fn sight(object: &ServiceObject, caches: &Caches, replicas: u32) -> Sight {
         is_stable: revision.as_ref().is_some_and(|plain| is_stable(&state, plain)),
         revision,
         selector: facts.selector.clone(),
+        autoscalers_unread: unread(&caches.autoscalers),
         autoscaler: caches.autoscalers.of(&place).keys().next().cloned(),
         widened: facts
             .selector
@@ -357,6 +358,12 @@ pub fn sight(object: &ServiceObject, caches: &Caches, replicas: u32) -> Sight {
         advice: advice(facts.written_by.as_deref(), &name),
         name,
     })
+}
+
+/// Why it is not known what an index would have; nothing of a kind that the API server does not know.
+fn unread<V: Facts>(index: &Index<V>) -> Option<String> {
+    let first = || "the first list is under way".to_owned();
+    (index.presence() == Presence::Pending).then(|| index.trouble().unwrap_or_else(first))
 }
 
 /// The stable revision is made of this template, whatever the content of what it names was.

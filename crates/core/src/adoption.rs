@@ -104,6 +104,8 @@ pub struct WorkloadView {
     pub is_stable: bool,
     /// The labels that its pods are selected by, and Molt's as well; `None` where it is more than labels.
     pub selector: Option<BTreeMap<String, String>>,
+    /// Why it is not known whether a HorizontalPodAutoscaler scales it.
+    pub autoscalers_unread: Option<String>,
     /// A HorizontalPodAutoscaler that scales it.
     pub autoscaler: Option<String>,
     /// Molt's Services select its pods as well.

@@ -101,3 +101,16 @@ fn a_deployment_that_was_parked_at_zero_stays_there_until_the_spec_says_a_number
         assert_eq!(unsaid, expected, "{former} {stage} {stable_wanted}");
     }
 }
+
+#[test]
+fn nothing_is_known_of_autoscalers_before_the_first_list_has_come() {
+    use kube::runtime::watcher::Event;
+    let index = Index::<AutoscalerFacts>::default();
+    index.take_in(&Event::Init);
+    assert!(unread(&index).unwrap().contains("under way"));
+    index.take_in(&Event::InitDone);
+    assert_eq!(unread(&index), None);
+    let unknown = Index::<AutoscalerFacts>::default();
+    unknown.set_missing();
+    assert_eq!(unread(&unknown), None, "an API server without the kind has none");
+}

@@ -275,6 +275,14 @@ impl Turn<'_> {
     /// Why a Deployment can't be taken over yet, and the phase that this is.
     fn obstacle(&self, view: &WorkloadView) -> Option<(Phase, String)> {
         let name = &view.name;
+        if let Some(why) = &view.autoscalers_unread {
+            return Some((
+                Phase::Degraded,
+                format!(
+                    "whether a HorizontalPodAutoscaler scales Deployment {name} is not known yet: {why}; the operator needs list and watch on horizontalpodautoscalers"
+                ),
+            ));
+        }
         if let Some(autoscaler) = &view.autoscaler {
             return Some((
                 Phase::Degraded,

@@ -215,6 +215,7 @@ fn a_change_of_the_deployments_template_is_rolled_out_by_molt() {
 fn it_waits_for_what_a_person_or_the_deployment_has_to_finish() {
     for change in [
         |w: &mut Workload| w.autoscaler = Some("shop".into()),
+        |w: &mut Workload| w.autoscalers_unread = Some("forbidden".into()),
         |w: &mut Workload| w.paused = true,
         |w: &mut Workload| w.ready.truncate(2),
     ] {
@@ -236,6 +237,16 @@ fn it_waits_for_what_a_person_or_the_deployment_has_to_finish() {
     );
     assert_eq!(world.phase(), Phase::Degraded);
     world.workload.autoscaler = None;
+    world.workload.autoscalers_unread = Some("forbidden: User molt".into());
+    world.run(5);
+    let (_, text) = condition(&world);
+    assert!(
+        text.contains("WorkloadHeldBack")
+            && text.contains("forbidden: User molt")
+            && text.contains("list and watch"),
+        "{text}"
+    );
+    world.workload.autoscalers_unread = None;
     assert!(world.run_until(Phase::Healthy, LONG));
 }
 
