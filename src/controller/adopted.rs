@@ -13,7 +13,7 @@ use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{PodTemplateSpec, Service};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use molt_core::adoption::{AdoptionStage, Sight, WorkloadView};
+use molt_core::adoption::{Adoption, AdoptionStage, Sight, WorkloadView};
 use molt_core::observed::{Problem, ProblemKind, Slot};
 use molt_core::plan::Revision;
 use molt_core::state::State;
@@ -26,7 +26,7 @@ use super::render::{Owner, revision_name, slot_name};
 use super::revision;
 use super::validate::FieldError;
 use crate::k8s::failure::{Target, WriteError};
-use crate::k8s::index::{Facts, Presence};
+use crate::k8s::index::{Facts, Index, Presence};
 use crate::k8s::writer::Writer;
 use crate::k8s::{Key, labels};
 
@@ -281,11 +281,15 @@ fn unusable(
     None
 }
 
-/// Pods that the service wants while it says nothing itself and a Deployment's pods go or come.
+/// Pods that the service wants while it says nothing itself, where a Deployment says it.
 pub fn replicas(object: &ServiceObject, caches: &Caches) -> Option<u32> {
     let state = object.state.as_ref().ok()?;
     if let Some(adoption) = &state.adoption {
-        return (adoption.stage != AdoptionStage::Taken).then_some(adoption.replicas);
+        let key = object.key();
+        let stable = state.stable.as_ref();
+        let set = stable.and_then(|r| caches.sets.get(&key, &revision_name(&key.name, r)));
+        let stable_wanted = set.map_or(0, |set| set.wanted).max(state.strength.unwrap_or(0));
+        return unsaid(adoption, stable_wanted);
     }
     let name = workload_name(object)?;
     let facts = caches
@@ -295,6 +299,13 @@ pub fn replicas(object: &ServiceObject, caches: &Caches) -> Option<u32> {
         .stable
         .is_none()
         .then(|| facts.former.unwrap_or(facts.replicas))
+}
+
+/// What a Deployment that was taken over says of the number, where the spec says nothing: while its pods go or come, and
+/// as long as stable's own ReplicaSet is asked for none, as where it was parked at zero.
+fn unsaid(adoption: &Adoption, stable_wanted: u32) -> Option<u32> {
+    let stands = adoption.stage == AdoptionStage::Taken && stable_wanted > 0;
+    (!stands).then_some(adoption.replicas)
 }
 
 /// What the core is told of the Deployment.
@@ -336,6 +347,8 @@ pub fn sight(object: &ServiceObject, caches: &Caches, replicas: u32) -> Sight {
             .map(|_| facts.former.unwrap_or(facts.replicas)),
         is_stable: revision.as_ref().is_some_and(|plain| is_stable(&state, plain)),
         revision,
+        selector: facts.selector.clone(),
+        autoscalers_unread: unread(&caches.autoscalers),
         autoscaler: caches.autoscalers.of(&place).keys().next().cloned(),
         widened: facts
             .selector
@@ -345,6 +358,12 @@ pub fn sight(object: &ServiceObject, caches: &Caches, replicas: u32) -> Sight {
         advice: advice(facts.written_by.as_deref(), &name),
         name,
     })
+}
+
+/// Why it is not known what an index would have; nothing of a kind that the API server does not know.
+fn unread<V: Facts>(index: &Index<V>) -> Option<String> {
+    let first = || "the first list is under way".to_owned();
+    (index.presence() == Presence::Pending).then(|| index.trouble().unwrap_or_else(first))
 }
 
 /// The stable revision is made of this template, whatever the content of what it names was.

@@ -80,7 +80,7 @@ pub struct Caches {
     pub deployments: Arc<Index<DeploymentFacts>>,
     /// Which services name a Deployment, by its name.
     pub workload_users: Arc<Index<WorkloadUser>>,
-    /// Autoscalers of Deployments, by the Deployment's name. Nothing waits for them.
+    /// Autoscalers of Deployments, by the Deployment's name. Nothing waits for them for long.
     pub autoscalers: Arc<Index<AutoscalerFacts>>,
     /// Digests of ConfigMaps and Secrets. Nothing waits for them for long.
     pub contents: Contents,
@@ -349,7 +349,8 @@ impl Caches {
                 self.contents.config_maps.known(),
                 self.grpc_routes.known(),
                 self.virtual_services.known(),
-                self.deployments.known()
+                self.deployments.known(),
+                self.autoscalers.known()
             )
         };
         drop(tokio::time::timeout(CONTENTS_LIMIT, others).await);

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use molt_core::adoption::AdoptionStage;
 use molt_core::analysis::{Burn, Counts};
 use molt_core::decision::{ConditionView, Decision, Phase, SloReport};
 use molt_core::observed::{Backend, Observed};
@@ -32,17 +33,13 @@ pub fn status(
     let canary = attempt
         .filter(|a| state.stable.as_ref() != Some(&a.revision))
         .map(|a| revision_status(&a.revision, Some(a), mode, seen));
-    let serving = weighted(state, mode, seen);
-    let replicas = serving
-        .iter()
-        .map(|r| seen.revisions.get(*r).map_or(0, |v| v.pods))
-        .sum();
+    let (replicas, selector) = autoscaled(object, state, mode, seen);
     PythonServiceStatus {
         phase: Some(phase(decision.report.phase)),
         message: Some(decision.report.message.clone()),
         observed_generation: object.metadata.generation,
         replicas: Some(number(replicas)),
-        selector: Some(selector(object, &serving)),
+        selector: Some(selector),
         stable,
         canary,
         pinned_revision: state.pinned.as_ref().map(|pin| pin.revision.0.clone()),
@@ -52,6 +49,28 @@ pub fn status(
         conditions: Some(conditions(object, &decision.report.conditions, now)),
         state: Some(state.clone()),
     }
+}
+
+/// The pods that an autoscaler counts, and what selects them. While a Deployment's pods are replaced they are those of
+/// both, by the Deployment's labels, which Molt's have as well: to the few that Molt has an autoscaler would ask for few.
+fn autoscaled(object: &ServiceObject, state: &State, mode: RouteMode, seen: &Observed) -> (u32, String) {
+    let serving = weighted(state, mode, seen);
+    let pods = serving
+        .iter()
+        .map(|r| seen.revisions.get(*r).map_or(0, |v| v.pods))
+        .sum();
+    let adoption = state.adoption.as_ref();
+    let taking = adoption.is_some_and(|a| a.stage == AdoptionStage::Taking);
+    if let Some(view) = seen.workload.view().filter(|_| taking)
+        && let Some(labels) = &view.selector
+    {
+        let terms: Vec<String> = labels
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        return (pods + view.pods, terms.join(","));
+    }
+    (pods, selector(object, &serving))
 }
 
 /// The revisions that carry the traffic: an autoscaler multiplies by their pods, so one that has none of it, a canary that
@@ -258,6 +277,8 @@ fn conditions(object: &ServiceObject, views: &[ConditionView], now: Timestamp) -
 mod tests {
     use super::*;
     use crate::controller::object::tests::changed;
+    use molt_core::adoption::{Sight, WorkloadView};
+    use molt_core::observed::RevisionView;
     use serde_json::json;
 
     fn view(status: bool) -> ConditionView {
@@ -325,6 +346,41 @@ mod tests {
                 "{asked} {weights:?}"
             );
         }
+    }
+
+    #[test]
+    fn in_a_takeover_an_autoscaler_counts_the_deployments_pods_as_well() {
+        let state = |stage: &str| -> State {
+            let adoption = json!({
+                "workload": "shop", "uid": "d-1", "replicas": 20, "stage": stage,
+                "movedAt": "2026-01-01T00:00:00Z", "seenReplicas": 18,
+            });
+            State {
+                stable: Some("0a".into()),
+                adoption: Some(serde_json::from_value(adoption).unwrap()),
+                ..State::default()
+            }
+        };
+        let mut seen = Observed::default();
+        let ours = RevisionView {
+            pods: 2,
+            ..RevisionView::default()
+        };
+        seen.revisions.insert("0a".into(), ours);
+        let terms = [("app", "shop"), ("tier", "web")];
+        seen.workload = Sight::Seen(WorkloadView {
+            pods: 18,
+            selector: Some(terms.map(|(k, v)| (k.to_owned(), v.to_owned())).into()),
+            ..WorkloadView::default()
+        });
+        let object = changed(|_| ());
+        let counted = |stage| autoscaled(&object, &state(stage), RouteMode::Owned, &seen);
+        assert_eq!(counted("Taking"), (20, "app=shop,tier=web".to_owned()));
+        let (pods, selector) = counted("Taken");
+        assert!(
+            pods == 2 && selector.contains(labels::REVISION),
+            "{pods} {selector}"
+        );
     }
 
     #[test]

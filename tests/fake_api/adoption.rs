@@ -10,13 +10,13 @@ use super::stage::{act, apply, empty, is_healthy, live, seen, service, settle};
 /// Pods of the Deployment, and the one that it may have beside them.
 const PODS: usize = 3;
 
-fn put_deployment(sim: &Sim) {
+fn put_deployment(sim: &Sim, replicas: usize) {
     let deployment = json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": "web"},
         "spec": {
-            "replicas": PODS,
+            "replicas": replicas,
             "selector": {"matchLabels": {"app": "web"}},
             "strategy": {"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}},
             "template": {
@@ -60,7 +60,7 @@ fn deployment(sim: &Sim) -> Value {
 /// Given a Deployment that serves.
 fn serving() -> Sim {
     let sim = empty();
-    put_deployment(&sim);
+    put_deployment(&sim, PODS);
     live(&sim, |sim| sim.with(|s| s.objects("pods").len()) == PODS);
     sim
 }
@@ -117,4 +117,32 @@ fn a_release_survives_a_crash_at_any_write() {
         },
         is_given_back,
     );
+}
+
+#[test]
+fn a_deployment_that_was_parked_at_zero_is_not_started_by_being_taken_over() {
+    let sim = empty();
+    put_deployment(&sim, 0);
+    apply(&sim, adopting());
+    settle(&sim, |sim| {
+        let taken = deployment(sim)["metadata"]["annotations"]["molt.dev/former-replicas"] == "0";
+        let sets = sim.with(|s| {
+            s.objects("replicasets.apps")
+                .into_iter()
+                .cloned()
+                .collect::<Vec<_>>()
+        });
+        let molts = |set: &&Value| {
+            set["metadata"]["name"]
+                .as_str()
+                .is_some_and(|n| n.starts_with("checkout-"))
+        };
+        let asked: Vec<_> = sets
+            .iter()
+            .filter(molts)
+            .map(|s| s["spec"]["replicas"].clone())
+            .collect();
+        assert!(asked.iter().all(|n| n.is_null() || *n == 0), "{asked:?}");
+        taken && !asked.is_empty() && is_healthy(sim)
+    });
 }

@@ -1,5 +1,7 @@
 //! A Deployment whose place Molt's pods take, and which gets it back: what is remembered of it, and what is seen.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -100,6 +102,10 @@ pub struct WorkloadView {
     pub revision: Option<Revision>,
     /// That is the revision that is stable.
     pub is_stable: bool,
+    /// The labels that its pods are selected by, and Molt's as well; `None` where it is more than labels.
+    pub selector: Option<BTreeMap<String, String>>,
+    /// Why it is not known whether a HorizontalPodAutoscaler scales it.
+    pub autoscalers_unread: Option<String>,
     /// A HorizontalPodAutoscaler that scales it.
     pub autoscaler: Option<String>,
     /// Molt's Services select its pods as well.

@@ -77,3 +77,40 @@ fn a_selector_that_no_service_can_have_is_none() {
     let change = |d: &mut Value| d["spec"]["selector"]["matchExpressions"] = expressions;
     assert!(facts(change).selector.is_none());
 }
+
+#[test]
+fn a_deployment_that_was_parked_at_zero_stays_there_until_the_spec_says_a_number() {
+    let adoption = |replicas: u32, stage: &str| -> Adoption {
+        serde_json::from_value(json!({
+            "workload": "shop", "uid": "d-1", "replicas": replicas, "stage": stage,
+            "movedAt": "2026-01-01T00:00:00Z", "seenReplicas": 0,
+        }))
+        .unwrap()
+    };
+    for (former, stage, stable_wanted, expected) in [
+        (0, "Taking", 0, Some(0)),
+        (0, "Taken", 0, Some(0)),
+        // It was told a number later, and then nothing any more.
+        (0, "Taken", 3, None),
+        (4, "Taking", 1, Some(4)),
+        (4, "Taken", 4, None),
+        (4, "Taken", 0, Some(4)),
+        (4, "Returning", 2, Some(4)),
+    ] {
+        let unsaid = unsaid(&adoption(former, stage), stable_wanted);
+        assert_eq!(unsaid, expected, "{former} {stage} {stable_wanted}");
+    }
+}
+
+#[test]
+fn nothing_is_known_of_autoscalers_before_the_first_list_has_come() {
+    use kube::runtime::watcher::Event;
+    let index = Index::<AutoscalerFacts>::default();
+    index.take_in(&Event::Init);
+    assert!(unread(&index).unwrap().contains("under way"));
+    index.take_in(&Event::InitDone);
+    assert_eq!(unread(&index), None);
+    let unknown = Index::<AutoscalerFacts>::default();
+    unknown.set_missing();
+    assert_eq!(unread(&unknown), None, "an API server without the kind has none");
+}

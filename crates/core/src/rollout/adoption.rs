@@ -34,9 +34,10 @@ impl Turn<'_> {
         let Some(adoption) = &self.state.adoption else {
             return self.take_over();
         };
-        // Molt's pods are the service's own from now on: the Deployment is left as it is, for somebody to delete.
-        let settled = matches!(adoption.stage, AdoptionStage::Taken | AdoptionStage::Returned);
-        if self.plan.workload.is_none() && self.plan.revision.is_some() && settled {
+        // Molt's pods are the service's own from now on: the Deployment is left as it is, for somebody to delete. Of one that
+        // was given back nothing is taken: its pods serve, behind Molt's Services as well.
+        let is_taken = adoption.stage == AdoptionStage::Taken;
+        if self.plan.workload.is_none() && self.plan.revision.is_some() && is_taken {
             let message = format!(
                 "spec.workloadRef is gone: Deployment {} is left as it is, and may be deleted",
                 adoption.workload
@@ -249,6 +250,7 @@ impl Turn<'_> {
         else {
             return;
         };
+        // One that is held already has begun: a state that was lost is found again, paused or not.
         if view.held.is_none() && self.obstacle(view).is_some() {
             return;
         }
@@ -270,12 +272,20 @@ impl Turn<'_> {
         self.note("TakeoverStarted", message);
     }
 
-    /// Why a Deployment can't be taken over yet, and whether a person has to do something for it.
-    fn obstacle(&self, view: &WorkloadView) -> Option<(bool, String)> {
+    /// Why a Deployment can't be taken over yet, and the phase that this is.
+    fn obstacle(&self, view: &WorkloadView) -> Option<(Phase, String)> {
         let name = &view.name;
+        if let Some(why) = &view.autoscalers_unread {
+            return Some((
+                Phase::Degraded,
+                format!(
+                    "whether a HorizontalPodAutoscaler scales Deployment {name} is not known yet: {why}; the operator needs list and watch on horizontalpodautoscalers"
+                ),
+            ));
+        }
         if let Some(autoscaler) = &view.autoscaler {
             return Some((
-                true,
+                Phase::Degraded,
                 format!(
                     "HorizontalPodAutoscaler {autoscaler} scales Deployment {name} and would fight: let its scaleTargetRef name this PythonService (apiVersion molt.dev/v1alpha1, kind PythonService), and write spec.replicas"
                 ),
@@ -283,18 +293,29 @@ impl Turn<'_> {
         }
         if view.paused {
             return Some((
-                true,
+                Phase::Degraded,
                 format!(
                     "Deployment {name} is paused, so its pods may not be what its template says: `kubectl rollout resume deployment {name}` first"
                 ),
             ));
         }
-        (!view.settled).then(|| {
-            (false, format!(
+        if !view.settled {
+            let message = format!(
                 "Deployment {name} is in the middle of a rollout of its own, or not all of its pods are ready ({} of {}): it is taken over when they are",
                 view.ready, view.replicas
-            ))
-        })
+            );
+            return Some((Phase::Initializing, message));
+        }
+        let pause = self.standing_pause()?;
+        Some((
+            Phase::Paused,
+            format!("{pause}; Deployment {name} is taken over afterwards"),
+        ))
+    }
+
+    /// Why a takeover that has begun stays where it is.
+    fn takeover_pause(&self) -> Option<String> {
+        self.standing_pause().filter(|_| self.is_taking())
     }
 
     /// Notes what has moved since the last look, and who wrote back what Molt had set.
@@ -342,6 +363,11 @@ impl Turn<'_> {
         let Some(stable) = self.state.stable.clone() else {
             return;
         };
+        let is_paused = self.takeover_pause().is_some();
+        if is_paused && self.adoption_at().is_some_and(|at| self.now >= at) {
+            // A pause is no lack of progress.
+            self.reach(AdoptionStage::Taking);
+        }
         let is_gone = !self.seen.revisions.contains_key(&stable);
         if is_gone && self.plan.revision.as_ref().is_some_and(|r| *r != stable) {
             // The template went on before there was a ReplicaSet of the one that runs, which can't be made any more.
@@ -356,7 +382,7 @@ impl Turn<'_> {
             None if self.seen.workload == Sight::Absent => (0, 0),
             None => return,
         };
-        if replicas == 0 && own == 0 && self.seen.ready(&stable) >= self.plan.replicas {
+        if replicas == 0 && own == 0 && self.seen.ready(&stable) >= self.pods_in_all() {
             self.reach(AdoptionStage::Taken);
             let ready = self.seen.ready(&stable);
             self.note(
@@ -402,6 +428,13 @@ impl Turn<'_> {
         }
     }
 
+    /// Pods that serve, Molt's and the Deployment's together. A number that falls in a takeover counts afterwards: an
+    /// autoscaler that knows Molt's first pods alone asks for as few.
+    fn pods_in_all(&self) -> u32 {
+        let taken = self.state.adoption.as_ref().filter(|_| self.is_taking());
+        self.plan.replicas.max(taken.map_or(0, |a| a.replicas))
+    }
+
     /// Pods of Molt's, of any revision.
     fn molts_pods(&self) -> u32 {
         self.seen.revisions.values().map(|v| v.wanted.max(v.pods)).sum()
@@ -416,16 +449,23 @@ impl Turn<'_> {
             AdoptionStage::Taken => return None,
             AdoptionStage::Returned => 0,
             AdoptionStage::Taking => {
-                let least = has.min(self.plan.replicas);
+                let all = self.pods_in_all();
+                let least = has.min(all);
                 match &self.seen.workload {
                     Sight::Unknown(_) => has,
-                    Sight::Absent => self.plan.replicas,
+                    Sight::Absent => all,
                     // What it has is not to change by itself while pods come beside.
                     Sight::Seen(view) if view.held.is_none() || !view.paused => least,
                     Sight::Seen(view) => {
-                        let most = self.plan.replicas.max(adoption.replicas) + view.surge.max(1);
+                        let most = all + view.surge.max(1);
                         let room = most.saturating_sub(view.replicas.max(view.pods));
-                        self.plan.replicas.min(room).max(least)
+                        // What the Deployment is not asked for any more is Molt's, and in a pause no pod beyond.
+                        let theirs = if self.takeover_pause().is_some() {
+                            view.replicas
+                        } else {
+                            0
+                        };
+                        all.saturating_sub(theirs).min(room).max(least)
                     }
                 }
             }
@@ -457,13 +497,15 @@ impl Turn<'_> {
     fn hold(&mut self, effects: &mut Vec<Effect>) {
         let now = self.now;
         let again = self.hold_again_at();
+        let is_paused = self.takeover_pause().is_some();
+        let all = self.pods_in_all();
         let (Some(adoption), Sight::Seen(view)) = (&mut self.state.adoption, &self.seen.workload) else {
             return;
         };
         let ready = self.state.stable.as_ref().map_or(0, |r| self.seen.ready(r));
-        let may_shrink = view.held.is_some() && view.paused;
+        let may_shrink = view.held.is_some() && view.paused && !is_paused;
         let replicas = if may_shrink || adoption.stage == AdoptionStage::Taken {
-            view.replicas.min(self.plan.replicas.saturating_sub(ready))
+            view.replicas.min(all.saturating_sub(ready))
         } else {
             view.replicas
         };
@@ -568,7 +610,9 @@ impl Turn<'_> {
     pub(super) fn adoption_at(&self) -> Option<Timestamp> {
         let adoption = self.state.adoption.as_ref()?;
         let moves = matches!(adoption.stage, AdoptionStage::Taking | AdoptionStage::Returning);
-        moves.then(|| after(adoption.moved_at, self.plan.progress_deadline))
+        // A pause is looked at in its midst, so that there is time left at its end.
+        let parts = if self.takeover_pause().is_some() { 2 } else { 1 };
+        moves.then(|| after(adoption.moved_at, self.plan.progress_deadline / parts))
     }
 
     /// The phase, and where it is in one sentence, while a Deployment is not simply taken over.
@@ -577,13 +621,8 @@ impl Turn<'_> {
             let (Some(_), Sight::Seen(view)) = (&self.plan.workload, &self.seen.workload) else {
                 return None;
             };
-            let (person, what) = self.obstacle(view)?;
-            let phase = if person {
-                Phase::Degraded
-            } else {
-                Phase::Initializing
-            };
-            return (self.state.stable.is_none() && self.plan.revision.is_some()).then_some((phase, what));
+            let obstacle = self.obstacle(view)?;
+            return (self.state.stable.is_none() && self.plan.revision.is_some()).then_some(obstacle);
         };
         let name = &adoption.workload;
         let late = self.adoption_at().is_some_and(|at| self.now >= at);
@@ -596,13 +635,16 @@ impl Turn<'_> {
         let trouble = trouble.map_or_else(String::new, |t| format!(": {}", t.message));
         match adoption.stage {
             AdoptionStage::Taken => None,
-            AdoptionStage::Taking => Some((
-                phase,
-                format!(
+            AdoptionStage::Taking => {
+                let place = format!(
                     "takes over Deployment {name}: {ready} of {} pods are Molt's, and {theirs} of its own are ready{trouble}",
-                    self.plan.replicas
-                ),
-            )),
+                    self.pods_in_all()
+                );
+                Some(match self.takeover_pause() {
+                    Some(pause) => (Phase::Paused, format!("{pause}; {place}")),
+                    None => (phase, place),
+                })
+            }
             AdoptionStage::Returning => {
                 let wait = match &self.seen.workload {
                     Sight::Seen(view) => self.let_go_wait(view),
@@ -651,6 +693,7 @@ impl Turn<'_> {
         };
         if let Some((phase, message)) = self.adoption_place() {
             let reason = match self.state.adoption.as_ref().map(|a| a.stage) {
+                _ if phase == Phase::Paused => "TakeoverPaused",
                 None if phase == Phase::Degraded => HELD_BACK,
                 None => "WorkloadUnsettled",
                 Some(_) if phase == Phase::Degraded => "AdoptionStalled",

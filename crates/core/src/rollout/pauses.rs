@@ -90,6 +90,12 @@ impl Turn<'_> {
         spec.or_else(|| fleet.map(|by| by_fleet(by)))
     }
 
+    /// The spec's pause, or the fleet's: whatever it is that would go on.
+    pub(super) fn standing_pause(&self) -> Option<String> {
+        let fleet = self.seen.fleet_paused.as_deref().map(by_fleet);
+        self.plan.paused.then(|| BY_SPEC.to_owned()).or(fleet)
+    }
+
     /// Follows `spec.paused` and a pause of the fleet while an attempt is under way.
     pub(super) fn follow_pause(&mut self) {
         let now = self.now;

@@ -93,6 +93,98 @@ fn a_deployment_is_taken_over_with_no_pod_less_and_few_more() {
 }
 
 #[test]
+fn a_pause_by_the_spec_or_of_the_fleet_stops_a_takeover_where_it_is() {
+    let pauses: [fn(&mut World, bool); 2] = [
+        |world, on| world.plan.paused = on,
+        |world, on| world.fleet = on.then(|| "by ada: INC-12".to_owned()),
+    ];
+    for pause in pauses {
+        // Before the first pod.
+        let mut world = with_deployment(6, 1);
+        pause(&mut world, true);
+        world.run(60);
+        assert_eq!(
+            (stage(&world), world.workload.writes, world.phase()),
+            (None, 0, Phase::Paused)
+        );
+        assert!(world.sets.is_empty());
+        assert!(
+            condition(&world).1.starts_with("TakeoverPaused: "),
+            "{:?}",
+            condition(&world)
+        );
+        // In the middle, for longer than the deadline.
+        pause(&mut world, false);
+        while world.workload.pods() > 3 {
+            world.run(1);
+        }
+        pause(&mut world, true);
+        world.turn(usize::MAX);
+        let both = |world: &World| (world.sets[&"v1".into()].wanted, world.workload.replicas);
+        let stood = both(&world);
+        for _ in 0..500 {
+            run_watched(&mut world, 1, 6, 1);
+            assert_eq!((both(&world), world.phase()), (stood, Phase::Paused));
+        }
+        assert!(
+            condition(&world).1.starts_with("TakeoverPaused: "),
+            "{:?}",
+            condition(&world)
+        );
+        // On again, with time to get somewhere.
+        pause(&mut world, false);
+        while stage(&world) != Some(AdoptionStage::Taken) {
+            run_watched(&mut world, 1, 6, 1);
+            assert_ne!(world.phase(), Phase::Degraded, "{:?}", world.last);
+        }
+    }
+}
+
+#[test]
+fn a_number_that_falls_in_a_takeover_counts_afterwards() {
+    for surge in [1, 3] {
+        let mut world = with_deployment(10, surge);
+        world.run(5);
+        assert_eq!(stage(&world), Some(AdoptionStage::Taking));
+        // An autoscaler sees few pods, and asks for few.
+        world.plan.replicas = 2;
+        while stage(&world) != Some(AdoptionStage::Taken) {
+            let (all, ready) = pods(&world);
+            assert!(
+                ready >= 10 && all <= 10 + surge,
+                "{ready} of {all} ready: {:?}",
+                world.last
+            );
+            world.run(1);
+        }
+        world.run(30);
+        assert_eq!((pods(&world), world.phase()), ((2, 2), Phase::Healthy));
+    }
+    // More are there at once.
+    let mut world = with_deployment(4, 1);
+    world.run(5);
+    world.plan.replicas = 8;
+    run_watched(&mut world, 60, 4, 5);
+    assert_eq!(
+        (stage(&world), pods(&world)),
+        (Some(AdoptionStage::Taken), (8, 8))
+    );
+}
+
+#[test]
+fn a_state_that_is_lost_in_a_pause_is_found_again() {
+    let mut world = with_deployment(6, 1);
+    world.run(8);
+    world.plan.paused = true;
+    world.state = crate::state::State::default();
+    run_watched(&mut world, 60, 6, 1);
+    assert_eq!(
+        (stage(&world), world.state.stable.clone(), world.phase()),
+        (Some(AdoptionStage::Taking), Some("v1".into()), Phase::Paused)
+    );
+}
+
+#[test]
 fn no_route_leads_to_molts_pods_before_they_are_all_there() {
     let mut world = with_deployment(6, 1);
     while stage(&world) != Some(AdoptionStage::Taken) {
@@ -123,6 +215,7 @@ fn a_change_of_the_deployments_template_is_rolled_out_by_molt() {
 fn it_waits_for_what_a_person_or_the_deployment_has_to_finish() {
     for change in [
         |w: &mut Workload| w.autoscaler = Some("shop".into()),
+        |w: &mut Workload| w.autoscalers_unread = Some("forbidden".into()),
         |w: &mut Workload| w.paused = true,
         |w: &mut Workload| w.ready.truncate(2),
     ] {
@@ -144,6 +237,16 @@ fn it_waits_for_what_a_person_or_the_deployment_has_to_finish() {
     );
     assert_eq!(world.phase(), Phase::Degraded);
     world.workload.autoscaler = None;
+    world.workload.autoscalers_unread = Some("forbidden: User molt".into());
+    world.run(5);
+    let (_, text) = condition(&world);
+    assert!(
+        text.contains("WorkloadHeldBack")
+            && text.contains("forbidden: User molt")
+            && text.contains("list and watch"),
+        "{text}"
+    );
+    world.workload.autoscalers_unread = None;
     assert!(world.run_until(Phase::Healthy, LONG));
 }
 
@@ -352,6 +455,35 @@ fn a_deployment_that_is_no_longer_named_is_left_as_it_is() {
     );
 }
 
+#[test]
+fn a_template_of_its_own_changes_nothing_for_one_that_was_given_back() {
+    let mut world = taken(4, 1);
+    world.act("back", Action::Release);
+    world.run(120);
+    assert_eq!(stage(&world), Some(AdoptionStage::Returned));
+    // Also where the template is what stable runs.
+    for revision in ["v2", "v1"] {
+        world.plan.workload = None;
+        world.update(revision);
+        let (writes, weights) = (world.workload.writes, world.weight_writes);
+        for _ in 0..120 {
+            world.run(1);
+            assert!(
+                world.last.as_ref().unwrap().effects.is_empty(),
+                "{:?}",
+                world.last
+            );
+        }
+        assert_eq!((world.workload.writes, world.weight_writes), (writes, weights));
+        assert_eq!(stage(&world), Some(AdoptionStage::Returned));
+        assert!(
+            condition(&world).1.starts_with("Released: "),
+            "{:?}",
+            condition(&world)
+        );
+    }
+}
+
 /// What may happen in one second of a takeover.
 #[derive(Clone, Debug)]
 enum Happening {
@@ -366,6 +498,8 @@ enum Happening {
     ChangeTemplate,
     WriteBack,
     Resume,
+    /// A person pauses, or ends the pause.
+    Pause,
     LoseState,
 }
 
@@ -379,6 +513,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::ChangeTemplate),
         1 => Just(Happening::WriteBack),
         1 => Just(Happening::Resume),
+        1 => Just(Happening::Pause),
         1 => Just(Happening::LoseState),
     ]
 }
@@ -420,6 +555,7 @@ proptest! {
                 Happening::Resume if world.workload.template == world.workload.makes => {
                     world.workload.paused = false;
                 }
+                Happening::Pause => world.plan.paused = !world.plan.paused,
                 Happening::LoseState if !world.plan.deleting => {
                     world.state = crate::state::State::default();
                 }
@@ -433,6 +569,7 @@ proptest! {
             prop_assert!(others || all <= replicas + surge, "{all} pods after {happening:?}: {:?}", world.last);
         }
         // The end. A template that is not stable's is waited for on the way back: somebody puts it right.
+        world.plan.paused = false;
         for _ in 0..1500 {
             if world.gone {
                 break;

@@ -18,6 +18,7 @@ pub struct Workload {
     pub surge: u32,
     pub widened: bool,
     pub autoscaler: Option<String>,
+    pub autoscalers_unread: Option<String>,
     pub written_by: Option<String>,
     /// None of its pods becomes ready any more.
     pub broken: bool,
@@ -74,6 +75,8 @@ impl Workload {
             held: self.held,
             revision: self.template.clone(),
             is_stable: stable.is_some() && self.template.as_ref() == stable,
+            selector: None,
+            autoscalers_unread: self.autoscalers_unread.clone(),
             autoscaler: self.autoscaler.clone(),
             widened: self.widened,
             written_by: self.written_by.clone(),
