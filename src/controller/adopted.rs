@@ -35,6 +35,10 @@ const DEFAULT_SURGE: &str = "25%";
 
 /// A Deployment.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "facts that have nothing to do with each other"
+)]
 pub struct DeploymentFacts {
     /// Its UID.
     pub uid: String,

@@ -136,14 +136,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let now = context.clock.now();
     let patience = answer_awaited(context, key, &target, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
-    let rules = rules::plan(
-        object,
-        &validated,
-        context.caches.rules.presence(),
-        context.caches.rules.get(key, &object_name(&key.name)).as_deref(),
-        &context.rule_labels,
-        memory.rules.as_ref(),
-    );
+    let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
     decision.report.conditions.extend(rules.condition.clone());
     let told = config::condition(object, &asked, &context.caches);
     decision.report.conditions.extend(told);
@@ -192,19 +185,32 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
     let jobs_again = jobs::carry_out(object, context, key, applier.current(), &decision.jobs).await;
-    let from_now =
-        |at: Timestamp| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO);
-    let wake = decision.wake_at.map(from_now);
     let retry = recorded.err().map(|()| RECORD_RETRY);
-    let settled = asked.until.map(from_now);
     // What was told of is over. If the status said it already, nothing was written, and no event brings this again.
     let over = memory.apply_problem.is_some().then_some(CATCH_UP);
-    Ok(requeue(
-        [wake, retry, over, again, jobs_again, patience, settled]
-            .into_iter()
-            .flatten()
-            .min(),
-    ))
+    let from_now =
+        |at: Timestamp| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO);
+    let (wake, settled) = (decision.wake_at.map(from_now), asked.until.map(from_now));
+    let all = [wake, retry, over, again, jobs_again, patience, settled];
+    Ok(requeue(all.into_iter().flatten().min()))
+}
+
+/// What becomes of the rules that the objectives ask for.
+fn plan_rules(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    validated: &Validated,
+    failed: Option<&rules::Failed>,
+) -> rules::Plan {
+    rules::plan(
+        object,
+        validated,
+        context.caches.rules.presence(),
+        context.caches.rules.get(key, &object_name(&key.name)).as_deref(),
+        &context.rule_labels,
+        failed,
+    )
 }
 
 /// A Service of the service's own name was there before, and belongs to the Deployment that is taken over.

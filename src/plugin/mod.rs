@@ -228,7 +228,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         } => get::run(&cluster().await?, name, all_namespaces, output).await,
         Command::Status {
             name, watch: true, ..
-        } => status::watch(&cluster().await?, &name).await,
+        } => Box::pin(status::watch(&cluster().await?, &name)).await,
         Command::Status {
             name,
             watch: false,

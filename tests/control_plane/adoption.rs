@@ -358,9 +358,9 @@ async fn what_can_not_be_taken_over_is_refused_with_its_fix() {
     );
 
     let mut owned = deployment("shop:good");
-    let owner = stage.service("shop").await;
+    let someone = stage.service("shop").await;
     owned["metadata"]["ownerReferences"] = json!([{
-        "apiVersion": "v1", "kind": "ConfigMap", "name": "app", "uid": owner.uid().unwrap(), "controller": true,
+        "apiVersion": "v1", "kind": "ConfigMap", "name": "app", "uid": someone.uid().unwrap(), "controller": true,
     }]);
     let uid = stage.client.clone();
     let map = json!({"metadata": {"name": "app"}});

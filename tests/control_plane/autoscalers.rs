@@ -86,8 +86,8 @@ async fn pods_of(stage: &Stage, revision: &str) -> i32 {
 }
 
 async fn is_baking(stage: &Stage) -> bool {
-    let state = stage.service("shop").await.status.and_then(|s| s.state);
-    let attempt = state.and_then(|s| s.attempt);
+    let status = stage.service("shop").await.status;
+    let attempt = status.and_then(|s| s.state).and_then(|s| s.attempt);
     attempt.is_some_and(|a| matches!(a.stage, At::Baking { .. }))
 }
 

@@ -123,21 +123,24 @@ pub fn goals(rows: &[Row]) -> String {
         let (share, _, _) = molt.false_share();
         line(
             if goal.false_rollbacks > 0.0 {
-                let most = goal.false_rollbacks * 100.0;
-                format!("{}: below {most} % of healthy ones taken back", row.case.name)
+                let limit = goal.false_rollbacks * 100.0;
+                format!("{}: below {limit} % of healthy ones taken back", row.case.name)
             } else {
                 format!("{}: no healthy one taken back", row.case.name)
             },
             format!("{} %", percent(share)),
             share < goal.false_rollbacks || share <= 0.0,
         );
-        if let Some((median, most)) = goal.detect {
+        if let Some((median, limit)) = goal.detect {
             let (got_median, got_most) = (molt.found_by(0.5), molt.found_by(0.95));
             let show = |seconds: Option<u32>| seconds.map_or("never".to_owned(), |s| format!("{s} s"));
             line(
-                format!("{}: found within {median} s, 95 % within {most} s", row.case.name),
+                format!(
+                    "{}: found within {median} s, 95 % within {limit} s",
+                    row.case.name
+                ),
                 format!("{}, {}", show(got_median), show(got_most)),
-                got_median.is_some_and(|s| s <= median) && got_most.is_some_and(|s| s <= most),
+                got_median.is_some_and(|s| s <= median) && got_most.is_some_and(|s| s <= limit),
             );
         }
     }

@@ -54,6 +54,7 @@ pub enum AdoptionStage {
 
 /// The Deployment that `spec.workloadRef` names, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a decision")]
 pub enum Sight {
     /// There is none, or none is named.
     #[default]

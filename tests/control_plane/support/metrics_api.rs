@@ -230,10 +230,10 @@ async fn serving(server: &Server, namespace: &str) -> usize {
         .await
         .map(|l| l.items)
         .unwrap_or_default();
-    let serves = |pod: &&k8s_openapi::api::core::v1::Pod| {
+    let answers = |pod: &&k8s_openapi::api::core::v1::Pod| {
         is_ready(pod) && weights.get(&backend(pod)).is_some_and(|weight| *weight > 0)
     };
-    pods.iter().filter(serves).count()
+    pods.iter().filter(answers).count()
 }
 
 async fn pod_metrics(server: &Server, namespace: &str, selector: &str) -> Value {

@@ -536,7 +536,6 @@ proptest! {
             match happening {
                 Happening::Crash(after) => drop(world.turn(*after)),
                 Happening::Turn => drop(world.turn(usize::MAX)),
-                Happening::Pass => {}
                 Happening::Release => world.act(&format!("release-{index}"), Action::Release),
                 Happening::Delete => {
                     world.plan.deleting = true;

@@ -5,6 +5,7 @@ use crate::plan::Revision;
 
 /// A Deployment. Its pods take two seconds to become ready, and one to go.
 #[derive(Clone, Debug, Default)]
+#[allow(clippy::struct_excessive_bools)]
 pub struct Workload {
     pub exists: bool,
     /// What its pod template is.
