@@ -35,18 +35,24 @@ impl Turn<'_> {
         self.most(attempt).is_some() || (divided && self.plan.room.stable_scales && self.plan.replicas > 0)
     }
 
-    /// Notes since when the router has given the canary its share, and how strong the service is to be again: while
-    /// `spec.replicas` is absent only stable's pods would tell, and they may be fewer for the moment.
-    pub(super) fn follow_share(&mut self) {
-        let makes_room = self.attempt().is_some_and(|a| self.makes_room(a));
-        let seen = self.seen;
-        let stable = self.state.stable.as_ref().and_then(|r| seen.revisions.get(r));
-        let is_strong = |strength: u32| stable.is_none_or(|view| view.wanted >= strength);
-        if makes_room {
-            self.state.strength = Some(self.plan.replicas);
-        } else if self.state.attempt.is_none() && self.state.strength.is_some_and(is_strong) {
+    /// Notes how strong the service is to be again: while `spec.replicas` is absent only stable's pods would tell, and they
+    /// may be fewer or more for the moment. It is forgotten once they are as many again.
+    pub(super) fn follow_strength(&mut self) {
+        let replicas = self.plan.replicas;
+        let differs = self.attempt().is_some_and(|a| self.makes_room(a)) || self.state.restart.is_some();
+        let stable = self.state.stable.as_ref();
+        let stable = stable.and_then(|r| self.seen.revisions.get(r));
+        let is_back = self.state.attempt.is_none() && stable.is_none_or(|view| view.wanted == replicas);
+        if differs || (self.state.strength.is_some() && !is_back) {
+            self.state.strength = Some(replicas);
+        } else {
             self.state.strength = None;
         }
+    }
+
+    /// Notes since when the router has given the canary its share.
+    pub(super) fn follow_share(&mut self) {
+        let makes_room = self.attempt().is_some_and(|a| self.makes_room(a));
         let Some(attempt) = self.attempt() else { return };
         let percent = self.written_weight(attempt);
         let known = attempt.carried.filter(|carried| carried.percent == percent);
