@@ -135,7 +135,8 @@ impl Turn<'_> {
         let started = (asks - has.canary).min(free.saturating_sub(ending));
         free -= started;
         let canary = if lacks > 0 {
-            has.canary - self.given_way(attempt, &of_canary, lacks, drained)
+            let given = self.given_way(attempt, &of_canary, lacks, drained);
+            has.canary.saturating_sub(given)
         } else {
             has.canary + started
         };
@@ -168,10 +169,12 @@ impl Turn<'_> {
     /// Pods that the canary gives up because stable lacks them: those that don't serve at once, others once the traffic has
     /// left them.
     fn given_way(&self, attempt: &Attempt, view: &RevisionView, lacks: u32, drained: bool) -> u32 {
-        let dead = view.wanted.saturating_sub(view.serving());
+        // Pods that were given up before may serve until they are deleted.
+        let serving = view.serving().min(view.wanted);
+        let dead = view.wanted - serving;
         let needed = self.plan.carriers_of(self.written_weight(attempt));
         let spare = if drained {
-            view.serving().saturating_sub(needed)
+            serving.saturating_sub(needed)
         } else {
             0
         };

@@ -2,7 +2,7 @@
 
 use jiff::SignedDuration;
 
-use super::world::World;
+use super::world::{Set, World};
 use crate::decision::Phase;
 use crate::observed::Action;
 use crate::plan::{Plan, Revision, Room, Surge};
@@ -145,6 +145,58 @@ fn with_little_room_the_way_back_goes_as_far_as_pods_carry_it_and_ends_at_stable
     assert_eq!(world.state.last.as_ref().unwrap().outcome, Outcome::Aborted);
     assert_eq!((wanted(&world, "v1"), wanted(&world, "v2")), (4, 0));
     assert_eq!((world.weight("v1"), world.phase()), (100, Phase::RolledBack));
+}
+
+#[test]
+fn on_the_way_back_the_canary_keeps_the_pods_that_its_traffic_needs_however_late_others_end() {
+    let mut world = given(surge(2));
+    world.plan.replicas = 8;
+    world.run(10);
+    world.plan.bake = SignedDuration::from_mins(10);
+    for _ in 0..LONG {
+        world.run(1);
+        if world.weight("v2") == 100 && wanted(&world, "v1") == 2 {
+            break;
+        }
+    }
+    assert_eq!((world.weight("v2"), wanted(&world, "v1")), (100, 2));
+    world.linger = 5;
+    world.act("abort", Action::Abort);
+    let mut rounds = 0;
+    for _ in 0..300 {
+        let before = wanted(&world, "v2");
+        world.run(1);
+        if world.state.attempt.is_none() {
+            break;
+        }
+        let needed = world.plan.carriers_of(world.weight("v2"));
+        assert!(
+            wanted(&world, "v2") >= needed,
+            "{} of {needed}",
+            wanted(&world, "v2")
+        );
+        rounds += u32::from(wanted(&world, "v2") < before);
+    }
+    assert!(rounds > 1, "{rounds}");
+    assert_eq!(world.state.last.as_ref().unwrap().outcome, Outcome::Aborted);
+}
+
+#[test]
+fn a_canary_gives_up_no_more_pods_than_it_is_asked_for_whatever_still_serves() {
+    let mut world = at_pause(surge(1), 10);
+    world.run(30);
+    assert_eq!((wanted(&world, "v1"), wanted(&world, "v2")), (4, 1));
+    // It had more until just now, stable was scaled by somebody, and another revision's pods take the room.
+    world.sets.get_mut(&"v2".into()).unwrap().ready = 5;
+    scale(&mut world, 2);
+    let other = Set {
+        wanted: 3,
+        service: true,
+        ..Set::default()
+    };
+    world.sets.insert("v0".into(), other);
+    world.turn(usize::MAX);
+    assert_eq!(wanted(&world, "v2"), 1);
 }
 
 #[test]
