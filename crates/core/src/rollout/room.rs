@@ -155,7 +155,7 @@ impl Turn<'_> {
         // What is free beyond that is stable's.
         let reserved = (asks - has.canary).saturating_sub(started);
         let full = replicas.saturating_sub(stable).min(free.saturating_sub(reserved));
-        let stays = self.plan.room.stable_scales && moves;
+        let stays = self.plan.room.stable_scales && (moves || attempt.stage == Stage::Settling);
         Pods {
             stable: if stays || stable < has.stable {
                 stable

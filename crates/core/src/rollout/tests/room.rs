@@ -6,7 +6,7 @@ use super::world::{Set, World};
 use crate::decision::Phase;
 use crate::observed::Action;
 use crate::plan::{Plan, Revision, Room, Surge};
-use crate::state::Outcome;
+use crate::state::{Outcome, Stage};
 use crate::step::{CanaryScale, Step};
 
 const LONG: u32 = 900;
@@ -197,6 +197,29 @@ fn a_canary_gives_up_no_more_pods_than_it_is_asked_for_whatever_still_serves() {
     world.sets.insert("v0".into(), other);
     world.turn(usize::MAX);
     assert_eq!(wanted(&world, "v2"), 1);
+}
+
+#[test]
+fn stable_that_scales_behind_a_users_route_stays_small_while_traffic_moves_home() {
+    let mut world = World::with_users_route();
+    world.plan.room = SCALES;
+    world.update("v2");
+    let (mut least, mut settled) = (4, false);
+    for _ in 0..LONG {
+        world.run(1);
+        let Some(attempt) = &world.state.attempt else {
+            if world.state.stable == Some("v2".into()) {
+                break;
+            }
+            continue;
+        };
+        settled |= attempt.stage == Stage::Settling;
+        let has = wanted(&world, "v1");
+        assert!(has <= least, "{has} after {least} in {:?}", attempt.stage);
+        least = has;
+    }
+    assert!(settled);
+    assert_eq!((world.state.stable.clone(), least), (Some("v2".into()), 1));
 }
 
 #[test]
