@@ -33,7 +33,9 @@ impl Attempt {
     /// It has asked the router for its step's weight, which nobody has acknowledged yet, and a pause comes next.
     pub(super) fn rises_towards_a_pause(&self) -> bool {
         let step = |index: u32| self.steps.get(index as usize);
-        let risen = step(self.step).and_then(Step::weight).is_some_and(|w| self.weight >= w);
+        let risen = step(self.step)
+            .and_then(Step::weight)
+            .is_some_and(|w| self.weight >= w);
         risen && step(self.step + 1).is_some_and(Step::lasts)
     }
 }
@@ -175,7 +177,7 @@ impl Turn<'_> {
             in_force_since: None,
             carried: None,
             hold: None,
-            deadline: Some(after(self.now, self.plan.progress_deadline)),
+            deadline: None,
             patience: None,
             cleared_step: straight.then_some(all),
             incident_since: None,
@@ -188,6 +190,8 @@ impl Turn<'_> {
             transitions: Vec::new(),
         };
         self.state.attempt = Some(attempt);
+        let deadline = self.progress_until();
+        self.update(|a| a.deadline = Some(deadline));
         match &self.state.stable {
             None => self.note(
                 "FirstDeployment",

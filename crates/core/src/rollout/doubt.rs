@@ -33,7 +33,7 @@ impl Turn<'_> {
 
     /// Gives stable most of the traffic, to compare.
     pub(super) fn doubt(&mut self, harm: &Harm) {
-        self.enter(Stage::Promoting, Some(self.plan.progress_deadline));
+        self.enter(Stage::Promoting, Some(self.progress_time()));
         // Half the time that a comparison has.
         let blocks = self.plan.progress_deadline.as_secs_f64() / self.plan.block.as_secs_f64().max(1.0) / 2.0;
         let worth = blocks * f64::from(COMPARED_AT) / 100.0;
@@ -72,7 +72,7 @@ impl Turn<'_> {
             return false;
         }
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         // What a counter says at an edge is as old as its last scrape: one interval later it is all of the comparison.
         let begin = after(now, self.plan.block / 2);
         self.update(|a| {

@@ -22,6 +22,7 @@ impl Turn<'_> {
             }
         }
         self.drop_retired();
+        self.hasten_retired();
     }
 
     /// One move; `false` when nothing can move.
@@ -86,7 +87,7 @@ impl Turn<'_> {
 
     fn stepping(&mut self, attempt: &Attempt) -> bool {
         let Some(step) = attempt.steps.get(attempt.step as usize).cloned() else {
-            self.enter(Stage::Promoting, Some(self.plan.progress_deadline));
+            self.enter(Stage::Promoting, Some(self.progress_time()));
             return true;
         };
         match step {
@@ -147,7 +148,7 @@ impl Turn<'_> {
         if cleared {
             return false;
         }
-        let deadline = after(self.now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         self.update(|a| {
             a.cleared_step = Some(a.step);
             a.deadline = Some(deadline);
@@ -158,7 +159,7 @@ impl Turn<'_> {
     /// The canary gets this weight. The router has time for it, whatever was waited for before.
     pub(super) fn raise(&mut self, weight: u8) {
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         self.update(|a| {
             a.weight = weight;
             a.raised_at = Some(now);
@@ -176,11 +177,10 @@ impl Turn<'_> {
             return self.check_unready(attempt);
         }
         if let Some(wait) = self.promotion_wait(attempt) {
-            let cleared = attempt.is_cleared()
-                || attempt.weight == 100
-                || self.move_wait(attempt, None).is_some();
+            let cleared =
+                attempt.is_cleared() || attempt.weight == 100 || self.move_wait(attempt, None).is_some();
             if !cleared {
-                let deadline = after(self.now, self.plan.progress_deadline);
+                let deadline = self.progress_until();
                 self.update(|a| {
                     a.cleared_step = Some(a.step);
                     a.deadline = Some(deadline);
@@ -286,7 +286,7 @@ impl Turn<'_> {
 
     pub(super) fn next_step(&mut self) {
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         self.update(|a| {
             a.step += 1;
             a.step_since = now;

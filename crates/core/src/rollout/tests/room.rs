@@ -200,6 +200,63 @@ fn a_canary_gives_up_no_more_pods_than_it_is_asked_for_whatever_still_serves() {
 }
 
 #[test]
+fn a_retired_revision_makes_room_before_its_time() {
+    let mut world = given(surge(1));
+    world.plan.abort_scale_down_delay = SignedDuration::from_hours(1);
+    world.run(20);
+    assert_eq!(wanted(&world, "v2"), 1);
+    world.update("v3");
+    let mut since = None;
+    for second in 0..LONG {
+        world.run(1);
+        let all: u32 = world.sets.values().map(|set| set.wanted).sum();
+        assert!(all <= 5, "{all}");
+        since = since.or((world.weight("v2") == 0).then_some(second));
+        if wanted(&world, "v2") == 0 {
+            assert!(
+                since.is_some_and(|since| second >= since + 10),
+                "it has to drain first"
+            );
+        }
+    }
+    assert_eq!(world.state.stable, Some("v3".into()), "{}", message(&world));
+}
+
+#[test]
+fn a_retired_revision_keeps_its_time_where_nobody_needs_its_room() {
+    let mut world = given(surge(2));
+    world.plan.steps = vec![Step::SetWeight(25), Step::Pause {}];
+    world.plan.abort_scale_down_delay = SignedDuration::from_hours(1);
+    world.run(20);
+    assert_eq!(wanted(&world, "v2"), 1);
+    world.update("v3");
+    assert!(world.run_until(Phase::Paused, LONG), "{}", message(&world));
+    world.run(60);
+    assert_eq!((wanted(&world, "v2"), wanted(&world, "v3")), (1, 1));
+}
+
+#[test]
+fn connections_that_drain_longer_than_the_deadline_fail_no_rollout() {
+    let mut world = given(surge(1));
+    world.plan.drain = SignedDuration::from_secs(200);
+    world.min_ready = 30;
+    assert_eq!(world.plan.progress_deadline, SignedDuration::from_secs(180));
+    world.run(4000);
+    assert_eq!(world.state.stable, Some("v2".into()), "{}", message(&world));
+}
+
+#[test]
+fn a_pod_that_does_not_end_is_named_as_what_takes_the_room() {
+    let mut world = given(surge(1));
+    world.sets.get_mut(&"v1".into()).unwrap().stuck = 1;
+    world.run(20);
+    assert_eq!(wanted(&world, "v2"), 0);
+    assert!(message(&world).contains("and 1 that end"), "{}", message(&world));
+    assert!(world.run_until(Phase::RolledBack, 300));
+    assert!(message(&world).contains("and 1 that end"), "{}", message(&world));
+}
+
+#[test]
 fn stable_that_scales_behind_a_users_route_stays_small_while_traffic_moves_home() {
     let mut world = World::with_users_route();
     world.plan.room = SCALES;
