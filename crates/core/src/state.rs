@@ -310,6 +310,9 @@ pub struct Doubt {
     /// Since when the router has had the weight that both are compared at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// The lowest weight, in percent, that the canary had on the way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<u8>,
 }
 
 /// What a hold depended on: once it is corrected, the attempt goes on by itself.

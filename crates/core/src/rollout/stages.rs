@@ -191,6 +191,10 @@ impl Turn<'_> {
                     "safety is shown"
                 };
                 self.note("ShownSafe", format!("{why}; the canary grows to full strength"));
+                // Where it grows by parts nothing is left to compare, and it gets them only without a doubt.
+                if self.is_bounded(attempt) {
+                    self.acquit();
+                }
                 return true;
             }
             return self.raise_within_room(attempt, 100) || self.check_deadline(attempt, &wait);
