@@ -29,13 +29,13 @@ pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
     let state = object.state().unwrap_or_default();
     let set = state
         .stable
-        .and_then(|revision| caches.sets.get(&key, &revision_name(&key.name, &revision)));
+        .as_ref()
+        .and_then(|revision| caches.sets.get(&key, &revision_name(&key.name, revision)));
     let route = caches.routes.get(&key, &key.name);
     let grpc = caches.grpc_routes.get(&key, &key.name);
     let virtual_service = caches.virtual_services.get(&key, &key.name);
     Known {
-        // Stable may have fewer for the moment, to make room for a canary.
-        stable_wanted: set.map(|s| s.wanted.max(state.strength.unwrap_or(0))),
+        stable_wanted: state.strength_beside(set.map(|s| s.wanted)),
         workload_replicas: adopted::replicas(object, caches),
         owned_route: route.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
         owned_grpc_route: grpc.is_some_and(|r| is_owned_by(&*r, object.uid_text())),

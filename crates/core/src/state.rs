@@ -56,7 +56,8 @@ pub struct State {
     /// Somebody else who lately changed the number of a revision's pods in its ReplicaSet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scaler: Option<Scaler>,
-    /// Pods that the service is to have again, while stable may have fewer to make room for a canary.
+    /// Pods that the service is to have again, while stable may have fewer to make room for a canary, or has one more for a
+    /// restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<u32>,
     /// UIDs of the actions that were handled, newest last: none is handled twice.
@@ -72,6 +73,14 @@ pub struct State {
     /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config: Option<ConfigState>,
+}
+
+impl State {
+    /// Pods that a service wants of which `spec.replicas` says nothing; `wanted` is what stable's ReplicaSet is asked for.
+    #[must_use]
+    pub fn strength_beside(&self, wanted: Option<u32>) -> Option<u32> {
+        self.strength.or(wanted)
+    }
 }
 
 /// A revision that stands for the spec's.
@@ -301,6 +310,9 @@ pub struct Doubt {
     /// Since when the router has had the weight that both are compared at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<Timestamp>,
+    /// The lowest weight, in percent, that the canary had on the way there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub least: Option<u8>,
 }
 
 /// What a hold depended on: once it is corrected, the attempt goes on by itself.

@@ -177,7 +177,7 @@ impl Turn<'_> {
             in_force_since: None,
             carried: None,
             hold: None,
-            deadline: Some(after(self.now, self.plan.progress_deadline)),
+            deadline: None,
             patience: None,
             cleared_step: straight.then_some(all),
             incident_since: None,
@@ -190,6 +190,8 @@ impl Turn<'_> {
             transitions: Vec::new(),
         };
         self.state.attempt = Some(attempt);
+        let deadline = self.progress_until();
+        self.update(|a| a.deadline = Some(deadline));
         match &self.state.stable {
             None => self.note(
                 "FirstDeployment",

@@ -3,7 +3,7 @@
 use super::attempt::End;
 use super::preview::is_used;
 use super::waits::Wait;
-use super::{Turn, after};
+use super::Turn;
 use crate::plan::OnInconclusive;
 use crate::state::{Attempt, Hold, Outcome, Stage};
 
@@ -24,7 +24,7 @@ impl Turn<'_> {
             Wait::Evidence(what) => self.undecided(attempt, what),
             Wait::Safety(what) => match self.patience(attempt) {
                 Some(patience) => {
-                    let deadline = after(self.now, self.plan.progress_deadline);
+                    let deadline = self.progress_until();
                     self.update(|a| {
                         a.patience = Some(patience);
                         a.deadline = Some(deadline);
@@ -58,7 +58,7 @@ impl Turn<'_> {
             OnInconclusive::PromoteIfBudgetSafe
                 if budget_safe && !matches!(attempt.stage, Stage::Baking { .. }) =>
             {
-                let deadline = after(self.now, self.plan.progress_deadline);
+                let deadline = self.progress_until();
                 self.update(|a| {
                     a.cleared_step = Some(a.step);
                     a.deadline = Some(deadline);
@@ -98,7 +98,7 @@ impl Turn<'_> {
             return false;
         }
         if attempt.deadline.is_none() {
-            let deadline = after(self.now, self.plan.progress_deadline);
+            let deadline = self.progress_until();
             self.update(|a| a.deadline = Some(deadline));
             self.note(
                 "CanaryUnavailable",

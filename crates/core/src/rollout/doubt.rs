@@ -33,7 +33,7 @@ impl Turn<'_> {
 
     /// Gives stable most of the traffic, to compare.
     pub(super) fn doubt(&mut self, harm: &Harm) {
-        self.enter(Stage::Promoting, Some(self.plan.progress_deadline));
+        self.enter(Stage::Promoting, Some(self.progress_time()));
         // Half the time that a comparison has.
         let blocks = self.plan.progress_deadline.as_secs_f64() / self.plan.block.as_secs_f64().max(1.0) / 2.0;
         let worth = blocks * f64::from(COMPARED_AT) / 100.0;
@@ -43,6 +43,7 @@ impl Turn<'_> {
                 times,
                 open: true,
                 since: None,
+                least: None,
             });
             a.weight = COMPARED_AT;
             a.cleared_step = None;
@@ -68,11 +69,15 @@ impl Turn<'_> {
     /// Begins the grid anew where the comparison begins, so that no block mixes before and after; `false` when there is
     /// none to begin.
     pub(super) fn begin_comparison(&mut self, attempt: &Attempt) -> bool {
-        if !is_pending(attempt) || !self.acknowledged(attempt, attempt.weight) {
+        if !is_pending(attempt) {
+            return false;
+        }
+        if !self.acknowledged(attempt, attempt.weight) {
+            self.follow_way_back(attempt);
             return false;
         }
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         // What a counter says at an edge is as old as its last scrape: one interval later it is all of the comparison.
         let begin = after(now, self.plan.block / 2);
         self.update(|a| {
@@ -84,6 +89,22 @@ impl Turn<'_> {
             a.evidence.iter_mut().for_each(|e| e.measured_to = begin);
         });
         true
+    }
+
+    /// Each part of the traffic that stable takes back on the way to the comparison is progress: with little room they are many.
+    fn follow_way_back(&mut self, attempt: &Attempt) {
+        let percent = self.written_weight(attempt);
+        let least = attempt.doubt.as_ref().and_then(|doubt| doubt.least);
+        if least.is_some_and(|least| percent >= least) {
+            return;
+        }
+        let deadline = self.progress_until();
+        self.update(|a| {
+            if let Some(doubt) = &mut a.doubt {
+                doubt.least = Some(percent);
+            }
+            a.deadline = Some(deadline);
+        });
     }
 
     /// The canary may have all traffic: what was suspected was not its own.

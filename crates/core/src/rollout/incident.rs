@@ -1,6 +1,6 @@
 //! An incident that stable has as well: nothing goes on while it lasts, and it is no fault of the canary's.
 
-use super::{Turn, after};
+use super::Turn;
 use crate::analysis;
 use crate::state::Attempt;
 
@@ -29,7 +29,7 @@ impl Turn<'_> {
                 self.note("SharedIncident", what);
             }
             (None, Some(since)) => {
-                let deadline = after(now, self.plan.progress_deadline);
+                let deadline = self.progress_until();
                 self.update(|a| {
                     a.incident_since = None;
                     // The time that it took is no lack of progress.

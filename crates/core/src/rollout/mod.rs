@@ -84,6 +84,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     };
     turn.watch_route();
     turn.watch_scaling();
+    turn.follow_strength();
     turn.follow_share();
     turn.heed_hand();
     turn.follow_evidence();

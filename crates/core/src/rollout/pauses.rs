@@ -1,7 +1,7 @@
 //! Pauses, by people, by the spec and of the whole fleet: progress stops, judging does not.
 
 use super::people::MOST_BY;
-use super::{Turn, after};
+use super::Turn;
 use crate::decision::Phase;
 use crate::plan::{Revision, Step};
 use crate::state::{Attempt, BY_SPEC, Pause, Stage, by_fleet};
@@ -66,7 +66,7 @@ impl Turn<'_> {
 
     /// The time that a pause took is no lack of progress.
     fn go_on(&mut self) {
-        let deadline = after(self.now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         self.update(|a| {
             a.paused = None;
             let waits = match a.stage {

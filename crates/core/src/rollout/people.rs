@@ -1,7 +1,7 @@
 //! What people ask for: each action is applied once, or expires with a reason.
 
 use super::attempt::End;
-use super::{Turn, after};
+use super::Turn;
 use crate::decision::Effect;
 use crate::observed::{Action, ActionView};
 use crate::plan::{RouteMode, Step};
@@ -116,7 +116,7 @@ impl Turn<'_> {
     /// Past the current pause or wait for evidence: one wait, not all.
     fn promote(&mut self, by: &str) -> Result<String, String> {
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         let Some(attempt) = &mut self.state.attempt else {
             return Err("no attempt is under way".to_owned());
         };
@@ -169,7 +169,7 @@ impl Turn<'_> {
     /// rolls back.
     fn promote_full(&mut self, by: &str) -> Result<String, String> {
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         let Some(attempt) = &mut self.state.attempt else {
             return Err("no attempt is under way".to_owned());
         };
@@ -225,7 +225,7 @@ impl Turn<'_> {
                     .to_owned(),
             );
         }
-        let deadline = after(self.now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         let by: String = by.chars().take(MOST_BY).collect();
         self.update(|a| {
             a.overridden = Some(by.clone());

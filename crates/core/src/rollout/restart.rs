@@ -60,6 +60,8 @@ impl Turn<'_> {
             left,
             deadline: after(self.now, self.plan.progress_deadline),
         });
+        // Before one more is asked for: that one is not to be taken for the service's own.
+        self.state.strength = Some(self.plan.replicas);
         let message = format!("the pods of revision {stable} are replaced one after the other");
         self.note("RestartedByPerson", format!("{message} {by}"));
         Ok(message)

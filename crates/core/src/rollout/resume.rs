@@ -1,7 +1,7 @@
 //! An attempt that was paused by a deadline goes on by itself once what stood in the way is corrected.
 
 use super::objectives::own_history;
-use super::{Turn, after};
+use super::Turn;
 use crate::analysis;
 use crate::observed::Action;
 use crate::state::{Attempt, Stage};
@@ -33,7 +33,7 @@ impl Turn<'_> {
         attempt.stage = Stage::Stepping;
         attempt.since = now;
         attempt.step_since = now;
-        attempt.deadline = Some(after(now, plan.progress_deadline));
+        attempt.deadline = Some(self.progress_until());
         attempt.cleared_step = None;
         attempt.patience = None;
         if let Some(doubt) = &mut attempt.doubt {

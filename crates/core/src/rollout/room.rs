@@ -5,7 +5,7 @@
 //! many that fewer than the service's replicas would serve. What is given up has been without its part of the traffic for
 //! as long as connections drain. On the way back it is the canary that makes room.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::doubt::is_open;
 use super::{Turn, after};
@@ -29,24 +29,35 @@ impl Turn<'_> {
         Some(self.plan.replicas.saturating_add(surge.of(self.plan.replicas)))
     }
 
+    /// The pods of both revisions are bounded.
+    pub(super) fn is_bounded(&self, attempt: &Attempt) -> bool {
+        self.most(attempt).is_some()
+    }
+
     /// Stable may have fewer pods than the service wants while this attempt runs.
     pub(super) fn makes_room(&self, attempt: &Attempt) -> bool {
         let divided = !attempt.at_once && self.plan.route != RouteMode::Shares;
         self.most(attempt).is_some() || (divided && self.plan.room.stable_scales && self.plan.replicas > 0)
     }
 
-    /// Notes since when the router has given the canary its share, and how strong the service is to be again: while
-    /// `spec.replicas` is absent only stable's pods would tell, and they may be fewer for the moment.
-    pub(super) fn follow_share(&mut self) {
-        let makes_room = self.attempt().is_some_and(|a| self.makes_room(a));
-        let seen = self.seen;
-        let stable = self.state.stable.as_ref().and_then(|r| seen.revisions.get(r));
-        let is_strong = |strength: u32| stable.is_none_or(|view| view.wanted >= strength);
-        if makes_room {
-            self.state.strength = Some(self.plan.replicas);
-        } else if self.state.attempt.is_none() && self.state.strength.is_some_and(is_strong) {
+    /// Notes how strong the service is to be again: while `spec.replicas` is absent only stable's pods would tell, and they
+    /// may be fewer or more for the moment. It is forgotten once they are as many again.
+    pub(super) fn follow_strength(&mut self) {
+        let replicas = self.plan.replicas;
+        let differs = self.attempt().is_some_and(|a| self.makes_room(a)) || self.state.restart.is_some();
+        let stable = self.state.stable.as_ref();
+        let stable = stable.and_then(|r| self.seen.revisions.get(r));
+        let is_back = self.state.attempt.is_none() && stable.is_none_or(|view| view.wanted == replicas);
+        if differs || (self.state.strength.is_some() && !is_back) {
+            self.state.strength = Some(replicas);
+        } else {
             self.state.strength = None;
         }
+    }
+
+    /// Notes since when the router has given the canary its share.
+    pub(super) fn follow_share(&mut self) {
+        let makes_room = self.attempt().is_some_and(|a| self.makes_room(a));
         let Some(attempt) = self.attempt() else { return };
         let percent = self.written_weight(attempt);
         let known = attempt.carried.filter(|carried| carried.percent == percent);
@@ -123,13 +134,11 @@ impl Turn<'_> {
         let grown = needed.saturating_sub(has.stable).min(free);
         free -= grown;
         let lacks = needed.saturating_sub(has.stable + grown);
-        // Pods that still end hold their memory and their connections as well.
-        let ending =
-            of_canary.pods.saturating_sub(of_canary.wanted) + of_stable.pods.saturating_sub(of_stable.wanted);
-        let started = (asks - has.canary).min(free.saturating_sub(ending));
+        let started = (asks - has.canary).min(free.saturating_sub(ending(&of_stable, &of_canary)));
         free -= started;
         let canary = if lacks > 0 {
-            has.canary - self.given_way(attempt, &of_canary, lacks, drained)
+            let given = self.given_way(attempt, &of_canary, lacks, drained);
+            has.canary.saturating_sub(given)
         } else {
             has.canary + started
         };
@@ -148,7 +157,7 @@ impl Turn<'_> {
         // What is free beyond that is stable's.
         let reserved = (asks - has.canary).saturating_sub(started);
         let full = replicas.saturating_sub(stable).min(free.saturating_sub(reserved));
-        let stays = self.plan.room.stable_scales && moves;
+        let stays = self.plan.room.stable_scales && (moves || attempt.stage == Stage::Settling);
         Pods {
             stable: if stays || stable < has.stable {
                 stable
@@ -162,10 +171,12 @@ impl Turn<'_> {
     /// Pods that the canary gives up because stable lacks them: those that don't serve at once, others once the traffic has
     /// left them.
     fn given_way(&self, attempt: &Attempt, view: &RevisionView, lacks: u32, drained: bool) -> u32 {
-        let dead = view.wanted.saturating_sub(view.serving());
+        // Pods that were given up before may serve until they are deleted.
+        let serving = view.serving().min(view.wanted);
+        let dead = view.wanted - serving;
         let needed = self.plan.carriers_of(self.written_weight(attempt));
         let spare = if drained {
-            view.serving().saturating_sub(needed)
+            serving.saturating_sub(needed)
         } else {
             0
         };
@@ -210,6 +221,49 @@ impl Turn<'_> {
         view.available() >= view.wanted && pods.canary <= view.wanted && view.wanted < asks
     }
 
+    /// A revision of the attempt has fewer pods than it needs, because there is no room for more.
+    fn lacks_room(&self, attempt: &Attempt) -> bool {
+        let (Some(most), Some(stable)) = (self.most(attempt), &self.state.stable) else {
+            return false;
+        };
+        let (of_stable, of_canary) = (self.set_of(stable), self.set_of(&attempt.revision));
+        let all = of_stable.wanted
+            + of_canary.wanted
+            + ending(&of_stable, &of_canary)
+            + self.pods_of_others(attempt);
+        let lacks = of_canary.wanted < self.canary_pods(attempt)
+            || of_stable.wanted < self.needed_of_stable(attempt, stable);
+        lacks && all >= most
+    }
+
+    /// Retired revisions whose room the attempt lacks go before their time, drained as if they had been left now.
+    pub(super) fn hasten_retired(&mut self) {
+        if !self.attempt().is_some_and(|a| self.lacks_room(a)) {
+            return;
+        }
+        let drained = after(self.now, self.plan.drain);
+        for retiring in self.state.retiring.iter_mut().filter(|r| !r.unconfirmed) {
+            retiring.scale_down_at = retiring.scale_down_at.min(drained);
+        }
+    }
+
+    /// How long the attempt may make no progress: with a bound, pods wait for connections to others to drain before they
+    /// can start.
+    pub(super) fn progress_time(&self) -> SignedDuration {
+        let bounded = self.attempt().is_some_and(|a| self.is_bounded(a));
+        let drain = if bounded {
+            self.plan.drain
+        } else {
+            SignedDuration::ZERO
+        };
+        self.plan.progress_deadline.saturating_add(drain)
+    }
+
+    /// When a wait of the attempt that begins now ends.
+    pub(super) fn progress_until(&self) -> Timestamp {
+        after(self.now, self.progress_time())
+    }
+
     /// Pods of revisions that are neither stable nor tried.
     pub(super) fn pods_of_others(&self, attempt: &Attempt) -> u32 {
         let ours = |r: &Revision| *r == attempt.revision || self.state.stable.as_ref() == Some(r);
@@ -232,14 +286,17 @@ impl Turn<'_> {
         let stable = self.state.stable.as_ref()?;
         let (of_stable, of_canary) = (self.set_of(stable), self.set_of(&attempt.revision));
         let others = self.pods_of_others(attempt);
-        if of_canary.wanted >= needed || of_stable.wanted + of_canary.wanted + others < most {
+        let ending = ending(&of_stable, &of_canary);
+        if of_canary.wanted >= needed || of_stable.wanted + of_canary.wanted + ending + others < most {
             return None;
         }
-        let also = if others > 0 {
-            format!(", and {others} of revisions that go")
-        } else {
-            String::new()
-        };
+        let mut also = String::new();
+        if others > 0 {
+            also += &format!(", and {others} of revisions that go");
+        }
+        if ending > 0 {
+            also += &format!(", and {ending} that end are still there");
+        }
         Some(format!(
             "spec.maxSurge leaves room for {most} pods in all: stable has {} of them{also}; more start as those give way, {} s after their traffic has moved",
             of_stable.wanted,
@@ -254,4 +311,9 @@ impl Turn<'_> {
         }
         "with the pods that there is room for".to_owned()
     }
+}
+
+/// Pods beyond those wanted: until they have ended they hold their memory and their connections as well.
+fn ending(stable: &RevisionView, canary: &RevisionView) -> u32 {
+    stable.pods.saturating_sub(stable.wanted) + canary.pods.saturating_sub(canary.wanted)
 }

@@ -22,6 +22,7 @@ impl Turn<'_> {
             }
         }
         self.drop_retired();
+        self.hasten_retired();
     }
 
     /// One move; `false` when nothing can move.
@@ -86,7 +87,7 @@ impl Turn<'_> {
 
     fn stepping(&mut self, attempt: &Attempt) -> bool {
         let Some(step) = attempt.steps.get(attempt.step as usize).cloned() else {
-            self.enter(Stage::Promoting, Some(self.plan.progress_deadline));
+            self.enter(Stage::Promoting, Some(self.progress_time()));
             return true;
         };
         match step {
@@ -147,7 +148,7 @@ impl Turn<'_> {
         if cleared {
             return false;
         }
-        let deadline = after(self.now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         self.update(|a| {
             a.cleared_step = Some(a.step);
             a.deadline = Some(deadline);
@@ -158,7 +159,7 @@ impl Turn<'_> {
     /// The canary gets this weight. The router has time for it, whatever was waited for before.
     pub(super) fn raise(&mut self, weight: u8) {
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         self.update(|a| {
             a.weight = weight;
             a.raised_at = Some(now);
@@ -179,7 +180,7 @@ impl Turn<'_> {
             let cleared =
                 attempt.is_cleared() || attempt.weight == 100 || self.move_wait(attempt, None).is_some();
             if !cleared {
-                let deadline = after(self.now, self.plan.progress_deadline);
+                let deadline = self.progress_until();
                 self.update(|a| {
                     a.cleared_step = Some(a.step);
                     a.deadline = Some(deadline);
@@ -190,6 +191,10 @@ impl Turn<'_> {
                     "safety is shown"
                 };
                 self.note("ShownSafe", format!("{why}; the canary grows to full strength"));
+                // Where it grows by parts nothing is left to compare, and it gets them only without a doubt.
+                if self.is_bounded(attempt) {
+                    self.acquit();
+                }
                 return true;
             }
             return self.raise_within_room(attempt, 100) || self.check_deadline(attempt, &wait);
@@ -285,7 +290,7 @@ impl Turn<'_> {
 
     pub(super) fn next_step(&mut self) {
         let now = self.now;
-        let deadline = after(now, self.plan.progress_deadline);
+        let deadline = self.progress_until();
         self.update(|a| {
             a.step += 1;
             a.step_since = now;

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::verdicts::{both_fail, message, reason, stepping, until_weight};
 use super::world::World;
 use crate::decision::Phase;
+use crate::plan::{Room, Surge};
 use crate::state::{Outcome, Stage};
 
 /// A rollout of which the second revision bakes.
@@ -59,6 +60,48 @@ fn an_incident_in_the_bake_is_compared_and_not_blamed_on_the_canary() {
     until_weight(&mut world, 100);
     assert!(world.run_until(Phase::Healthy, 900), "{:?}", world.last);
     assert_eq!(reason(&world).0, Outcome::Promoted);
+}
+
+#[test]
+fn what_the_comparison_acquits_is_promoted_with_little_room_as_well() {
+    for (replicas, drain) in [(4, 10), (20, 30)] {
+        let mut world = stepping(0);
+        world.plan.replicas = replicas;
+        world.plan.room = Room {
+            max_surge: Some(Surge::Pods(1)),
+            stable_scales: false,
+        };
+        world.plan.drain = SignedDuration::from_secs(drain);
+        world.plan.bake = SignedDuration::from_mins(30);
+        for _ in 0..4000 {
+            world.run(1);
+            if world.weight("v2") == 100 {
+                break;
+            }
+        }
+        world.run(60);
+        let stage = &world.state.attempt.as_ref().expect("it bakes").stage;
+        assert!(matches!(stage, Stage::Baking { .. }), "{}", message(&world));
+        assert_eq!(world.sets[&"v1".into()].wanted, 1);
+        both_fail(&mut world, 0.2);
+        until_told(&mut world, "BakeInterrupted");
+        both_fail(&mut world, 0.0);
+        let mut least = 100;
+        for _ in 0..12_000 {
+            world.run(1);
+            least = least.min(world.weight("v2"));
+            if world.state.attempt.is_none() {
+                break;
+            }
+        }
+        assert_eq!(least, 10, "{replicas}: {}", message(&world));
+        assert_eq!(
+            reason(&world).0,
+            Outcome::Promoted,
+            "{replicas}: {}",
+            message(&world)
+        );
+    }
 }
 
 #[test]

@@ -46,6 +46,54 @@ fn each_pod_is_replaced_and_never_fewer_serve_than_are_wanted() {
 }
 
 #[test]
+fn a_service_whose_replicas_nobody_says_is_as_strong_after_a_restart_as_before() {
+    let mut world = World::with_stable();
+    world.unsaid_replicas = true;
+    let before = stable(&world).births.clone();
+    world.act("again", Action::Restart);
+    for _ in 0..120 {
+        world.run(1);
+        assert!(stable(&world).wanted <= 5, "{:?}", stable(&world));
+        assert!(stable(&world).ready >= 4, "{:?}", stable(&world));
+    }
+    assert_eq!(world.evicted.len(), before.len(), "{:?}", world.last);
+    assert_eq!((stable(&world).wanted, world.phase()), (4, Phase::Healthy));
+    assert_eq!((&world.state.restart, world.state.strength), (&None, None));
+
+    // Nor when it does not come to its end, or a rollout ends it.
+    world.guarded = true;
+    world.act("once more", Action::Restart);
+    told(&mut world, 200, "RestartStopped").expect("a budget forbids it");
+    world.run(10);
+    assert_eq!((stable(&world).wanted, world.state.strength), (4, None));
+    world.act("and again", Action::Restart);
+    world.run(10);
+    world.update("v2");
+    for _ in 0..900 {
+        world.run(1);
+        assert!(stable(&world).wanted <= 5);
+    }
+    assert_eq!(world.state.stable, Some("v2".into()));
+    assert_eq!(world.sets[&Revision::from("v2")].wanted, 4);
+    assert_eq!((stable(&world).wanted, world.state.strength), (0, None));
+}
+
+#[test]
+fn another_number_in_the_middle_of_a_restart_counts_and_stays() {
+    let mut world = World::with_stable();
+    world.act("again", Action::Restart);
+    world.run(2);
+    world.plan.replicas = 6;
+    world.run(1);
+    // And is left out again.
+    world.unsaid_replicas = true;
+    assert!(world.state.restart.is_some());
+    told(&mut world, 120, "RestartDone").expect("it ends");
+    world.run(10);
+    assert_eq!((stable(&world).wanted, world.state.strength), (6, None));
+}
+
+#[test]
 fn it_is_told_where_a_restart_is_and_whose_it_is() {
     let mut world = World::with_stable();
     world.act("again", Action::Restart);

@@ -2,11 +2,11 @@
 
 use jiff::SignedDuration;
 
-use super::world::World;
+use super::world::{Set, World};
 use crate::decision::Phase;
 use crate::observed::Action;
 use crate::plan::{Plan, Revision, Room, Surge};
-use crate::state::Outcome;
+use crate::state::{Outcome, Stage};
 use crate::step::{CanaryScale, Step};
 
 const LONG: u32 = 900;
@@ -145,6 +145,138 @@ fn with_little_room_the_way_back_goes_as_far_as_pods_carry_it_and_ends_at_stable
     assert_eq!(world.state.last.as_ref().unwrap().outcome, Outcome::Aborted);
     assert_eq!((wanted(&world, "v1"), wanted(&world, "v2")), (4, 0));
     assert_eq!((world.weight("v1"), world.phase()), (100, Phase::RolledBack));
+}
+
+#[test]
+fn on_the_way_back_the_canary_keeps_the_pods_that_its_traffic_needs_however_late_others_end() {
+    let mut world = given(surge(2));
+    world.plan.replicas = 8;
+    world.run(10);
+    world.plan.bake = SignedDuration::from_mins(10);
+    for _ in 0..LONG {
+        world.run(1);
+        if world.weight("v2") == 100 && wanted(&world, "v1") == 2 {
+            break;
+        }
+    }
+    assert_eq!((world.weight("v2"), wanted(&world, "v1")), (100, 2));
+    world.linger = 5;
+    world.act("abort", Action::Abort);
+    let mut rounds = 0;
+    for _ in 0..300 {
+        let before = wanted(&world, "v2");
+        world.run(1);
+        if world.state.attempt.is_none() {
+            break;
+        }
+        let needed = world.plan.carriers_of(world.weight("v2"));
+        assert!(
+            wanted(&world, "v2") >= needed,
+            "{} of {needed}",
+            wanted(&world, "v2")
+        );
+        rounds += u32::from(wanted(&world, "v2") < before);
+    }
+    assert!(rounds > 1, "{rounds}");
+    assert_eq!(world.state.last.as_ref().unwrap().outcome, Outcome::Aborted);
+}
+
+#[test]
+fn a_canary_gives_up_no_more_pods_than_it_is_asked_for_whatever_still_serves() {
+    let mut world = at_pause(surge(1), 10);
+    world.run(30);
+    assert_eq!((wanted(&world, "v1"), wanted(&world, "v2")), (4, 1));
+    // It had more until just now, stable was scaled by somebody, and another revision's pods take the room.
+    world.sets.get_mut(&"v2".into()).unwrap().ready = 5;
+    scale(&mut world, 2);
+    let other = Set {
+        wanted: 3,
+        service: true,
+        ..Set::default()
+    };
+    world.sets.insert("v0".into(), other);
+    world.turn(usize::MAX);
+    assert_eq!(wanted(&world, "v2"), 1);
+}
+
+#[test]
+fn a_retired_revision_makes_room_before_its_time() {
+    let mut world = given(surge(1));
+    world.plan.abort_scale_down_delay = SignedDuration::from_hours(1);
+    world.run(20);
+    assert_eq!(wanted(&world, "v2"), 1);
+    world.update("v3");
+    let mut since = None;
+    for second in 0..LONG {
+        world.run(1);
+        let all: u32 = world.sets.values().map(|set| set.wanted).sum();
+        assert!(all <= 5, "{all}");
+        since = since.or((world.weight("v2") == 0).then_some(second));
+        if wanted(&world, "v2") == 0 {
+            assert!(
+                since.is_some_and(|since| second >= since + 10),
+                "it has to drain first"
+            );
+        }
+    }
+    assert_eq!(world.state.stable, Some("v3".into()), "{}", message(&world));
+}
+
+#[test]
+fn a_retired_revision_keeps_its_time_where_nobody_needs_its_room() {
+    let mut world = given(surge(2));
+    world.plan.steps = vec![Step::SetWeight(25), Step::Pause {}];
+    world.plan.abort_scale_down_delay = SignedDuration::from_hours(1);
+    world.run(20);
+    assert_eq!(wanted(&world, "v2"), 1);
+    world.update("v3");
+    assert!(world.run_until(Phase::Paused, LONG), "{}", message(&world));
+    world.run(60);
+    assert_eq!((wanted(&world, "v2"), wanted(&world, "v3")), (1, 1));
+}
+
+#[test]
+fn connections_that_drain_longer_than_the_deadline_fail_no_rollout() {
+    let mut world = given(surge(1));
+    world.plan.drain = SignedDuration::from_secs(200);
+    world.min_ready = 30;
+    assert_eq!(world.plan.progress_deadline, SignedDuration::from_secs(180));
+    world.run(4000);
+    assert_eq!(world.state.stable, Some("v2".into()), "{}", message(&world));
+}
+
+#[test]
+fn a_pod_that_does_not_end_is_named_as_what_takes_the_room() {
+    let mut world = given(surge(1));
+    world.sets.get_mut(&"v1".into()).unwrap().stuck = 1;
+    world.run(20);
+    assert_eq!(wanted(&world, "v2"), 0);
+    assert!(message(&world).contains("and 1 that end"), "{}", message(&world));
+    assert!(world.run_until(Phase::RolledBack, 300));
+    assert!(message(&world).contains("and 1 that end"), "{}", message(&world));
+}
+
+#[test]
+fn stable_that_scales_behind_a_users_route_stays_small_while_traffic_moves_home() {
+    let mut world = World::with_users_route();
+    world.plan.room = SCALES;
+    world.update("v2");
+    let (mut least, mut settled) = (4, false);
+    for _ in 0..LONG {
+        world.run(1);
+        let Some(attempt) = &world.state.attempt else {
+            if world.state.stable == Some("v2".into()) {
+                break;
+            }
+            continue;
+        };
+        settled |= attempt.stage == Stage::Settling;
+        let has = wanted(&world, "v1");
+        assert!(has <= least, "{has} after {least} in {:?}", attempt.stage);
+        least = has;
+    }
+    assert!(settled);
+    assert_eq!((world.state.stable.clone(), least), (Some("v2".into()), 1));
 }
 
 #[test]

@@ -77,6 +77,10 @@ pub struct Set {
     pub ready_since: Vec<Timestamp>,
     /// When the runs of a container of it ended.
     pub crashes: Vec<Timestamp>,
+    /// Pods beyond those wanted that do not end, for their node is dead.
+    pub stuck: u32,
+    /// Pods that are no longer wanted are there until then.
+    pub lingers_until: Option<Timestamp>,
 }
 
 // Each flag is a fault of its own that a test switches.
@@ -91,6 +95,10 @@ pub struct World {
     pub plan: Plan,
     /// How long a pod must have been ready to count.
     pub min_ready: i64,
+    /// `spec.replicas` is absent: the ReplicaSet of stable and the state tell how strong the service is.
+    pub unsaid_replicas: bool,
+    /// How long a pod that is no longer wanted is there, in seconds.
+    pub linger: i64,
     pub state: State,
     pub sets: BTreeMap<Revision, Set>,
     pub weights: BTreeMap<Backend, u8>,
@@ -162,6 +170,8 @@ impl World {
             true_now: Timestamp::from_second(1_800_000_000).unwrap(),
             plan,
             min_ready: 0,
+            unsaid_replicas: false,
+            linger: 0,
             state: State::default(),
             sets: BTreeMap::new(),
             weights: BTreeMap::new(),
@@ -298,7 +308,7 @@ impl World {
             .map(|(revision, set)| {
                 let view = RevisionView {
                     wanted: set.wanted,
-                    pods: set.wanted,
+                    pods: set.wanted.max(set.ready) + set.stuck,
                     ready: set.ready,
                     young: self.young(set),
                     scaled_by: set.scaled_by.clone(),
@@ -485,6 +495,11 @@ impl World {
 
     /// One decision; the first `limit` effects are carried out, as if the operator crashed after them.
     pub fn turn(&mut self, limit: usize) -> Decision {
+        if self.unsaid_replicas {
+            let stable = self.state.stable.as_ref().and_then(|r| self.sets.get(r));
+            let known = self.state.strength_beside(stable.map(|set| set.wanted));
+            self.plan.replicas = known.filter(|n| *n > 0).unwrap_or(1);
+        }
         let seen = self.observe();
         let decision = decide(&self.plan, &self.state, &seen, self.now);
         self.state = decision.state.clone();
@@ -578,7 +593,11 @@ impl World {
                 let name = format!("{revision}-{}", self.created_pods);
                 set.births.push((name, self.true_now));
             }
-            if set.broken.is_some() || set.ready > set.wanted {
+            let lingers = set.lingers_until.is_some_and(|until| self.true_now < until);
+            if !lingers && set.lingers_until.take().is_some() {
+                set.births.truncate(set.wanted as usize);
+            }
+            if set.broken.is_some() || (set.ready > set.wanted && !lingers) {
                 set.ready = set.ready.min(set.wanted);
                 if set.broken.is_some() {
                     set.ready = 0;
@@ -643,11 +662,16 @@ impl World {
                 replicas,
                 attempt,
             } => {
+                let until = self.true_now + SignedDuration::from_secs(self.linger);
                 let set = self.sets.get_mut(revision).expect("only what exists is scaled");
                 set.wanted = *replicas;
                 set.scaled_by = None;
-                set.ready = set.ready.min(*replicas);
-                set.births.truncate(*replicas as usize);
+                if self.linger > 0 && set.ready > *replicas {
+                    set.lingers_until = Some(until);
+                } else {
+                    set.ready = set.ready.min(*replicas);
+                    set.births.truncate(*replicas as usize);
+                }
                 set.attempt = attempt.unwrap_or(set.attempt);
             }
             Effect::Select { slot, revision } => {
