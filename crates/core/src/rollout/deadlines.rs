@@ -1,9 +1,9 @@
 //! What becomes of an attempt that does not get on: deadlines, and the policy for what stays undecided.
 
+use super::Turn;
 use super::attempt::End;
 use super::preview::is_used;
 use super::waits::Wait;
-use super::Turn;
 use crate::plan::OnInconclusive;
 use crate::state::{Attempt, Hold, Outcome, Stage};
 

@@ -1,7 +1,7 @@
 //! Pauses, by people, by the spec and of the whole fleet: progress stops, judging does not.
 
-use super::people::MOST_BY;
 use super::Turn;
+use super::people::MOST_BY;
 use crate::decision::Phase;
 use crate::plan::{Revision, Step};
 use crate::state::{Attempt, BY_SPEC, Pause, Stage, by_fleet};

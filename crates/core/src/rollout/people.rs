@@ -1,7 +1,7 @@
 //! What people ask for: each action is applied once, or expires with a reason.
 
-use super::attempt::End;
 use super::Turn;
+use super::attempt::End;
 use crate::decision::Effect;
 use crate::observed::{Action, ActionView};
 use crate::plan::{RouteMode, Step};

@@ -1,7 +1,7 @@
 //! An attempt that was paused by a deadline goes on by itself once what stood in the way is corrected.
 
-use super::objectives::own_history;
 use super::Turn;
+use super::objectives::own_history;
 use crate::analysis;
 use crate::observed::Action;
 use crate::state::{Attempt, Stage};
