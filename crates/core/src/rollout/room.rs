@@ -290,13 +290,15 @@ impl Turn<'_> {
         if of_canary.wanted >= needed || of_stable.wanted + of_canary.wanted + ending + others < most {
             return None;
         }
-        let mut also = String::new();
-        if others > 0 {
-            also += &format!(", and {others} of revisions that go");
-        }
-        if ending > 0 {
-            also += &format!(", and {ending} that end are still there");
-        }
+        let also = [
+            (others, "of revisions that go"),
+            (ending, "that end are still there"),
+        ]
+        .into_iter()
+        .filter(|(pods, _)| *pods > 0)
+        .map(|(pods, what)| format!(", and {pods} {what}"))
+        .collect::<Vec<String>>()
+        .concat();
         Some(format!(
             "spec.maxSurge leaves room for {most} pods in all: stable has {} of them{also}; more start as those give way, {} s after their traffic has moved",
             of_stable.wanted,
