@@ -10,4 +10,5 @@ mod faults;
 mod jobs;
 mod leaders;
 mod players;
+mod restarts;
 mod stage;
