@@ -17,7 +17,12 @@ fn a_restart_leaves_a_service_of_unsaid_replicas_as_strong_as_it_was() {
     std::thread::sleep(Duration::from_millis(1100));
     act(&sim, "restart", "Restart");
     settle(&sim, is_restarted);
-    let sets = sim.with(|s| s.objects("replicasets.apps").into_iter().cloned().collect::<Vec<_>>());
+    let sets = sim.with(|s| {
+        s.objects("replicasets.apps")
+            .into_iter()
+            .cloned()
+            .collect::<Vec<_>>()
+    });
     let wanted: Vec<_> = sets.iter().map(|set| &set["spec"]["replicas"]).collect();
     assert_eq!(wanted, [2]);
 }
