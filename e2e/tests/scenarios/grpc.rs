@@ -1,5 +1,8 @@
 //! A service that speaks gRPC, under calls and with streams that are held open.
 
+use kube::Api;
+use kube::api::{DynamicObject, PostParams};
+use kube::core::{ApiResource, GroupVersionKind};
 use molt::api::v1alpha1::Phase;
 use molt_core::state::Outcome;
 use molt_e2e::rollout::{cut_early, not_its_own, pods_of, stable};
@@ -26,10 +29,31 @@ fn version(namespace: &str, name: &str, behaviour: &[(&str, &str)]) -> Value {
     manifest
 }
 
+/// Envoy Gateway ends whatever takes 15 s, streams as well, unless somebody asks for something else.
+async fn let_streams_last(stage: &Stage) {
+    let kind = GroupVersionKind::gvk("gateway.envoyproxy.io", "v1alpha1", "BackendTrafficPolicy");
+    let kind = ApiResource::from_gvk_with_plural(&kind, "backendtrafficpolicies");
+    let policies: Api<DynamicObject> = Api::namespaced_with(stage.client.clone(), &stage.namespace, &kind);
+    let policy = serde_json::from_value(json!({
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "BackendTrafficPolicy",
+        "metadata": {"name": "streams"},
+        "spec": {
+            "targetRefs": [{"group": "gateway.networking.k8s.io", "kind": "GRPCRoute", "name": "shop"}],
+            "timeout": {"http": {"requestTimeout": "0s"}}
+        }
+    }));
+    let created = policies
+        .create(&PostParams::default(), &policy.expect("it is an object"))
+        .await;
+    created.expect("it is valid");
+}
+
 #[tokio::test]
 async fn calls_and_streams_of_grpc_outlive_a_promotion_and_a_rollback() {
     let namespace = "e2e-grpc";
     let stage = Stage::given(namespace).await;
+    let_streams_last(&stage).await;
     stage.apply(version(namespace, "v1", &[])).await;
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     let (address, host) = (format!("{}:80", stage.gateway_address()), stage.host("shop"));
@@ -49,23 +73,32 @@ async fn calls_and_streams_of_grpc_outlive_a_promotion_and_a_rollback() {
         })
         .await;
     stage
-        .until("the old pods are gone", async || pods_of(&stage, &first).await.is_empty())
+        .until("the old pods are gone", async || {
+            pods_of(&stage, &first).await.is_empty()
+        })
         .await;
 
-    stage.apply(version(namespace, "v3", &[("ERROR_RATIO", "0.2")])).await;
+    stage
+        .apply(version(namespace, "v3", &[("ERROR_RATIO", "0.2")]))
+        .await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     let record = stage.last_record(&back).await.status.unwrap();
     assert_eq!(record.outcome, Some(Outcome::RolledBack));
     let bad = back.status.unwrap().state.unwrap().last.unwrap().revision.0;
     stage
-        .until("the bad pods are gone", async || pods_of(&stage, &bad).await.is_empty())
+        .until("the bad pods are gone", async || {
+            pods_of(&stage, &bad).await.is_empty()
+        })
         .await;
 
     let requests = calls.requests();
     assert_eq!(not_its_own(&requests, "v3"), Vec::<&Request>::new());
     assert_eq!(requests.last().map(|r| r.version.as_str()), Some("v2"));
     let ended = streams.streams();
-    assert!(ended.len() >= 10, "streams have moved with the revisions: {ended:#?}");
+    assert!(
+        ended.len() >= 10,
+        "streams have moved with the revisions: {ended:#?}"
+    );
     let cut = cut_early(&ended, &requests, "v2", DRAIN);
     assert!(cut.is_empty(), "cut too early: {cut:#?}");
     println!(

@@ -1,5 +1,5 @@
 //! The life of a service under constant load of every kind: 200 requests a second, on kept connections and on new
-//! ones, by the gateway's two proxies and by the Service inside the cluster, and WebSockets that are held open.
+//! ones, by the gateway and by the Service inside the cluster, and WebSockets that are held open.
 
 use molt::api::v1alpha1::Phase;
 use molt_e2e::rollout::{cut_early, pods_of, stable, until_weight};

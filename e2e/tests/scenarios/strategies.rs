@@ -188,9 +188,7 @@ async fn without_a_router_pods_are_the_shares_and_nobody_loses_a_request() {
         })
         .await;
     for load in users {
-        let requests = load.end();
-        assert_eq!(not_its_own(&requests, "v3"), Vec::<&Request>::new());
-        assert!(requests.iter().any(|r| r.version == "v3" && r.failed()));
+        assert_eq!(not_its_own(&load.end(), "v3"), Vec::<&Request>::new());
     }
     stage.end().await;
 }
