@@ -290,7 +290,7 @@ fn traffic(draft: &mut Draft, routing: &mut Fields, all: &[Object], object: &Obj
     });
     draft.rest(routing, |field| match field {
         "managedRoutes" => Some("Molt's own route has the rules of its steps, whatever their names"),
-        _ => Some("traffic is divided by an HTTPRoute of the Gateway API: make a Gateway, and name it in traffic.gatewayAPI"),
+        _ => Some("other routers are not carried over: write traffic.gatewayAPI or traffic.istio yourself (docs/traffic.md)"),
     });
     Ok(())
 }

@@ -165,7 +165,7 @@ fn traffic(
         draft.note(
             Fate::NotCarriedOver,
             "spec.provider",
-            format!("{provider}: traffic is divided by an HTTPRoute of the Gateway API"),
+            format!("{provider}: other routers are not carried over: write traffic.gatewayAPI or traffic.istio yourself (docs/traffic.md)"),
         );
     }
     draft.rest(service, |field| match field {

@@ -194,7 +194,7 @@ impl Turn<'_> {
             self.reached(attempt, attempt.weight);
             return true;
         }
-        let cleared = attempt.cleared_step == Some(attempt.step)
+        let cleared = attempt.is_cleared()
             || (attempt.max_weight == 0 && self.verdict_wait(attempt, Some(target)).is_none());
         let ready = self.seen.available(&attempt.revision);
         let settled = attempt.weight == 0 || in_force;
