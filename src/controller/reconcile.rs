@@ -328,7 +328,7 @@ fn answer_awaited(
 
 /// Adds what earlier reconciles have learnt.
 fn with_problems(mut seen: Observed, context: &Context, key: &Key, before: &State) -> Observed {
-    if before.attempt.is_none() {
+    if before.attempt.is_none() && before.watch.is_none() {
         // Nothing is measured while nothing moves, so nothing can be said of the metrics either.
         context.memories.update(key, |m| m.metric_problems.clear());
     }
@@ -363,7 +363,9 @@ fn request(
         .iter()
         .filter_map(|(name, pod)| Some((name.clone(), pod.created_at?)))
         .collect();
-    let canary = before.attempt.as_ref().map(|attempt| &attempt.revision);
+    let (canary, stable) = before.counted();
+    // A revision that is watched after its promotion has stable's place in a route.
+    let place_of_canary = if before.attempt.is_some() { Slot::Canary } else { Slot::Stable };
     let places = context.routers.of(&target.spec).observe(target, now).backends;
     let in_route = |revision: Option<&Revision>, slot| {
         let service = match target.spec.mode() {
@@ -376,15 +378,15 @@ fn request(
     Some(MeasureRequest {
         backends: RouteBackends {
             route: target.spec.name(&key.name).to_owned(),
-            canary: in_route(canary, Slot::Canary),
-            stable: in_route(before.stable.as_ref(), Slot::Stable),
+            canary: in_route(canary, place_of_canary),
+            stable: in_route(stable, Slot::Stable),
         },
         source: validated.source.clone()?,
         namespace: key.namespace.clone(),
         service: key.name.clone(),
         slos: validated.queries.clone(),
         canary: canary.map(name),
-        stable: before.stable.as_ref().map(name),
+        stable: stable.map(name),
         births,
         starts: pods
             .iter()

@@ -161,6 +161,8 @@ pub struct Plan {
     pub at_once: bool,
     /// How long both revisions stay at full strength, at 100 %, before the old one may go.
     pub bake: SignedDuration,
+    /// How long a revision is looked at after its promotion: what spends the error budget then takes users back.
+    pub watch: SignedDuration,
     /// How long the old revision keeps its pods after a promotion.
     pub scale_down_delay: SignedDuration,
     /// How long a rolled-back revision keeps its pods.

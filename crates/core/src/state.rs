@@ -37,6 +37,9 @@ pub struct State {
     /// What a person went back to, until the spec goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Pin>,
+    /// The stable revision was promoted not long ago.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Watch>,
     /// The pods of the stable revision are being replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart: Option<Restart>,
@@ -83,6 +86,26 @@ impl State {
     }
 }
 
+/// A revision that was promoted, and is looked at for a while longer: what spends the error budget then still takes users
+/// back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Watch {
+    /// The revision that was stable before it.
+    pub back_to: Revision,
+    /// Since when users have been on it.
+    pub exposed_since: Timestamp,
+    /// Since when all of them have been.
+    pub since: Timestamp,
+    /// When it is over.
+    pub until: Timestamp,
+    /// The last edge of the block grid that evidence was read up to.
+    pub measured_to: Timestamp,
+    /// Evidence, one for each objective: that of the bake goes on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<SloEvidence>,
+}
+
 /// A revision that stands for the spec's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -91,6 +114,10 @@ pub struct Pin {
     pub revision: Revision,
     /// The spec's, which it stands for: once the spec asks for another, the pin is forgotten.
     pub instead_of: Revision,
+    /// What spoke against the spec's while it was watched; absent where a person went back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 600))]
+    pub why: Option<String>,
 }
 
 /// A person has asked for new pods of the stable revision.

@@ -218,6 +218,26 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
     })
 }
 
+/// The first objective that speaks against a revision which has been promoted: its evidence beside what stable's rate was
+/// is that of harm ([`Limits::ln_harm_needed`]), more than chance does to its number of bad requests, and it has spent
+/// what a rollout may or burns fast enough to page somebody; or, where requests are counted at the route, it
+/// leaves too many unanswered. Nobody is left to compare it with, so what a bake takes for a suspicion
+/// is not enough: neither evidence nor spend alone.
+///
+/// `objectives` is the number of all, whether they have been read yet or not.
+pub fn judge_watch(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> Option<Harm> {
+    let needed = limits.ln_harm_needed(objectives.max(slos.len()));
+    let convicts = |slo: &&SloView<'_>| {
+        slo.alone && slo.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() && (slo.overspent() || slo.burns())
+    };
+    let one = |slo: &SloView<'_>| judge_harm(&[*slo], objectives, limits);
+    if let Some(harm) = slos.iter().find(convicts).and_then(one) {
+        return Some(harm);
+    }
+    judge_harm(slos, objectives, limits)
+        .filter(|harm| matches!(harm.kind, HarmKind::MissingResponses | HarmKind::FewResponses))
+}
+
 /// Both burn the budget fast enough to page somebody, and stable faster than usual: an incident that the canary is
 /// not to blame for, as long as the evidence does not say so. Nothing goes on meanwhile. Its first objective,
 /// and stable's burn.

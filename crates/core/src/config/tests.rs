@@ -142,6 +142,7 @@ fn a_way_back_does_not_wait() {
     case.state.pinned = Some(Pin {
         revision: "a1".into(),
         instead_of: "a2".into(),
+        why: None,
     });
     case.state.config = None;
     assert_eq!(case.revision(18), "a2", "the pin stays");

@@ -1,5 +1,7 @@
 //! How attempts begin and end: by the spec, by people.
 
+use jiff::Timestamp;
+
 use super::deadlines::STUCK;
 use super::stages::{first, promoted};
 use super::{Turn, after, ended};
@@ -25,6 +27,39 @@ impl End {
 }
 
 impl Attempt {
+    /// One that has just begun: it has no steps, and nothing is known.
+    pub(super) fn begun(revision: Revision, number: u32, now: Timestamp) -> Self {
+        Self {
+            revision,
+            number,
+            started_at: now,
+            stage: Stage::Stepping,
+            since: now,
+            steps: Vec::new(),
+            at_once: false,
+            step: 0,
+            step_since: now,
+            weight: 0,
+            max_weight: 0,
+            exposed_since: None,
+            raised_at: None,
+            in_force_since: None,
+            carried: None,
+            hold: None,
+            deadline: None,
+            patience: None,
+            cleared_step: None,
+            incident_since: None,
+            overridden: None,
+            paused: None,
+            doubt: None,
+            measured_to: now,
+            evidence: Vec::new(),
+            conditions: Vec::new(),
+            transitions: Vec::new(),
+        }
+    }
+
     /// The wait of its current step is over: by evidence, or by a person.
     pub(super) fn is_cleared(&self) -> bool {
         self.cleared_step == Some(self.step)
@@ -157,39 +192,19 @@ impl Turn<'_> {
         let straight = !first && self.is_known(revision);
         let all = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
         let attempt = Attempt {
-            revision: revision.clone(),
-            number,
-            started_at: self.now,
             stage: match (first, straight) {
                 (true, _) => Stage::Deploying,
                 (false, true) => Stage::Promoting,
                 (false, false) => Stage::Stepping,
             },
-            since: self.now,
             steps: self.plan.steps.clone(),
             at_once: self.plan.at_once,
             step: if straight { all } else { 0 },
-            step_since: self.now,
-            weight: 0,
-            max_weight: 0,
-            exposed_since: None,
-            raised_at: None,
-            in_force_since: None,
-            carried: None,
-            hold: None,
-            deadline: None,
-            patience: None,
             cleared_step: straight.then_some(all),
-            incident_since: None,
-            overridden: None,
-            paused: None,
-            doubt: None,
-            measured_to: self.now,
-            evidence: Vec::new(),
-            conditions: Vec::new(),
-            transitions: Vec::new(),
+            ..Attempt::begun(revision.clone(), number, self.now)
         };
         self.state.attempt = Some(attempt);
+        self.state.watch = None;
         let deadline = self.progress_until();
         self.update(|a| a.deadline = Some(deadline));
         match &self.state.stable {
@@ -198,8 +213,11 @@ impl Turn<'_> {
                 format!("revision {revision} is the first; its pods start"),
             ),
             Some(stable) if straight => {
+                let pin = self.state.pinned.as_ref().filter(|pin| pin.revision == *revision);
+                let why = pin.and_then(|pin| pin.why.as_deref());
+                let why = why.map_or_else(String::new, |why| format!("; {why}"));
                 let message = format!(
-                    "attempt {number} at revision {revision} goes straight to all users, for it served them before; stable is {stable}"
+                    "attempt {number} at revision {revision} goes straight to all users, for it served them before; stable is {stable}{why}"
                 );
                 self.note("RollbackStarted", message);
             }
@@ -259,12 +277,15 @@ impl Turn<'_> {
         let revision = attempt.revision.clone();
         let before = self.state.stable.clone();
         if outcome == Outcome::Promoted {
+            self.begin_watch(&attempt);
             self.state.stable = Some(revision.clone());
             self.state.served.retain(|r| *r != revision);
             if let Some(old) = before.clone() {
                 self.state.served.retain(|r| *r != old);
-                self.state.served.insert(0, old.clone());
-                self.state.served.truncate(MAX_SERVED);
+                if !self.is_convicted(&old) {
+                    self.state.served.insert(0, old.clone());
+                    self.state.served.truncate(MAX_SERVED);
+                }
                 self.retire(old, self.plan.scale_down_delay);
             }
         } else if before.is_some() {

@@ -39,6 +39,9 @@ impl Turn<'_> {
                 "attempt {number} at revision {revision} is under way; nothing was changed"
             ));
         }
+        if let Some(convicted) = self.convicted().cloned() {
+            return self.retry_convicted(action, &convicted, by);
+        }
         let Some(refused) = self.state.refused.clone() else {
             return Err(
                 "no revision is refused, so there is none to try again; nothing was changed".to_owned(),
@@ -119,6 +122,7 @@ impl Turn<'_> {
         self.state.pinned = (target != spec).then(|| Pin {
             revision: target.clone(),
             instead_of: spec,
+            why: None,
         });
         self.note(
             "UndoneByPerson",

@@ -29,7 +29,9 @@ pub struct Due {
 /// What is to be read before the next [`decide`](super::decide); `None` while nothing moves, so that a
 /// steady service costs no query.
 pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due> {
-    let attempt = state.attempt.as_ref().filter(|a| measures(&a.stage))?;
+    let watched = state.watched();
+    let under_way = state.attempt.as_ref().or(watched.as_ref());
+    let attempt = under_way.filter(|a| measures(&a.stage))?;
     let want_history = unread(plan, attempt);
     if want_history && attempt.exposed_since.is_none() {
         // Before users are on the canary it must be known that its metrics can be read: the block that has
@@ -45,7 +47,7 @@ pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due
     (edges.len() > 1).then_some(Due {
         edges,
         want_history,
-        want_conditions: attempt.exposed_since.is_some() && is_used(attempt),
+        want_conditions: watched.is_none() && attempt.exposed_since.is_some() && is_used(attempt),
     })
 }
 

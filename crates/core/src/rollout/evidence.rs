@@ -66,7 +66,7 @@ impl Turn<'_> {
         }
     }
 
-    fn take_in(&mut self, attempt: &mut Attempt, measured: &Measurement) {
+    pub(super) fn take_in(&mut self, attempt: &mut Attempt, measured: &Measurement) {
         let kept = std::mem::take(&mut attempt.evidence);
         for (index, slo) in self.plan.slos.iter().enumerate() {
             let known = kept.iter().find(|e| e.is_of(slo)).cloned();
@@ -191,7 +191,7 @@ fn judged(stage: &Stage) -> bool {
     matches!(stage, Stage::Stepping | Stage::Promoting | Stage::Baking { .. })
 }
 
-fn harmed(harm: &Harm) -> End {
+pub(super) fn harmed(harm: &Harm) -> End {
     let reason = match harm.kind {
         HarmKind::Evidence => "HarmShown",
         HarmKind::BudgetSpent => "BudgetSpent",

@@ -56,7 +56,7 @@ impl Turn<'_> {
 
     /// A container ended too often since users came. What it did before, waiting for a dependency for instance,
     /// is not held against it, and one that runs again at the moment is not acquitted.
-    fn crashed_under_traffic(&self, attempt: &Attempt) -> Option<End> {
+    pub(super) fn crashed_under_traffic(&self, attempt: &Attempt) -> Option<End> {
         let since = attempt.exposed_since?;
         let view = self.seen.revisions.get(&attempt.revision)?;
         let of_users = |ends: &[Timestamp]| ends.iter().filter(|end| **end >= since).count();

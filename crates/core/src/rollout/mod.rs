@@ -47,6 +47,7 @@ mod shares;
 mod stages;
 mod standing;
 mod waits;
+mod watch;
 mod weights;
 
 #[cfg(test)]
@@ -91,6 +92,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.follow_conditions();
     turn.follow_jobs();
     turn.resume_corrected();
+    turn.follow_watch();
     turn.heed_actions();
     turn.follow_spec();
     turn.follow_pause();
@@ -153,6 +155,7 @@ impl Turn<'_> {
             times.extend(due::next_measurement(self.plan, attempt, self.now));
             times.extend(self.job_times(attempt));
         }
+        times.extend(self.watch_times());
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
         times.extend(self.room_at());
         times.extend(self.scale_again_times());

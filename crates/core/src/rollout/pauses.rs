@@ -86,7 +86,8 @@ impl Turn<'_> {
             .fleet_paused
             .as_ref()
             .filter(|_| !self.is_known(revision));
-        let spec = self.plan.paused.then(|| BY_SPEC.to_owned());
+        let spec = self.plan.paused && !self.is_refuge(revision);
+        let spec = spec.then(|| BY_SPEC.to_owned());
         spec.or_else(|| fleet.map(|by| by_fleet(by)))
     }
 
@@ -107,7 +108,8 @@ impl Turn<'_> {
         let before = attempt.paused.clone();
         let was_spec = before.as_ref().is_some_and(|pause| pause.spec);
         let was_fleet = before.as_ref().and_then(|pause| pause.fleet.clone());
-        let spec = self.plan.paused;
+        // Harm takes users back whatever is paused.
+        let spec = self.plan.paused && !self.is_refuge(&attempt.revision);
         let short = |by: &String| by.chars().take(MOST_BY).collect::<String>();
         let fleet = self
             .seen

@@ -110,6 +110,15 @@ impl Turn<'_> {
             return (Phase::Healthy, message);
         }
         let pinned = match &self.state.pinned {
+            Some(pin) if pin.why.is_some() && *stable == pin.revision => {
+                let why = pin.why.as_deref().unwrap_or_default();
+                let message = format!(
+                    "revision {} was taken back after its promotion: {why}; stable revision {stable} serves all users with {}",
+                    pin.instead_of,
+                    pods(ready)
+                );
+                return (Phase::RolledBack, message);
+            }
             Some(pin) if self.wanted().as_ref() == Some(&pin.revision) => format!(
                 "; a person went back to it: the spec's revision {} stays out until the template changes",
                 pin.instead_of
@@ -118,7 +127,11 @@ impl Turn<'_> {
         };
         (
             Phase::Healthy,
-            format!("revision {stable} serves all users with {}{pinned}", pods(ready)),
+            format!(
+                "revision {stable} serves all users with {}{pinned}{}",
+                pods(ready),
+                self.watch_text()
+            ),
         )
     }
 

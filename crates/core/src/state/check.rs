@@ -23,6 +23,7 @@ impl State {
             ("attempt.revision", attempt.map(|a| &a.revision)),
             ("last.revision", self.last.as_ref().map(|l| &l.revision)),
             ("refused", self.refused.as_ref()),
+            ("watch.backTo", self.watch.as_ref().map(|w| &w.back_to)),
             ("restart.revision", self.restart.as_ref().map(|r| &r.revision)),
             ("pinned.revision", self.pinned.as_ref().map(|pin| &pin.revision)),
             (

@@ -22,4 +22,5 @@ mod shares;
 mod strategies;
 mod verdicts;
 mod workload;
+mod watch;
 mod world;

@@ -33,6 +33,7 @@ pub fn plan(revision: &str) -> Plan {
         ],
         at_once: false,
         bake: SignedDuration::from_secs(20),
+        watch: SignedDuration::ZERO,
         scale_down_delay: SignedDuration::from_secs(10),
         abort_scale_down_delay: SignedDuration::from_secs(10),
         drain: SignedDuration::from_secs(10),
@@ -408,13 +409,15 @@ impl World {
         if self.blind {
             return None;
         }
-        let canary = self.state.attempt.as_ref().map(|a| a.revision.clone())?;
-        let stable = self.state.stable.clone().unwrap_or_else(|| "none".into());
+        let (judged, beside) = self.state.counted();
+        let canary = judged.cloned()?;
+        let stable = beside.cloned().unwrap_or_else(|| "none".into());
+        let slot = if self.state.attempt.is_some() { Slot::Canary } else { Slot::Stable };
         let share = f64::from(
             self.weights
                 .iter()
                 .filter(|(b, _)| {
-                    **b == Backend::Slot(Slot::Canary) || **b == Backend::Revision(canary.clone())
+                    **b == Backend::Slot(slot) || **b == Backend::Revision(canary.clone())
                 })
                 .map(|(_, w)| *w)
                 .sum::<u8>(),
