@@ -387,7 +387,7 @@ pub fn sample(namespace: &str, name: &str, version: &str, behaviour: &[(&str, &s
                     {"setWeight": 10}, {"pause": {"duration": "15s"}},
                     {"setWeight": 50}, {"pause": {"duration": "15s"}}
                 ],
-                "bake": "10s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s"
+                "bake": "10s", "watch": "0s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s"
             }},
             "slos": [{
                 "name": "availability", "objective": "99.9",

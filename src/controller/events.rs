@@ -104,6 +104,7 @@ fn is_warning(reason: &str) -> bool {
             | "RetriedByPerson"
             | "RollbackStarted"
             | "UndoneByPerson"
+            | "WatchEnded"
             | "SpecReverted"
             | "Superseded"
             | "AttemptEnded"

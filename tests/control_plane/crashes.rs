@@ -196,7 +196,7 @@ impl Life {
         let mut steps = vec![json!({"setWeight": 20})];
         steps.extend(dwell.map(|time| json!({"pause": {"duration": time}})));
         spec["strategy"]["canary"] =
-            json!({"steps": steps, "bake": "1s", "scaleDownDelay": "1s", "abortScaleDownDelay": "1s"});
+            json!({"steps": steps, "bake": "1s", "watch": "0s", "scaleDownDelay": "1s", "abortScaleDownDelay": "1s"});
         if self.route == Route::Users {
             spec["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}});
         }

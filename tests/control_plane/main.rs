@@ -29,3 +29,4 @@ mod scaling;
 mod strategies;
 mod support;
 mod users_route;
+mod watch;

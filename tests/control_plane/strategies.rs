@@ -30,7 +30,7 @@ fn with_steps(image: &str, steps: &Value) -> Value {
 fn blue_green(image: &str) -> Value {
     let mut service = service("shop", image);
     service["spec"]["strategy"] = json!({"blueGreen": {
-        "previewReplicas": 1, "bake": "4s", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s",
+        "previewReplicas": 1, "bake": "4s", "watch": "0s", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s",
     }});
     service
 }

@@ -235,6 +235,7 @@ fn plan(objective: &str) -> Option<Plan> {
             .collect(),
         at_once: false,
         bake: minutes(5),
+        watch: SignedDuration::ZERO,
         scale_down_delay: SignedDuration::from_secs(30),
         abort_scale_down_delay: SignedDuration::from_secs(30),
         drain: minutes(1),

@@ -170,6 +170,7 @@ pub(crate) mod tests {
             steps: vec![Step::SetWeight(20), Step::Dwell(30)],
             at_once: false,
             bake: seconds(60),
+            watch: SignedDuration::ZERO,
             scale_down_delay: seconds(10),
             abort_scale_down_delay: seconds(10),
             drain: seconds(10),

@@ -125,7 +125,7 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
 
     let mut green = version(namespace, "v8", 4);
     green["spec"]["strategy"] = json!({"blueGreen": {
-        "previewReplicas": 1, "bake": "15s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s",
+        "previewReplicas": 1, "bake": "15s", "watch": "0s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s",
     }});
     let blue = first.clone();
     first = promote(&stage, green.clone()).await;

@@ -35,7 +35,7 @@ fn blue_green(namespace: &str, version: &str, behaviour: &[(&str, &str)]) -> Val
     manifest["spec"]["strategy"] = json!({"blueGreen": {
         "previewReplicas": 1,
         "previewTraffic": {"headerName": "x-preview", "exact": "1"},
-        "bake": "20s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s",
+        "bake": "20s", "watch": "0s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s",
     }});
     manifest
 }

@@ -42,6 +42,10 @@ pub struct Canary {
     /// How long the old revision stays at full strength after all traffic has moved. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake: Option<Duration>,
+    /// How long the promoted revision is watched: what spends its error budget until then takes users back to the old one,
+    /// whose pods start again first. `0s` turns it off. Default 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Duration>,
 }
 
 /// What becomes of stable's pods as traffic leaves it.
@@ -208,6 +212,9 @@ pub struct BlueGreen {
     /// How long the old revision stays at full strength after all users have moved. Default 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bake: Option<Duration>,
+    /// How long the promoted revision is watched, as in a canary. Default 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watch: Option<Duration>,
     /// How long the old revision keeps its pods after a promotion. Default 30s.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale_down_delay: Option<Duration>,

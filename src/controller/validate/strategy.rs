@@ -24,6 +24,7 @@ pub(super) struct Way {
     pub steps: Vec<Step>,
     pub at_once: bool,
     pub bake: SignedDuration,
+    pub watch: SignedDuration,
     pub scale_down_delay: SignedDuration,
     pub abort_scale_down_delay: SignedDuration,
 }
@@ -67,6 +68,7 @@ pub(super) fn resolve(strategy: Option<&Strategy>, fallback: &Plan, errors: &mut
 struct Delays<'a> {
     path: &'static str,
     bake: Option<&'a Duration>,
+    watch: Option<&'a Duration>,
     scale_down: Option<&'a Duration>,
     abort_scale_down: Option<&'a Duration>,
 }
@@ -80,6 +82,7 @@ fn way(delays: &Delays<'_>, steps: Vec<Step>, fallback: &Plan, errors: &mut Vec<
         steps,
         at_once: false,
         bake: delay("bake", delays.bake, fallback.bake),
+        watch: delay("watch", delays.watch, fallback.watch),
         scale_down_delay: delay("scaleDownDelay", delays.scale_down, fallback.scale_down_delay),
         abort_scale_down_delay: delay(
             "abortScaleDownDelay",
@@ -98,6 +101,7 @@ fn by_shares(canary: &Canary, fallback: &Plan, errors: &mut Vec<FieldError>) -> 
     let delays = Delays {
         path,
         bake: canary.bake.as_ref(),
+        watch: canary.watch.as_ref(),
         scale_down: canary.scale_down_delay.as_ref(),
         abort_scale_down: canary.abort_scale_down_delay.as_ref(),
     };
@@ -130,6 +134,7 @@ fn all_at_once(blue_green: &BlueGreen, fallback: &Plan, errors: &mut Vec<FieldEr
     let delays = Delays {
         path,
         bake: blue_green.bake.as_ref(),
+        watch: blue_green.watch.as_ref(),
         scale_down: blue_green.scale_down_delay.as_ref(),
         abort_scale_down: blue_green.abort_scale_down_delay.as_ref(),
     };

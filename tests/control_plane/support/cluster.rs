@@ -400,7 +400,7 @@ pub fn service(name: &str, image: &str) -> Value {
                     {"setWeight": 10}, {"pause": {"duration": "2s"}},
                     {"setWeight": 50}, {"pause": {"duration": "2s"}}
                 ],
-                "bake": "3s", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s"
+                "bake": "3s", "watch": "0s", "scaleDownDelay": "2s", "abortScaleDownDelay": "2s"
             }},
             "slos": [{
                 "name": "availability", "objective": "99",

@@ -156,7 +156,7 @@ impl People {
             "metrics": {"prometheus": {"interval": "5s"}},
             "strategy": {"canary": {
                 "steps": [{"setWeight": 20}, {"pause": {"duration": "15s"}}, {"setWeight": 60}],
-                "bake": "20s", "scaleDownDelay": "10s", "abortScaleDownDelay": "10s",
+                "bake": "20s", "watch": "30s", "scaleDownDelay": "10s", "abortScaleDownDelay": "10s",
             }},
             "slos": [{
                 "name": "availability", "objective": "99",

@@ -22,6 +22,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
             .collect(),
         at_once: false,
         bake: SignedDuration::from_mins(5),
+        watch: SignedDuration::ZERO,
         scale_down_delay: SignedDuration::from_secs(30),
         abort_scale_down_delay: SignedDuration::from_secs(30),
         drain: SignedDuration::from_secs(60),

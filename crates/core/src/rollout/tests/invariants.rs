@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
 use proptest::prelude::*;
 
 use super::world::{World, plan};
@@ -45,6 +46,8 @@ enum Event {
     Strategy(u8),
     /// How many pods a rollout may hold: pods beyond the replicas (0: any), and whether stable shrinks.
     Room(u8, bool),
+    /// How long a promoted revision is watched, in minutes.
+    Watch(u8),
     /// How long a pod must have been ready.
     MinReady(u8),
     /// Somebody else writes the number of a revision's pods.
@@ -87,6 +90,7 @@ fn event() -> impl Strategy<Value = Event> {
             Just(Action::Restart)
         ]
         .prop_map(Event::Act),
+        1 => prop_oneof![Just(0u8), Just(1), Just(10)].prop_map(Event::Watch),
         1 => any::<bool>().prop_map(Event::PauseBySpec),
         1 => any::<bool>().prop_map(Event::PauseFleet),
         1 => any::<bool>().prop_map(Event::Guard),
@@ -209,6 +213,7 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
                 stable_scales: *shrinks,
             };
         }
+        Event::Watch(minutes) => world.plan.watch = SignedDuration::from_mins(i64::from(*minutes)),
         Event::MinReady(seconds) => world.min_ready = i64::from(*seconds),
         Event::Scale(n, pods) => {
             if let Some(set) = world.sets.get_mut(&name(*n)) {
