@@ -38,6 +38,7 @@ pub mod rules;
 pub mod status;
 mod steer;
 pub mod validate;
+pub mod warm_up;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -65,6 +66,7 @@ use caches::Caches;
 use edges::{Clock, Decide, Edges};
 use memory::Memories;
 use steer::{Operator, Wakes};
+use warm_up::WarmUps;
 
 /// What can be chosen.
 #[derive(Clone, Debug)]
@@ -109,6 +111,7 @@ struct Context {
     decide: Arc<Decide>,
     metrics: Metrics,
     memories: Memories,
+    warm_ups: WarmUps,
     defaults: validate::Defaults,
     rule_labels: BTreeMap<String, String>,
 }

@@ -1,5 +1,7 @@
 //! What is kept of a pod, and what is wrong with it.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
@@ -24,6 +26,10 @@ pub struct PodFacts {
     pub created_at: Option<Timestamp>,
     /// It serves, and is not on its way out.
     pub ready: bool,
+    /// Since when it has been ready.
+    pub ready_since: Option<Timestamp>,
+    /// Where it listens.
+    pub address: Option<IpAddr>,
     /// It is on its way out.
     pub leaving: bool,
     /// When its containers began.
@@ -51,13 +57,17 @@ impl Facts for PodFacts {
         let ready = status
             .iter()
             .flat_map(|s| s.conditions.iter().flatten())
-            .any(|c| c.type_ == "Ready" && c.status == "True");
+            .find(|c| c.type_ == "Ready" && c.status == "True");
+        let ready_since = ready.and_then(|c| c.last_transition_time.as_ref()).map(|t| t.0);
+        let ready = ready.is_some();
         let facts = Self {
             revision: Revision(set.get(labels::REVISION)?.clone()),
             uid: pod.uid().unwrap_or_default(),
             created_at: pod.metadata.creation_timestamp.as_ref().map(|t| t.0),
             // Of a node that is gone nobody can say how its pods are.
             ready: ready && !leaving && status.and_then(|s| s.phase.as_deref()) != Some("Unknown"),
+            ready_since,
+            address: status.and_then(|s| s.pod_ip.as_deref()?.parse().ok()),
             leaving,
             starts: starts(pod),
             trouble: if leaving || is_disrupted(pod) {

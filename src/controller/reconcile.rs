@@ -20,7 +20,7 @@ use super::object::ServiceObject;
 use super::observe::{known, observe, route_target};
 use super::render::{revision_name, slot_name};
 use super::validate::{Validated, validate};
-use super::{Context, Failure, adopted, config, events, jobs, record, requeue, rules, status};
+use super::{Context, Failure, adopted, config, events, jobs, record, requeue, rules, status, warm_up};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
 use crate::k8s::failure::{Target, WriteError};
@@ -135,6 +135,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let mut seen = see(object, context, key, &validated, &target, &before).await;
     let now = context.clock.now();
     let patience = answer_awaited(context, key, &target, &mut seen, now);
+    let warm = warm(&before, context, key, &validated, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
     decision.report.conditions.extend(rules.condition.clone());
@@ -191,8 +192,28 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let from_now =
         |at: Timestamp| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO);
     let (wake, settled) = (decision.wake_at.map(from_now), asked.until.map(from_now));
-    let all = [wake, retry, over, again, jobs_again, patience, settled];
+    let all = [wake, retry, over, again, jobs_again, patience, settled, warm];
     Ok(requeue(all.into_iter().flatten().min()))
+}
+
+/// Warms the pods of an attempt, and adds which of them are not warm yet; says when to look again.
+fn warm(
+    before: &State,
+    context: &Context,
+    key: &Key,
+    validated: &Validated,
+    seen: &mut Observed,
+    now: Timestamp,
+) -> Option<Duration> {
+    let pods = context.caches.pods.of(key);
+    let (Some(plan), Some((revision, pods))) = (&validated.warm_up, warm_up::warmed(before, &pods)) else {
+        context.warm_ups.forget(key);
+        return None;
+    };
+    if plan.requests > 0 {
+        context.warm_ups.carry_out(key, plan, &pods, &context.clock);
+    }
+    context.warm_ups.tell(key, plan, (&revision, &pods), seen, now)
 }
 
 /// What becomes of the rules that the objectives ask for.
@@ -365,7 +386,11 @@ fn request(
         .collect();
     let (canary, stable) = before.counted();
     // A revision that is watched after its promotion has stable's place in a route.
-    let place_of_canary = if before.attempt.is_some() { Slot::Canary } else { Slot::Stable };
+    let place_of_canary = if before.attempt.is_some() {
+        Slot::Canary
+    } else {
+        Slot::Stable
+    };
     let places = context.routers.of(&target.spec).observe(target, now).backends;
     let in_route = |revision: Option<&Revision>, slot| {
         let service = match target.spec.mode() {
@@ -388,6 +413,10 @@ fn request(
         canary: canary.map(name),
         stable: stable.map(name),
         births,
+        warm_at: match (&validated.warm_up, warm_up::warmed(before, &pods)) {
+            (Some(plan), Some((_, pods))) => context.warm_ups.times(key, plan, &pods),
+            _ => BTreeMap::new(),
+        },
         starts: pods
             .iter()
             .map(|(name, pod)| (name.clone(), pod.starts.clone()))

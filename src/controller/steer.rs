@@ -18,6 +18,7 @@ use super::caches::Caches;
 use super::edges::Edges;
 use super::memory::Memories;
 use super::object::ServiceObject;
+use super::warm_up::WarmUps;
 use super::{Context, reconcile, validate};
 use crate::k8s::Key;
 use crate::k8s::writer::Writer;
@@ -169,6 +170,7 @@ impl Operator {
             decide: self.edges.decide.clone(),
             metrics: self.metrics.clone(),
             memories: Memories::default(),
+            warm_ups: WarmUps::default(),
             defaults: self.defaults.clone(),
             caches: self.caches.clone(),
             rule_labels: self.rule_labels.clone(),

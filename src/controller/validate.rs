@@ -25,6 +25,7 @@ mod guards;
 mod room;
 mod strategy;
 mod traffic;
+mod warm_up;
 
 use fields::{check_name, check_template, duration, in_range, probability};
 
@@ -107,6 +108,8 @@ pub struct Validated {
     pub source: Option<PrometheusSource>,
     /// The route.
     pub route: RouteSpec,
+    /// What makes a new pod warm.
+    pub warm_up: Option<super::warm_up::WarmUp>,
     /// Records to keep.
     pub record_limit: usize,
     /// What is wrong; the plan then asks for no revision, so that stable keeps serving.
@@ -186,6 +189,7 @@ fn unreadable(object: &ServiceObject, known: Known) -> Validated {
         .or(known.stable_wanted)
         .unwrap_or(DEFAULT_REPLICAS);
     Validated {
+        warm_up: None,
         plan: default_plan(replicas, route.mode()),
         queries: Vec::new(),
         conditions: Vec::new(),
@@ -309,6 +313,7 @@ fn resolve(
         queries,
         conditions: conditions.into_iter().filter_map(|(_, query)| query).collect(),
         source,
+        warm_up: warm_up::resolve(spec, errors),
         route,
         record_limit,
         errors: Vec::new(),

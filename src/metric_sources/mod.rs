@@ -62,6 +62,8 @@ pub struct MeasureRequest {
     pub backends: RouteBackends,
     /// When each pod of both was created.
     pub births: BTreeMap<String, Timestamp>,
+    /// When a pod that is warmed up became warm, or will: latencies before say nothing.
+    pub warm_at: BTreeMap<String, Timestamp>,
     /// When containers of each pod of both began; a pod that is not there is not known any more.
     pub starts: BTreeMap<String, Starts>,
     /// The edges of the blocks in order of time, one more than there are blocks; fewer than two ask for no

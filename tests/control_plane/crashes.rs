@@ -195,8 +195,7 @@ impl Life {
         spec["template"]["spec"]["terminationGracePeriodSeconds"] = json!(0);
         let mut steps = vec![json!({"setWeight": 20})];
         steps.extend(dwell.map(|time| json!({"pause": {"duration": time}})));
-        spec["strategy"]["canary"] =
-            json!({"steps": steps, "bake": "1s", "watch": "0s", "scaleDownDelay": "1s", "abortScaleDownDelay": "1s"});
+        spec["strategy"]["canary"] = json!({"steps": steps, "bake": "1s", "watch": "0s", "scaleDownDelay": "1s", "abortScaleDownDelay": "1s"});
         if self.route == Route::Users {
             spec["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}});
         }

@@ -48,13 +48,18 @@ async fn harm_after_the_promotion_takes_users_back_to_pods_that_start_first() {
     assert_eq!(stable(&back), first);
     let message = back.status.unwrap().message.unwrap();
     assert!(
-        message.contains(&format!("revision {second} was taken back after its promotion: availability")),
+        message.contains(&format!(
+            "revision {second} was taken back after its promotion: availability"
+        )),
         "{message}"
     );
     stage.until_event("shop", "WatchBreached").await;
     let record = stage.ended_record("shop", &first, 2).await.status.unwrap();
     let began = &record.transitions[0];
-    assert!(began.reason == "RollbackStarted" && began.message.contains("availability"), "{began:?}");
+    assert!(
+        began.reason == "RollbackStarted" && began.message.contains("availability"),
+        "{began:?}"
+    );
     let weights = stage.weights("shop").await;
     assert_eq!(weights, [(format!("shop-{first}"), 100)], "{weights:?}");
 }
@@ -79,6 +84,14 @@ async fn a_route_of_the_users_leads_back_as_well() {
     let (first, _) = promoted_and_failing(&stage, &traffic).await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);
-    let selector = stage.core_services().get("shop-stable").await.unwrap().spec.unwrap().selector.unwrap();
+    let selector = stage
+        .core_services()
+        .get("shop-stable")
+        .await
+        .unwrap()
+        .spec
+        .unwrap()
+        .selector
+        .unwrap();
     assert_eq!(selector["molt.dev/revision"], first);
 }

@@ -207,6 +207,30 @@ pub struct Drain {
 pub struct Runtime {
     /// The server process.
     pub server: Server,
+    /// What makes a new pod warm; until then it does not count as available, and its latency as no evidence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warm_up: Option<WarmUp>,
+}
+
+/// What makes a new pod warm.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.duration) || has(self.requests)")
+    .message("set duration, requests or both"))]
+#[x_kube(validation = Rule::new("has(self.requests) || !has(self.path)")
+    .message("path is that of requests: set requests too"))]
+pub struct WarmUp {
+    /// How long it has been ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<Duration>,
+    /// GET requests of the operator's that it has answered below 400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub requests: Option<i32>,
+    /// Their path, with its query. Default `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024), regex(pattern = "^/[^ #]*$"))]
+    pub path: Option<String>,
 }
 
 /// Server processes.

@@ -1,5 +1,6 @@
 //! One objective, read for both revisions.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use futures::future;
@@ -233,7 +234,7 @@ impl Reading<'_> {
                 let counts = |arm| self.counts(&frame, arm, edge[0], edge[1]);
                 let by_pod = |arm: Option<(&str, &Arm)>| {
                     arm.map_or_else(PodCounts::default, |(_, arm)| {
-                        arm.by_pod(&frame, edge[0], edge[1])
+                        self.warm(arm, edge[0]).by_pod(&frame, edge[0], edge[1])
                     })
                 };
                 Some(BlockCounts {
@@ -268,8 +269,22 @@ impl Reading<'_> {
         if arm.spoilt(start, end).is_some() {
             return None;
         }
-        arm.counts(frame, start, end)
+        self.warm(arm, start)
+            .counts(frame, start, end)
             .or_else(|| (!self.has_pods(name)).then(Counts::default))
+    }
+
+    /// The arm without the pods whose latencies say nothing yet. One whose every pod is cold is taken as it is: that it
+    /// were silent would be worse.
+    fn warm<'a>(&self, arm: &'a Arm, start: Timestamp) -> Cow<'a, Arm> {
+        let warm_at = &self.request.warm_at;
+        let is_cold = |pod: &&str| warm_at.get(*pod).is_some_and(|at| *at > start);
+        let cold: Vec<&str> = arm.pods().filter(is_cold).collect();
+        let judged = matches!(self.slo.sli, SliQuery::Latency(..));
+        if !judged || cold.is_empty() || cold.len() == arm.pods().count() {
+            return Cow::Borrowed(arm);
+        }
+        Cow::Owned(arm.without(&cold))
     }
 
     fn has_pods(&self, replica_set: &str) -> bool {

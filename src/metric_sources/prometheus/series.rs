@@ -42,7 +42,7 @@ pub enum Role {
 }
 
 /// The series of one revision.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Arm {
     total: Vec<Series>,
     bad: Vec<Series>,
@@ -284,7 +284,7 @@ impl Arm {
     /// The same by pod, for those of which something is known.
     pub fn by_pod(&self, frame: &Frame<'_>, start: Timestamp, end: Timestamp) -> PodCounts {
         let mut counts = PodCounts::default();
-        for pod in self.reads.iter().map(|reads| reads.pod.as_str()) {
+        for pod in self.pods() {
             if let Some(served) = self.only(pod).counts(frame, start, end) {
                 counts.add(pod, served);
             }
@@ -293,15 +293,29 @@ impl Arm {
     }
 
     /// The series of one pod.
+    /// The pods that were scraped.
+    pub fn pods(&self) -> impl Iterator<Item = &str> {
+        self.reads.iter().map(|reads| reads.pod.as_str())
+    }
+
+    /// Without some of its pods.
+    pub fn without(&self, pods: &[&str]) -> Self {
+        self.of_pods(|pod| !pods.contains(&pod))
+    }
+
     fn only(&self, pod: &str) -> Self {
-        let of_pod = |all: &[Series]| all.iter().filter(|s| s.pod == pod).cloned().collect();
+        self.of_pods(|other| other == pod)
+    }
+
+    fn of_pods(&self, is_meant: impl Fn(&str) -> bool) -> Self {
+        let of_pods = |all: &[Series]| all.iter().filter(|s| is_meant(&s.pod)).cloned().collect();
         Self {
-            total: of_pod(&self.total),
-            bad: of_pod(&self.bad),
-            within: of_pod(&self.within),
-            sent: of_pod(&self.sent),
-            reads: of_pod(&self.reads),
-            scrapes: of_pod(&self.scrapes),
+            total: of_pods(&self.total),
+            bad: of_pods(&self.bad),
+            within: of_pods(&self.within),
+            sent: of_pods(&self.sent),
+            reads: of_pods(&self.reads),
+            scrapes: of_pods(&self.scrapes),
             // Falls spoil the whole revision, not a pod.
             falls: Vec::new(),
         }

@@ -206,6 +206,7 @@ fn request(slos: Vec<SloQuery>) -> MeasureRequest {
                 (pod, Starts { at, older: false })
             })
             .into(),
+        warm_at: BTreeMap::new(),
         births: [canary_pod(), stable_pod()].map(|pod| (pod, at(-3600))).into(),
         conditions: Vec::new(),
         edges: vec![at(0), at(30)],

@@ -63,6 +63,7 @@ async fn read(check: &WebCheck) -> Result<f64, String> {
         stable: Some("checkout-aaaaaaaaaa".to_owned()),
         backends: RouteBackends::default(),
         births: BTreeMap::new(),
+        warm_at: BTreeMap::new(),
         starts: BTreeMap::new(),
         conditions: vec![ConditionQuery::Web(WebQuery::parse(check).unwrap())],
         edges: vec![at - Duration::from_secs(30), at],

@@ -115,6 +115,7 @@ impl RangeArgs {
             },
             // Nothing is left that tells it: a pod that began in between counts from its first sample on.
             births: BTreeMap::new(),
+            warm_at: BTreeMap::new(),
             starts: BTreeMap::new(),
             // Thresholds are read at the moment, not afterwards.
             conditions: Vec::new(),

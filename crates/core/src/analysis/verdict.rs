@@ -219,20 +219,24 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
 }
 
 /// The first objective that speaks against a revision which has been promoted: its evidence beside what stable's rate was
-/// is that of harm ([`Limits::ln_harm_needed`]), more than chance does to its number of bad requests, and it has spent
-/// what a rollout may or burns fast enough to page somebody; or, where requests are counted at the route, it
-/// leaves too many unanswered. Nobody is left to compare it with, so what a bake takes for a suspicion
-/// is not enough: neither evidence nor spend alone.
+/// is that of harm ([`Limits::ln_harm_needed`]), and it burns fast enough to page somebody or has spent a quarter of what
+/// a rollout may; or, where requests are counted at the route, it leaves too many unanswered. Nobody is left
+/// to compare it with, so what a bake takes for a suspicion is not enough.
 ///
 /// `objectives` is the number of all, whether they have been read yet or not.
 pub fn judge_watch(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> Option<Harm> {
     let needed = limits.ln_harm_needed(objectives.max(slos.len()));
-    let convicts = |slo: &&SloView<'_>| {
-        slo.alone && slo.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() && (slo.overspent() || slo.burns())
+    let spends = |slo: &SloView<'_>| {
+        let pages = slo.evidence.canary_pages(slo.objective).is_some();
+        pages
+            || slo
+                .charged()
+                .is_some_and(|spent| spent >= REAL_SPEND * slo.may_spend)
     };
-    let one = |slo: &SloView<'_>| judge_harm(&[*slo], objectives, limits);
-    if let Some(harm) = slos.iter().find(convicts).and_then(one) {
-        return Some(harm);
+    let convicts =
+        |slo: &&SloView<'_>| slo.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() && spends(slo);
+    if let Some(slo) = slos.iter().find(convicts) {
+        return judge_harm(&[*slo], objectives, limits);
     }
     judge_harm(slos, objectives, limits)
         .filter(|harm| matches!(harm.kind, HarmKind::MissingResponses | HarmKind::FewResponses))

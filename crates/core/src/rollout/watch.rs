@@ -133,7 +133,9 @@ impl Turn<'_> {
         };
         self.note(
             "WatchBreached",
-            format!("{why}; users go back from revision {revision} to {back_to} as soon as its pods are ready"),
+            format!(
+                "{why}; users go back from revision {revision} to {back_to} as soon as its pods are ready"
+            ),
         );
         self.state.pinned = Some(Pin {
             revision: back_to.clone(),

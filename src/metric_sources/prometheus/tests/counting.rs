@@ -254,6 +254,33 @@ async fn slow_requests_are_those_outside_of_the_bucket() {
 }
 
 #[tokio::test]
+async fn latencies_of_a_pod_that_is_not_warm_yet_count_neither_way() {
+    let (count, bucket) = (
+        "http_request_duration_seconds_count",
+        "http_request_duration_seconds_bucket",
+    );
+    let young = format!("{CANARY}-young");
+    let mut all = Vec::new();
+    for (pod, within) in [(canary_pod(), "40"), (young.clone(), "10"), (stable_pod(), "40")] {
+        all.push(series(count, &pod, "", &[(-10, "10"), (20, "40")]));
+        all.push(series(bucket, &pod, "le=1.0", &[(-10, "10"), (20, within)]));
+    }
+    let mut request = request(vec![latency(1000)]);
+    request.births.insert(young.clone(), at(-60));
+    let measure = async |request: &MeasureRequest| {
+        let measured = Fake::series(all.clone()).await.measure(request.clone()).await;
+        only(&measured)
+    };
+    assert_eq!(measure(&request).await, counts((60.0, 30.0), (30.0, 0.0)));
+    // It is warm from the middle of the block on.
+    request.warm_at.insert(young, at(10));
+    assert_eq!(measure(&request).await, counts((30.0, 0.0), (30.0, 0.0)));
+    // That the whole revision is silent would be worse.
+    request.warm_at.insert(canary_pod(), at(10));
+    assert_eq!(measure(&request).await, counts((60.0, 30.0), (30.0, 0.0)));
+}
+
+#[tokio::test]
 async fn a_threshold_that_is_no_edge_names_the_edges() {
     let count = "http_request_duration_seconds_count";
     let all = [canary_pod(), stable_pod()].map(|pod| series(count, &pod, "", &[(-10, "1"), (20, "9")]));

@@ -21,6 +21,6 @@ mod scenarios;
 mod shares;
 mod strategies;
 mod verdicts;
-mod workload;
 mod watch;
+mod workload;
 mod world;

@@ -16,7 +16,10 @@ fn watched() -> World {
     world.plan.watch = SignedDuration::from_hours(1);
     world.update("v2");
     world.run(LONG);
-    assert_eq!((world.state.stable.clone(), world.phase()), (Some("v2".into()), Phase::Healthy));
+    assert_eq!(
+        (world.state.stable.clone(), world.phase()),
+        (Some("v2".into()), Phase::Healthy)
+    );
     assert_eq!(world.sets[&"v1".into()].ready, 0, "its pods have gone");
     assert!(world.state.watch.is_some());
     world
@@ -37,12 +40,28 @@ fn harm_after_the_promotion_starts_the_old_pods_and_takes_users_back() {
     let mut lowest = u32::MAX;
     for _ in 0..240 {
         world.run(1);
-        let carried: u32 = ["v1", "v2"].map(|r| if world.weight(r) > 0 { world.endpoints(&r.into()) } else { 0 }).iter().sum();
+        let carried: u32 = ["v1", "v2"]
+            .map(|r| {
+                if world.weight(r) > 0 {
+                    world.endpoints(&r.into())
+                } else {
+                    0
+                }
+            })
+            .iter()
+            .sum();
         lowest = lowest.min(carried);
     }
     assert!(is_back(&world), "{}", message(&world));
-    assert!(lowest >= 4, "users are never with fewer pods than the service has");
-    assert!(message(&world).contains("v2") && message(&world).contains("availability"), "{}", message(&world));
+    assert!(
+        lowest >= 4,
+        "users are never with fewer pods than the service has"
+    );
+    assert!(
+        message(&world).contains("v2") && message(&world).contains("availability"),
+        "{}",
+        message(&world)
+    );
     let transitions = &world.state.last.as_ref().unwrap().transitions;
     assert!(transitions[0].reason == "RollbackStarted" && transitions[0].message.contains("availability"));
     // Whatever is re-applied, it stays out.
@@ -72,7 +91,10 @@ fn a_fix_is_rolled_out_by_the_steps_beside_the_revision_that_users_fled_to() {
     world.run(240);
     world.update("v3");
     world.run(LONG);
-    assert_eq!((world.state.stable.clone(), world.phase()), (Some("v3".into()), Phase::Healthy));
+    assert_eq!(
+        (world.state.stable.clone(), world.phase()),
+        (Some("v3".into()), Phase::Healthy)
+    );
     assert_eq!(world.state.pinned, None);
 }
 
@@ -82,7 +104,10 @@ fn a_quiet_watch_ends_and_nothing_is_read_afterwards() {
     assert!(message(&world).contains("watched until"), "{}", message(&world));
     world.run(HOUR);
     assert_eq!(world.state.watch, None);
-    assert_eq!((world.phase(), world.state.stable.clone()), (Phase::Healthy, Some("v2".into())));
+    assert_eq!(
+        (world.phase(), world.state.stable.clone()),
+        (Phase::Healthy, Some("v2".into()))
+    );
     assert_eq!(world.last.as_ref().unwrap().wake_at, None);
     assert!(!message(&world).contains("watched"), "{}", message(&world));
     world.bad.insert("v2".into(), 0.3);
@@ -96,7 +121,10 @@ fn a_few_more_errors_than_before_are_no_reason_to_go_back() {
     // Twice the usual, and below the objective.
     world.bad.insert("v2".into(), 0.0008);
     world.run(HOUR);
-    assert_eq!((world.phase(), world.state.stable.clone()), (Phase::Healthy, Some("v2".into())));
+    assert_eq!(
+        (world.phase(), world.state.stable.clone()),
+        (Phase::Healthy, Some("v2".into()))
+    );
 }
 
 #[test]
@@ -105,7 +133,10 @@ fn few_requests_of_which_one_fails_are_no_reason_either() {
     world.rps = 0.1;
     world.bad.insert("v2".into(), 0.005);
     world.run(HOUR);
-    assert_eq!((world.phase(), world.state.stable.clone()), (Phase::Healthy, Some("v2".into())));
+    assert_eq!(
+        (world.phase(), world.state.stable.clone()),
+        (Phase::Healthy, Some("v2".into()))
+    );
 }
 
 #[test]
@@ -129,7 +160,12 @@ fn no_pause_keeps_users_with_a_revision_that_harms_them() {
         }
         world.bad.insert("v2".into(), 0.3);
         world.run(240);
-        assert_eq!((world.weight("v1"), world.weight("v2")), (100, 0), "{}", message(&world));
+        assert_eq!(
+            (world.weight("v1"), world.weight("v2")),
+            (100, 0),
+            "{}",
+            message(&world)
+        );
     }
 }
 
@@ -142,11 +178,22 @@ fn without_the_old_replica_set_it_says_so_and_stays() {
     for _ in 0..240 {
         world.run(1);
         let report = &world.last.as_ref().unwrap().report;
-        told.extend(report.transitions.iter().map(|t| (t.reason.clone(), t.message.clone())));
+        told.extend(
+            report
+                .transitions
+                .iter()
+                .map(|t| (t.reason.clone(), t.message.clone())),
+        );
     }
-    assert_eq!((world.weight("v2"), world.state.stable.clone()), (100, Some("v2".into())));
+    assert_eq!(
+        (world.weight("v2"), world.state.stable.clone()),
+        (100, Some("v2".into()))
+    );
     told.dedup();
-    let breached: Vec<_> = told.iter().filter(|(reason, _)| reason == "WatchBreached").collect();
+    let breached: Vec<_> = told
+        .iter()
+        .filter(|(reason, _)| reason == "WatchBreached")
+        .collect();
     assert_eq!(breached.len(), 1, "{told:?}");
     assert!(breached[0].1.contains("revisionHistoryLimit"));
 }
@@ -179,6 +226,9 @@ fn a_revision_before_that_cannot_start_leaves_users_where_they_are() {
         restarts: 0,
     });
     world.run(LONG);
-    assert_eq!((world.weight("v2"), world.state.stable.clone()), (100, Some("v2".into())));
+    assert_eq!(
+        (world.weight("v2"), world.state.stable.clone()),
+        (100, Some("v2".into()))
+    );
     assert_eq!(world.phase(), Phase::RolledBack, "{}", message(&world));
 }
