@@ -120,6 +120,7 @@ fn request(server: &Server, threshold: i64, edges: Vec<Timestamp>) -> MeasureReq
         canary: Some(CANARY.to_owned()),
         backends: RouteBackends::default(),
         stable: Some(STABLE.to_owned()),
+        warm_at: BTreeMap::default(),
         births: pods().map(|pod| (pod, born)).into(),
         starts: pods()
             .map(|pod| {

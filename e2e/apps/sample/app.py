@@ -65,6 +65,7 @@ DRAIN = number("DRAIN_SECONDS", 5)
 app = FastAPI(title="sample", docs_url=None, redoc_url=None, openapi_url=None)
 Instrumentator().instrument(app).expose(app)
 leaked: list[bytearray] = []
+faults = {"error_ratio": ERROR_RATIO}
 
 
 @app.get("/")
@@ -76,7 +77,7 @@ async def root() -> JSONResponse:
     if server.draining:
         # The caller's idle connections go before the socket does, so that no request meets a closed one.
         headers["connection"] = "close"
-    if random.random() < ERROR_RATIO:
+    if random.random() < faults["error_ratio"]:
         return JSONResponse({"error": "ERROR_RATIO", "version": answering}, 500, headers)
     return JSONResponse({"version": answering}, 200, headers)
 
@@ -91,6 +92,13 @@ async def stream(socket: WebSocket) -> None:
             await socket.send_text(version())
     except WebSocketDisconnect:
         pass
+
+
+@app.get("/faults")
+async def change_faults(error_ratio: float) -> JSONResponse:
+    """From now on this pod fails so much of its requests, whatever ERROR_RATIO says."""
+    faults["error_ratio"] = error_ratio
+    return JSONResponse(faults)
 
 
 @app.get("/fail")

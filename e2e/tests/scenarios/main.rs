@@ -1,6 +1,7 @@
 //! Scenarios on a real cluster, in one program so that they run side by side.
 
 mod adoption;
+mod after_promotion;
 mod bad_input;
 mod config;
 mod faults;

@@ -109,30 +109,34 @@ impl Turn<'_> {
             let message = format!("revision {stable} is stable; scaled to zero: nobody is served");
             return (Phase::Healthy, message);
         }
-        let pinned = match &self.state.pinned {
-            Some(pin) if pin.why.is_some() && *stable == pin.revision => {
-                let why = pin.why.as_deref().unwrap_or_default();
-                let message = format!(
-                    "revision {} was taken back after its promotion: {why}; stable revision {stable} serves all users with {}",
-                    pin.instead_of,
-                    pods(ready)
-                );
-                return (Phase::RolledBack, message);
-            }
-            Some(pin) if self.wanted().as_ref() == Some(&pin.revision) => format!(
-                "; a person went back to it: the spec's revision {} stays out until the template changes",
-                pin.instead_of
-            ),
-            _ => String::new(),
-        };
+        if let Some(why) = self.convicted_text(stable) {
+            let message = format!(
+                "{why}; stable revision {stable} serves all users with {}",
+                pods(ready)
+            );
+            return (Phase::RolledBack, message);
+        }
         (
             Phase::Healthy,
             format!(
-                "revision {stable} serves all users with {}{pinned}{}",
+                "revision {stable} serves all users with {}{}{}",
                 pods(ready),
+                self.pinned_text(),
                 self.watch_text()
             ),
         )
+    }
+
+    /// That a person went back to what is stable.
+    fn pinned_text(&self) -> String {
+        let pin = self.state.pinned.as_ref();
+        let pin = pin.filter(|pin| self.wanted().as_ref() == Some(&pin.revision));
+        pin.map_or_else(String::new, |pin| {
+            format!(
+                "; a person went back to it: the spec's revision {} stays out until the template changes",
+                pin.instead_of
+            )
+        })
     }
 
     /// The same while no revision is stable and no attempt is under way.

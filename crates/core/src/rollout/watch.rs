@@ -187,6 +187,16 @@ impl Turn<'_> {
         Ok(format!("revision {convicted} is tried again"))
     }
 
+    /// That stable is what users fled to, and from what.
+    pub(super) fn convicted_text(&self, stable: &Revision) -> Option<String> {
+        let pin = self.state.pinned.as_ref().filter(|pin| pin.revision == *stable)?;
+        let why = pin.why.as_deref()?;
+        Some(format!(
+            "revision {} was taken back after its promotion: {why}",
+            pin.instead_of
+        ))
+    }
+
     /// What is said of the watch while the service rests.
     pub(super) fn watch_text(&self) -> String {
         self.state.watch.as_ref().map_or_else(String::new, |watch| {

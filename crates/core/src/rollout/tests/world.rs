@@ -412,7 +412,7 @@ impl World {
         let (judged, beside) = self.state.counted();
         let canary = judged.cloned()?;
         let stable = beside.cloned().unwrap_or_else(|| "none".into());
-        let slot = if self.state.attempt.is_some() {
+        let place = if self.state.attempt.is_some() {
             Slot::Canary
         } else {
             Slot::Stable
@@ -420,7 +420,7 @@ impl World {
         let share = f64::from(
             self.weights
                 .iter()
-                .filter(|(b, _)| **b == Backend::Slot(slot) || **b == Backend::Revision(canary.clone()))
+                .filter(|(b, _)| **b == Backend::Slot(place) || **b == Backend::Revision(canary.clone()))
                 .map(|(_, w)| *w)
                 .sum::<u8>(),
         ) / 100.0;
