@@ -41,8 +41,9 @@ lint: ## Format, clippy, and the dependencies' licenses, sources and versions.
 	"$(CACHE)/bin/cargo-deny" --locked check bans licenses sources
 
 .PHONY: generate
-generate: ## Writes the CRDs from the types: crds/ and the chart's copy.
+generate: ## Writes the CRDs from the types, crds/ and the chart's copy, and the scripts for Argo CD.
 	$(CRDGEN) crds charts/molt/crds
+	@$(CRDGEN) --argocd > deploy/argocd/argocd-cm.yaml
 
 .PHONY: chart
 chart: generate ## Checks the chart and renders deploy/molt.yaml.

@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod controller;
+pub mod gitops;
 pub mod k8s;
 pub mod leader;
 pub mod metric_sources;

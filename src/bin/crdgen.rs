@@ -1,4 +1,5 @@
-//! Writes the CustomResourceDefinitions into directories: `crdgen crds charts/molt/crds`.
+//! Writes the CustomResourceDefinitions into directories: `crdgen crds charts/molt/crds`. `crdgen --argocd` prints what
+//! Argo CD has to know.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -8,6 +9,10 @@ fn main() -> ExitCode {
     let directories: Vec<_> = env::args_os().skip(1).collect();
     if directories.is_empty() {
         print!("{}", molt::api::crds::all_yaml());
+    }
+    if directories == ["--argocd"] {
+        print!("{}", molt::gitops::argocd::config_map());
+        return ExitCode::SUCCESS;
     }
     for directory in &directories {
         if let Err(error) = write(Path::new(directory)) {

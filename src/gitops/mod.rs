@@ -1,0 +1,3 @@
+//! What delivery tools need to know of a PythonService.
+
+pub mod argocd;
