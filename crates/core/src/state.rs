@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::adoption::Adoption;
 use crate::analysis::{Counts, Evidence};
 use crate::config::ConfigState;
+use crate::group::GroupState;
 use crate::plan::{Revision, SloPlan, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
@@ -34,7 +35,7 @@ pub struct State {
     /// A revision that was rolled back or aborted; it stays refused until another revision is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Revision>,
-    /// What a person went back to, until the spec goes on.
+    /// What a person, or the group, went back to, until the spec goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Pin>,
     /// The pods of the stable revision are being replaced.
@@ -69,6 +70,9 @@ pub struct State {
     /// The Deployment that `spec.workloadRef` names, once it is being taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adoption: Option<Adoption>,
+    /// Of the group that it is released with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupState>,
     /// The revision that the spec asks for, where content is part of it; absent while the template names nothing that
     /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,6 +95,10 @@ pub struct Pin {
     pub revision: Revision,
     /// The spec's, which it stands for: once the spec asks for another, the pin is forgotten.
     pub instead_of: Revision,
+    /// Nobody asked for it: another service of the group was taken back; in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub group: Option<String>,
 }
 
 /// A person has asked for new pods of the stable revision.

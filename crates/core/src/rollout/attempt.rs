@@ -139,6 +139,9 @@ impl Turn<'_> {
         if !first && self.pause_of(revision).is_some() {
             return;
         }
+        if self.group_stops(revision) {
+            return;
+        }
         let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
         if first && last.is_some() && self.seen.ready(revision) < self.plan.replicas.max(1) {
             // A first revision that failed has nothing to go back to: its pods stay, and it is tried
@@ -192,19 +195,25 @@ impl Turn<'_> {
         self.state.attempt = Some(attempt);
         let deadline = self.progress_until();
         self.update(|a| a.deadline = Some(deadline));
+        let waited = self.leave_gate(straight);
+        let pin = self.state.pinned.as_ref().filter(|pin| pin.revision == *revision);
+        let group = pin.and_then(|pin| pin.group.clone());
         match &self.state.stable {
             None => self.note(
                 "FirstDeployment",
                 format!("revision {revision} is the first; its pods start"),
             ),
             Some(stable) if straight => {
+                let why = group.unwrap_or_else(|| "it served them before".to_owned());
                 let message = format!(
-                    "attempt {number} at revision {revision} goes straight to all users, for it served them before; stable is {stable}"
+                    "attempt {number} at revision {revision} goes straight to all users, for {why}; stable is {stable}"
                 );
                 self.note("RollbackStarted", message);
             }
             Some(stable) => {
-                let message = format!("attempt {number} at revision {revision} starts; stable is {stable}");
+                let waited = waited.map_or_else(String::new, |waited| format!("; {waited}"));
+                let message =
+                    format!("attempt {number} at revision {revision} starts; stable is {stable}{waited}");
                 self.note("AttemptStarted", message);
             }
         }
@@ -220,12 +229,14 @@ impl Turn<'_> {
     pub(super) fn withdraw(&mut self, end: End) {
         let now = self.now;
         let deadline = after(now, self.plan.progress_deadline);
+        let under_way = |a: &&Attempt| !matches!(a.stage, Stage::Withdrawing { .. });
+        let Some(attempt) = self.attempt().filter(under_way).cloned() else {
+            return;
+        };
+        self.tell_group(&attempt, &end);
         let Some(attempt) = &mut self.state.attempt else {
             return;
         };
-        if matches!(attempt.stage, Stage::Withdrawing { .. }) {
-            return;
-        }
         attempt.weight = 0;
         attempt.hold = None;
         attempt.since = now;
@@ -272,7 +283,7 @@ impl Turn<'_> {
             // Superseded, reverted or deleted: nobody spoke against the revision.
             let refused = matches!(outcome, Outcome::RolledBack | Outcome::Inconclusive)
                 || (outcome == Outcome::Aborted
-                    && ["AbortedByPerson", "WeightLowered"].contains(&end.reason.as_str()));
+                    && ["AbortedByPerson", "WeightLowered", "GroupAborted"].contains(&end.reason.as_str()));
             if refused && self.wanted().as_ref() == Some(&revision) {
                 self.state.refused = Some(revision);
             }

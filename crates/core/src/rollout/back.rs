@@ -39,6 +39,14 @@ impl Turn<'_> {
                 "attempt {number} at revision {revision} is under way; nothing was changed"
             ));
         }
+        if let Some(retried) = self.retry_of_group(action) {
+            let revision = retried?;
+            self.note(
+                "RetriedByPerson",
+                format!("revision {revision} is tried again {by}"),
+            );
+            return Ok(format!("revision {revision} is tried again"));
+        }
         let Some(refused) = self.state.refused.clone() else {
             return Err(
                 "no revision is refused, so there is none to try again; nothing was changed".to_owned(),
@@ -119,6 +127,7 @@ impl Turn<'_> {
         self.state.pinned = (target != spec).then(|| Pin {
             revision: target.clone(),
             instead_of: spec,
+            group: None,
         });
         self.note(
             "UndoneByPerson",

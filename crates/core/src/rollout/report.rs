@@ -78,6 +78,12 @@ impl Turn<'_> {
                 format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
             );
         }
+        if let Some(place) = self
+            .group_place(stable)
+            .filter(|(phase, _)| *phase == Phase::RolledBack)
+        {
+            return place;
+        }
         let next = self.wanted().filter(|r| r != stable);
         if let Some((pause, next)) = next.and_then(|next| Some((self.pause_of(&next)?, next))) {
             let message = format!("{pause}; revision {next} waits, stable revision {stable} serves");
@@ -86,6 +92,9 @@ impl Turn<'_> {
         if self.wanted().is_some_and(|r| r != *stable) && wanted == 0 {
             let message = "scaled to zero: the new revision waits until replicas is above 0".to_owned();
             return (Phase::Progressing, message);
+        }
+        if let Some(place) = self.group_place(stable) {
+            return place;
         }
         if let Some(problem) = self.first_blocking_problem() {
             return (Phase::Degraded, problem);
@@ -118,7 +127,11 @@ impl Turn<'_> {
         };
         (
             Phase::Healthy,
-            format!("revision {stable} serves all users with {}{pinned}", pods(ready)),
+            format!(
+                "revision {stable} serves all users with {}{pinned}{}",
+                pods(ready),
+                self.group_told()
+            ),
         )
     }
 
@@ -318,6 +331,7 @@ impl Turn<'_> {
         conditions.push(self.applied());
         conditions.push(self.canary_ready());
         conditions.extend(self.workload_taken());
+        conditions.extend(self.group_condition());
         conditions
     }
 
@@ -330,6 +344,7 @@ impl Turn<'_> {
         let stalled = matches!(phase, Phase::RolledBack | Phase::Degraded);
         let reason = match (phase, &self.state.last) {
             (Phase::Degraded, _) if let Some(fault) = self.adoption_fault() => fault.to_owned(),
+            (phase, _) if let Some(reason) = self.group_reason(phase) => reason.to_owned(),
             (Phase::RolledBack, Some(last)) => last.reason.clone(),
             (Phase::Degraded, Some(last)) if self.state.stable.is_none() && self.seen.problems.is_empty() => {
                 last.reason.clone()
