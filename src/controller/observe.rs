@@ -14,6 +14,7 @@ use super::adopted;
 use super::caches::Caches;
 use super::config::snapshots::Snapshots;
 use super::facts::ActionFacts;
+use super::groups;
 use super::jobs;
 use super::object::ServiceObject;
 use super::pods::worst;
@@ -94,6 +95,7 @@ pub fn observe(
         shared: target.spec == RouteSpec::Shares && is_shared(object, caches),
         measurement: None,
         stable_pods: stable_pods(object, caches),
+        peers: groups::peers(object, caches),
         fleet_paused: caches.fleet_paused(),
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),

@@ -7,6 +7,7 @@ use std::fmt;
 
 use jiff::SignedDuration;
 use molt_core::analysis::Limits;
+use molt_core::group::Group;
 use molt_core::observed::{Problem, ProblemKind};
 use molt_core::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
@@ -217,6 +218,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         strict_paused: false,
         rollback_window: 0,
         workload: None,
+        group: None,
         revision_history_limit: DEFAULT_HISTORY,
         route,
         slos: Vec::new(),
@@ -278,6 +280,7 @@ fn resolve(
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let plan = Plan {
+        group: resolve_group(spec.group.as_ref(), errors),
         room,
         steps: way.steps,
         at_once: way.at_once,
@@ -311,6 +314,16 @@ fn resolve(
         record_limit,
         errors: Vec::new(),
     }
+}
+
+/// The services that it is released with.
+fn resolve_group(group: Option<&api::Group>, errors: &mut Vec<FieldError>) -> Option<Group> {
+    let group = group?;
+    fields::check_label("spec.group.name", &group.name, errors);
+    Some(Group {
+        name: group.name.clone(),
+        wave: in_range(errors, "spec.group.wave", group.wave, 0..=1000, 0),
+    })
 }
 
 /// How much of the past is kept, or still counts: old revisions, those that a rollback goes straight to, records.
