@@ -14,7 +14,17 @@ pub struct Group {
     pub name: String,
     /// The service's wave: the rollout of a higher one starts once the lower ones are Healthy.
     pub wave: u32,
+    /// The header by which the route tells revisions of the others which of its own a request goes to: `stable` or
+    /// `canary`.
+    pub header: Option<String>,
+    /// Why a header that is asked for is without effect.
+    pub headless: Option<String>,
 }
+
+/// What the header says of a request that a revision under test had a part in.
+pub const CANARY: &str = "canary";
+/// What it says of one that only stable revisions had a part in.
+pub const STABLE: &str = "stable";
 
 /// Another service of the group, as its object and its status have it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -205,6 +205,17 @@ pub struct Preview {
     pub headers: Vec<Vec<HeaderMatch>>,
     /// It gets copies of requests, and nobody gets its answers to them.
     pub mirror: Option<Mirror>,
+    /// What stays with another revision, whatever the weights.
+    pub kept: Option<Kept>,
+}
+
+/// Requests that stay with a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The revision.
+    pub revision: Revision,
+    /// Those with headers that match all of these.
+    pub headers: Vec<HeaderMatch>,
 }
 
 /// The route as it is.

@@ -238,6 +238,10 @@ pub struct Attempt {
     pub doubt: Option<Doubt>,
     /// The last edge of the block grid that evidence was read up to.
     pub measured_to: Timestamp,
+    /// The header that says which revisions of its group a request came by, while that decides which one it goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub group_header: Option<String>,
     /// Evidence, one for each objective.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<SloEvidence>,

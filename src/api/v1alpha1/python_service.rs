@@ -148,6 +148,15 @@ pub struct Group {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000))]
     pub wave: Option<i32>,
+    /// A request header that applications pass on, `x-molt-group`: the service's route sets it to `canary` for what it
+    /// sends to a canary, and to `stable` for the rest, and while there is a canary it sends what comes with it to just
+    /// that revision. Default: requests are divided by weight alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$")
+    )]
+    pub header: Option<String>,
 }
 
 /// An existing workload.

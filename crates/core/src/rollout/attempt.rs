@@ -188,6 +188,7 @@ impl Turn<'_> {
             paused: None,
             doubt: None,
             measured_to: self.now,
+            group_header: self.plan.group.as_ref().and_then(|group| group.header.clone()),
             evidence: Vec::new(),
             conditions: Vec::new(),
             transitions: Vec::new(),

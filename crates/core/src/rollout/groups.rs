@@ -432,7 +432,11 @@ impl Turn<'_> {
         }
         let others = self.peers().count();
         let message = format!("it waits for none of the {others} other services of its group {name}");
-        Some(view(true, "NotWaiting", message))
+        let headless = self.plan.group.as_ref().and_then(|group| group.headless.as_ref());
+        Some(match headless {
+            Some(why) => view(true, "HeaderUnused", format!("{message}; {why}")),
+            None => view(true, "NotWaiting", message),
+        })
     }
 }
 

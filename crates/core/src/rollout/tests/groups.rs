@@ -7,6 +7,7 @@ use crate::decision::Phase;
 use crate::group::{Fault, Group, Peer};
 use crate::observed::{Action, ActionView};
 use crate::state::Outcome;
+use crate::step::{HeaderMatch, HeaderValue};
 
 /// Long enough for any rollout here.
 const LONG: u32 = 900;
@@ -24,6 +25,8 @@ impl Town {
             world.plan.group = Some(Group {
                 name: "shop".into(),
                 wave,
+                header: None,
+                headless: None,
             });
             world
         };
@@ -140,6 +143,8 @@ fn waiting(change: impl FnOnce(&mut Peer)) -> World {
     world.plan.group = Some(Group {
         name: "shop".into(),
         wave: 1,
+        header: None,
+        headless: None,
     });
     let mut other = Peer {
         name: "api".into(),
@@ -523,4 +528,51 @@ fn a_service_of_no_group_remembers_none() {
     world.plan.group = None;
     world.run(5);
     assert!(world.state.attempt.is_some() && world.state.group.is_none());
+}
+
+#[test]
+fn canaries_of_a_group_meet_and_so_do_stables() {
+    let header = |value: &str| {
+        vec![HeaderMatch {
+            header: "x-group".into(),
+            value: HeaderValue::Exact(value.into()),
+        }]
+    };
+    let mut world = waiting(|_| ());
+    world.plan.group.as_mut().unwrap().header = Some("x-group".into());
+    world.update("v3");
+    for _ in 0..LONG {
+        world.run(1);
+        let weight = world.weight("v3");
+        let Some(preview) = &world.preview else {
+            assert!(
+                !(1..100).contains(&weight) || !world.acknowledged,
+                "at {weight} %"
+            );
+            continue;
+        };
+        assert!((1..100).contains(&weight), "at {weight} %");
+        assert_eq!(
+            (&preview.revision, &preview.headers),
+            (&"v3".into(), &vec![header("canary")])
+        );
+        let kept = preview.kept.as_ref().unwrap();
+        assert_eq!((&kept.revision, &kept.headers), (&"v1".into(), &header("stable")));
+    }
+    assert_eq!(
+        (world.state.stable.clone(), world.phase()),
+        (Some("v3".into()), Phase::Healthy)
+    );
+
+    // A stable that gives up pods as traffic leaves it can't keep what comes beside the weights.
+    world.plan.room.stable_scales = true;
+    world.update("v4");
+    assert!((0..LONG).any(|_| {
+        world.run(1);
+        world.preview.is_some()
+    }));
+    assert_eq!(world.preview.as_ref().unwrap().kept, None);
+    world.act("a", Action::Abort);
+    world.run(1);
+    assert_eq!(world.preview, None);
 }

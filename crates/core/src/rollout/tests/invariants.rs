@@ -266,6 +266,8 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
             world.plan.group = wave.checked_sub(1).map(|wave| Group {
                 name: "shop".into(),
                 wave: wave.into(),
+                header: (wave > 0).then(|| "x-group".to_owned()),
+                headless: None,
             });
         }
         Event::Peer(n, wave, phase, fault) => follow_peer(world, *n, *wave, *phase, *fault),
@@ -494,6 +496,11 @@ fn check_preview(world: &World, state: &crate::state::State, preview: &Preview) 
     assert_eq!(attempt.revision, preview.revision);
     assert!(matches!(attempt.stage, Stage::Stepping | Stage::Promoting));
     assert!(!preview.headers.is_empty() || preview.mirror.is_some());
+    if let Some(kept) = &preview.kept {
+        assert_eq!(state.stable.as_ref(), Some(&kept.revision));
+        assert!(world.endpoints(&kept.revision) > 0, "nobody would answer");
+        assert!(attempt.weight > 0 && world.plan.room == Room::default());
+    }
 }
 
 /// A rollout never takes the pods beyond what it may hold.
