@@ -209,3 +209,70 @@ async fn a_group_that_is_no_name_is_refused_with_a_reason() {
         assert!(refused.contains(path), "{refused}");
     }
 }
+
+/// The rules of a route: what each asks for by header, and whom it leads to, with the mark that it sets.
+async fn rules(stage: &Stage, name: &str) -> Vec<(Value, Vec<(Value, Value)>)> {
+    let route = stage.routes().get(name).await.expect("the route exists").data;
+    let rules = route["spec"]["rules"].as_array().cloned().unwrap_or_default();
+    let backend = |b: &Value| {
+        let set = &b["filters"][0]["requestHeaderModifier"]["set"][0];
+        assert_eq!(set["name"], "x-molt-group", "{b}");
+        (b["name"].clone(), set["value"].clone())
+    };
+    let rule = |rule: &Value| {
+        let backends = rule["backendRefs"].as_array().unwrap();
+        let value = rule["matches"][0]["headers"][0]["value"].clone();
+        (value, backends.iter().map(backend).collect())
+    };
+    rules.iter().map(rule).collect()
+}
+
+#[tokio::test]
+async fn canaries_of_a_group_meet_by_a_header_and_so_do_stables() {
+    let stage = given("groupheader").await;
+    let with_header = |image: &str| {
+        let mut object = member("shop", 0, image);
+        object["spec"]["group"]["header"] = json!("X-Molt-Group");
+        object
+    };
+    stage.apply(with_header("shop:good")).await.unwrap();
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    let old = json!(format!("shop-{first}"));
+    let one = vec![(json!(null), vec![(old.clone(), json!("stable"))])];
+    until("stable is marked", async || rules(&stage, "shop").await == one).await;
+
+    let mut slow = with_header("shop:second");
+    slow["spec"]["strategy"]["canary"]["steps"][1]["pause"]["duration"] = json!("10m");
+    stage.apply(slow).await.unwrap();
+    let second = crate::rollouts::until_exposed(&stage, 10).await;
+    let new = json!(format!("shop-{second}"));
+    let (stays, meets) = ((old, json!("stable")), (new.clone(), json!("canary")));
+    let paired = vec![
+        (json!(null), vec![stays.clone(), meets.clone()]),
+        (json!("canary"), vec![meets]),
+        (json!("stable"), vec![stays]),
+    ];
+    until("each meets its own", async || {
+        rules(&stage, "shop").await == paired
+    })
+    .await;
+    let promote = json!({"revision": second, "attempt": 1, "action": "PromoteFull"});
+    crate::people::act(&stage, promote).await;
+    stage.until_phase("shop", Phase::Healthy).await;
+    let one = vec![(json!(null), vec![(new, json!("stable"))])];
+    until("the new stable is marked", async || {
+        rules(&stage, "shop").await == one
+    })
+    .await;
+
+    // Where no route of Molt's could set it, it is said, and nothing else comes of it.
+    let mut shares = service("plain", "shop:good");
+    shares["spec"]["group"] = json!({"name": "shop", "header": "x-molt-group"});
+    shares["spec"]["traffic"] = json!({"none": {}});
+    stage.apply(shares).await.unwrap();
+    let told = stage
+        .until_condition("plain", "GroupReady", "True", "HeaderUnused")
+        .await;
+    assert!(told.contains("spec.group.header is without effect"), "{told}");
+    stage.until_phase("plain", Phase::Healthy).await;
+}

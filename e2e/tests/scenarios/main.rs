@@ -4,6 +4,7 @@ mod adoption;
 mod bad_input;
 mod config;
 mod faults;
+mod groups;
 mod grpc;
 mod life;
 mod replicas;
