@@ -69,12 +69,12 @@ pub fn route_target(
         owner: object.owner(),
         spec: validated.route.clone(),
         ports,
-        mark: mark(validated, &object.state().unwrap_or_default()),
+        mark: None,
         rival: object.state().ok().and_then(|s| s.rival).map(|r| r.manager),
     }
 }
 
-/// What the route tells the rest of its group, after a decision.
+/// What the route tells the rest of its group: which revision is under test is part of what was decided.
 pub fn mark(validated: &Validated, state: &State) -> Option<Mark> {
     let header = validated.plan.group.as_ref()?.header.clone()?;
     let tried = state.attempt.as_ref().map(|attempt| &attempt.revision);

@@ -136,15 +136,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let now = context.clock.now();
     let patience = answer_awaited(context, key, &target, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
-    // Which revision is under test is part of what was decided.
-    let target = RouteTarget {
-        mark: mark(&validated, &decision.state),
-        ..target.clone()
-    };
-    let applier = Applier {
-        target: &target,
-        ..applier
-    };
+    let target = target.marked(mark(&validated, &decision.state));
+    let applier = applier.with(&target);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
     decision.report.conditions.extend(rules.condition.clone());
     let told = config::condition(object, &asked, &context.caches);

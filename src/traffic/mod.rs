@@ -174,6 +174,12 @@ impl Mark {
 }
 
 impl RouteTarget {
+    /// The same with what the route tells of each revision.
+    #[must_use]
+    pub fn marked(&self, mark: Option<Mark>) -> Self {
+        Self { mark, ..self.clone() }
+    }
+
     /// The ports of all revisions that a preview names are known.
     fn serves(&self, preview: &Preview) -> bool {
         let kept = preview.kept.as_ref().map(|kept| &kept.revision);

@@ -93,8 +93,8 @@ async fn the_next_wave_starts_when_the_former_is_healthy_through_a_restart_of_th
 
     // The release is over; at rest nothing is written.
     until("nothing of it is left", async || {
-        let state = stage.service("api").await.status.unwrap().state.unwrap();
-        state.group.is_none()
+        let status = stage.service("api").await.status.unwrap();
+        status.state.unwrap().group.is_none()
     })
     .await;
     stage.until_phase("api", Phase::Healthy).await;

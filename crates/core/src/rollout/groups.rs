@@ -93,10 +93,7 @@ impl Turn<'_> {
             return;
         };
         let ends = matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling);
-        if ends || goes_back(attempt) || self.state.stable.is_none() {
-            return;
-        }
-        if let Some(what) = self.fault_after(since) {
+        if let Some(what) = self.fault_after(since).filter(|_| !ends) {
             self.withdraw(End::new(Outcome::Aborted, ABORTED, what));
         }
     }
@@ -227,6 +224,7 @@ impl Turn<'_> {
     pub(super) fn leave_gate(&mut self, straight: bool) -> Option<String> {
         self.plan.group.as_ref()?;
         let wait = self.group_wait().cloned();
+        // Neither a way back nor a first revision is taken back with others.
         let grouped = !straight && self.state.stable.is_some();
         let begins = wait.as_ref().map_or(self.now, |wait| wait.since);
         // What is known to have gone wrong before it began is none of its own.

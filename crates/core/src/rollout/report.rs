@@ -61,27 +61,7 @@ impl Turn<'_> {
                 format!("{}; stable revision {stable} keeps serving", problem.message),
             );
         }
-        if let Some(refused) = self
-            .state
-            .refused
-            .as_ref()
-            .filter(|r| self.wanted().as_ref() == Some(r))
-        {
-            let why = self
-                .state
-                .last
-                .as_ref()
-                .filter(|l| l.revision == *refused)
-                .map_or("", |l| l.message.as_str());
-            return (
-                Phase::RolledBack,
-                format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
-            );
-        }
-        if let Some(place) = self
-            .group_place(stable)
-            .filter(|(phase, _)| *phase == Phase::RolledBack)
-        {
+        if let Some(place) = self.place_of_refused(stable) {
             return place;
         }
         let next = self.wanted().filter(|r| r != stable);
@@ -133,6 +113,21 @@ impl Turn<'_> {
                 self.group_told()
             ),
         )
+    }
+
+    /// The same while what is asked for was taken back.
+    fn place_of_refused(&self, stable: &Revision) -> Option<(Phase, String)> {
+        let refused = self.state.refused.as_ref();
+        if let Some(refused) = refused.filter(|r| self.wanted().as_ref() == Some(r)) {
+            let last = self.state.last.as_ref().filter(|l| l.revision == *refused);
+            let why = last.map_or("", |l| l.message.as_str());
+            return Some((
+                Phase::RolledBack,
+                format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
+            ));
+        }
+        let place = self.group_place(stable);
+        place.filter(|(phase, _)| *phase == Phase::RolledBack)
     }
 
     /// The same while no revision is stable and no attempt is under way.

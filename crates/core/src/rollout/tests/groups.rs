@@ -359,6 +359,7 @@ fn one_abort_aborts_the_group() {
 #[test]
 fn a_later_wave_that_fails_takes_the_earlier_ones_back() {
     let mut town = Town::new(&[("api", 0), ("web", 1)]);
+    town.get("api").plan.rollback_window = 2;
     town.get("web").bad.insert("v2".into(), 0.5);
     town.update(&["api", "web"], "v2");
     town.run_until("wave 0 is done", LONG, |t| t.is("api", "v2", Phase::Healthy));
@@ -575,4 +576,54 @@ fn canaries_of_a_group_meet_and_so_do_stables() {
     world.act("a", Action::Abort);
     world.run(1);
     assert_eq!(world.preview, None);
+}
+
+#[test]
+fn one_of_a_later_wave_that_has_not_looked_yet_is_waited_for() {
+    let mut world = World::with_stable();
+    world.plan.group = Some(Group {
+        name: "shop".into(),
+        wave: 0,
+        header: None,
+        headless: None,
+    });
+    let other = |name: &str, wave| Peer {
+        name: name.into(),
+        wave,
+        phase: Some(Phase::Progressing),
+        current: true,
+        attempt: false,
+        since: None,
+        out: None,
+        deleting: false,
+        fault: None,
+    };
+    world.peers = vec![other("shop", 1), other("web", 2)];
+    world.update("v2");
+    for _ in 0..LONG {
+        world.run(1);
+        if world.state.stable == Some("v2".into()) {
+            break;
+        }
+    }
+    // Both were promoted, and the last one has failed; nobody but this one has seen it yet.
+    world.peers[0].phase = Some(Phase::Healthy);
+    world.peers[0].since = Some(world.now - jiff::SignedDuration::from_secs(60));
+    world.peers[1].fault = Some(Fault {
+        at: world.now,
+        revision: "v2".into(),
+        attempt: 1,
+        reason: "HarmShown".into(),
+    });
+    world.run(30);
+    assert!(world.state.attempt.is_none());
+    assert_eq!(world.phase(), Phase::RollingBack);
+    assert!(
+        message(&world).contains("shop (wave 1) goes before it"),
+        "{}",
+        message(&world)
+    );
+    world.peers[0].since = None;
+    world.run(60);
+    assert_eq!(world.state.stable, Some("v1".into()));
 }

@@ -172,7 +172,7 @@ fn follow_peer(world: &mut World, n: u8, wave: u8, phase: u8, fault: u8) {
         name,
         wave: u32::from(wave),
         phase: Some(phase),
-        current: phase != Phase::Progressing || fault % 2 == 0,
+        current: phase != Phase::Progressing || fault.is_multiple_of(2),
         attempt: matches!(phase, Phase::RollingBack | Phase::Paused)
             || (phase == Phase::Progressing && fault > 4),
         out,
