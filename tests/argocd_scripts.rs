@@ -16,7 +16,10 @@ fn run(script: &str, object: &Value) -> Value {
     let options = mlua::serde::SerializeOptions::new().serialize_none_to_null(false);
     let object = lua.to_value_with(object, options).unwrap();
     lua.globals().set("obj", object).unwrap();
-    let result: LuaValue = lua.load(script).eval().unwrap_or_else(|error| panic!("{error}\n{script}"));
+    let result: LuaValue = lua
+        .load(script)
+        .eval()
+        .unwrap_or_else(|error| panic!("{error}\n{script}"));
     lua.from_value(result).unwrap()
 }
 
@@ -48,12 +51,18 @@ fn every_phase_has_a_health() {
     ];
     let crd: CustomResourceDefinition = molt::api::v1alpha1::PythonService::crd();
     let schema = json!(crd)["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone();
-    let phases = schema["properties"]["status"]["properties"]["phase"]["enum"].as_array().unwrap().clone();
+    let phases = schema["properties"]["status"]["properties"]["phase"]["enum"]
+        .as_array()
+        .unwrap()
+        .clone();
     for phase in phases.iter().filter_map(Value::as_str) {
         let health = run(HEALTH, &service(phase, false));
         let wanted = expected.iter().find(|(of, _)| *of == phase);
         let wanted = wanted.unwrap_or_else(|| panic!("phase {phase} has no health"));
-        assert_eq!(health, json!({"status": wanted.1, "message": format!("it is {phase}")}));
+        assert_eq!(
+            health,
+            json!({"status": wanted.1, "message": format!("it is {phase}")})
+        );
     }
 }
 
@@ -71,18 +80,30 @@ fn what_can_be_asked_depends_on_where_it_is() {
     let possible = |object: &Value| -> Vec<String> {
         let all = run(DISCOVERY, object);
         let names: Vec<&str> = ACTIONS.iter().map(|(name, _)| *name).collect();
-        assert!(all.as_object().unwrap().keys().all(|name| names.contains(&name.as_str())));
+        assert!(
+            all.as_object()
+                .unwrap()
+                .keys()
+                .all(|name| names.contains(&name.as_str()))
+        );
         let enabled = |name: &&str| all[*name]["disabled"] == json!(false);
         names.into_iter().filter(enabled).map(str::to_owned).collect()
     };
-    assert_eq!(possible(&service("Progressing", true)), ["promote", "promote-full", "abort", "pause"]);
+    assert_eq!(
+        possible(&service("Progressing", true)),
+        ["promote", "promote-full", "abort", "pause"]
+    );
     assert_eq!(possible(&service("Healthy", false)), ["undo", "restart"]);
     assert_eq!(possible(&service("RolledBack", false)), ["retry"]);
     assert_eq!(possible(&service("RollingBack", true)), Vec::<String>::new());
     let mut paused = service("Paused", true);
-    paused["status"]["conditions"] = json!([{"type": "Paused", "status": "True", "message": "at 10 %: paused by ada"}]);
+    paused["status"]["conditions"] =
+        json!([{"type": "Paused", "status": "True", "message": "at 10 %: paused by ada"}]);
     assert_eq!(possible(&paused), ["promote", "promote-full", "abort", "resume"]);
-    assert_eq!(possible(&json!({"metadata": {"name": "shop"}})), Vec::<String>::new());
+    assert_eq!(
+        possible(&json!({"metadata": {"name": "shop"}})),
+        Vec::<String>::new()
+    );
 }
 
 #[test]
@@ -93,7 +114,10 @@ fn an_action_is_one_that_molt_takes_and_means_what_was_seen() {
         assert_eq!(made[0]["operation"], "create");
         let made: RolloutAction = serde_json::from_value(made[0]["resource"].clone()).unwrap();
         assert_eq!(json!(made.spec.action), json!(wish));
-        assert_eq!((made.spec.service.as_str(), made.metadata.namespace.as_deref()), ("shop", Some("web")));
+        assert_eq!(
+            (made.spec.service.as_str(), made.metadata.namespace.as_deref()),
+            ("shop", Some("web"))
+        );
         let revision = match name {
             "retry" => None,
             "undo" | "restart" => Some("aaaaaaaaaa"),
@@ -101,7 +125,12 @@ fn an_action_is_one_that_molt_takes_and_means_what_was_seen() {
         };
         assert_eq!(made.spec.revision.as_deref(), revision, "{name}");
         assert_eq!(made.spec.attempt, canary.then_some(2), "{name}");
-        assert!(made.metadata.name.unwrap().starts_with(&format!("shop-{}-20", wish.to_lowercase())));
+        assert!(
+            made.metadata
+                .name
+                .unwrap()
+                .starts_with(&format!("shop-{}-20", wish.to_lowercase()))
+        );
     }
 }
 
@@ -111,9 +140,16 @@ fn the_config_map_holds_the_scripts_and_is_committed() {
     assert_eq!(written, config_map(), "run `make generate`");
     let patch: BTreeMap<String, BTreeMap<String, String>> = serde_saphyr::from_str(&written).unwrap();
     let data = &patch["data"];
-    assert_eq!(data["resource.customizations.health.molt.dev_PythonService"].trim(), HEALTH.trim());
-    let actions: Value = serde_saphyr::from_str(&data["resource.customizations.actions.molt.dev_PythonService"]).unwrap();
-    assert_eq!(actions["discovery.lua"].as_str().unwrap().trim(), DISCOVERY.trim());
+    assert_eq!(
+        data["resource.customizations.health.molt.dev_PythonService"].trim(),
+        HEALTH.trim()
+    );
+    let actions: Value =
+        serde_saphyr::from_str(&data["resource.customizations.actions.molt.dev_PythonService"]).unwrap();
+    assert_eq!(
+        actions["discovery.lua"].as_str().unwrap().trim(),
+        DISCOVERY.trim()
+    );
     for (given, (name, wish)) in actions["definitions"].as_array().unwrap().iter().zip(ACTIONS) {
         assert_eq!(given["name"], name);
         assert_eq!(given["action.lua"].as_str().unwrap().trim(), action(wish).trim());

@@ -51,6 +51,13 @@ pub struct Applier<'a> {
     pub writer: &'a Writer,
 }
 
+impl<'a> Applier<'a> {
+    /// The same with what else is known of the traffic.
+    pub fn with(self, target: &'a RouteTarget) -> Self {
+        Self { target, ..self }
+    }
+}
+
 impl Applier<'_> {
     /// Carries out the effects in order. The first that fails ends it: what follows may depend on it.
     pub async fn apply(&self, effects: &[Effect], now: Timestamp) -> Result<(), WriteError> {

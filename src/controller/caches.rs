@@ -22,6 +22,7 @@ use super::config::users::Users;
 use super::edges::Edges;
 use super::facts::{ActionFacts, RecordFacts, ReplicaSetFacts, RouteUser, ServiceFacts, SliceFacts};
 use super::fleet::{self, Fleet};
+use super::groups::PeerFacts;
 use super::jobs::{JobFacts, JobPodFacts};
 use super::object::ServiceObject;
 use super::pods::PodFacts;
@@ -80,6 +81,8 @@ pub struct Caches {
     pub deployments: Arc<Index<DeploymentFacts>>,
     /// Which services name a Deployment, by its name.
     pub workload_users: Arc<Index<WorkloadUser>>,
+    /// The services of each group, by the group's name.
+    pub groups: Arc<Index<PeerFacts>>,
     /// Autoscalers of Deployments, by the Deployment's name. Nothing waits for them for long.
     pub autoscalers: Arc<Index<AutoscalerFacts>>,
     /// Digests of ConfigMaps and Secrets. Nothing waits for them for long.
@@ -120,6 +123,7 @@ impl Caches {
             route_users: Arc::default(),
             deployments: Arc::default(),
             workload_users: Arc::default(),
+            groups: Arc::default(),
             autoscalers: Arc::default(),
             contents: Contents::default(),
             config_users: Arc::default(),
@@ -194,7 +198,7 @@ impl Caches {
         wake: UnboundedSender<Key>,
     ) {
         let (users, config_users) = (self.route_users.clone(), self.config_users.clone());
-        let workload_users = self.workload_users.clone();
+        let (workload_users, groups) = (self.workload_users.clone(), self.groups.clone());
         let store = self.services.clone();
         let events = watcher(api, Config::default()).backoff(backoff);
         let mut events = reflector::reflector(writer, events).boxed();
@@ -210,6 +214,12 @@ impl Caches {
                 users.take_in(&event);
                 workload_users.take_in(&event);
                 config_users.take_in(&event);
+                // What becomes of one concerns the others of its group.
+                for group in groups.take_in(&event) {
+                    for name in groups.of(&group).keys() {
+                        drop(wake.send(Key::new(&group.namespace, name)));
+                    }
+                }
                 match event {
                     Event::Apply(object) | Event::Delete(object) => drop(wake.send(object.key())),
                     Event::InitDone => store.state().iter().for_each(|o| drop(wake.send(o.key()))),

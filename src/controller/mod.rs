@@ -24,6 +24,7 @@ pub mod edges;
 pub mod events;
 pub mod facts;
 pub mod fleet;
+pub mod groups;
 pub mod job_template;
 pub mod jobs;
 pub mod memory;

@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::config::references::{self, Reference};
 use super::revision;
 use super::validate::FieldError;
-use crate::api::v1alpha1::{Protocol, PythonService, PythonServiceSpec, PythonServiceStatus, Traffic};
+use crate::api::v1alpha1::{Group, Protocol, PythonService, PythonServiceSpec, PythonServiceStatus, Traffic};
 use crate::k8s::{Key, labels};
 
 /// A PythonService as it was read. Whatever was written into it, by another version or without a schema,
@@ -29,6 +29,8 @@ pub struct ServiceObject {
     pub traffic: Option<Traffic>,
     /// What is spoken at the serving port, if it is said; as readable.
     pub protocol: Option<Protocol>,
+    /// The services that it is released with; as readable.
+    pub group: Option<Group>,
     /// The revision that the spec asks for, from the spec as it was written: without the content of what its template
     /// names.
     pub revision: Option<Revision>,
@@ -149,6 +151,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let parts = ["runtime", "port"].map(|field| spec.get(field).cloned().unwrap_or(Value::Null));
         let traffic = spec.get("traffic").and_then(|t| Traffic::deserialize(t).ok());
         let protocol = spec.get("protocol").and_then(|p| Protocol::deserialize(p).ok());
+        let group = spec.get("group").and_then(|g| Group::deserialize(g).ok());
         let conditions = status
             .get("conditions")
             .and_then(|c| Vec::<Condition>::deserialize(c).ok())
@@ -175,6 +178,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
             spec,
             traffic,
             protocol,
+            group,
             revision,
             status,
             state,

@@ -9,11 +9,13 @@ use molt_core::observed::{
     Action, Observed, PodView, RevisionView, Selection, Slot, StablePods, Trouble, TroubleKind,
 };
 use molt_core::plan::Revision;
+use molt_core::state::State;
 
 use super::adopted;
 use super::caches::Caches;
 use super::config::snapshots::Snapshots;
 use super::facts::ActionFacts;
+use super::groups;
 use super::jobs;
 use super::object::ServiceObject;
 use super::pods::worst;
@@ -21,7 +23,7 @@ use super::render::{revision_name, slot_name};
 use super::validate::{Known, Validated};
 use crate::k8s::Key;
 use crate::k8s::writer::is_owned_by;
-use crate::traffic::{RouteSpec, RouteTarget, Routers};
+use crate::traffic::{Mark, RouteSpec, RouteTarget, Routers};
 
 /// What a spec's meaning depends on.
 pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
@@ -67,8 +69,20 @@ pub fn route_target(
         owner: object.owner(),
         spec: validated.route.clone(),
         ports,
+        mark: None,
         rival: object.state().ok().and_then(|s| s.rival).map(|r| r.manager),
     }
+}
+
+/// What the route tells the rest of its group: which revision is under test is part of what was decided.
+pub fn mark(validated: &Validated, state: &State) -> Option<Mark> {
+    let header = validated.plan.group.as_ref()?.header.clone()?;
+    let tried = state.attempt.as_ref().map(|attempt| &attempt.revision);
+    let is_canary = |r: &&Revision| state.stable.as_ref().is_some_and(|stable| stable != *r);
+    Some(Mark {
+        header,
+        canary: tried.filter(is_canary).cloned(),
+    })
 }
 
 /// Everything but evidence, which is read afterwards if it is due.
@@ -94,6 +108,7 @@ pub fn observe(
         shared: target.spec == RouteSpec::Shares && is_shared(object, caches),
         measurement: None,
         stable_pods: stable_pods(object, caches),
+        peers: groups::peers(object, caches),
         fleet_paused: caches.fleet_paused(),
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use super::apply::Applier;
 use super::memory::KeptHistory;
 use super::object::ServiceObject;
-use super::observe::{known, observe, route_target};
+use super::observe::{known, mark, observe, route_target};
 use super::render::{revision_name, slot_name};
 use super::validate::{Validated, validate};
 use super::{Context, Failure, adopted, config, events, jobs, record, requeue, rules, status, warm_up};
@@ -137,6 +137,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let patience = answer_awaited(context, key, &target, &mut seen, now);
     let warm = warm(&before, context, key, &validated, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
+    let target = target.marked(mark(&validated, &decision.state));
+    let applier = applier.with(&target);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
     decision.report.conditions.extend(rules.condition.clone());
     let told = config::condition(object, &asked, &context.caches);

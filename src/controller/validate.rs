@@ -7,6 +7,7 @@ use std::fmt;
 
 use jiff::SignedDuration;
 use molt_core::analysis::Limits;
+use molt_core::group::Group;
 use molt_core::observed::{Problem, ProblemKind};
 use molt_core::plan::{
     BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
@@ -222,6 +223,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         strict_paused: false,
         rollback_window: 0,
         workload: None,
+        group: None,
         revision_history_limit: DEFAULT_HISTORY,
         route,
         slos: Vec::new(),
@@ -283,6 +285,7 @@ fn resolve(
     let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let plan = Plan {
+        group: resolve_group(spec.group.as_ref(), &route, errors),
         room,
         steps: way.steps,
         at_once: way.at_once,
@@ -318,6 +321,39 @@ fn resolve(
         record_limit,
         errors: Vec::new(),
     }
+}
+
+/// The services that it is released with.
+fn resolve_group(
+    group: Option<&api::Group>,
+    route: &RouteSpec,
+    errors: &mut Vec<FieldError>,
+) -> Option<Group> {
+    let group = group?;
+    fields::check_label("spec.group.name", &group.name, errors);
+    let header = group.header.as_ref().map(|header| header.to_lowercase());
+    let inner = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    let is_name = |h: &String| (1..=64).contains(&h.len()) && h.chars().all(inner);
+    if header.as_ref().is_some_and(|h| !is_name(h) || h == "host") {
+        let message = "is no name of a header of one's own: letters, digits and '-', such as x-molt-group";
+        errors.push(FieldError::new("spec.group.header", message));
+    }
+    let owned = route.mode() == RouteMode::Owned;
+    let headless = header.as_ref().filter(|_| !owned).map(|_| {
+        format!(
+            "spec.group.header is without effect: only a route of Molt's own (parentRefs, or hosts of Istio) can set it, and here it is {}",
+            match route.mode() {
+                RouteMode::Shares => "pods that divide the traffic",
+                _ => "yours",
+            }
+        )
+    });
+    Some(Group {
+        name: group.name.clone(),
+        wave: in_range(errors, "spec.group.wave", group.wave, 0..=1000, 0),
+        header: header.filter(|_| owned),
+        headless,
+    })
 }
 
 /// How much of the past is kept, or still counts: old revisions, those that a rollback goes straight to, records.

@@ -25,7 +25,8 @@ pub(super) async fn run(
     let (name, reason) = (args.name.as_str(), args.reason.as_str());
     let service = cluster.service(name).await?;
     let meant = match action {
-        ActionKind::Retry => last(&service),
+        ActionKind::Retry => taken_back(&service).or_else(|| last(&service)),
+        ActionKind::Override => current(&service).or_else(|| waiting(&service)),
         ActionKind::Undo | ActionKind::Restart | ActionKind::Release => stable(&service),
         _ => current(&service),
     };
@@ -97,6 +98,18 @@ fn current(service: &PythonService) -> Option<(String, Option<i32>)> {
     }
     let canary = status.canary.as_ref()?;
     Some((canary.revision.clone(), Some(canary.attempt?)))
+}
+
+/// The revision whose attempt waits for the group.
+fn waiting(service: &PythonService) -> Option<(String, Option<i32>)> {
+    let group = service.status.as_ref()?.state.as_ref()?.group.as_ref()?;
+    Some((group.waits.as_ref()?.revision.0.clone(), None))
+}
+
+/// The revision that was taken back after it had been promoted, with the group.
+fn taken_back(service: &PythonService) -> Option<(String, Option<i32>)> {
+    let pin = service.status.as_ref()?.state.as_ref()?.pinned.as_ref()?;
+    pin.group.is_some().then(|| (pin.instead_of.0.clone(), None))
 }
 
 /// The attempt that ended last.

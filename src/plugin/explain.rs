@@ -196,7 +196,27 @@ fn held_by(seen: &Seen, state: &State) -> Vec<String> {
     if let Some(refused) = &state.refused {
         held.push(format!("revision {refused} was taken back and stays refused until the template changes, or somebody retries it"));
     }
-    if let Some(pin) = &state.pinned {
+    if let Some(group) = &state.group {
+        held.extend(group.waits.as_ref().map(|wait| {
+            let peer = wait
+                .peer
+                .as_ref()
+                .map_or_else(String::new, |p| format!(", for {p} at last"));
+            format!(
+                "revision {} waits for its group since {:.0}{peer}",
+                wait.revision, wait.since
+            )
+        }));
+        held.extend(group.stayed.clone());
+    }
+    if let Some(pin) = &state.pinned
+        && let Some(why) = &pin.group
+    {
+        held.push(format!(
+            "{why}: revision {} stands for the spec's revision {} until the template changes, or somebody retries it",
+            pin.revision, pin.instead_of
+        ));
+    } else if let Some(pin) = &state.pinned {
         held.push(format!(
             "a person went back to revision {}: it stands for the spec's revision {} until the template changes",
             pin.revision, pin.instead_of

@@ -127,7 +127,7 @@ impl<R: GatewayRoute> GatewayApi<R> {
         if weights.is_empty() {
             return Ok(());
         }
-        let preview = preview.filter(|preview| target.ports.contains_key(&preview.revision));
+        let preview = preview.filter(|preview| target.serves(preview));
         let mut body = owned::route(target, Some(content), Some(live), &weights, preview.as_ref())?;
         owned::keep_held_back(&mut body, live);
         let spec = serde_json::to_value(&live.spec).unwrap_or_default();

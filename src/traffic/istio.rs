@@ -123,7 +123,7 @@ impl Istio {
             return Ok(());
         }
         let preview = owned::preview(service, &live);
-        let preview = preview.filter(|preview| target.ports.contains_key(&preview.revision));
+        let preview = preview.filter(|preview| target.serves(preview));
         let body = owned::body(target, Some(content), Some(&live), &weights, preview.as_ref())?;
         // What somebody has added to a rule, a fault for instance, counts as well.
         if serde_json::from_value::<Spec>(body["spec"].clone()).is_ok_and(|wanted| wanted == live.spec) {

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use molt_core::group::{CANARY, STABLE};
 use molt_core::observed::{Preview, Problem, ProblemKind, RouteView, Weights};
 use molt_core::plan::{Revision, RouteMode};
 
@@ -149,9 +150,43 @@ pub struct RouteTarget {
     pub ports: BTreeMap<Revision, u16>,
     /// The field manager that lately wrote the weights of a user's route back.
     pub rival: Option<String>,
+    /// How a route of Molt's tells the rest of a group which revision a request went to.
+    pub mark: Option<Mark>,
+}
+
+/// A request header that is set for each revision: `canary` for the one under test, `stable` for all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Its name.
+    pub header: String,
+    /// The revision under test.
+    pub canary: Option<Revision>,
+}
+
+impl Mark {
+    fn value(&self, revision: &Revision) -> &'static str {
+        if self.canary.as_ref() == Some(revision) {
+            CANARY
+        } else {
+            STABLE
+        }
+    }
 }
 
 impl RouteTarget {
+    /// The same with what the route tells of each revision.
+    #[must_use]
+    pub fn marked(&self, mark: Option<Mark>) -> Self {
+        Self { mark, ..self.clone() }
+    }
+
+    /// The ports of all revisions that a preview names are known.
+    fn serves(&self, preview: &Preview) -> bool {
+        let kept = preview.kept.as_ref().map(|kept| &kept.revision);
+        let mut named = kept.into_iter().chain([&preview.revision]);
+        named.all(|revision| self.ports.contains_key(revision))
+    }
+
     /// The name of a revision's own Service.
     pub fn service_of(&self, revision: &Revision) -> String {
         format!("{}-{revision}", self.service.name)

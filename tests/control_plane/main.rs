@@ -14,6 +14,7 @@ mod config;
 mod crashes;
 mod fleet;
 mod gitops;
+mod groups;
 mod grpc;
 mod istio;
 mod leaders;

@@ -244,6 +244,7 @@ fn plan(objective: &str) -> Option<Plan> {
         strict_paused: false,
         rollback_window: 0,
         workload: None,
+        group: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: vec![SloPlan {

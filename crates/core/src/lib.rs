@@ -12,6 +12,7 @@
 //! - [`condition`]: thresholds that a user sets beside the objectives.
 //! - [`adoption`]: a Deployment whose place Molt's pods take.
 //! - [`room`]: how many pods a rollout may hold.
+//! - [`group`]: services that are released together.
 //! - [`config`]: which revision a spec asks for where the content of ConfigMaps counts.
 
 pub mod adoption;
@@ -19,6 +20,7 @@ pub mod analysis;
 pub mod condition;
 pub mod config;
 pub mod decision;
+pub mod group;
 pub mod observed;
 pub mod plan;
 pub mod rollout;

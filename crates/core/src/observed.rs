@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::adoption::Sight;
 use crate::analysis::{AtRoute, Counts, Past, PodCounts};
+use crate::group::Peer;
 use crate::plan::Revision;
 use crate::step::{HeaderMatch, Mirror};
 
@@ -33,6 +34,8 @@ pub struct Observed {
     pub workload: Sight,
     /// A Service of the service's own name is somebody else's, and stays so.
     pub name_taken: bool,
+    /// The other services of its group.
+    pub peers: Vec<Peer>,
     /// Somebody has paused every service of this operator: who, and why, such as `by ada: INC-12`.
     pub fleet_paused: Option<String>,
     /// What stands in the way, as the edges found it.
@@ -202,6 +205,17 @@ pub struct Preview {
     pub headers: Vec<Vec<HeaderMatch>>,
     /// It gets copies of requests, and nobody gets its answers to them.
     pub mirror: Option<Mirror>,
+    /// What stays with another revision, whatever the weights.
+    pub kept: Option<Kept>,
+}
+
+/// Requests that stay with a revision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Kept {
+    /// The revision.
+    pub revision: Revision,
+    /// Those with headers that match all of these.
+    pub headers: Vec<HeaderMatch>,
 }
 
 /// The route as it is.

@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::analysis::{Limits, Objective};
 use crate::condition::Bound;
+use crate::group::Group;
 pub use crate::room::{Room, Surge};
 pub use crate::step::Step;
 
@@ -179,6 +180,8 @@ pub struct Plan {
     pub rollback_window: usize,
     /// The Deployment whose place Molt's pods take: its name.
     pub workload: Option<String>,
+    /// The group that it is released with.
+    pub group: Option<Group>,
     /// Old revisions that are kept, scaled to zero, beside stable and canary.
     pub revision_history_limit: usize,
     /// Who owns the route.

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::adoption::Adoption;
 use crate::analysis::{Counts, Evidence};
 use crate::config::ConfigState;
+use crate::group::GroupState;
 use crate::plan::{Revision, SloPlan, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
@@ -34,7 +35,7 @@ pub struct State {
     /// A revision that was rolled back or aborted; it stays refused until another revision is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Revision>,
-    /// What a person went back to, until the spec goes on.
+    /// What a person, or the group, went back to, until the spec goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Pin>,
     /// The stable revision was promoted not long ago.
@@ -72,6 +73,9 @@ pub struct State {
     /// The Deployment that `spec.workloadRef` names, once it is being taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adoption: Option<Adoption>,
+    /// Of the group that it is released with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<GroupState>,
     /// The revision that the spec asks for, where content is part of it; absent while the template names nothing that
     /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -118,6 +122,10 @@ pub struct Pin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 600))]
     pub why: Option<String>,
+    /// Nobody asked for it: another service of the group was taken back; in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub group: Option<String>,
 }
 
 /// A person has asked for new pods of the stable revision.
@@ -257,6 +265,10 @@ pub struct Attempt {
     pub doubt: Option<Doubt>,
     /// The last edge of the block grid that evidence was read up to.
     pub measured_to: Timestamp,
+    /// The header that says which revisions of its group a request came by, while that decides which one it goes to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
+    pub group_header: Option<String>,
     /// Evidence, one for each objective.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<SloEvidence>,

@@ -179,6 +179,7 @@ pub(crate) mod tests {
             strict_paused: false,
             rollback_window: 0,
             workload: None,
+            group: None,
             revision_history_limit: 2,
             route: RouteMode::Owned,
             slos: vec![SloPlan {

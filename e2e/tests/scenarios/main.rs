@@ -5,6 +5,7 @@ mod after_promotion;
 mod bad_input;
 mod config;
 mod faults;
+mod groups;
 mod grpc;
 mod life;
 mod replicas;

@@ -87,6 +87,9 @@ pub struct PythonServiceSpec {
     /// What is spoken there. Default HTTP, which carries WebSockets and streams as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// The services of this namespace that it is released with. Default: it is released by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<Group>,
     /// How connections end after traffic has moved away.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
@@ -132,6 +135,28 @@ pub enum Protocol {
     /// gRPC.
     #[serde(rename = "GRPC")]
     Grpc,
+}
+
+/// Services of one namespace that are released together: those that name the same group.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Group {
+    /// Its name.
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub name: String,
+    /// A rollout starts once every service of a lower wave is Healthy with what its spec asks for. Default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub wave: Option<i32>,
+    /// A request header that applications pass on, `x-molt-group`: the service's route sets it to `canary` for what it
+    /// sends to a canary, and to `stable` for the rest, and while there is a canary it sends what comes with it to just
+    /// that revision. Default: requests are divided by weight alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 64),
+        regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?$")
+    )]
+    pub header: Option<String>,
 }
 
 /// An existing workload.

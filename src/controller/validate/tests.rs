@@ -525,3 +525,47 @@ fn a_template_or_a_deployment_is_named() {
     assert_eq!(adopting.plan.workload.as_deref(), Some("web"));
     assert_eq!(adopting.plan.revision, None, "the template is not known yet");
 }
+
+#[test]
+fn a_group_has_a_name_a_wave_and_perhaps_a_header() {
+    let group = |group: Value, traffic: Option<Value>| {
+        result(|o| {
+            o["spec"]["group"] = group;
+            if let Some(traffic) = traffic {
+                o["spec"]["traffic"] = traffic;
+            }
+        })
+    };
+    assert_eq!(result(|_| ()).plan.group, None);
+    let plain = group(json!({"name": "shop"}), None).plan.group.unwrap();
+    assert_eq!((plain.name.as_str(), plain.wave, plain.header), ("shop", 0, None));
+    let all = group(json!({"name": "shop", "wave": 3, "header": "X-Molt-Group"}), None);
+    assert_eq!(all.errors, []);
+    let all = all.plan.group.unwrap();
+    assert_eq!(
+        (all.wave, all.header.as_deref(), all.headless),
+        (3, Some("x-molt-group"), None)
+    );
+    for (traffic, whose) in [
+        (json!({"none": {}}), "pods that divide the traffic"),
+        (
+            json!({"gatewayAPI": {"httpRouteRef": {"name": "own"}}}),
+            "here it is yours",
+        ),
+    ] {
+        let validated = group(json!({"name": "shop", "header": "x-molt-group"}), Some(traffic));
+        assert_eq!(validated.errors, [], "it is said, and stops nothing");
+        let group = validated.plan.group.unwrap();
+        assert_eq!(group.header, None);
+        assert!(group.headless.unwrap().contains(whose));
+    }
+    for (wrong, field) in [
+        (json!({"name": "Shop!"}), "spec.group.name"),
+        (json!({"name": "shop", "wave": -1}), "spec.group.wave"),
+        (json!({"name": "shop", "header": "x molt"}), "spec.group.header"),
+        (json!({"name": "shop", "header": "Host"}), "spec.group.header"),
+    ] {
+        let errors = group(wrong, None).errors;
+        assert!(errors.iter().any(|e| e.field == field), "{errors:?}");
+    }
+}

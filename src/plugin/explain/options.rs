@@ -39,7 +39,7 @@ const ACTIONS: [(Action, &str, &str); 9] = [
     (
         Action::Override,
         "override",
-        "on in spite of a spent error budget or an incident of both revisions",
+        "on in spite of a spent error budget, an incident of both revisions, or services of its group that are not as far",
     ),
     (
         Action::Abort,

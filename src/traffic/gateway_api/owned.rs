@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use molt_core::observed::{Backend, Preview, Weights};
+use molt_core::observed::{Backend, Kept, Preview, Weights};
 use molt_core::plan::Revision;
 use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Value, json};
@@ -61,6 +61,12 @@ fn is_never(matched: &Value) -> bool {
     matched["headers"][0]["name"] == NEVER
 }
 
+/// The filter sets the header that names the revision.
+fn names_revision(filter: &Value) -> bool {
+    let headers = filter["requestHeaderModifier"]["set"].as_array();
+    headers.is_some_and(|headers| headers.iter().any(|header| header["name"] == REVISION_HEADER))
+}
+
 /// The whole route. Without content from the spec it keeps what the live one says.
 pub fn route(
     target: &RouteTarget,
@@ -86,7 +92,11 @@ pub fn route(
     let backends = Backends {
         target,
         names_revisions: content.map_or_else(
-            || written.iter().any(|backend| !backend.filters.is_empty()),
+            || {
+                written
+                    .iter()
+                    .any(|backend| backend.filters.iter().any(names_revision))
+            },
             |content| content.names_revisions,
         ),
     };
@@ -150,10 +160,17 @@ impl Backends<'_> {
     fn weighted(&self, revision: &Revision, weight: i32) -> Result<Value, WriteError> {
         let mut backend = self.plain(revision)?;
         backend["weight"] = json!(weight);
+        let mut headers = Vec::new();
         if self.names_revisions {
+            headers.push(json!({"name": REVISION_HEADER, "value": revision.to_string()}));
+        }
+        if let Some(mark) = &self.target.mark {
+            headers.push(json!({"name": mark.header, "value": mark.value(revision)}));
+        }
+        if !headers.is_empty() {
             backend["filters"] = json!([{
                 "type": "RequestHeaderModifier",
-                "requestHeaderModifier": {"set": [{"name": REVISION_HEADER, "value": revision.to_string()}]},
+                "requestHeaderModifier": {"set": headers},
             }]);
         }
         Ok(backend)
@@ -177,7 +194,9 @@ fn preview_rules(
             "backendRefs": shares,
         }));
     }
-    for matches in &preview.headers {
+    let kept = preview.kept.iter().map(|kept| (&kept.revision, &kept.headers));
+    let testers = preview.headers.iter().map(|matches| (&preview.revision, matches));
+    for (revision, matches) in testers.chain(kept) {
         let headers: Vec<Value> = matches.iter().map(header).collect();
         let mut specific = vec![json!({"headers": headers})];
         // A rule that names a method wins over one that names headers only.
@@ -185,7 +204,7 @@ fn preview_rules(
         specific.extend(methods.map(|method| json!({"method": method, "headers": headers})));
         rules.push(json!({
             "matches": specific,
-            "backendRefs": [backends.weighted(&preview.revision, 1)?],
+            "backendRefs": [backends.weighted(revision, 1)?],
         }));
     }
     Ok(rules)
@@ -226,10 +245,13 @@ pub fn preview(service: &str, route: &HttpRoute) -> Option<Preview> {
             revision: revision.clone(),
             headers: Vec::new(),
             mirror: None,
+            kept: None,
         });
         if known.revision == revision {
             known.headers.extend(headers);
             known.mirror = mirror.or(known.mirror.take());
+        } else if let Some(headers) = headers {
+            known.kept = Some(Kept { revision, headers });
         }
     }
     preview

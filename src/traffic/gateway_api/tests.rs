@@ -29,6 +29,7 @@ fn target() -> RouteTarget {
         },
         ports: [OLD, NEW].map(|revision| (Revision::from(revision), 8000)).into(),
         rival: None,
+        mark: None,
     }
 }
 
@@ -174,6 +175,7 @@ fn what_goes_to_the_canary_beside_its_weight_is_read_back_as_it_was_written() {
             revision: Revision::from(NEW),
             headers,
             mirror,
+            kept: None,
         };
         let body = owned::route(&target, Some(&content(true)), None, &shares, Some(&preview)).unwrap();
         let route = live(&body);
@@ -204,6 +206,7 @@ fn testers_are_told_apart_from_copies_by_method_as_well() {
             percent: 100,
             methods: vec!["GET".to_owned()],
         }),
+        kept: None,
     };
     let shares = weights(&[(OLD, 100), (NEW, 0)]);
     let body = owned::route(&target(), Some(&content(false)), None, &shares, Some(&preview)).unwrap();
@@ -227,6 +230,7 @@ fn a_rule_in_a_new_place_waits_until_the_router_knows_it() {
             percent: 20,
             methods: vec!["GET".to_owned()],
         }),
+        kept: None,
     };
     let wanted = |live: &Value| {
         owned::route(
@@ -260,4 +264,52 @@ fn a_rule_in_a_new_place_waits_until_the_router_knows_it() {
         &healed["spec"],
         &serde_json::to_value(&held.spec).unwrap()
     ));
+}
+
+#[test]
+fn a_group_is_told_which_revision_a_request_went_to_and_each_keeps_to_its_own() {
+    let mut target = target();
+    target.mark = Some(crate::traffic::Mark {
+        header: "x-molt-group".to_owned(),
+        canary: Some(Revision::from(NEW)),
+    });
+    let says = |value: &str| {
+        vec![HeaderMatch {
+            header: "x-molt-group".to_owned(),
+            value: HeaderValue::Exact(value.to_owned()),
+        }]
+    };
+    let preview = Preview {
+        revision: Revision::from(NEW),
+        headers: vec![says("canary")],
+        mirror: None,
+        kept: Some(molt_core::observed::Kept {
+            revision: Revision::from(OLD),
+            headers: says("stable"),
+        }),
+    };
+    let shares = weights(&[(OLD, 90), (NEW, 10)]);
+    for named in [false, true] {
+        let body = owned::route(&target, Some(&content(named)), None, &shares, Some(&preview)).unwrap();
+        let route = live(&body);
+        assert_eq!(
+            owned::preview("checkout", &route),
+            Some(preview.clone()),
+            "{body:#}"
+        );
+        let rules = body["spec"]["rules"].as_array().unwrap();
+        assert_eq!(rules.len(), 3);
+        for backend in rules
+            .iter()
+            .flat_map(|rule| rule["backendRefs"].as_array().unwrap())
+        {
+            let set = &backend["filters"][0]["requestHeaderModifier"]["set"][usize::from(named)];
+            let is_new = backend["name"] == format!("checkout-{NEW}");
+            let value = if is_new { "canary" } else { "stable" };
+            assert_eq!(*set, json!({"name": "x-molt-group", "value": value}));
+        }
+        // What is written of it while the spec can't be used goes by what the route says.
+        let kept = owned::route(&target, None, Some(&route), &shares, Some(&preview)).unwrap();
+        assert_eq!(kept["spec"]["rules"], body["spec"]["rules"]);
+    }
 }

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use kube::ResourceExt;
-use molt_core::observed::{Backend, Preview, Weights};
+use molt_core::observed::{Backend, Kept, Preview, Weights};
 use molt_core::plan::Revision;
 use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Map, Value, json};
@@ -38,7 +38,7 @@ pub fn body(
     let mut shares = Vec::new();
     for (backend, weight) in weights {
         if let Backend::Revision(revision) = backend {
-            shares.push(json!({"destination": destination(target, revision)?, "weight": weight}));
+            shares.push(share(target, revision, i32::from(*weight))?);
         }
     }
     let mut rules = Vec::new();
@@ -48,7 +48,14 @@ pub fn body(
             rules.push(json!({
                 "name": format!("testers-{index}"),
                 "match": [{"headers": headers(matched)}],
-                "route": [{"destination": canary, "weight": 100}],
+                "route": [share(target, &preview.revision, 100)?],
+            }));
+        }
+        if let Some(kept) = &preview.kept {
+            rules.push(json!({
+                "name": "kept",
+                "match": [{"headers": headers(&kept.headers)}],
+                "route": [share(target, &kept.revision, 100)?],
             }));
         }
         if let Some(mirror) = &preview.mirror {
@@ -84,6 +91,14 @@ pub fn body(
         body["metadata"]["resourceVersion"] = json!(version);
     }
     Ok(body)
+}
+
+fn share(target: &RouteTarget, revision: &Revision, weight: i32) -> Result<Value, WriteError> {
+    let mut share = json!({"destination": destination(target, revision)?, "weight": weight});
+    if let Some(mark) = &target.mark {
+        share["headers"] = json!({"request": {"set": {&mark.header: mark.value(revision)}}});
+    }
+    Ok(share)
 }
 
 /// A short name stands for the Service of the VirtualService's own namespace, whatever the cluster's domain.
@@ -135,10 +150,13 @@ pub fn preview(service: &str, live: &VirtualService) -> Option<Preview> {
             revision: revision.clone(),
             headers: Vec::new(),
             mirror: None,
+            kept: None,
         });
         if known.revision == revision {
             known.headers.extend(headers);
             known.mirror = mirror.or(known.mirror.take());
+        } else if let Some(headers) = headers {
+            known.kept = Some(Kept { revision, headers });
         }
     }
     preview

@@ -26,6 +26,7 @@ fn target() -> RouteTarget {
         },
         ports: [OLD, NEW].map(|revision| (Revision::from(revision), 8000)).into(),
         rival: None,
+        mark: None,
     }
 }
 
@@ -72,6 +73,7 @@ fn what_is_written_is_read_back_and_the_rule_for_all_is_the_last() {
             revision: Revision::from(NEW),
             headers,
             mirror,
+            kept: None,
         });
         let body = owned::body(&target(), Some(&content()), None, &shares, preview.as_ref()).unwrap();
         let live = live(&body);
@@ -94,6 +96,7 @@ fn what_is_written_is_read_back_and_the_rule_for_all_is_the_last() {
             revision: Revision::from(OLD),
             headers: vec![],
             mirror: None,
+            kept: None,
         };
         assert!(is_complete("checkout", &live, Some(&other)).is_err());
         if names.contains(&"copies") {
@@ -253,5 +256,38 @@ fn hosts_are_services_of_the_namespace_only_where_they_say_so() {
             ..Destination::default()
         };
         assert_eq!(destination.service("shop"), service, "{host}");
+    }
+}
+
+#[test]
+fn a_group_is_told_which_revision_a_request_went_to_and_each_keeps_to_its_own() {
+    let mut target = target();
+    target.mark = Some(crate::traffic::Mark {
+        header: "x-molt-group".to_owned(),
+        canary: Some(Revision::from(NEW)),
+    });
+    let says = |value: &str| vec![matched("x-molt-group", HeaderValue::Exact(value.to_owned()))];
+    let preview = Preview {
+        revision: Revision::from(NEW),
+        headers: vec![says("canary")],
+        mirror: None,
+        kept: Some(molt_core::observed::Kept {
+            revision: Revision::from(OLD),
+            headers: says("stable"),
+        }),
+    };
+    let shares = weights(&[(OLD, 90), (NEW, 10)]);
+    let body = owned::body(&target, Some(&content()), None, &shares, Some(&preview)).unwrap();
+    assert_eq!(
+        owned::preview("checkout", &live(&body)),
+        Some(preview),
+        "{body:#}"
+    );
+    let rules = body["spec"]["http"].as_array().unwrap();
+    assert_eq!(rules.len(), 3);
+    for share in rules.iter().flat_map(|rule| rule["route"].as_array().unwrap()) {
+        let is_new = share["destination"]["host"] == format!("checkout-{NEW}");
+        let value = if is_new { "canary" } else { "stable" };
+        assert_eq!(share["headers"]["request"]["set"]["x-molt-group"], value);
     }
 }

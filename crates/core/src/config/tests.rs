@@ -140,6 +140,7 @@ fn a_way_back_does_not_wait() {
     assert_eq!(case.revision(17), "a2", "it stays refused");
     case.state.refused = None;
     case.state.pinned = Some(Pin {
+        group: None,
         revision: "a1".into(),
         instead_of: "a2".into(),
         why: None,

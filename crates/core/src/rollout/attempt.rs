@@ -54,6 +54,7 @@ impl Attempt {
             paused: None,
             doubt: None,
             measured_to: now,
+            group_header: None,
             evidence: Vec::new(),
             conditions: Vec::new(),
             transitions: Vec::new(),
@@ -174,6 +175,9 @@ impl Turn<'_> {
         if !first && self.pause_of(revision).is_some() {
             return;
         }
+        if self.group_stops(revision) {
+            return;
+        }
         let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
         if first && last.is_some() && self.seen.ready(revision) < self.plan.replicas.max(1) {
             // A first revision that failed has nothing to go back to: its pods stay, and it is tried
@@ -201,28 +205,37 @@ impl Turn<'_> {
             at_once: self.plan.at_once,
             step: if straight { all } else { 0 },
             cleared_step: straight.then_some(all),
+            group_header: self.plan.group.as_ref().and_then(|group| group.header.clone()),
             ..Attempt::begun(revision.clone(), number, self.now)
         };
         self.state.attempt = Some(attempt);
         self.state.watch = None;
         let deadline = self.progress_until();
         self.update(|a| a.deadline = Some(deadline));
+        let waited = self.leave_gate(straight);
+        let pin = self.state.pinned.as_ref().filter(|pin| pin.revision == *revision);
+        let group = pin.and_then(|pin| pin.group.clone());
+        let breach = pin.and_then(|pin| pin.why.clone());
         match &self.state.stable {
             None => self.note(
                 "FirstDeployment",
                 format!("revision {revision} is the first; its pods start"),
             ),
             Some(stable) if straight => {
-                let pin = self.state.pinned.as_ref().filter(|pin| pin.revision == *revision);
-                let why = pin.and_then(|pin| pin.why.as_deref());
-                let why = why.map_or_else(String::new, |why| format!("; {why}"));
+                let why = match (group, breach) {
+                    (Some(group), _) => group,
+                    (None, Some(breach)) => format!("it served them before; {breach}"),
+                    (None, None) => "it served them before".to_owned(),
+                };
                 let message = format!(
-                    "attempt {number} at revision {revision} goes straight to all users, for it served them before; stable is {stable}{why}"
+                    "attempt {number} at revision {revision} goes straight to all users, for {why}; stable is {stable}"
                 );
                 self.note("RollbackStarted", message);
             }
             Some(stable) => {
-                let message = format!("attempt {number} at revision {revision} starts; stable is {stable}");
+                let waited = waited.map_or_else(String::new, |waited| format!("; {waited}"));
+                let message =
+                    format!("attempt {number} at revision {revision} starts; stable is {stable}{waited}");
                 self.note("AttemptStarted", message);
             }
         }
@@ -238,12 +251,14 @@ impl Turn<'_> {
     pub(super) fn withdraw(&mut self, end: End) {
         let now = self.now;
         let deadline = after(now, self.plan.progress_deadline);
+        let under_way = |a: &&Attempt| !matches!(a.stage, Stage::Withdrawing { .. });
+        let Some(attempt) = self.attempt().filter(under_way).cloned() else {
+            return;
+        };
+        self.tell_group(&attempt, &end);
         let Some(attempt) = &mut self.state.attempt else {
             return;
         };
-        if matches!(attempt.stage, Stage::Withdrawing { .. }) {
-            return;
-        }
         attempt.weight = 0;
         attempt.hold = None;
         attempt.since = now;
@@ -293,7 +308,7 @@ impl Turn<'_> {
             // Superseded, reverted or deleted: nobody spoke against the revision.
             let refused = matches!(outcome, Outcome::RolledBack | Outcome::Inconclusive)
                 || (outcome == Outcome::Aborted
-                    && ["AbortedByPerson", "WeightLowered"].contains(&end.reason.as_str()));
+                    && ["AbortedByPerson", "WeightLowered", "GroupAborted"].contains(&end.reason.as_str()));
             if refused && self.wanted().as_ref() == Some(&revision) {
                 self.state.refused = Some(revision);
             }

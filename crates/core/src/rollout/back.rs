@@ -42,6 +42,14 @@ impl Turn<'_> {
         if let Some(convicted) = self.convicted().cloned() {
             return self.retry_convicted(action, &convicted, by);
         }
+        if let Some(retried) = self.retry_of_group(action) {
+            let revision = retried?;
+            self.note(
+                "RetriedByPerson",
+                format!("revision {revision} is tried again {by}"),
+            );
+            return Ok(format!("revision {revision} is tried again"));
+        }
         let Some(refused) = self.state.refused.clone() else {
             return Err(
                 "no revision is refused, so there is none to try again; nothing was changed".to_owned(),
@@ -123,6 +131,7 @@ impl Turn<'_> {
             revision: target.clone(),
             instead_of: spec,
             why: None,
+            group: None,
         });
         self.note(
             "UndoneByPerson",

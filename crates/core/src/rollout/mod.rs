@@ -29,6 +29,7 @@ mod due;
 mod effects;
 mod evidence;
 mod gates;
+mod groups;
 mod hand;
 mod incident;
 mod jobs;
@@ -94,6 +95,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.resume_corrected();
     turn.follow_watch();
     turn.heed_actions();
+    turn.follow_group();
     turn.follow_spec();
     turn.follow_pause();
     turn.tell_of_scaling();
@@ -162,6 +164,7 @@ impl Turn<'_> {
         times.extend(self.set_again_at());
         times.extend(self.restart_at());
         times.extend(self.adoption_at());
+        times.extend(self.group_at());
         times.extend(self.hold_again_at());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.

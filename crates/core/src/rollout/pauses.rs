@@ -161,7 +161,7 @@ impl Turn<'_> {
 }
 
 /// It leads back to a revision that served all users before.
-fn goes_back(attempt: &Attempt) -> bool {
+pub(super) fn goes_back(attempt: &Attempt) -> bool {
     let first = attempt.transitions.first();
     first.is_some_and(|t| t.reason == "RollbackStarted")
 }

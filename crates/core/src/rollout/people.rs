@@ -64,6 +64,9 @@ impl Turn<'_> {
             _ => {}
         }
         let Some(attempt) = self.attempt() else {
+            if action.action == Action::Override {
+                return self.override_group(action, &by);
+            }
             return Err("no attempt is under way; nothing was changed".to_owned());
         };
         let (revision, number) = (attempt.revision.clone(), attempt.number);

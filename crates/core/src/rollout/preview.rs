@@ -3,16 +3,19 @@
 use super::Turn;
 use super::doubt::is_open;
 use super::waits::Wait;
-use crate::observed::{Preview, ProblemKind};
-use crate::plan::RouteMode;
+use crate::group::{CANARY, STABLE};
+use crate::observed::{Kept, Preview, ProblemKind};
+use crate::plan::{Revision, RouteMode};
 use crate::state::{Attempt, Stage};
-use crate::step::{CanaryScale, HeaderMatch, Mirror, Step};
+use crate::step::{CanaryScale, HeaderMatch, HeaderValue, Mirror, Step};
 
 /// What the steps so far ask the route for, beside the weight; whether the canary can carry it is another matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Asked<'a> {
     headers: Vec<(&'a str, &'a [HeaderMatch])>,
     mirror: Option<&'a Mirror>,
+    /// The header of its group.
+    group: Option<&'a str>,
 }
 
 /// A step about headers or copies counts once it is cleared, others have no say.
@@ -37,7 +40,16 @@ fn asked(attempt: &Attempt) -> Asked<'_> {
             _ => {}
         }
     }
+    asked.group = attempt.group_header.as_deref().filter(|_| attempt.weight > 0);
     asked
+}
+
+/// What the header of a group says.
+fn says(header: &str, value: &str) -> Vec<HeaderMatch> {
+    vec![HeaderMatch {
+        header: header.to_owned(),
+        value: HeaderValue::Exact(value.to_owned()),
+    }]
 }
 
 /// Requests come to the canary by a header, or in copies.
@@ -59,14 +71,21 @@ impl Turn<'_> {
             return None;
         }
         let asked = asked(attempt);
+        // Stable keeps what came by stable ones only as long as it has the pods for all of it.
+        let stable = self.state.stable.as_ref();
+        let keeps = |r: &&Revision| self.seen.ready(r) > 0 && !self.makes_room(attempt);
+        let kept = asked.group.zip(stable.filter(keeps));
+        let testers = asked.headers.iter().map(|(_, matches)| matches.to_vec());
         (asked != Asked::default()).then(|| Preview {
             revision: attempt.revision.clone(),
-            headers: asked
-                .headers
-                .iter()
-                .map(|(_, matches)| matches.to_vec())
+            headers: testers
+                .chain(asked.group.map(|header| says(header, CANARY)))
                 .collect(),
             mirror: asked.mirror.cloned(),
+            kept: kept.map(|(header, revision)| Kept {
+                revision: revision.clone(),
+                headers: says(header, STABLE),
+            }),
         })
     }
 

@@ -61,22 +61,8 @@ impl Turn<'_> {
                 format!("{}; stable revision {stable} keeps serving", problem.message),
             );
         }
-        if let Some(refused) = self
-            .state
-            .refused
-            .as_ref()
-            .filter(|r| self.wanted().as_ref() == Some(r))
-        {
-            let why = self
-                .state
-                .last
-                .as_ref()
-                .filter(|l| l.revision == *refused)
-                .map_or("", |l| l.message.as_str());
-            return (
-                Phase::RolledBack,
-                format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
-            );
+        if let Some(place) = self.place_of_refused(stable) {
+            return place;
         }
         let next = self.wanted().filter(|r| r != stable);
         if let Some((pause, next)) = next.and_then(|next| Some((self.pause_of(&next)?, next))) {
@@ -86,6 +72,9 @@ impl Turn<'_> {
         if self.wanted().is_some_and(|r| r != *stable) && wanted == 0 {
             let message = "scaled to zero: the new revision waits until replicas is above 0".to_owned();
             return (Phase::Progressing, message);
+        }
+        if let Some(place) = self.group_place(stable) {
+            return place;
         }
         if let Some(problem) = self.first_blocking_problem() {
             return (Phase::Degraded, problem);
@@ -109,20 +98,14 @@ impl Turn<'_> {
             let message = format!("revision {stable} is stable; scaled to zero: nobody is served");
             return (Phase::Healthy, message);
         }
-        if let Some(why) = self.convicted_text(stable) {
-            let message = format!(
-                "{why}; stable revision {stable} serves all users with {}",
-                pods(ready)
-            );
-            return (Phase::RolledBack, message);
-        }
         (
             Phase::Healthy,
             format!(
-                "revision {stable} serves all users with {}{}{}",
+                "revision {stable} serves all users with {}{}{}{}",
                 pods(ready),
                 self.pinned_text(),
-                self.watch_text()
+                self.watch_text(),
+                self.group_told()
             ),
         )
     }
@@ -137,6 +120,27 @@ impl Turn<'_> {
                 pin.instead_of
             )
         })
+    }
+
+    /// The same while what is asked for was taken back.
+    fn place_of_refused(&self, stable: &Revision) -> Option<(Phase, String)> {
+        let refused = self.state.refused.as_ref();
+        if let Some(refused) = refused.filter(|r| self.wanted().as_ref() == Some(r)) {
+            let last = self.state.last.as_ref().filter(|l| l.revision == *refused);
+            let why = last.map_or("", |l| l.message.as_str());
+            return Some((
+                Phase::RolledBack,
+                format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
+            ));
+        }
+        if let Some(why) = self.convicted_text(stable) {
+            return Some((
+                Phase::RolledBack,
+                format!("{why}; stable revision {stable} serves"),
+            ));
+        }
+        let place = self.group_place(stable);
+        place.filter(|(phase, _)| *phase == Phase::RolledBack)
     }
 
     /// The same while no revision is stable and no attempt is under way.
@@ -335,6 +339,7 @@ impl Turn<'_> {
         conditions.push(self.applied());
         conditions.push(self.canary_ready());
         conditions.extend(self.workload_taken());
+        conditions.extend(self.group_condition());
         conditions
     }
 
@@ -347,6 +352,8 @@ impl Turn<'_> {
         let stalled = matches!(phase, Phase::RolledBack | Phase::Degraded);
         let reason = match (phase, &self.state.last) {
             (Phase::Degraded, _) if let Some(fault) = self.adoption_fault() => fault.to_owned(),
+            (phase, _) if let Some(reason) = self.group_reason(phase) => reason.to_owned(),
+            (Phase::RolledBack, _) if self.convicted().is_some() => "WatchBreached".to_owned(),
             (Phase::RolledBack, Some(last)) => last.reason.clone(),
             (Phase::Degraded, Some(last)) if self.state.stable.is_none() && self.seen.problems.is_empty() => {
                 last.reason.clone()

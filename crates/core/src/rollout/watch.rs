@@ -141,7 +141,9 @@ impl Turn<'_> {
             revision: back_to.clone(),
             instead_of: spec,
             why: Some(why),
+            group: None,
         });
+        self.tell_group_of_breach(revision);
     }
 
     /// The revision that was taken back after its promotion, while the spec still asks for it.

@@ -18,6 +18,9 @@ impl State {
         let config = self.config.as_ref();
         let taken = config.and_then(|c| c.taken.as_ref());
         let settling = config.and_then(|c| c.settling.as_ref());
+        let group = self.group.as_ref();
+        let waits = group.and_then(|g| g.waits.as_ref());
+        let fault = group.and_then(|g| g.fault.as_ref());
         let revisions = [
             ("stable", self.stable.as_ref()),
             ("attempt.revision", attempt.map(|a| &a.revision)),
@@ -33,6 +36,8 @@ impl State {
             ("config.taken.revision", taken.map(|t| &t.revision)),
             ("config.taken.plain", taken.map(|t| &t.plain)),
             ("config.settling.revision", settling.map(|s| &s.revision)),
+            ("group.waits.revision", waits.map(|w| &w.revision)),
+            ("group.fault.revision", fault.map(|f| &f.revision)),
         ];
         let retiring = self.retiring.iter().map(|r| ("retiring", Some(&r.revision)));
         let served = self.served.iter().map(|revision| ("served", Some(revision)));

@@ -31,6 +31,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         strict_paused: false,
         rollback_window: 0,
         workload: None,
+        group: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
         slos: slos

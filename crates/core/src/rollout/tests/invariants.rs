@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::world::{World, plan};
 use crate::decision::{Decision, Effect, Phase, Report};
+use crate::group::{Fault, Group, Peer};
 use crate::observed::{Action, Backend, Preview, Slot, Trouble, TroubleKind};
 use crate::plan::{Plan, Revision, Room, RouteMode, Surge};
 use crate::rollout::decide;
@@ -52,6 +53,11 @@ enum Event {
     MinReady(u8),
     /// Somebody else writes the number of a revision's pods.
     Scale(u8, u8),
+    /// The service is in a wave of a group, or (0) in none.
+    Group(u8),
+    /// Another service of the group: its name, its wave, its phase, and when its last attempt ended badly, in seconds
+    /// before now (0: never). A phase beyond those there are: it is gone.
+    Peer(u8, u8, u8, u8),
     /// The operator crashes after so many effects of its next decision.
     Crash(u8),
 }
@@ -99,6 +105,8 @@ fn event() -> impl Strategy<Value = Event> {
         3 => (0..4u8, any::<bool>()).prop_map(|(pods, shrinks)| Event::Room(pods, shrinks)),
         1 => (0..30u8).prop_map(Event::MinReady),
         1 => (1..5u8, 0..9u8).prop_map(|(r, n)| Event::Scale(r, n)),
+        1 => (0..4u8).prop_map(Event::Group),
+        3 => (0..3u8, 0..4u8, 0..9u8, 0..9u8).prop_map(|(n, w, p, f)| Event::Peer(n, w, p, f)),
         4 => (0..4u8).prop_map(Event::Crash),
     ]
 }
@@ -145,6 +153,42 @@ fn follow_strategy(plan: &mut Plan, n: u8) {
         3 => vec![scale(1)],
         _ => vec![scale(9), testers, Step::Pause {}],
     };
+}
+
+/// Another service of the group, as its status has it.
+fn follow_peer(world: &mut World, n: u8, wave: u8, phase: u8, fault: u8) {
+    let name = format!("p{n}");
+    world.peers.retain(|p| p.name != name);
+    let phases = [
+        Phase::Initializing,
+        Phase::Healthy,
+        Phase::Progressing,
+        Phase::Paused,
+        Phase::RollingBack,
+        Phase::RolledBack,
+        Phase::Degraded,
+    ];
+    let Some(phase) = phases.get(usize::from(phase)).copied() else {
+        return;
+    };
+    let out = matches!(phase, Phase::RolledBack | Phase::RollingBack).then(|| "v9".into());
+    world.peers.push(Peer {
+        name,
+        wave: u32::from(wave),
+        phase: Some(phase),
+        current: phase != Phase::Progressing || fault.is_multiple_of(2),
+        attempt: matches!(phase, Phase::RollingBack | Phase::Paused)
+            || (phase == Phase::Progressing && fault > 4),
+        out,
+        since: (phase == Phase::Progressing).then_some(world.now),
+        deleting: fault == 8,
+        fault: (fault > 0).then(|| Fault {
+            at: world.now - jiff::SignedDuration::from_secs(i64::from(fault) - 1),
+            revision: "v9".into(),
+            attempt: 1,
+            reason: "HarmShown".into(),
+        }),
+    });
 }
 
 fn happen(world: &mut World, event: &Event, serial: usize) {
@@ -223,6 +267,15 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
                 set.scaled_by = Some("autoscaler".into());
             }
         }
+        Event::Group(wave) => {
+            world.plan.group = wave.checked_sub(1).map(|wave| Group {
+                name: "shop".into(),
+                wave: wave.into(),
+                header: (wave > 0).then(|| "x-group".to_owned()),
+                headless: None,
+            });
+        }
+        Event::Peer(n, wave, phase, fault) => follow_peer(world, *n, *wave, *phase, *fault),
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
     }
 }
@@ -270,6 +323,7 @@ fn checked_turn(world: &mut World, limit: usize) {
     }
     check_room(&before, &decision);
     check_paused(&before, &decision.state);
+    check_group(&before, &decision);
     check_kstatus(&decision.report);
     if before.state.stable.is_some() {
         let promoted = decision.report.transitions.iter().any(|t| t.reason == "Promoted");
@@ -339,6 +393,50 @@ fn check_paused(world: &World, new: &crate::state::State) {
     );
 }
 
+/// A rollout begins after the waves before its own, and does not outlive what spoke against another of its release.
+fn check_group(world: &World, decision: &Decision) {
+    let (Some(group), Some(_)) = (&world.plan.group, &world.state.stable) else {
+        return;
+    };
+    let new = &decision.state;
+    let began = decision
+        .report
+        .transitions
+        .iter()
+        .find(|t| t.reason == "AttemptStarted");
+    let settled = |p: &Peer| {
+        p.deleting || (p.current && !p.attempt && p.out.is_none() && p.phase == Some(Phase::Healthy))
+    };
+    if let Some(began) = began {
+        let before = world.peers.iter().filter(|p| p.wave < group.wave);
+        assert!(
+            began.message.contains("overridden") || before.into_iter().all(settled),
+            "it begins before its wave: {}",
+            began.message
+        );
+    }
+    let since = world.state.group.as_ref().and_then(|g| g.since);
+    let faults = || {
+        world
+            .peers
+            .iter()
+            .filter(|p| !p.deleting)
+            .filter_map(|p| p.fault.as_ref())
+    };
+    if let Some(since) = since
+        && faults().any(|fault| fault.at > since)
+        && let Some(attempt) = &new.attempt
+        && world
+            .state
+            .attempt
+            .as_ref()
+            .is_some_and(|a| a.number == attempt.number && a.revision == attempt.revision)
+    {
+        let ends = matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling);
+        assert!(ends, "it goes on although its release was aborted: {attempt:?}");
+    }
+}
+
 fn backed_by(world: &World, backend: &Backend) -> Option<Revision> {
     match backend {
         Backend::Revision(r) => Some(r.clone()),
@@ -403,6 +501,11 @@ fn check_preview(world: &World, state: &crate::state::State, preview: &Preview) 
     assert_eq!(attempt.revision, preview.revision);
     assert!(matches!(attempt.stage, Stage::Stepping | Stage::Promoting));
     assert!(!preview.headers.is_empty() || preview.mirror.is_some());
+    if let Some(kept) = &preview.kept {
+        assert_eq!(state.stable.as_ref(), Some(&kept.revision));
+        assert!(world.endpoints(&kept.revision) > 0, "nobody would answer");
+        assert!(attempt.weight > 0 && world.plan.room == Room::default());
+    }
 }
 
 /// A rollout never takes the pods beyond what it may hold.
@@ -540,6 +643,10 @@ fn settles(world: &mut World) {
     world.min_ready = world.min_ready.min(10);
     world.sets.values_mut().for_each(|s| s.broken = None);
     world.plan.replicas = world.plan.replicas.max(1);
+    for peer in &mut world.peers {
+        peer.phase = Some(Phase::Healthy);
+        (peer.current, peer.attempt, peer.since, peer.out) = (true, false, None, None);
+    }
     if world.plan.revision.is_none() {
         world.plan.revision = Some(name(1));
     }

@@ -7,6 +7,7 @@ mod conditions;
 mod corrected;
 mod doubts;
 mod first;
+mod groups;
 mod hand;
 mod invariants;
 mod jobs;

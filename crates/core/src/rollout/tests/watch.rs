@@ -64,6 +64,8 @@ fn harm_after_the_promotion_starts_the_old_pods_and_takes_users_back() {
     );
     let transitions = &world.state.last.as_ref().unwrap().transitions;
     assert!(transitions[0].reason == "RollbackStarted" && transitions[0].message.contains("availability"));
+    let ready = &world.last.as_ref().unwrap().report.conditions[0];
+    assert_eq!((ready.kind, ready.reason.as_str()), ("Ready", "WatchBreached"));
     // Whatever is re-applied, it stays out.
     world.run(HOUR);
     assert!(is_back(&world), "{}", message(&world));

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::workload::Workload;
 use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
+use crate::group::Peer;
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
     MeasuredBlock, Measurement, Observed, PodView, Preview, Problem, ProblemKind, RevisionView, RouteView,
@@ -42,6 +43,7 @@ pub fn plan(revision: &str) -> Plan {
         strict_paused: false,
         rollback_window: 0,
         workload: None,
+        group: None,
         revision_history_limit: 2,
         route: RouteMode::Owned,
         slos: vec![SloPlan {
@@ -151,6 +153,8 @@ pub struct World {
     pub guarded: bool,
     /// Who has paused the fleet.
     pub fleet: Option<String>,
+    /// The other services of its group.
+    pub peers: Vec<Peer>,
     /// The Deployment that is taken over.
     pub workload: Workload,
     /// Pods that were evicted, in order.
@@ -204,6 +208,7 @@ impl World {
             deaf: false,
             guarded: false,
             fleet: None,
+            peers: Vec::new(),
             workload: Workload::default(),
             evicted: Vec::new(),
             created_pods: 0,
@@ -366,6 +371,7 @@ impl World {
             shared: self.shared,
             measurement: self.measure(),
             stable_pods: self.stable_pods(),
+            peers: self.peers.clone(),
             fleet_paused: self.fleet.clone(),
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
