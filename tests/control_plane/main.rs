@@ -21,6 +21,7 @@ mod like_the_real_one;
 mod limits;
 mod people;
 mod poison;
+mod readiness;
 mod restarts;
 mod rollouts;
 mod rules;

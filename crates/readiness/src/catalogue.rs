@@ -136,14 +136,10 @@ impl Catalogue {
         &ALL
     }
 
-    /// The rules that can be followed with this schema, an `openAPIV3Schema` of a PythonService.
-    pub fn of_schema(schema: &Value) -> Self {
-        let is_there = |path: &String| {
-            path.split('.')
-                .try_fold(schema, |at, name| at.get("properties")?.get(name))
-                .is_some()
-        };
+    /// The rules that a version can follow which has these of the fields that rules require.
+    pub fn of_fields(fields: &[&str]) -> Self {
         let mut rules = Self::all().clone();
+        let is_there = |path: &String| fields.contains(&path.as_str());
         rules
             .rules
             .retain(|rule| rule.requires.as_ref().is_none_or(is_there));
@@ -159,7 +155,6 @@ impl Catalogue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
     use std::collections::BTreeSet;
 
     #[test]
@@ -172,7 +167,11 @@ mod tests {
             let word = |c: char| c.is_ascii_lowercase() || c == '-';
             assert!(rule.id.chars().all(word) && rule.id.len() <= 32, "{}", rule.id);
             for text in [&rule.says, &rule.why, &rule.fix] {
-                assert!(!text.contains('\n') && !text.ends_with('.'), "{}: {text}", rule.id);
+                assert!(
+                    !text.contains('\n') && !text.ends_with('.'),
+                    "{}: {text}",
+                    rule.id
+                );
             }
             assert_eq!(rule.points == 0, rule.needs.is_some(), "{}", rule.id);
         }
@@ -180,10 +179,9 @@ mod tests {
 
     #[test]
     fn a_rule_waits_for_the_field_that_it_asks_for() {
-        let before = Catalogue::of_schema(&json!({"properties": {"spec": {"properties": {}}}}));
+        let before = Catalogue::of_fields(&[]);
         assert!(before.rule("migration-gate").is_none() && before.rule("replicas").is_some());
-        let gates = json!({"properties": {"migrations": {}}});
-        let after = json!({"properties": {"spec": {"properties": {"gates": gates}}}});
-        assert!(Catalogue::of_schema(&after).rule("migration-gate").is_some());
+        let after = Catalogue::of_fields(&["spec.gates.migrations"]);
+        assert!(after.rule("migration-gate").is_some());
     }
 }

@@ -4,6 +4,16 @@ use std::fmt::Write;
 
 use crate::catalogue::{Catalogue, Needs, Severity};
 
+const BEGIN: &str = "<!-- The rules: written by `make rules-table` from crates/readiness/rules.yaml. -->\n";
+const END: &str = "\n<!-- The end of the rules. -->";
+
+/// The text of a document with the tables of now between its two marks; `None` if they are not there.
+pub fn fill(text: &str, catalogue: &Catalogue) -> Option<String> {
+    let (before, rest) = text.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}{}{END}{after}", table(catalogue)))
+}
+
 /// A Markdown table for each severity, what matters most first.
 pub fn table(catalogue: &Catalogue) -> String {
     let mut text = String::new();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kube_cel::KubeCelExt;
 use kube_cel::cel::objects::{Key, Map};
 use kube_cel::cel::{Context, Program, Value as Cel};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
@@ -42,7 +43,7 @@ pub struct Finding<'a> {
 }
 
 /// A grade. It says no more than the score, but for an Error: then it is at most D.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Grade {
     /// 90 and more.
     A,
@@ -123,7 +124,12 @@ impl Engine {
             variables: catalogue
                 .variables
                 .iter()
-                .map(|variable| Ok((variable.name.clone(), compile(&variable.name, &variable.expression)?)))
+                .map(|variable| {
+                    Ok((
+                        variable.name.clone(),
+                        compile(&variable.name, &variable.expression)?,
+                    ))
+                })
                 .collect::<Result<_, _>>()?,
         })
     }
@@ -280,7 +286,9 @@ fn truth(program: &Program, context: &Context<'_>) -> Option<bool> {
 fn items(object: &Value, each: Each) -> Vec<(String, &Value)> {
     let list = |at: &str, value: &'_ Value| -> Vec<(String, usize)> {
         let length = value.as_array().map_or(0, Vec::len);
-        (0..length).map(|index| (format!("{at}[{index}]"), index)).collect()
+        (0..length)
+            .map(|index| (format!("{at}[{index}]"), index))
+            .collect()
     };
     let pod = &object["spec"]["template"]["spec"];
     let mut found = Vec::new();

@@ -43,7 +43,11 @@ fn every_rule_tells_its_examples_apart() {
     let object = exemplary();
     let asked = Asked::new(&engine, &object, RELATED);
     for (rule, program) in &engine.rules {
-        assert!(asked.failing(rule, program).is_some(), "{} can't be asked", rule.id);
+        assert!(
+            asked.failing(rule, program).is_some(),
+            "{} can't be asked",
+            rule.id
+        );
         assert!(
             !rule.fails.is_empty() || rule.needs.is_some(),
             "{} has no example",
@@ -137,7 +141,11 @@ fn the_field_names_the_container_and_the_variable() {
         "spec.template.spec.containers[0].env[3].value"
     )));
     assert!(fields.contains(&("image-names-one", "spec.template.spec.initContainers[0].image")));
-    assert_eq!(review.failed()[0], "no-literal-secrets", "what matters most is first");
+    assert_eq!(
+        review.failed()[0],
+        "no-literal-secrets",
+        "what matters most is first"
+    );
     assert!(review.grade >= Grade::D);
 }
 

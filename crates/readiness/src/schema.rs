@@ -1,10 +1,11 @@
 //! What a closed structural schema says to an object, field by field, before any API server does.
 
 use std::collections::HashSet;
+use std::sync::LazyLock;
 
 use kube_cel::Validator;
-use kube_cel::cel::{Context, Program};
-use serde_json::{Map, Value};
+use regex::Regex;
+use serde_json::{Map, Value, json};
 
 /// What is wrong with a field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,14 @@ pub struct Violation {
 /// rules.
 pub fn check(schema: &Value, object: &Value) -> Vec<Violation> {
     let mut found = Vec::new();
-    node(schema, object, "", &mut found);
+    // The API server knows these of every object, and a CRD says nothing of them.
+    let mut own = object.clone();
+    if let Some(fields) = own.as_object_mut() {
+        fields.retain(|name, _| name != "apiVersion" && name != "kind");
+        let metadata = fields.remove("metadata").unwrap_or_default();
+        node(&METADATA, &json!({"metadata": metadata}), "", &mut found);
+    }
+    node(schema, &own, "", &mut found);
     if found.is_empty()
         && let Err(errors) = Validator::new().validate(schema, object, None)
     {
@@ -33,6 +41,18 @@ pub fn check(schema: &Value, object: &Value) -> Vec<Violation> {
     }
     found
 }
+
+/// What metadata can say.
+static METADATA: LazyLock<Value> = LazyLock::new(|| {
+    let texts = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    json!({"required": ["metadata"], "properties": {"metadata": {"type": "object", "properties": {
+        "name": {"type": "string"}, "generateName": {"type": "string"}, "namespace": {"type": "string"},
+        "labels": texts, "annotations": texts,
+        "finalizers": {"type": "array", "items": {"type": "string"}}, "ownerReferences": {"type": "array"},
+        "creationTimestamp": {}, "deletionTimestamp": {}, "deletionGracePeriodSeconds": {}, "generation": {},
+        "managedFields": {}, "resourceVersion": {}, "selfLink": {}, "uid": {},
+    }}}})
+});
 
 fn join(path: &str, name: &str) -> String {
     if path.is_empty() {
@@ -101,10 +121,16 @@ fn bounds(schema: &Value, value: &Value, wrong: &mut impl FnMut(String)) {
     let number = |name: &str| schema[name].as_f64();
     if let Some(have) = value.as_f64() {
         if number("minimum").is_some_and(|least| have < least) {
-            wrong(format!("{value} is too small: write {} or more", schema["minimum"]));
+            wrong(format!(
+                "{value} is too small: write {} or more",
+                schema["minimum"]
+            ));
         }
         if number("maximum").is_some_and(|most| have > most) {
-            wrong(format!("{value} is too large: write {} or less", schema["maximum"]));
+            wrong(format!(
+                "{value} is too large: write {} or less",
+                schema["maximum"]
+            ));
         }
     }
     let (size, what, least, most) = match value {
@@ -114,10 +140,16 @@ fn bounds(schema: &Value, value: &Value, wrong: &mut impl FnMut(String)) {
         _ => return,
     };
     if number(least).is_some_and(|least| (size as f64) < least) {
-        wrong(format!("has {size} {what}: at least {} are needed", schema[least]));
+        wrong(format!(
+            "has {size} {what}: at least {} are needed",
+            schema[least]
+        ));
     }
     if number(most).is_some_and(|most| size as f64 > most) {
-        wrong(format!("has {size} {what}: at most {} are possible", schema[most]));
+        wrong(format!(
+            "has {size} {what}: at most {} are possible",
+            schema[most]
+        ));
     }
     if let (Some(text), Some(pattern)) = (value.as_str(), schema["pattern"].as_str())
         && !matches(text, pattern)
@@ -126,12 +158,9 @@ fn bounds(schema: &Value, value: &Value, wrong: &mut impl FnMut(String)) {
     }
 }
 
-/// By the regular expressions of CEL, which the rules use as well; what is no expression matches everything.
+/// What is no expression matches everything.
 fn matches(text: &str, pattern: &str) -> bool {
-    let mut context = Context::default();
-    let set = context.add_variable("text", text).is_ok() && context.add_variable("pattern", pattern).is_ok();
-    let asked = Program::compile("text.matches(pattern)");
-    !set || asked.is_ok_and(|asked| asked.execute(&context) != Ok(false.into()))
+    Regex::new(pattern).map_or(true, |pattern| pattern.is_match(text))
 }
 
 fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut Vec<Violation>) {
@@ -202,7 +231,11 @@ fn array(schema: &Value, items: &[Value], path: &str, found: &mut Vec<Violation>
         if !seen.insert(own.clone()) {
             found.push(Violation {
                 field: format!("{path}[{index}]"),
-                says: format!("has the same {} as another: {}", keys.join(" and "), own.join(" ")),
+                says: format!(
+                    "has the same {} as another: {}",
+                    keys.join(" and "),
+                    own.join(" ")
+                ),
                 fix: Some("give it another one, or take one of them out".to_owned()),
             });
         }
@@ -223,9 +256,7 @@ fn near<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a s
 }
 
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn kind(value: &Value) -> String {
@@ -255,7 +286,9 @@ mod tests {
     use serde_json::json;
 
     fn said(schema: &Value, object: &Value) -> Vec<String> {
-        let found = check(schema, object);
+        let mut object = object.clone();
+        object["metadata"] = json!({"name": "a"});
+        let found = check(schema, &object);
         let text = |v: Violation| format!("{}: {}; {}", v.field, v.says, v.fix.unwrap_or_default());
         found.into_iter().map(text).collect()
     }
@@ -275,17 +308,52 @@ mod tests {
         let cases = [
             (json!({"port": 3, "replicas": null}), None),
             (json!({}), Some("port: is missing; write it: The port")),
-            (json!({"port": "3"}), Some("port: is the text \"3\", and wants a whole number; ")),
-            (json!({"port": 10}), Some("port: 10 is too large: write 9 or less; ")),
-            (json!({"port": 3, "replica": 1}), Some("replica: is no field of this version; did you mean replicas?")),
-            (json!({"port": 3, "zzz": 1}), Some("zzz: is no field of this version; leave it out")),
-            (json!({"port": 3, "server": "gunicron"}), Some("server: gunicron is unknown: write one of uvicorn, gunicorn; did you mean gunicorn?")),
-            (json!({"port": 3, "name": "A"}), Some("name: \"A\" does not match ^[a-z]+$; ")),
-            (json!({"port": 3, "name": "abcd"}), Some("name: has 4 characters: at most 3 are possible; ")),
-            (json!({"port": 3, "size": []}), Some("size: is a list, and wants a whole number or a text; ")),
-            (json!({"port": 3, "labels": {"a": 1}}), Some("labels.a: is 1, and wants a text: put it into quotes; ")),
-            (json!({"port": 3, "steps": []}), Some("steps: has 0 items: at least 1 are needed; ")),
-            (json!({"port": 3, "steps": [{"name": "a"}, {"name": "a"}]}), Some("steps[1]: has the same name as another: \"a\"; give it another one, or take one of them out")),
+            (
+                json!({"port": "3"}),
+                Some("port: is the text \"3\", and wants a whole number; "),
+            ),
+            (
+                json!({"port": 10}),
+                Some("port: 10 is too large: write 9 or less; "),
+            ),
+            (
+                json!({"port": 3, "replica": 1}),
+                Some("replica: is no field of this version; did you mean replicas?"),
+            ),
+            (
+                json!({"port": 3, "zzz": 1}),
+                Some("zzz: is no field of this version; leave it out"),
+            ),
+            (
+                json!({"port": 3, "server": "gunicron"}),
+                Some("server: gunicron is unknown: write one of uvicorn, gunicorn; did you mean gunicorn?"),
+            ),
+            (
+                json!({"port": 3, "name": "A"}),
+                Some("name: \"A\" does not match ^[a-z]+$; "),
+            ),
+            (
+                json!({"port": 3, "name": "abcd"}),
+                Some("name: has 4 characters: at most 3 are possible; "),
+            ),
+            (
+                json!({"port": 3, "size": []}),
+                Some("size: is a list, and wants a whole number or a text; "),
+            ),
+            (
+                json!({"port": 3, "labels": {"a": 1}}),
+                Some("labels.a: is 1, and wants a text: put it into quotes; "),
+            ),
+            (
+                json!({"port": 3, "steps": []}),
+                Some("steps: has 0 items: at least 1 are needed; "),
+            ),
+            (
+                json!({"port": 3, "steps": [{"name": "a"}, {"name": "a"}]}),
+                Some(
+                    "steps[1]: has the same name as another: \"a\"; give it another one, or take one of them out",
+                ),
+            ),
         ];
         for (object, expected) in cases {
             let expected: Vec<&str> = expected.into_iter().collect();
@@ -297,7 +365,10 @@ mod tests {
     fn the_schemas_own_rules_are_asked_once_its_structure_is_right() {
         let schema = json!({"type": "object", "properties": {"a": {"type": "integer"}, "b": {"type": "integer"}},
             "x-kubernetes-validations": [{"rule": "has(self.a) != has(self.b)", "message": "set one of a and b"}]});
-        assert_eq!(said(&schema, &json!({"a": 1, "b": 2})), [": set one of a and b; "]);
+        assert_eq!(
+            said(&schema, &json!({"a": 1, "b": 2})),
+            [": set one of a and b; "]
+        );
         assert_eq!(said(&schema, &json!({"a": 1})), [""; 0]);
     }
 }
