@@ -45,6 +45,10 @@ generate: ## Writes the CRDs from the types, crds/ and the chart's copy, and the
 	$(CRDGEN) crds charts/molt/crds
 	@$(CRDGEN) --argocd > deploy/argocd/argocd-cm.yaml
 
+.PHONY: rules-table
+rules-table: ## Writes the table of the rules of readiness into docs/readiness.md.
+	$(CARGO) run --quiet -p molt-readiness --example document -- docs/readiness.md
+
 .PHONY: chart
 chart: generate ## Checks the chart and renders deploy/molt.yaml.
 	@command -v "$(HELM)" >/dev/null || { echo "chart: helm is missing: run e2e/cluster/build.sh all, or set HELM=" >&2; exit 1; }

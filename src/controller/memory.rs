@@ -10,6 +10,7 @@ use molt_core::observed::{History, JobKey, Problem};
 use tokio::time::Instant;
 
 use super::jobs::Refused;
+use super::readiness::Judged;
 use super::rules::Failed;
 use crate::k8s::Key;
 
@@ -46,6 +47,8 @@ pub struct Memory {
     pub name_taken: bool,
     /// Since when a parent of the route is without an answer.
     pub unanswered_since: Option<Timestamp>,
+    /// What the rules of readiness said, and of what.
+    pub readiness: Option<Judged>,
     /// Failures in a row.
     pub failures: u32,
 }

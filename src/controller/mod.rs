@@ -31,6 +31,7 @@ pub mod memory;
 pub mod object;
 pub mod observe;
 pub mod pods;
+mod readiness;
 mod reconcile;
 pub mod record;
 pub mod render;

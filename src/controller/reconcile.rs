@@ -20,7 +20,9 @@ use super::object::ServiceObject;
 use super::observe::{known, mark, observe, route_target};
 use super::render::{revision_name, slot_name};
 use super::validate::{Validated, validate};
-use super::{Context, Failure, adopted, config, events, jobs, record, requeue, rules, status, warm_up};
+use super::{
+    Context, Failure, adopted, config, events, jobs, readiness, record, requeue, rules, status, warm_up,
+};
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
 use crate::k8s::failure::{Target, WriteError};
@@ -444,7 +446,8 @@ async fn persist(
     decision: &Decision,
     now: Timestamp,
 ) -> Result<(), WriteError> {
-    let new = status::status(object, validated.plan.route, seen, decision, now);
+    let ready = readiness::judge(object, &context.memories, key);
+    let new = status::status(object, validated.plan.route, seen, decision, ready, now);
     if object.status.as_ref().is_ok_and(|old| *old == new) {
         return Ok(());
     }

@@ -12,7 +12,7 @@ use molt_core::state::{Attempt, ConditionState, Stage, State};
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
     self as api, BurnStatus, CountsStatus, EvidenceStatus, GuardConditionStatus, GuardsStatus,
-    PythonServiceStatus, RevisionStatus, SloStatus, StepStatus,
+    PythonServiceStatus, ReadinessStatus, RevisionStatus, SloStatus, StepStatus,
 };
 use crate::k8s::labels;
 
@@ -22,6 +22,7 @@ pub fn status(
     mode: RouteMode,
     seen: &Observed,
     decision: &Decision,
+    readiness: Option<ReadinessStatus>,
     now: Timestamp,
 ) -> PythonServiceStatus {
     let state = &decision.state;
@@ -46,6 +47,7 @@ pub fn status(
         step: attempt.filter(|a| a.stage != Stage::Deploying).map(step),
         slos: (!decision.report.slos.is_empty()).then(|| decision.report.slos.iter().map(slo).collect()),
         guards: guards(&decision.report.guards),
+        readiness,
         conditions: Some(conditions(object, &decision.report.conditions, now)),
         state: Some(state.clone()),
     }

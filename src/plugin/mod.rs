@@ -6,6 +6,7 @@
 //! - `simulate`, `replay`: what would happen to a release; they need no cluster.
 //! - [`route`]: the patch that takes the traffic away without the operator.
 //! - `import`: manifests of other tools as PythonServices; needs no cluster.
+//! - `lint`, `policy`: what is wrong with manifests, and the same rules for the API server; need no cluster.
 //! - `rules`: alerts and a dashboard from a manifest; needs no cluster.
 
 mod act;
@@ -16,7 +17,9 @@ mod fleet;
 mod get;
 mod history;
 pub mod import;
+mod lint;
 mod manifest;
+mod policy;
 pub mod render;
 mod replay;
 pub mod route;
@@ -59,6 +62,7 @@ Exit codes:
   4   not found
   5   nothing was changed: no attempt is under way, or the action had expired
   6   the cluster can't be reached, or refused the request
+  1, 2  lint: there are findings of the severity of --fail-on; a manifest can't be read
   64  the command line can't be understood
   65  import, rules, simulate, replay: the input can't be used";
 
@@ -157,6 +161,11 @@ enum Command {
     /// Turn manifests of Argo Rollouts, Flagger and plain Deployments into PythonServices, and tell every field that is
     /// not the same. Needs no cluster.
     Import(import::ImportArgs),
+    /// Tell what the API server, the operator and the rules of readiness would say to manifests: line, column, why it
+    /// matters and how to put it right. Needs no cluster.
+    Lint(lint::LintArgs),
+    /// Print the rules of readiness as a ValidatingAdmissionPolicy with its binding. Needs no cluster.
+    Policy(policy::PolicyArgs),
     /// Print the recording rules and alerts of a manifest's objectives, without a cluster.
     Rules(rules::RulesArgs),
 }
@@ -265,6 +274,8 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => Box::pin(replay::run(&args, namespace)).await,
         Command::Import(args) => import::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Policy(args) => policy::run(&args),
         Command::Rules(args) => rules::run(&args, namespace.as_deref()),
     }
 }

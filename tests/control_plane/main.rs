@@ -22,6 +22,7 @@ mod like_the_real_one;
 mod limits;
 mod people;
 mod poison;
+mod readiness;
 mod restarts;
 mod rollouts;
 mod rules;

@@ -31,6 +31,7 @@ use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, T
     printcolumn(name = "Stable", type_ = "string", json_path = ".status.stable.revision"),
     printcolumn(name = "Canary", type_ = "string", json_path = ".status.canary.revision"),
     printcolumn(name = "Weight", type_ = "integer", json_path = ".status.canary.weight"),
+    printcolumn(name = "Readiness", type_ = "string", json_path = ".status.readiness.grade", priority = 1),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("size(self.metadata.name) <= 46 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")

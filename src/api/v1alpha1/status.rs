@@ -3,6 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::KubeSchema;
 use molt_core::state::State;
+use molt_readiness::Grade;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -44,6 +45,9 @@ pub struct PythonServiceStatus {
     /// Where the guards of the attempt under way stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<GuardsStatus>,
+    /// How ready the spec is for production, by its own words alone; `kubectl molt lint` says more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readiness: Option<ReadinessStatus>,
     /// Conditions that kstatus understands (`Ready`, `Reconciling`, `Stalled`), and `SpecValid`,
     /// `RouteReady`, `MetricsAvailable`, `CanaryReady`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -52,6 +56,25 @@ pub struct PythonServiceStatus {
     /// What the operator needs to go on after a restart. Not for reading by people or tools.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
+}
+
+/// How ready a spec is for production.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReadinessStatus {
+    /// `A` to `D`, or `F`; with an error at most `D`.
+    pub grade: Grade,
+    /// Of 100.
+    #[schemars(range(min = 0, max = 100))]
+    pub score: i32,
+    /// The rules that don't hold, what matters most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub failed: Vec<String>,
+    /// The rules that would not hold, and are ignored by the annotation `molt.dev/lint-ignore`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub ignored: Vec<String>,
 }
 
 /// Where a PythonService is, in one word.
