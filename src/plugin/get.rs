@@ -9,7 +9,7 @@ use serde_json::json;
 use super::connect::Cluster;
 use super::text::{self, Style};
 use super::{Failure, Output};
-use crate::api::v1alpha1::PythonService;
+use crate::api::v1alpha1::{Phase, PythonService};
 
 pub(super) async fn run(
     cluster: &Cluster,
@@ -23,6 +23,7 @@ pub(super) async fn run(
         None => list(cluster.services()).await?,
     };
     services.iter_mut().for_each(without_bookkeeping);
+    services.sort_by_key(|service| (urgency(service), service.namespace(), service.name_any()));
     match (output, &name) {
         (Some(output), Some(_)) => output.print(&services[0])?,
         (Some(output), None) => {
@@ -53,6 +54,20 @@ async fn list(api: Api<PythonService>) -> Result<Vec<PythonService>, Failure> {
             "this cluster does not know the kind PythonService: Molt is not installed in it".to_owned(),
         )),
         Err(error) => Err(error.into()),
+    }
+}
+
+/// What needs somebody comes first, then what moves.
+fn urgency(service: &PythonService) -> u8 {
+    let phase = service.status.as_ref().and_then(|status| status.phase);
+    match phase {
+        Some(Phase::Degraded) => 0,
+        Some(Phase::RolledBack) => 1,
+        Some(Phase::Paused) => 2,
+        Some(Phase::RollingBack) => 3,
+        Some(Phase::Progressing) => 4,
+        Some(Phase::Initializing) | None => 5,
+        Some(Phase::Healthy) => 6,
     }
 }
 
@@ -92,4 +107,29 @@ fn table(services: &[PythonService], namespaces: bool, style: Style) -> String {
         }
     }
     text::columns(&rows, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::render::fixtures::progressing;
+
+    #[test]
+    fn what_needs_a_person_comes_first() {
+        let of = |phase| {
+            let mut service = progressing();
+            service.status.as_mut().unwrap().phase = phase;
+            service
+        };
+        let phases = [
+            Some(Phase::Degraded),
+            Some(Phase::RolledBack),
+            Some(Phase::Paused),
+            Some(Phase::RollingBack),
+            Some(Phase::Progressing),
+            None,
+            Some(Phase::Healthy),
+        ];
+        assert!(phases.map(|phase| urgency(&of(phase))).is_sorted_by(|a, b| a < b));
+    }
 }

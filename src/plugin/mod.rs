@@ -7,6 +7,7 @@
 //! - [`route`]: the patch that takes the traffic away without the operator.
 //! - `import`: manifests of other tools as PythonServices; needs no cluster.
 //! - `lint`, `policy`: what is wrong with manifests, and the same rules for the API server; need no cluster.
+//! - `shell`: completion and manual pages, from the definition of the command line.
 //! - `rules`: alerts and a dashboard from a manifest; needs no cluster.
 
 mod act;
@@ -24,6 +25,7 @@ pub mod render;
 mod replay;
 pub mod route;
 mod rules;
+mod shell;
 mod simulate;
 mod status;
 mod text;
@@ -166,6 +168,19 @@ enum Command {
     Lint(lint::LintArgs),
     /// Print the rules of readiness as a ValidatingAdmissionPolicy with its binding. Needs no cluster.
     Policy(policy::PolicyArgs),
+    /// Print a script that completes the command line in a shell.
+    ///
+    /// For `kubectl molt` itself: `kubectl molt completion kubectl > kubectl_complete-molt`, executable and on the PATH.
+    Completion(shell::CompletionArgs),
+    /// Write manual pages into a directory.
+    Man(shell::ManArgs),
+    /// Answer a shell.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words so far; the last one is to be completed.
+        #[arg(last = true)]
+        words: Vec<OsString>,
+    },
     /// Print the recording rules and alerts of a manifest's objectives, without a cluster.
     Rules(rules::RulesArgs),
 }
@@ -276,6 +291,9 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Import(args) => import::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Policy(args) => policy::run(&args),
+        Command::Completion(args) => Ok(shell::completion(&args)),
+        Command::Man(args) => shell::man(&args),
+        Command::Complete { words } => Ok(shell::complete(&words, cluster).await),
         Command::Rules(args) => rules::run(&args, namespace.as_deref()),
     }
 }
