@@ -11,6 +11,7 @@ CLUSTER ?= molt
 CARGO ?= cargo
 # Helm as e2e/cluster/build.sh makes it, or the one on the PATH.
 CACHE = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/molt/$(shell . e2e/cluster/versions.env 2>/dev/null && echo "$$MOLT_CACHE_VERSION" || true)
+PROMTOOL ?= $(or $(wildcard $(CACHE)/bin/promtool),promtool)
 HELM ?= $(or $(wildcard $(CACHE)/bin/helm),helm)
 # What writes the CRDs; one that is built already spares another build.
 CRDGEN ?= $(CARGO) run --quiet --bin crdgen --
@@ -53,6 +54,7 @@ rules-table: ## Writes the table of the rules of readiness into docs/readiness.m
 chart: generate ## Checks the chart and renders deploy/molt.yaml.
 	@command -v "$(HELM)" >/dev/null || { echo "chart: helm is missing: run e2e/cluster/build.sh all, or set HELM=" >&2; exit 1; }
 	"$(HELM)" lint --strict --quiet charts/molt
+	@if command -v "$(PROMTOOL)" >/dev/null; then cd charts/molt/files && "$(PROMTOOL)" test rules alerts_test.yaml; else echo "chart: promtool is missing, the alerts are not tested"; fi
 	@{ cat deploy/header.yaml; "$(HELM)" template molt charts/molt --namespace molt-system; } > deploy/molt.yaml.new
 	@mv deploy/molt.yaml.new deploy/molt.yaml
 	@echo "deploy/molt.yaml is written"

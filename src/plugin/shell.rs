@@ -89,7 +89,10 @@ pub(super) fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
 }
 
 /// Answers kubectl: candidates for the last of these words, one a line, then what to do about files.
-pub(super) async fn complete(words: &[OsString], cluster: impl AsyncFnOnce() -> Result<Cluster, Failure>) -> ExitCode {
+pub(super) async fn complete(
+    words: &[OsString],
+    cluster: impl AsyncFnOnce() -> Result<Cluster, Failure>,
+) -> ExitCode {
     let words: Vec<String> = words.iter().map(|w| w.to_string_lossy().into_owned()).collect();
     let mut root = Cli::command();
     root.build();
@@ -104,7 +107,13 @@ pub(super) async fn complete(words: &[OsString], cluster: impl AsyncFnOnce() -> 
     candidates.retain(|word| word.starts_with(begun));
     let mut out = io::stdout().lock();
     // A shell that has gone needs no answer.
-    let _ = writeln!(out, "{}{directive}", candidates.iter().fold(String::new(), |text, word| text + word + "\n"));
+    let _ = writeln!(
+        out,
+        "{}{directive}",
+        candidates
+            .iter()
+            .fold(String::new(), |text, word| text + word + "\n")
+    );
     ExitCode::SUCCESS
 }
 
@@ -150,7 +159,9 @@ fn asked(root: &Command, words: &[String]) -> Asked {
     let all: Vec<&Arg> = command.get_positionals().collect();
     let repeats = |arg: &&&Arg| arg.get_num_args().is_some_and(|n| n.max_values() > 1);
     let last = all.last().filter(repeats);
-    all.get(positionals).or(last).map_or(Asked::Nothing, |arg| values(arg))
+    all.get(positionals)
+        .or(last)
+        .map_or(Asked::Nothing, |arg| values(arg))
 }
 
 fn flag<'c>(command: &'c Command, word: &str) -> Option<&'c Arg> {
@@ -184,10 +195,18 @@ fn values(arg: &Arg) -> Asked {
 async fn services(cluster: impl AsyncFnOnce() -> Result<Cluster, Failure>) -> Vec<String> {
     let read = async {
         let cluster = cluster().await.ok()?;
-        let list = cluster.services().list_metadata(&ListParams::default()).await.ok()?;
+        let list = cluster
+            .services()
+            .list_metadata(&ListParams::default())
+            .await
+            .ok()?;
         Some(list.items.iter().map(ResourceExt::name_any).collect())
     };
-    tokio::time::timeout(PATIENCE, read).await.ok().flatten().unwrap_or_default()
+    tokio::time::timeout(PATIENCE, read)
+        .await
+        .ok()
+        .flatten()
+        .unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -242,12 +261,21 @@ mod tests {
         };
         man(&args).unwrap();
         let names = fs::read_dir(&directory).unwrap();
-        let names: Vec<String> = names.map(|f| f.unwrap().file_name().to_string_lossy().into_owned()).collect();
+        let names: Vec<String> = names
+            .map(|f| f.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
         assert!(!names.iter().any(|name| name.contains("__")), "{names:?}");
-        for command in ["kubectl-molt.1", "kubectl-molt-status.1", "kubectl-molt-fleet-pause.1"] {
+        for command in [
+            "kubectl-molt.1",
+            "kubectl-molt-status.1",
+            "kubectl-molt-fleet-pause.1",
+        ] {
             assert!(names.iter().any(|name| name == command), "{command}: {names:?}");
             let page = fs::read_to_string(directory.join(command)).unwrap();
-            assert!(page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"), "{page}");
+            assert!(
+                page.contains(".SH NAME") && page.contains(".SH SYNOPSIS"),
+                "{page}"
+            );
         }
         fs::remove_dir_all(&directory).unwrap();
     }
