@@ -26,12 +26,16 @@ pub fn engine() -> &'static Engine {
 }
 
 /// What the operator says of a spec whose template is known: by the object alone, so that nothing else has to be watched.
-pub fn of_spec(spec: &PythonServiceSpec, ignore: Option<&str>) -> ReadinessStatus {
+/// `replicas` counts where the spec leaves them out.
+pub fn of_spec(spec: &PythonServiceSpec, replicas: u32, ignore: Option<&str>) -> ReadinessStatus {
     let mut annotations = Value::Null;
     if let Some(ignore) = ignore {
         annotations = json!({IGNORE: ignore});
     }
-    let object = json!({"metadata": {"annotations": annotations}, "spec": spec});
+    let mut object = json!({"metadata": {"annotations": annotations}, "spec": spec});
+    if spec.replicas.is_none() {
+        object["spec"]["replicas"] = json!(replicas);
+    }
     let review = engine().review(&object, Facts::default());
     let mut ignored: Vec<String> = review.ignored.iter().map(|f| f.rule.id.clone()).collect();
     ignored.dedup();

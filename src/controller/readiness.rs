@@ -23,11 +23,18 @@ struct Basis {
     /// A Deployment's template changes without the object.
     revision: Option<Revision>,
     ignore: Option<String>,
+    /// What counts while the spec leaves them out.
+    replicas: u32,
 }
 
 /// How ready the spec is, its template being that of the Deployment where it names one. What was said before stands
 /// while that, or the spec, can't be read.
-pub(super) fn judge(object: &ServiceObject, memories: &Memories, key: &Key) -> Option<ReadinessStatus> {
+pub(super) fn judge(
+    object: &ServiceObject,
+    replicas: u32,
+    memories: &Memories,
+    key: &Key,
+) -> Option<ReadinessStatus> {
     let known = object.spec.as_ref().ok().filter(|spec| spec.template.is_some());
     let Some(spec) = known else {
         return object.status.as_ref().ok().and_then(|old| old.readiness.clone());
@@ -37,10 +44,11 @@ pub(super) fn judge(object: &ServiceObject, memories: &Memories, key: &Key) -> O
         generation: object.metadata.generation,
         revision: object.revision.clone(),
         ignore: annotations.and_then(|all| all.get(IGNORE)).cloned(),
+        replicas,
     };
     let before = memories.of(key).readiness.filter(|judged| judged.basis == basis);
     let judged = before.unwrap_or_else(|| Judged {
-        said: readiness::of_spec(spec, basis.ignore.as_deref()),
+        said: readiness::of_spec(spec, replicas, basis.ignore.as_deref()),
         basis,
     });
     memories.update(key, |memory| memory.readiness = Some(judged.clone()));
@@ -54,7 +62,7 @@ mod tests {
     use serde_json::json;
 
     fn said(object: &ServiceObject, memories: &Memories) -> ReadinessStatus {
-        judge(object, memories, &object.key()).unwrap()
+        judge(object, 1, memories, &object.key()).unwrap()
     }
 
     #[test]
@@ -79,6 +87,19 @@ mod tests {
             o["metadata"]["annotations"] = json!({IGNORE: "replicas"});
         });
         assert_eq!(said(&ignoring, &memories).ignored, ["replicas"]);
+    }
+
+    #[test]
+    fn replicas_that_are_left_out_are_those_that_count() {
+        let memories = Memories::default();
+        let object = changed(|o| {
+            o["spec"].as_object_mut().unwrap().remove("replicas");
+        });
+        let fails = |replicas| {
+            let said = judge(&object, replicas, &memories, &object.key()).unwrap();
+            said.failed.contains(&"replicas".to_owned())
+        };
+        assert_eq!((fails(1), fails(2), fails(1)), (true, false, true));
     }
 
     #[test]

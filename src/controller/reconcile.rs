@@ -446,7 +446,7 @@ async fn persist(
     decision: &Decision,
     now: Timestamp,
 ) -> Result<(), WriteError> {
-    let ready = readiness::judge(object, &context.memories, key);
+    let ready = readiness::judge(object, validated.plan.replicas, &context.memories, key);
     let new = status::status(object, validated.plan.route, seen, decision, ready, now);
     if object.status.as_ref().is_ok_and(|old| *old == new) {
         return Ok(());

@@ -92,3 +92,26 @@ pub(super) fn run(args: &PolicyArgs) -> Result<ExitCode, Failure> {
     }
     Ok(ExitCode::SUCCESS)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    #[test]
+    fn what_is_printed_is_what_was_made() {
+        for severity in [Severity::Error, Severity::Info] {
+            let options = Options {
+                name: "molt-readiness".to_owned(),
+                severity,
+                action: policy::Action::Warn,
+                namespaces: [("env".to_owned(), "production".to_owned())].into(),
+                heed_ignore: true,
+            };
+            for object in policy(readiness::catalogue(), &options) {
+                let text = serde_saphyr::to_string(&object).unwrap();
+                assert_eq!(serde_saphyr::from_str::<Value>(&text).unwrap(), object);
+            }
+        }
+    }
+}

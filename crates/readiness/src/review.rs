@@ -136,7 +136,7 @@ impl Engine {
 
     /// Asks every rule of an object, whose `spec.template` is that of the Deployment where it names one.
     pub fn review(&self, object: &Value, facts: Facts) -> Review<'_> {
-        let (ignore, unknown) = self.ignored(object);
+        let (silent, unknown) = self.silent(object);
         let asked = Asked::new(self, object, facts);
         let (mut findings, mut ignored) = (Vec::new(), Vec::new());
         let (mut held, mut all) = (0, 0);
@@ -144,13 +144,13 @@ impl Engine {
             let Some(failing) = asked.failing(rule, program) else {
                 continue;
             };
-            let ignores = ignore.contains(rule.id.as_str());
-            if !ignores {
+            let is_silent = silent.contains(rule.id.as_str());
+            if !is_silent {
                 all += rule.points;
                 held += if failing.is_empty() { rule.points } else { 0 };
             }
             let failing = failing.into_iter().map(|field| Finding { rule, field });
-            if ignores { &mut ignored } else { &mut findings }.extend(failing);
+            if is_silent { &mut ignored } else { &mut findings }.extend(failing);
         }
         let score = (held * 100).checked_div(all).unwrap_or(100).min(100) as u8;
         let broken = findings
@@ -166,7 +166,7 @@ impl Engine {
     }
 
     /// The rules that the object's annotation names, and what it names beside them.
-    fn ignored<'o>(&self, object: &'o Value) -> (BTreeSet<&'o str>, Vec<String>) {
+    fn silent<'o>(&self, object: &'o Value) -> (BTreeSet<&'o str>, Vec<String>) {
         let text = object["metadata"]["annotations"][crate::IGNORE].as_str();
         let (known, unknown): (Vec<&str>, Vec<&str>) = text
             .unwrap_or_default()
@@ -210,7 +210,12 @@ impl<'a> Asked<'a> {
                 ("disruptionBudgets", related.disruption_budgets),
                 ("networkPolicies", related.network_policies),
             ];
-            let counts = counts.map(|(name, count)| (name.to_owned(), Cel::Int(count as i64)));
+            let counts = counts.map(|(name, count)| {
+                (
+                    name.to_owned(),
+                    Cel::Int(i64::try_from(count).unwrap_or(i64::MAX)),
+                )
+            });
             context.add_variable_from_value("related", map(counts));
         }
         let has_pod = object["spec"]["template"]["spec"]["containers"]

@@ -139,6 +139,8 @@ fn readiness_of(object: &Object, objects: &[Object], report: &mut Report) {
             why: Some(finding.rule.why.clone()),
             fix: Some(finding.rule.fix.clone()),
             severity: finding.rule.severity,
+            // Whatever file has it, it is said of the service.
+            object: object.title(),
             ..told(
                 at.unwrap_or(object),
                 &finding.field,

@@ -1,5 +1,4 @@
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use serde_json::json;
 
@@ -213,6 +212,7 @@ fn the_deployment_of_a_workload_ref_is_judged_where_it_is() {
         (image.file.as_str(), image.line, image.column),
         ("deployment.yaml", 10, 9)
     );
+    assert_eq!(image.object, "PythonService/shop");
     assert!(
         !rules(&report).contains(&"replicas"),
         "those of the Deployment count"
@@ -312,14 +312,4 @@ fn the_exit_code_follows_the_severity() {
         code(&["--explain", "deploy/samples/production.yaml", "--fail-on", "info"]),
         ExitCode::SUCCESS
     );
-}
-
-#[test]
-fn a_file_is_read_and_judged_in_a_moment() {
-    lint(&[("a.yaml", SMALLEST)]).unwrap();
-    let began = Instant::now();
-    lint(&[("a.yaml", PRODUCTION)]).unwrap();
-    let took = began.elapsed();
-    // Without optimisation, on a busy machine; a release takes a fraction.
-    assert!(took.as_millis() < 2_000, "{took:?}");
 }
