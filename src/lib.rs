@@ -9,6 +9,7 @@ pub mod k8s;
 pub mod leader;
 pub mod metric_sources;
 pub mod metrics;
+pub mod migrations;
 pub mod plugin;
 pub mod rules;
 pub mod server;

@@ -27,6 +27,7 @@ pub mod fleet;
 pub mod job_template;
 pub mod jobs;
 pub mod memory;
+pub mod migration_job;
 pub mod object;
 pub mod observe;
 pub mod pods;

@@ -241,6 +241,7 @@ fn plan(objective: &str) -> Option<Plan> {
         progress_deadline: minutes(10),
         paused: false,
         strict_paused: false,
+        migrations: None,
         rollback_window: 0,
         workload: None,
         revision_history_limit: 5,

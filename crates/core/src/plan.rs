@@ -7,6 +7,7 @@ use std::fmt;
 
 use crate::analysis::{Limits, Objective};
 use crate::condition::Bound;
+use crate::migration::MigrationPlan;
 pub use crate::room::{Room, Surge};
 pub use crate::step::Step;
 
@@ -183,6 +184,8 @@ pub struct Plan {
     pub route: RouteMode,
     /// The objectives that decide.
     pub slos: Vec<SloPlan>,
+    /// What becomes of the database before the first pod of a new revision.
+    pub migrations: Option<MigrationPlan>,
     /// The conditions that decide beside them.
     pub conditions: Vec<ConditionPlan>,
     /// Error probabilities and the budget that one rollout may spend.

@@ -3,6 +3,7 @@
 use super::deadlines::STUCK;
 use super::stages::{first, promoted};
 use super::{Turn, after, ended};
+use crate::migration::MigrationStage;
 use crate::plan::{Revision, Step};
 use crate::state::{Attempt, MAX_SERVED, Outcome, Retiring, Stage};
 
@@ -132,7 +133,7 @@ impl Turn<'_> {
         if self.plan.replicas == 0 && self.state.stable.is_some() {
             return;
         }
-        if self.adoption_moves() {
+        if self.adoption_moves() || self.database_is_busy() || self.is_barred(revision) {
             return;
         }
         let first = self.state.stable.is_none();
@@ -140,7 +141,8 @@ impl Turn<'_> {
             return;
         }
         let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
-        if first && last.is_some() && self.seen.ready(revision) < self.plan.replicas.max(1) {
+        let had_pods = last.is_some_and(|last| !last.ended_at_migrations());
+        if first && had_pods && self.seen.ready(revision) < self.plan.replicas.max(1) {
             // A first revision that failed has nothing to go back to: its pods stay, and it is tried
             // again once they are ready.
             return;
@@ -161,6 +163,8 @@ impl Turn<'_> {
             number,
             started_at: self.now,
             stage: match (first, straight) {
+                // What served before finds in the database what it needs.
+                (_, false) if self.plan.migrations.is_some() => Stage::Migrating,
                 (true, _) => Stage::Deploying,
                 (false, true) => Stage::Promoting,
                 (false, false) => Stage::Stepping,
@@ -184,6 +188,7 @@ impl Turn<'_> {
             overridden: None,
             paused: None,
             doubt: None,
+            migration: if straight { None } else { self.first_check() },
             measured_to: self.now,
             evidence: Vec::new(),
             conditions: Vec::new(),
@@ -208,12 +213,17 @@ impl Turn<'_> {
                 self.note("AttemptStarted", message);
             }
         }
-        if let Some(attempt) = &mut self.state.attempt
-            && attempt.stage == Stage::Stepping
-            && attempt.steps.first().is_some_and(Step::lasts)
-        {
-            attempt.deadline = None;
-        }
+        self.no_deadline_while_it_lasts();
+    }
+
+    /// A first step that lasts has no deadline, and neither have migrations, which have one of their own.
+    pub(super) fn no_deadline_while_it_lasts(&mut self) {
+        self.update(|a| {
+            let lasts = a.stage == Stage::Stepping && a.steps.first().is_some_and(Step::lasts);
+            if lasts || a.stage == Stage::Migrating {
+                a.deadline = None;
+            }
+        });
     }
 
     /// Takes the traffic away; the attempt ends once the router has acknowledged it.
@@ -253,11 +263,15 @@ impl Turn<'_> {
             },
             message,
         );
+        if let Some(attempt) = self.attempt().cloned() {
+            self.keep_of_migrations(&attempt, outcome);
+        }
         let Some(attempt) = self.state.attempt.take() else {
             return;
         };
         let revision = attempt.revision.clone();
         let before = self.state.stable.clone();
+        let at_migrations = (attempt.migration.as_ref()).is_some_and(|m| m.stage != MigrationStage::Applied);
         if outcome == Outcome::Promoted {
             self.state.stable = Some(revision.clone());
             self.state.served.retain(|r| *r != revision);
@@ -278,7 +292,9 @@ impl Turn<'_> {
             }
         } else if self.wanted().as_ref() != Some(&revision) {
             self.retire(revision, self.plan.abort_scale_down_delay);
-        } else if outcome == Outcome::RolledBack && attempt.max_weight > 0 && end.reason != STUCK {
+        } else if outcome == Outcome::RolledBack
+            && (at_migrations || attempt.max_weight > 0 && end.reason != STUCK)
+        {
             // Nobody is there to take its users, so it serves on; it is not tried again and again.
             self.state.refused = Some(revision);
         }
