@@ -60,6 +60,7 @@ test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --workspace $(TEST_ARGS)
 	python3 -B -m unittest discover --start-directory e2e/demo
+	python3 -B -m unittest discover --start-directory src/migrations
 
 .PHONY: test-crashes
 test-crashes: ## The operator dies at each of its writes, on a real API server. MOLT_CRASHES=all: before and after each.

@@ -95,6 +95,7 @@ def tell(report, path):
 
 def one_line(error):
     text = " ".join(str(error).split()) or type(error).__name__
+    text = re.sub(r" \(Background on this error at: \S+\)", "", text)
     return "%s: %s" % (type(error).__name__, text)
 
 
@@ -384,6 +385,17 @@ class Alembic:
 # --- Django -----------------------------------------------------------------------------------------------------------
 
 
+def unwritable(operations):
+    """The first operation that is Python alone."""
+    for operation in operations:
+        if not getattr(operation, "reduces_to_sql", True):
+            return operation
+        inner = unwritable(getattr(operation, "database_operations", None) or [])
+        if inner is not None:
+            return inner
+    return None
+
+
 class Django:
     """A project with a manage.py, or with DJANGO_SETTINGS_MODULE set; its database `default`."""
 
@@ -438,6 +450,10 @@ class Django:
         return "%s.%s" % (migration.app_label, migration.name)
 
     def render(self, executor, migration):
+        # Within another operation it would even be run to be rendered.
+        unwritten = unwritable(migration.operations)
+        if unwritten is not None:
+            return "", "%s can't be written as SQL" % type(unwritten).__name__
         try:
             return "\n".join(executor.loader.collect_sql([(migration, False)])), None
         except Exception as error:
