@@ -99,6 +99,8 @@ binaries: ## Builds the operator and the kubectl plugin: target/release.
 image: binaries ## Builds the images of the operator and the sample application into the cluster CLUSTER.
 	e2e/cluster/image.sh operator $(CLUSTER)
 	e2e/cluster/image.sh app $(CLUSTER)
+	e2e/cluster/image.sh postgres $(CLUSTER)
+	e2e/cluster/image.sh projects $(CLUSTER)
 
 .PHONY: install
 install: ## Installs the operator into the cluster CLUSTER by its chart, or brings a new image into it.

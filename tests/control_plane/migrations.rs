@@ -150,6 +150,7 @@ async fn what_is_wrong_with_migrations_ends_the_attempt_before_a_pod_and_says_ho
             .status
             .unwrap();
         assert_eq!(record.reason.as_deref(), Some(reason));
+        assert_eq!(record.gates[0].outcome, "Failed");
         assert!(!json!(record).to_string().contains("hunter2"));
         stage.until_condition("shop", "Migrated", "False", reason).await;
     }

@@ -6,6 +6,7 @@ mod config;
 mod faults;
 mod grpc;
 mod life;
+mod migrations;
 mod replicas;
 mod rollouts;
 mod strategies;

@@ -198,10 +198,18 @@ impl Turn<'_> {
         let deadline = self.progress_until();
         self.update(|a| a.deadline = Some(deadline));
         match &self.state.stable {
-            None => self.note(
-                "FirstDeployment",
-                format!("revision {revision} is the first; its pods start"),
-            ),
+            None => {
+                let migrates = self.attempt().is_some_and(|a| a.stage == Stage::Migrating);
+                let what = if migrates {
+                    "its migrations come first"
+                } else {
+                    "its pods start"
+                };
+                self.note(
+                    "FirstDeployment",
+                    format!("revision {revision} is the first; {what}"),
+                );
+            }
             Some(stable) if straight => {
                 let message = format!(
                     "attempt {number} at revision {revision} goes straight to all users, for it served them before; stable is {stable}"

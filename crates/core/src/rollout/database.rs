@@ -2,7 +2,8 @@
 //! leaves is taken back where that is asked for, and no revision from before a contract serves again.
 
 use super::Turn;
-use super::migrations::{Heard, cut, run_text, tree};
+use super::migration_runs::{Heard, run_text};
+use super::migrations::{cut, tree};
 use crate::decision::ConditionView;
 use crate::migration::{
     Contract, Database, DatabaseWork, MAX_BARRED, MAX_HEADS, MigrationPhase, MigrationRun, MigrationStage,

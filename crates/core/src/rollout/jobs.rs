@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{Failure, Finding, entry, found, is_judged, keep, settle, short};
-use super::migrations::migration_under_way;
+use super::migration_runs::migration_under_way;
 use super::preview::is_used;
 use super::{Turn, after};
 use crate::decision::JobEffect;

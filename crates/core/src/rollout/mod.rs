@@ -35,6 +35,7 @@ mod gates;
 mod hand;
 mod incident;
 mod jobs;
+mod migration_runs;
 mod migrations;
 mod objectives;
 mod pauses;

@@ -1,4 +1,4 @@
-"""A column and an index that older releases need not know."""
+"""A column and an index that older releases need not know, and a column that later ones may leave out."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,6 +9,7 @@ down_revision = "orders"
 
 def upgrade():
     op.add_column("orders", sa.Column("note", sa.Text))
+    op.alter_column("orders", "amount", nullable=True)
     with op.get_context().autocommit_block():
         op.create_index("orders_customer", "orders", ["customer"], postgresql_concurrently=True)
 
