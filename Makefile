@@ -67,6 +67,7 @@ test: lint ## Lint, unit tests, and the tests against a real API server.
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --workspace $(TEST_ARGS)
 	python3 -B -m unittest discover --start-directory e2e/demo
+	python3 -B -m unittest discover --start-directory src/migrations
 
 .PHONY: test-crashes
 test-crashes: ## The operator dies at each of its writes, on a real API server. MOLT_CRASHES=all: before and after each.
@@ -105,6 +106,8 @@ binaries: ## Builds the operator and the kubectl plugin: target/release.
 image: binaries ## Builds the images of the operator and the sample application into the cluster CLUSTER.
 	e2e/cluster/image.sh operator $(CLUSTER)
 	e2e/cluster/image.sh app $(CLUSTER)
+	e2e/cluster/image.sh postgres $(CLUSTER)
+	e2e/cluster/image.sh projects $(CLUSTER)
 
 .PHONY: install
 install: ## Installs the operator into the cluster CLUSTER by its chart, or brings a new image into it.

@@ -10,6 +10,7 @@ pub mod k8s;
 pub mod leader;
 pub mod metric_sources;
 pub mod metrics;
+pub mod migrations;
 pub mod plugin;
 pub mod readiness;
 pub mod rules;

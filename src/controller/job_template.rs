@@ -41,10 +41,25 @@ pub fn render(
     spec: &PythonServiceSpec,
     at_most: SignedDuration,
 ) -> Value {
-    let mut metadata = owner.metadata(
-        &name(&owner.service.name, &owner.reference.uid, key),
-        Some(&key.revision),
-    );
+    let name = name(&owner.service.name, &owner.reference.uid, key);
+    job(
+        owner,
+        key,
+        &name,
+        at_most,
+        &pod_template(owner, key, template, spec),
+    )
+}
+
+/// The Job around a pod.
+pub(super) fn job(
+    owner: &Owner,
+    key: &JobKey,
+    name: &str,
+    at_most: SignedDuration,
+    template: &PodTemplateSpec,
+) -> Value {
+    let mut metadata = owner.metadata(name, Some(&key.revision));
     let labels = &mut metadata["labels"];
     labels[labels::ATTEMPT] = json!(key.attempt.to_string());
     labels[labels::CONDITION] = json!(key.condition);
@@ -62,7 +77,7 @@ pub fn render(
                 {"action": "Count", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
                 {"action": "FailJob", "onExitCodes": {"operator": "NotIn", "values": [0]}},
             ]},
-            "template": pod_template(owner, key, template, spec),
+            "template": template,
         },
     })
 }

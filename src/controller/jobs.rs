@@ -8,11 +8,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::ResourceExt;
 use molt_core::decision::JobEffect;
+use molt_core::migration::{MigrationFailure, MigrationPhase, MigrationReport};
 use molt_core::observed::{JobKey, JobPhase};
 use molt_core::plan::Revision;
 use molt_core::rollout::runs_under_way;
@@ -21,13 +23,17 @@ use molt_core::state::State;
 use super::Context;
 use super::caches::Caches;
 use super::job_template;
+use super::migration_job;
 use super::object::ServiceObject;
 use super::pods::{short, trouble};
-use super::render::Owner;
+use super::render::{Owner, revision_name};
+use crate::api::v1alpha1::MigrationTool;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::index::{Facts, Presence};
 use crate::k8s::writer::is_owned_by;
 use crate::k8s::{Key, labels};
+use crate::migrations::report;
+use serde_json::Value;
 
 /// The first wait after a Job that could not be written.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
@@ -101,6 +107,8 @@ pub struct JobPodFacts {
     waits: Option<String>,
     /// Why the pod was taken away.
     lost: Option<String>,
+    /// What the application's container of a migration wrote down at its end, or the end of its log.
+    said: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,9 +159,19 @@ impl Facts for JobPodFacts {
             exit: containers.iter().find_map(|c| exit(&name, c)),
             waits: trouble(pod).map(|t| t.message),
             lost,
+            said: said(pod),
         };
         Some((pod.labels().get(labels::JOB_OF)?.clone(), facts))
     }
+}
+
+/// What a migration has said at its end. Sidecars say nothing of it.
+fn said(pod: &Pod) -> Option<String> {
+    MigrationPhase::of(pod.labels().get(labels::CONDITION)?)?;
+    let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
+    containers
+        .iter()
+        .find_map(|c| c.state.as_ref()?.terminated.as_ref()?.message.clone())
 }
 
 fn started(container: &ContainerStatus) -> Option<Timestamp> {
@@ -259,6 +277,48 @@ pub struct Refused {
     again: Instant,
 }
 
+/// What the Jobs of migrations that have ended wrote down.
+pub fn reports(object: &ServiceObject, caches: &Caches) -> BTreeMap<JobKey, MigrationReport> {
+    let key = object.key();
+    let pods = caches.job_pods.of(&key);
+    let gate = object
+        .spec
+        .as_ref()
+        .ok()
+        .and_then(|s| s.gates.as_ref()?.migrations.as_ref());
+    let is_custom = gate.is_some_and(|gate| gate.tool == MigrationTool::Custom);
+    let mut reports = BTreeMap::new();
+    for (name, job) in caches.jobs.of(&key) {
+        if MigrationPhase::of(&job.key.condition).is_none() || job.end.is_none() {
+            continue;
+        }
+        let Some(pod) = pods.values().find(|p| p.job == name) else {
+            continue;
+        };
+        let report = match (&job.end, &pod.said) {
+            // Its exit code is all that a command of one's own has to say.
+            (Some(End::Complete), _) if is_custom => Some(MigrationReport::default()),
+            (Some(End::Failed { .. }), Some(said)) if is_custom => Some(failed(said)),
+            (_, Some(said)) => Some(report::read(said).unwrap_or_else(|| failed(said))),
+            (Some(End::Complete), None) if pod.ended => Some(failed("it ended without a report")),
+            (_, None) => None,
+        };
+        reports.extend(report.map(|report| (job.key.clone(), report)));
+    }
+    reports
+}
+
+/// A command that ended with its log for a report.
+fn failed(said: &str) -> MigrationReport {
+    MigrationReport {
+        failure: Some(MigrationFailure {
+            transient: false,
+            message: report::tail(said),
+        }),
+        ..MigrationReport::default()
+    }
+}
+
 /// Adds the Jobs that the API server did not take.
 pub fn add_refused(
     seen: &mut BTreeMap<JobKey, JobPhase>,
@@ -287,7 +347,7 @@ pub(super) async fn carry_out(
     let mut again = None;
     for effect in effects {
         let wait = match effect {
-            JobEffect::Start { key: run, .. } => {
+            JobEffect::Start { key: run, .. } | JobEffect::StartMigration { key: run, .. } => {
                 let now = Instant::now();
                 let known = before.get(run);
                 if let Some(known) = known.filter(|k| k.again > now) {
@@ -330,6 +390,77 @@ fn backoff(times: u32) -> Duration {
         .min(LONGEST_WAIT)
 }
 
+fn condition_job(
+    object: &ServiceObject,
+    current: Option<&Revision>,
+    run: &JobKey,
+    at_most: SignedDuration,
+) -> Option<Value> {
+    let spec = object.spec.as_ref().ok()?;
+    let mut conditions = spec.guards.iter().flat_map(|g| g.conditions.iter().flatten());
+    let condition = conditions.find(|c| c.name == run.condition)?;
+    let check = condition
+        .job
+        .as_ref()
+        .filter(|_| current == Some(&run.revision))?;
+    Some(job_template::render(
+        &Owner::of(object),
+        run,
+        &check.template,
+        spec,
+        at_most,
+    ))
+}
+
+/// From the ReplicaSet of the revision, which may not be the spec's any more.
+async fn migration_job(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    effect: &JobEffect,
+) -> Result<Option<Value>, WriteError> {
+    let JobEffect::StartMigration {
+        key: run,
+        phase,
+        at_most,
+        stop_before,
+        target,
+    } = effect
+    else {
+        return Ok(None);
+    };
+    let Some(spec) = object.spec.as_ref().ok() else {
+        return Ok(None);
+    };
+    let Some(gate) = spec.gates.as_ref().and_then(|g| g.migrations.as_ref()) else {
+        return Ok(None);
+    };
+    let name = revision_name(&key.name, &run.revision);
+    let set = context.writer.get::<ReplicaSet>(&key.namespace, &name).await?;
+    let template = set
+        .filter(|set| is_owned_by(set, object.uid_text()))
+        .and_then(|set| set.spec?.template)
+        .ok_or_else(|| WriteError::Unready {
+            reason: "RevisionGone",
+            message: format!("there is no ReplicaSet {name} to take the image of the migration from"),
+        })?;
+    let run = migration_job::Run {
+        key: run,
+        phase: *phase,
+        at_most: *at_most,
+        stop_before: stop_before.as_deref(),
+        target,
+    };
+    let container = spec.runtime.container.as_deref();
+    Ok(Some(migration_job::render(
+        &Owner::of(object),
+        &run,
+        gate,
+        &template,
+        container,
+    )))
+}
+
 async fn start(
     object: &ServiceObject,
     context: &Context,
@@ -337,22 +468,13 @@ async fn start(
     current: Option<&Revision>,
     effect: &JobEffect,
 ) -> Result<(), WriteError> {
-    let JobEffect::Start { key: run, at_most } = effect else {
-        return Ok(());
+    // What the spec no longer asks for, the next decision doesn't either.
+    let body = match effect {
+        JobEffect::Start { key: run, at_most } => condition_job(object, current, run, *at_most),
+        JobEffect::StartMigration { .. } => migration_job(object, context, key, effect).await?,
+        JobEffect::Delete(_) => None,
     };
-    let (Ok(spec), Some(revision)) = (&object.spec, current) else {
-        return Ok(());
-    };
-    let conditions = spec.guards.iter().flat_map(|g| g.conditions.iter().flatten());
-    let check = conditions
-        .filter(|c| c.name == run.condition)
-        .find_map(|c| c.job.as_ref());
-    let Some(check) = check.filter(|_| *revision == run.revision) else {
-        // The spec has gone on; so will the next decision.
-        return Ok(());
-    };
-    let owner = Owner::of(object);
-    let body = job_template::render(&owner, run, &check.template, spec, *at_most);
+    let Some(body) = body else { return Ok(()) };
     let unready = |message: String| WriteError::Unready {
         reason: "JobUnusable",
         message,

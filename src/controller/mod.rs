@@ -28,6 +28,7 @@ pub mod groups;
 pub mod job_template;
 pub mod jobs;
 pub mod memory;
+pub mod migration_job;
 pub mod object;
 pub mod observe;
 pub mod pods;

@@ -112,6 +112,7 @@ pub fn observe(
         fleet_paused: caches.fleet_paused(),
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
+        reports: jobs::reports(object, caches),
         jobs: jobs::observe(object, caches),
         workload: adopted::sight(object, caches, validated.plan.replicas),
         name_taken: false,

@@ -25,6 +25,7 @@ use crate::k8s::{Key, labels};
 
 pub mod actions;
 pub mod change;
+mod gates;
 
 /// Verdicts that a record holds at most; it stays far below the size that an object may have.
 const MOST_VERDICTS: usize = 300;
@@ -132,6 +133,7 @@ pub async fn write(
                 status.slos = slos(&attempt.evidence, decision);
                 name_slos(&mut status.slos, object);
                 status.guards = guards(&attempt.conditions);
+                status.gates = gates::of(attempt.migration.as_ref(), None);
                 add_verdicts(status, verdicts);
             })
             .await?;
@@ -265,6 +267,7 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     status.max_weight = i32::from(last.max_weight);
     add_transitions(status, &last.transitions);
     status.guards = guards(&last.conditions);
+    status.gates = gates::of(last.migration.as_ref(), Some(&last.message));
     // What was spent is known from the verdicts: the plan may have gone on since.
     add_verdicts(status, verdicts);
     let recorded = std::mem::take(&mut status.slos);

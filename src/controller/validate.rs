@@ -22,6 +22,7 @@ use crate::traffic::RouteSpec;
 
 mod basis;
 mod fields;
+mod gates;
 mod guards;
 mod room;
 mod strategy;
@@ -221,6 +222,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         progress_deadline: SignedDuration::from_mins(10),
         paused: false,
         strict_paused: false,
+        migrations: None,
         rollback_window: 0,
         workload: None,
         group: None,
@@ -301,6 +303,7 @@ fn resolve(
         rollback_window,
         revision_history_limit: history,
         slos: slo_plans(spec, &queries),
+        migrations: gates::migrations(spec, errors),
         conditions: conditions.iter().map(|(plan, _)| plan.clone()).collect(),
         limits: policies.limits,
         on_inconclusive: policies.on_inconclusive,

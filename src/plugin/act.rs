@@ -15,19 +15,25 @@ use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction
 /// How long an operator may take to acknowledge.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// `object` is the revision to go back to, or the gate that is answered.
 pub(super) async fn run(
     cluster: &Cluster,
     action: ActionKind,
     args: &ActionArgs,
-    to_revision: Option<String>,
+    object: Option<String>,
     direct: bool,
 ) -> Result<ExitCode, Failure> {
     let (name, reason) = (args.name.as_str(), args.reason.as_str());
     let service = cluster.service(name).await?;
+    let (to_revision, gate) = match action {
+        ActionKind::Approve | ActionKind::Reject => (None, object),
+        _ => (object, None),
+    };
     let meant = match action {
         ActionKind::Retry => taken_back(&service).or_else(|| last(&service)),
         ActionKind::Override => current(&service).or_else(|| waiting(&service)),
         ActionKind::Undo | ActionKind::Restart | ActionKind::Release => stable(&service),
+        ActionKind::Approve | ActionKind::Reject => waiting(&service),
         _ => current(&service),
     };
     let Some((revision, attempt)) = meant else {
@@ -40,6 +46,7 @@ pub(super) async fn run(
             match action {
                 ActionKind::Retry => "no attempt has ended",
                 ActionKind::Undo | ActionKind::Restart | ActionKind::Release => "no revision is stable",
+                ActionKind::Approve | ActionKind::Reject => "nothing waits for an approval",
                 _ => "no attempt is under way",
             }
         )));
@@ -55,6 +62,7 @@ pub(super) async fn run(
             revision: Some(revision.clone()),
             attempt,
             to_revision,
+            gate,
             action,
             reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
             requested_by: whoami(&cluster.client).await?,
@@ -116,6 +124,13 @@ fn taken_back(service: &PythonService) -> Option<(String, Option<i32>)> {
 fn last(service: &PythonService) -> Option<(String, Option<i32>)> {
     let last = service.status.as_ref()?.state.as_ref()?.last.as_ref()?;
     Some((last.revision.0.clone(), i32::try_from(last.number).ok()))
+}
+
+/// The attempt whose contracting migration waits for a word.
+fn waiting(service: &PythonService) -> Option<(String, Option<i32>)> {
+    let database = service.status.as_ref()?.state.as_ref()?.database.as_ref()?;
+    let work = database.work.as_ref().filter(|work| work.needs_approval)?;
+    Some((work.revision.0.clone(), i32::try_from(work.attempt).ok()))
 }
 
 /// The revision that users are served by; no attempt is meant.

@@ -153,6 +153,22 @@ enum Command {
     Release(ActionArgs),
     /// Go on in spite of a spent error budget or an incident of both revisions, in this attempt.
     Override(ActionArgs),
+    /// Let what waits for a person go on: the migration that breaks older revisions is `--gate contract`.
+    Approve {
+        #[command(flatten)]
+        args: ActionArgs,
+        /// What waits.
+        #[arg(long)]
+        gate: String,
+    },
+    /// Have what waits for a person not done.
+    Reject {
+        #[command(flatten)]
+        args: ActionArgs,
+        /// What waits.
+        #[arg(long)]
+        gate: String,
+    },
     /// Stop every rollout of an operator, or let them go on: pause, resume, status.
     Fleet(fleet::FleetArgs),
     /// Try a release in virtual time: the operator's own decisions, against traffic and failures that you state.
@@ -285,6 +301,12 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Restart(args) => person(&cluster().await?, ActionKind::Restart, &args, None).await,
         Command::Release(args) => person(&cluster().await?, ActionKind::Release, &args, None).await,
         Command::Override(args) => person(&cluster().await?, ActionKind::Override, &args, None).await,
+        Command::Approve { args, gate } => {
+            person(&cluster().await?, ActionKind::Approve, &args, Some(gate)).await
+        }
+        Command::Reject { args, gate } => {
+            person(&cluster().await?, ActionKind::Reject, &args, Some(gate)).await
+        }
         Command::Fleet(args) => fleet::run(&cluster().await?, &args).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => Box::pin(replay::run(&args, namespace)).await,

@@ -163,6 +163,7 @@ pub(super) fn steps(state: &State, now: Timestamp, style: Style) -> String {
         Stage::Stepping => format!("step {} of {total}{}", here + 1, left(attempt, now)),
         Stage::Baking { until } => format!("bakes, {} left", span(until.duration_since(now).abs())),
         Stage::Promoting => "steps done, promoting".to_owned(),
+        Stage::Migrating => "its migrations come first".to_owned(),
         Stage::Deploying => "first deployment, no steps".to_owned(),
         Stage::Settling => "the route's names return to their places".to_owned(),
         Stage::Held => {

@@ -20,6 +20,7 @@ mod istio;
 mod leaders;
 mod like_the_real_one;
 mod limits;
+mod migrations;
 mod people;
 mod poison;
 mod readiness;

@@ -242,6 +242,7 @@ fn plan(objective: &str) -> Option<Plan> {
         progress_deadline: minutes(10),
         paused: false,
         strict_paused: false,
+        migrations: None,
         rollback_window: 0,
         workload: None,
         group: None,

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{Burn, Counts};
+use crate::migration::MigrationPhase;
 use crate::observed::{JobKey, Preview, Slot, Weights};
 use crate::plan::Revision;
 use crate::state::{ConditionState, State, Transition};
@@ -106,7 +107,7 @@ pub enum Effect {
     },
 }
 
-/// A change to the Jobs of conditions. Level-based, as effects are.
+/// A change to the Jobs of conditions and migrations. Level-based, as effects are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobEffect {
     /// Create the Job of a run.
@@ -115,6 +116,19 @@ pub enum JobEffect {
         key: JobKey,
         /// How long it may exist without an end: for the case that nobody is there to delete it.
         at_most: SignedDuration,
+    },
+    /// Create the Job of a run of migrations, from the image of the ReplicaSet of its revision.
+    StartMigration {
+        /// Which.
+        key: JobKey,
+        /// What for.
+        phase: MigrationPhase,
+        /// How long it may exist without an end.
+        at_most: SignedDuration,
+        /// The migration that it stops before.
+        stop_before: Option<String>,
+        /// A downgrade: where to.
+        target: Vec<String>,
     },
     /// Delete the Job of a run, with its pods.
     Delete(JobKey),

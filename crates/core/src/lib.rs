@@ -11,6 +11,7 @@
 //! - [`analysis`]: counts into evidence, evidence into verdicts.
 //! - [`condition`]: thresholds that a user sets beside the objectives.
 //! - [`adoption`]: a Deployment whose place Molt's pods take.
+//! - [`migration`]: migrations of a service's database.
 //! - [`room`]: how many pods a rollout may hold.
 //! - [`group`]: services that are released together.
 //! - [`config`]: which revision a spec asks for where the content of ConfigMaps counts.
@@ -21,6 +22,7 @@ pub mod condition;
 pub mod config;
 pub mod decision;
 pub mod group;
+pub mod migration;
 pub mod observed;
 pub mod plan;
 pub mod rollout;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::adoption::Sight;
 use crate::analysis::{AtRoute, Counts, Past, PodCounts};
 use crate::group::Peer;
+use crate::migration::MigrationReport;
 use crate::plan::Revision;
 use crate::step::{HeaderMatch, Mirror};
 
@@ -30,6 +31,8 @@ pub struct Observed {
     pub attempts: BTreeMap<Revision, u32>,
     /// The Jobs of conditions that there are, and those that the API server did not take.
     pub jobs: BTreeMap<JobKey, JobPhase>,
+    /// What the Jobs of migrations wrote down at their end.
+    pub reports: BTreeMap<JobKey, MigrationReport>,
     /// The Deployment that `spec.workloadRef` names, or that was taken over.
     pub workload: Sight,
     /// A Service of the service's own name is somebody else's, and stays so.
@@ -371,6 +374,8 @@ pub struct ActionView {
     pub attempt: Option<u32>,
     /// Back to which revision; the one before if absent.
     pub to_revision: Option<Revision>,
+    /// An approval: of what.
+    pub gate: Option<String>,
     /// Why, in the person's words.
     pub reason: String,
     /// Who.
@@ -402,6 +407,10 @@ pub enum Action {
     Restart,
     /// The Deployment that was taken over gets its place back.
     Release,
+    /// What waits for a word may go on.
+    Approve,
+    /// What waits for a word is not done.
+    Reject,
 }
 
 /// Something that stands in the way.

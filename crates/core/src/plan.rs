@@ -8,6 +8,7 @@ use std::fmt;
 use crate::analysis::{Limits, Objective};
 use crate::condition::Bound;
 use crate::group::Group;
+use crate::migration::MigrationPlan;
 pub use crate::room::{Room, Surge};
 pub use crate::step::Step;
 
@@ -188,6 +189,8 @@ pub struct Plan {
     pub route: RouteMode,
     /// The objectives that decide.
     pub slos: Vec<SloPlan>,
+    /// What becomes of the database before the first pod of a new revision.
+    pub migrations: Option<MigrationPlan>,
     /// The conditions that decide beside them.
     pub conditions: Vec<ConditionPlan>,
     /// Error probabilities and the budget that one rollout may spend.

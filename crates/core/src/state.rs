@@ -10,6 +10,7 @@ use crate::adoption::Adoption;
 use crate::analysis::{Counts, Evidence};
 use crate::config::ConfigState;
 use crate::group::GroupState;
+use crate::migration::{Database, Migration, MigrationStage};
 use crate::plan::{Revision, SloPlan, Step};
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
@@ -76,6 +77,9 @@ pub struct State {
     /// Of the group that it is released with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<GroupState>,
+    /// What is known of the service's database, where migrations are a gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database: Option<Database>,
     /// The revision that the spec asks for, where content is part of it; absent while the template names nothing that
     /// counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,6 +267,9 @@ pub struct Attempt {
     /// What the bake made suspect, and both are compared for again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub doubt: Option<Doubt>,
+    /// Its migrations, where they are a gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// The last edge of the block grid that evidence was read up to.
     pub measured_to: Timestamp,
     /// The header that says which revisions of its group a request came by, while that decides which one it goes to.
@@ -482,6 +489,8 @@ pub struct JobRun {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "StageForm", into = "StageForm")]
 pub enum Stage {
+    /// The database is brought to where the revision needs it. It has no pod yet.
+    Migrating,
     /// A first revision: nothing serves yet. Its pods start; the route comes when they are ready.
     Deploying,
     /// The steps run.
@@ -526,6 +535,7 @@ pub struct StageForm {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 enum StageName {
+    Migrating,
     Deploying,
     Stepping,
     Promoting,
@@ -545,6 +555,7 @@ impl From<Stage> for StageForm {
             message: None,
         };
         match stage {
+            Stage::Migrating => plain(StageName::Migrating),
             Stage::Deploying => plain(StageName::Deploying),
             Stage::Stepping => plain(StageName::Stepping),
             Stage::Promoting => plain(StageName::Promoting),
@@ -573,6 +584,7 @@ impl TryFrom<StageForm> for Stage {
 
     fn try_from(form: StageForm) -> Result<Self, Self::Error> {
         Ok(match form.name {
+            StageName::Migrating => Stage::Migrating,
             StageName::Deploying => Stage::Deploying,
             StageName::Stepping => Stage::Stepping,
             StageName::Promoting => Stage::Promoting,
@@ -628,6 +640,9 @@ pub struct Ended {
     pub stable: Option<Revision>,
     /// The highest weight that was acknowledged.
     pub max_weight: u8,
+    /// Its migrations, where they are a gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub migration: Option<Migration>,
     /// The evidence at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<SloEvidence>,
@@ -637,6 +652,14 @@ pub struct Ended {
     /// What happened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
+}
+
+impl Ended {
+    /// It ended at its migrations: it never had a pod.
+    pub fn ended_at_migrations(&self) -> bool {
+        let open = |m: &Migration| m.stage != MigrationStage::Applied;
+        self.migration.as_ref().is_some_and(open)
+    }
 }
 
 /// A revision that waits to be scaled down.

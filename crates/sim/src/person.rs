@@ -28,6 +28,7 @@ pub fn asks(state: &State, now: Millis) -> (Vec<ActionView>, Option<Millis>) {
         revision: Some(attempt.revision.clone()),
         attempt: Some(attempt.number),
         to_revision: None,
+        gate: None,
         reason: "the simulation assumes so".to_owned(),
         requested_by: "a person".to_owned(),
     };

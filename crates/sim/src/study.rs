@@ -177,6 +177,7 @@ pub(crate) mod tests {
             progress_deadline: seconds(300),
             paused: false,
             strict_paused: false,
+            migrations: None,
             rollback_window: 0,
             workload: None,
             group: None,

@@ -8,6 +8,7 @@ mod faults;
 mod groups;
 mod grpc;
 mod life;
+mod migrations;
 mod replicas;
 mod rollouts;
 mod strategies;

@@ -6,6 +6,7 @@
 // Each printer column has a type of its own; the lint takes the equal ones for repetitions.
 #![allow(clippy::duplicated_attributes)]
 
+mod gates;
 mod guards;
 mod python_service;
 mod rollout_action;
@@ -15,6 +16,7 @@ mod status;
 mod strategy;
 mod traffic;
 
+pub use gates::*;
 pub use guards::*;
 pub use python_service::*;
 pub use rollout_action::*;

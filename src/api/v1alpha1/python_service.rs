@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-use super::{Decimal, Duration, Guards, Percent, PythonServiceStatus, Strategy, Traffic, Window};
+use super::{Decimal, Duration, Gates, Guards, Percent, PythonServiceStatus, Strategy, Traffic, Window};
 
 /// A Python web service whose new revisions are brought to users by evidence.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,6 +125,9 @@ pub struct PythonServiceSpec {
     /// What rolls back beside the objectives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guards: Option<Guards>,
+    /// What must have happened before a revision goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gates: Option<Gates>,
 }
 
 /// What is spoken at the serving port.
@@ -257,6 +260,10 @@ pub struct WarmUp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/[^ #]*$"))]
     pub path: Option<String>,
+    /// Which container is the application. Default: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
 }
 
 /// Server processes.

@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.action == 'Undo' || !has(self.toRevision)").message("toRevision: belongs to Undo alone"))]
+#[x_kube(validation = Rule::new("self.action in ['Approve', 'Reject'] || !has(self.gate)").message("gate: belongs to Approve and Reject alone"))]
 #[x_kube(validation = Rule::new("self == oldSelf").message("an action can't be changed: create another one"))]
 pub struct RolloutActionSpec {
     /// The PythonService.
@@ -42,6 +43,10 @@ pub struct RolloutActionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub to_revision: Option<String>,
+    /// `Approve` and `Reject` only: what of. `contract` is the migration that breaks older revisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub gate: Option<String>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
@@ -74,6 +79,10 @@ pub enum ActionKind {
     Restart,
     /// The Deployment that was taken over gets its place back; `revision` is stable's.
     Release,
+    /// What waits for a word, named by `gate`, may go on; `revision` is stable's.
+    Approve,
+    /// What waits for a word, named by `gate`, is not done.
+    Reject,
 }
 
 /// What became of it.

@@ -1,6 +1,7 @@
 //! RolloutRecord: the evidence of one attempt.
 
 use kube::{CustomResource, KubeSchema};
+use molt_core::migration::PendingMigration;
 use molt_core::state::{Outcome, Transition};
 use serde::{Deserialize, Serialize};
 
@@ -78,6 +79,10 @@ pub struct RolloutRecordStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 40))]
     pub actions: Vec<RecordedAction>,
+    /// What had to happen before its first pod, and what came of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4))]
+    pub gates: Vec<RecordedGate>,
     /// The highest weight that was acknowledged, in percent.
     #[serde(default)]
     pub max_weight: i32,
@@ -96,6 +101,34 @@ pub struct RolloutRecordStatus {
     #[serde(default)]
     #[schemars(length(max = 400))]
     pub verdicts: Vec<RecordedVerdict>,
+}
+
+/// A gate, and what came of it.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecordedGate {
+    /// `migrations`.
+    #[schemars(length(max = 63))]
+    pub name: String,
+    /// `Passed`, `Failed`, or `Open` while it is neither.
+    #[schemars(length(max = 16))]
+    pub outcome: String,
+    /// Why it failed: the end of what the failing command said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1200))]
+    pub message: Option<String>,
+    /// Migrations that were pending when it was checked, and what each does to older revisions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub pending: Vec<PendingMigration>,
+    /// Those that were applied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub applied: Vec<String>,
+    /// Those that were held back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub held: Vec<String>,
 }
 
 /// What a revision changes against the one that was stable when its attempt began.

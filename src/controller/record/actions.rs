@@ -63,5 +63,7 @@ fn kind(action: Action) -> ActionKind {
         Action::Undo => ActionKind::Undo,
         Action::Restart => ActionKind::Restart,
         Action::Release => ActionKind::Release,
+        Action::Approve => ActionKind::Approve,
+        Action::Reject => ActionKind::Reject,
     }
 }

@@ -171,6 +171,7 @@ fn answer(
         revision: None,
         attempt: None,
         to_revision: None,
+        gate: None,
         reason: String::new(),
         requested_by: QUESTION.to_owned(),
         created_at: Some(now),

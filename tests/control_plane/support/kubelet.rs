@@ -9,6 +9,8 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::database;
+
 /// Addresses that were given so far; no two pods have the same one.
 static ADDRESSES: AtomicU32 = AtomicU32::new(0);
 
@@ -75,10 +77,29 @@ pub async fn begin(api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {
         .and_then(|s| s.containers.first())
         .map(|c| c.name.clone())
         .unwrap_or_default();
-    let body = json!({ "status": status(&container, &image, &ip) });
+    let status = match database::run(pod) {
+        Some(Some((code, message))) => ended(&container, &image, &ip, code, &message),
+        Some(None) => status(&container, "runs", &ip),
+        None => status(&container, &image, &ip),
+    };
+    let body = json!({ "status": status });
     api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(body))
         .await
         .map(drop)
+}
+
+fn ended(name: &str, image: &str, ip: &str, code: i32, message: &str) -> Value {
+    let ended = json!({"terminated": {
+        "exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" }, "message": message,
+        "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z",
+    }});
+    json!({
+        "phase": if code == 0 { "Succeeded" } else { "Failed" },
+        "podIP": ip, "podIPs": [{"ip": ip}],
+        "containerStatuses": [{
+            "name": name, "image": image, "imageID": image, "ready": false, "restartCount": 0, "state": ended,
+        }],
+    })
 }
 
 fn status(name: &str, image: &str, ip: &str) -> Value {
@@ -92,16 +113,7 @@ fn status(name: &str, image: &str, ip: &str) -> Value {
         Some("fails") => Some(3),
         _ => None,
     } {
-        let ended = json!({"terminated": {
-            "exitCode": code, "reason": if code == 0 { "Completed" } else { "Error" },
-            "message": "9 checks were made",
-            "startedAt": "2026-01-01T00:00:00Z", "finishedAt": "2026-01-01T00:00:01Z",
-        }});
-        return json!({
-            "phase": if code == 0 { "Succeeded" } else { "Failed" },
-            "podIP": ip, "podIPs": [{"ip": ip}],
-            "containerStatuses": container(false, 0, ended),
-        });
+        return ended(name, image, ip, code, "9 checks were made");
     }
     let (ready, containers) = match image.rsplit(':').next() {
         Some("crash") => {

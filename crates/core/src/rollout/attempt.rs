@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use super::deadlines::STUCK;
 use super::stages::{first, promoted};
 use super::{Turn, after, ended};
+use crate::migration::MigrationStage;
 use crate::plan::{Revision, Step};
 use crate::state::{Attempt, MAX_SERVED, Outcome, Retiring, Stage};
 
@@ -53,6 +54,7 @@ impl Attempt {
             overridden: None,
             paused: None,
             doubt: None,
+            migration: None,
             measured_to: now,
             group_header: None,
             evidence: Vec::new(),
@@ -168,7 +170,7 @@ impl Turn<'_> {
         if self.plan.replicas == 0 && self.state.stable.is_some() {
             return;
         }
-        if self.adoption_moves() {
+        if self.adoption_moves() || self.database_is_busy() || self.is_barred(revision) {
             return;
         }
         let first = self.state.stable.is_none();
@@ -179,7 +181,8 @@ impl Turn<'_> {
             return;
         }
         let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
-        if first && last.is_some() && self.seen.ready(revision) < self.plan.replicas.max(1) {
+        let had_pods = last.is_some_and(|last| !last.ended_at_migrations());
+        if first && had_pods && self.seen.ready(revision) < self.plan.replicas.max(1) {
             // A first revision that failed has nothing to go back to: its pods stay, and it is tried
             // again once they are ready.
             return;
@@ -197,6 +200,8 @@ impl Turn<'_> {
         let all = u32::try_from(self.plan.steps.len()).unwrap_or(u32::MAX);
         let attempt = Attempt {
             stage: match (first, straight) {
+                // What served before finds in the database what it needs.
+                (_, false) if self.plan.migrations.is_some() => Stage::Migrating,
                 (true, _) => Stage::Deploying,
                 (false, true) => Stage::Promoting,
                 (false, false) => Stage::Stepping,
@@ -205,6 +210,7 @@ impl Turn<'_> {
             at_once: self.plan.at_once,
             step: if straight { all } else { 0 },
             cleared_step: straight.then_some(all),
+            migration: if straight { None } else { self.first_check() },
             group_header: self.plan.group.as_ref().and_then(|group| group.header.clone()),
             ..Attempt::begun(revision.clone(), number, self.now)
         };
@@ -217,10 +223,18 @@ impl Turn<'_> {
         let group = pin.and_then(|pin| pin.group.clone());
         let breach = pin.and_then(|pin| pin.why.clone());
         match &self.state.stable {
-            None => self.note(
-                "FirstDeployment",
-                format!("revision {revision} is the first; its pods start"),
-            ),
+            None => {
+                let migrates = self.attempt().is_some_and(|a| a.stage == Stage::Migrating);
+                let what = if migrates {
+                    "its migrations come first"
+                } else {
+                    "its pods start"
+                };
+                self.note(
+                    "FirstDeployment",
+                    format!("revision {revision} is the first; {what}"),
+                );
+            }
             Some(stable) if straight => {
                 let why = match (group, breach) {
                     (Some(group), _) => group,
@@ -239,12 +253,17 @@ impl Turn<'_> {
                 self.note("AttemptStarted", message);
             }
         }
-        if let Some(attempt) = &mut self.state.attempt
-            && attempt.stage == Stage::Stepping
-            && attempt.steps.first().is_some_and(Step::lasts)
-        {
-            attempt.deadline = None;
-        }
+        self.no_deadline_while_it_lasts();
+    }
+
+    /// A first step that lasts has no deadline, and neither have migrations, which have one of their own.
+    pub(super) fn no_deadline_while_it_lasts(&mut self) {
+        self.update(|a| {
+            let lasts = a.stage == Stage::Stepping && a.steps.first().is_some_and(Step::lasts);
+            if lasts || a.stage == Stage::Migrating {
+                a.deadline = None;
+            }
+        });
     }
 
     /// Takes the traffic away; the attempt ends once the router has acknowledged it.
@@ -286,11 +305,15 @@ impl Turn<'_> {
             },
             message,
         );
+        if let Some(attempt) = self.attempt().cloned() {
+            self.keep_of_migrations(&attempt, outcome);
+        }
         let Some(attempt) = self.state.attempt.take() else {
             return;
         };
         let revision = attempt.revision.clone();
         let before = self.state.stable.clone();
+        let at_migrations = (attempt.migration.as_ref()).is_some_and(|m| m.stage != MigrationStage::Applied);
         if outcome == Outcome::Promoted {
             self.begin_watch(&attempt);
             self.state.stable = Some(revision.clone());
@@ -314,7 +337,9 @@ impl Turn<'_> {
             }
         } else if self.wanted().as_ref() != Some(&revision) {
             self.retire(revision, self.plan.abort_scale_down_delay);
-        } else if outcome == Outcome::RolledBack && attempt.max_weight > 0 && end.reason != STUCK {
+        } else if outcome == Outcome::RolledBack
+            && (at_migrations || attempt.max_weight > 0 && end.reason != STUCK)
+        {
             // Nobody is there to take its users, so it serves on; it is not tried again and again.
             self.state.refused = Some(revision);
         }

@@ -1,6 +1,7 @@
 //! Back to what was there before: a revision that is tried again, and one that served all users.
 
 use super::Turn;
+use super::database::past_contract;
 use crate::observed::ActionView;
 use crate::plan::Revision;
 use crate::state::{BY_SPEC, Pin, by_fleet};
@@ -115,6 +116,9 @@ impl Turn<'_> {
                 "there is no ReplicaSet of revision {target} any more; kept are {}; nothing was changed",
                 kept.join(", ")
             ));
+        }
+        if self.is_barred(&target) {
+            return Err(format!("{}; nothing was changed", past_contract(&target)));
         }
         if self.plan.paused {
             return Err(format!("{BY_SPEC}; nothing was changed"));

@@ -78,6 +78,7 @@ impl Turn<'_> {
             wanted.insert(attempt.revision.clone(), self.canary_pods(attempt).max(floor));
         } else if let (None, Some(revision)) = (&self.state.stable, &self.plan.revision)
             && !self.adoption_moves()
+            && !self.waits_for_migrations(revision)
         {
             // A first revision that failed: there is nothing else, so its pods keep trying.
             wanted.insert(revision.clone(), self.plan.replicas);
@@ -117,7 +118,7 @@ impl Turn<'_> {
         match attempt.stage {
             // Nobody is served by the old revision: there is nothing to wait for.
             _ if self.state.stable.is_none() => None,
-            Stage::Deploying => None,
+            Stage::Migrating | Stage::Deploying => None,
             Stage::Settling | Stage::Withdrawing { .. } => {
                 Some("scaled to zero: takes effect when the attempt ends")
             }
@@ -141,7 +142,7 @@ impl Turn<'_> {
     pub(super) fn canary_pods(&self, attempt: &Attempt) -> u32 {
         let by_weight = match attempt.stage {
             Stage::Deploying | Stage::Settling | Stage::Baking { .. } => self.plan.replicas,
-            Stage::Held | Stage::Withdrawing { .. } => 0,
+            Stage::Migrating | Stage::Held | Stage::Withdrawing { .. } => 0,
             Stage::Promoting => {
                 if attempt.is_cleared() || attempt.weight == 100 {
                     self.plan.replicas

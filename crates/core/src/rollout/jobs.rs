@@ -13,15 +13,17 @@ use std::collections::BTreeSet;
 use jiff::{SignedDuration, Timestamp};
 
 use super::conditions::{Failure, Finding, entry, found, is_judged, keep, settle, short};
+use super::migration_runs::migration_under_way;
 use super::preview::is_used;
 use super::{Turn, after};
 use crate::decision::JobEffect;
+use crate::migration::MigrationPhase;
 use crate::observed::{JobKey, JobPhase};
 use crate::plan::{ConditionPlan, JobPlan};
 use crate::state::{Attempt, ConditionState, JobRun, JobState, State};
 
 /// How much longer than it may take to start and to run a Job exists, should nobody delete it.
-const BACKSTOP: SignedDuration = SignedDuration::from_secs(60);
+pub(super) const BACKSTOP: SignedDuration = SignedDuration::from_secs(60);
 
 /// What there is to say of a run.
 enum Said {
@@ -203,7 +205,9 @@ impl Turn<'_> {
                 })
             })
             .collect();
-        let wanted: BTreeSet<&JobKey> = running.iter().map(|(key, ..)| key).collect();
+        let migration = self.migration_run();
+        let migration_key = migration.as_ref().map(|(key, _)| key);
+        let wanted: BTreeSet<&JobKey> = running.iter().map(|(key, ..)| key).chain(migration_key).collect();
         let mut effects = Vec::new();
         for (key, phase) in &self.seen.jobs {
             let replaced = || {
@@ -225,6 +229,11 @@ impl Turn<'_> {
                 });
             }
         }
+        effects.extend(
+            migration
+                .as_ref()
+                .and_then(|(key, run)| self.start_migration(key, run)),
+        );
         effects
     }
 
@@ -276,12 +285,14 @@ fn run(attempt: &Attempt, plan: &ConditionPlan) -> Option<(JobRun, JobKey)> {
 /// The runs that are under way, by what is in the state.
 pub fn runs_under_way(state: &State) -> Vec<JobKey> {
     let attempt = state.attempt.iter();
+    let migration = migration_under_way(state).map(|(key, _)| key);
     attempt
         .flat_map(|attempt| {
             let runs = |c: &&ConditionState| c.job.as_ref().is_some_and(|job| job.running.is_some());
             let conditions = attempt.conditions.iter().filter(runs);
             conditions.map(|entry| run_key(attempt, entry))
         })
+        .chain(migration)
         .collect()
 }
 
@@ -298,6 +309,10 @@ fn run_key(attempt: &Attempt, entry: &ConditionState) -> JobKey {
 
 /// No later run of the same condition has begun.
 fn is_last(attempt: &Attempt, key: &JobKey) -> bool {
+    // Each run of a migration tells something else.
+    if MigrationPhase::of(&key.condition).is_some() {
+        return true;
+    }
     let is = |JobState { digest, runs, .. }: &JobState| (digest, *runs) == (&key.digest, key.run);
     let mut conditions = attempt.conditions.iter();
     conditions.any(|c| c.name == key.condition && c.job.as_ref().is_some_and(is))

@@ -9,6 +9,8 @@
 //!                                                           └──────────────┘   └─► RolledBack, Aborted, Superseded …
 //! ```
 //!
+//! Where migrations are a gate, Migrating comes before Deploying and Stepping.
+//!
 //! A hold also ends by itself once what stood in the way is corrected; then the steps go on. A bake that makes the
 //! canary suspect goes back to Promoting, where both are compared again.
 //!
@@ -23,6 +25,7 @@ mod attempt;
 mod back;
 mod bake;
 mod conditions;
+mod database;
 mod deadlines;
 mod doubt;
 mod due;
@@ -33,6 +36,8 @@ mod groups;
 mod hand;
 mod incident;
 mod jobs;
+mod migration_runs;
+mod migrations;
 mod objectives;
 mod pauses;
 mod people;
@@ -100,6 +105,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.follow_pause();
     turn.tell_of_scaling();
     turn.advance();
+    turn.follow_database();
     turn.begin_runs();
     turn.follow_restart();
     let effects = turn.effects();
@@ -158,6 +164,7 @@ impl Turn<'_> {
             times.extend(self.job_times(attempt));
         }
         times.extend(self.watch_times());
+        times.extend(self.migration_times());
         times.extend(self.state.rival.as_ref().map(|r| after(r.last, rival::CALM)));
         times.extend(self.room_at());
         times.extend(self.scale_again_times());
@@ -202,6 +209,7 @@ fn ended(
         ended_at: now,
         stable,
         max_weight: attempt.max_weight,
+        migration: attempt.migration,
         evidence: attempt.evidence,
         conditions: attempt.conditions,
         transitions: attempt.transitions,

@@ -61,6 +61,7 @@ impl Turn<'_> {
             Action::Undo => return self.undo(action, &by),
             Action::Restart => return self.restart(action, &by),
             Action::Release => return self.release(action, &by),
+            Action::Approve | Action::Reject => return self.answer_gate(action, &by),
             _ => {}
         }
         let Some(attempt) = self.attempt() else {
@@ -84,9 +85,12 @@ impl Turn<'_> {
             Action::Pause => self.pause(&by),
             Action::Resume => self.resume(&by),
             Action::Override => self.override_by(&by),
-            Action::Retry | Action::Undo | Action::Restart | Action::Release => {
-                Err("it is handled without an attempt".to_owned())
-            }
+            Action::Retry
+            | Action::Undo
+            | Action::Restart
+            | Action::Release
+            | Action::Approve
+            | Action::Reject => Err("it is handled without an attempt".to_owned()),
         }
     }
 
@@ -185,6 +189,11 @@ impl Turn<'_> {
                 // What came before the hold has been counted, the hold itself counts for nothing.
                 attempt.measured_to = now;
                 attempt.evidence.iter_mut().for_each(|e| e.measured_to = now);
+            }
+            Stage::Migrating => {
+                return Err(
+                    "its migrations come first, and nobody goes past them; nothing was changed".to_owned(),
+                );
             }
             Stage::Deploying => {
                 return Err("this is the first revision: it has no steps; nothing was changed".to_owned());

@@ -1,6 +1,7 @@
 //! What the user sees: phase, sentence, conditions.
 
 use super::Turn;
+use super::database::PAST_CONTRACT;
 use super::doubt::is_open;
 use crate::decision::{ConditionView, Phase, Report};
 use crate::observed::{ProblemKind, TroubleKind};
@@ -63,6 +64,12 @@ impl Turn<'_> {
         }
         if let Some(place) = self.place_of_refused(stable) {
             return place;
+        }
+        if let Some(message) = self.past_contract() {
+            return (
+                Phase::Degraded,
+                format!("{message}; stable revision {stable} keeps serving"),
+            );
         }
         let next = self.wanted().filter(|r| r != stable);
         if let Some((pause, next)) = next.and_then(|next| Some((self.pause_of(&next)?, next))) {
@@ -148,6 +155,13 @@ impl Turn<'_> {
         let spec = self.seen.problem(ProblemKind::Spec);
         match (spec, &self.state.last) {
             (Some(problem), _) => (Phase::Degraded, problem.message.clone()),
+            (None, Some(last)) if last.ended_at_migrations() => (
+                Phase::Degraded,
+                format!(
+                    "the first revision {} has no pods: {}",
+                    last.revision, last.message
+                ),
+            ),
             (None, Some(last)) if self.state.refused.as_ref() == Some(&last.revision) => (
                 Phase::Degraded,
                 format!(
@@ -174,6 +188,7 @@ impl Turn<'_> {
             return (Phase::Paused, format!("{at}: {}", pause.text()));
         }
         match &attempt.stage {
+            Stage::Migrating => self.place_of_migrations(attempt),
             Stage::Deploying => {
                 let ready = self.seen.ready(revision);
                 let why = self
@@ -340,6 +355,7 @@ impl Turn<'_> {
         conditions.push(self.canary_ready());
         conditions.extend(self.workload_taken());
         conditions.extend(self.group_condition());
+        conditions.extend(self.migrated());
         conditions
     }
 
@@ -388,6 +404,9 @@ impl Turn<'_> {
     }
 
     fn degraded_reason(&self) -> String {
+        if self.past_contract().is_some() {
+            return PAST_CONTRACT.to_owned();
+        }
         self.seen
             .problems
             .iter()

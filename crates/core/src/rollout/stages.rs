@@ -38,6 +38,7 @@ impl Turn<'_> {
             return true;
         }
         match &attempt.stage {
+            Stage::Migrating => self.migrating(&attempt),
             Stage::Deploying => self.deploying(&attempt),
             Stage::Stepping => self.stepping(&attempt),
             Stage::Promoting => self.promoting(&attempt),

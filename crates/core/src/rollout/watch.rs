@@ -6,6 +6,7 @@
 
 use jiff::Timestamp;
 
+use super::database::past_contract;
 use super::due::next_measurement;
 use super::evidence::harmed;
 use super::people::MOST_BY;
@@ -121,12 +122,18 @@ impl Turn<'_> {
     /// Back to the revision before: it starts its pods first, as any way back does.
     fn leave(&mut self, revision: &Revision, back_to: &Revision, why: &str) {
         let why: String = why.chars().take(MOST_WHY).collect();
-        let usable = self.seen.revisions.get(back_to).is_some_and(|view| !view.altered);
+        let kept = self.seen.revisions.get(back_to).is_some_and(|view| !view.altered);
+        let usable = kept && !self.is_barred(back_to);
         let (Some(spec), true) = (self.plan.revision.clone(), usable) else {
             self.note(
                 "WatchBreached",
                 format!(
-                    "{why}; users stay on revision {revision}, for the ReplicaSet of {back_to} is not there any more as it was: apply a corrected revision, or raise spec.revisionHistoryLimit"
+                    "{why}; users stay on revision {revision}, for {}: apply a corrected revision",
+                    if kept {
+                        past_contract(back_to)
+                    } else {
+                        format!("the ReplicaSet of {back_to} is not there any more as it was (spec.revisionHistoryLimit keeps more)")
+                    }
                 ),
             );
             return;

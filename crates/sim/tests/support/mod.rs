@@ -29,6 +29,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         progress_deadline: SignedDuration::from_mins(10),
         paused: false,
         strict_paused: false,
+        migrations: None,
         rollback_window: 0,
         workload: None,
         group: None,

@@ -296,6 +296,7 @@ fn a_person_can_have_it_start_all_the_same() {
         revision: Some("v9".into()),
         attempt: None,
         to_revision: None,
+        gate: None,
         reason: "INC-12".into(),
         requested_by: "ada".into(),
         created_at: None,

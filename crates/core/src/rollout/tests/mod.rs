@@ -13,6 +13,7 @@ mod invariants;
 mod jobs;
 mod looks;
 mod many;
+mod migrations;
 mod overspending;
 mod people;
 mod restart;

@@ -8,6 +8,7 @@ use super::workload::Workload;
 use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::group::Peer;
+use crate::migration::{MigrationPhase, MigrationReport};
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
     MeasuredBlock, Measurement, Observed, PodView, Preview, Problem, ProblemKind, RevisionView, RouteView,
@@ -52,6 +53,7 @@ pub fn plan(revision: &str) -> Plan {
             question: "q1".into(),
         }],
         basis: "b1".into(),
+        migrations: None,
         conditions: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
@@ -145,6 +147,8 @@ pub struct World {
     pub jobs: BTreeMap<JobKey, JobPhase>,
     /// What becomes of each Job that is created.
     pub job_fate: JobPhase,
+    /// What becomes of the Jobs of migrations, and what they report.
+    pub migrations: BTreeMap<MigrationPhase, (JobPhase, Option<MigrationReport>)>,
     /// Every Job that was created, in order.
     pub created_jobs: Vec<JobKey>,
     /// The router acknowledges nothing.
@@ -204,6 +208,7 @@ impl World {
             conditions: Vec::new(),
             jobs: BTreeMap::new(),
             job_fate: JobPhase::Succeeded,
+            migrations: BTreeMap::new(),
             created_jobs: Vec::new(),
             deaf: false,
             guarded: false,
@@ -249,6 +254,7 @@ impl World {
             revision: None,
             attempt: None,
             to_revision: None,
+            gate: None,
             reason: String::new(),
             requested_by: "oncall".into(),
             created_at: Some(self.true_now),
@@ -376,6 +382,7 @@ impl World {
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
             jobs: self.jobs.clone(),
+            reports: self.reports(),
             workload: self.workload.sight(self.state.stable.as_ref()),
             name_taken: false,
             problems,
@@ -389,6 +396,20 @@ impl World {
             let copies = preview.mirror.as_ref().map_or(0, |mirror| mirror.percent);
             f64::from(copies) / 100.0 + if preview.headers.is_empty() { 0.0 } else { 0.05 }
         })
+    }
+
+    /// What the Jobs of migrations that have ended wrote down.
+    fn reports(&self) -> BTreeMap<JobKey, MigrationReport> {
+        let ended = self.jobs.iter().filter(|(_, phase)| phase.has_ended());
+        let report = |key: &JobKey| {
+            self.migrations
+                .get(&MigrationPhase::of(&key.condition)?)?
+                .1
+                .clone()
+        };
+        ended
+            .filter_map(|(key, _)| Some((key.clone(), report(key)?)))
+            .collect()
     }
 
     fn stable_pods(&self) -> Option<StablePods> {
@@ -625,12 +646,14 @@ impl World {
         if self.route_exists && !self.deaf {
             self.acknowledged = true;
         }
-        for job in self
+        for (key, job) in self
             .jobs
-            .values_mut()
-            .filter(|job| **job == JobPhase::Waiting(None))
+            .iter_mut()
+            .filter(|(_, job)| **job == JobPhase::Waiting(None))
         {
-            *job = match &self.job_fate {
+            let of_migration =
+                MigrationPhase::of(&key.condition).and_then(|phase| self.migrations.get(&phase));
+            *job = match of_migration.map_or(&self.job_fate, |(fate, _)| fate) {
                 JobPhase::Running { .. } => JobPhase::Running { since: self.now },
                 fate => fate.clone(),
             };
@@ -639,7 +662,7 @@ impl World {
 
     fn apply_job(&mut self, effect: &JobEffect) {
         match effect {
-            JobEffect::Start { key, .. } => {
+            JobEffect::Start { key, .. } | JobEffect::StartMigration { key, .. } => {
                 if let JobPhase::Refused(_) = self.job_fate {
                     self.jobs.insert(key.clone(), self.job_fate.clone());
                 } else {

@@ -1,0 +1,205 @@
+//! Runs of migrations: what each says, whether another follows, and that none is begun twice.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::conditions::short;
+use super::jobs::BACKSTOP;
+use super::migrations::cut;
+use super::{Turn, after};
+use crate::decision::JobEffect;
+use crate::migration::{MigrationPlan, MigrationReport, MigrationRun};
+use crate::observed::{JobKey, JobPhase};
+use crate::plan::Revision;
+use crate::state::{Stage, State};
+
+/// The first wait after a run that may be tried again; each further one doubles it.
+const FIRST_WAIT: SignedDuration = SignedDuration::from_secs(5);
+/// The longest such wait.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(60);
+
+/// What there is to say of a run.
+pub(super) enum Heard {
+    /// Nothing yet.
+    Nothing,
+    /// It succeeded.
+    Done(Box<MigrationReport>),
+    /// It failed for good.
+    Failed(String),
+    /// It is worth another.
+    Again(String),
+}
+
+impl Turn<'_> {
+    /// What a run says.
+    pub(super) fn hear_migration(
+        &self,
+        run: &mut MigrationRun,
+        revision: &Revision,
+        attempt: u32,
+        plan: &MigrationPlan,
+    ) -> Heard {
+        let Some(since) = run.since else {
+            return Heard::Nothing;
+        };
+        let key = run.key(revision, attempt);
+        let timeout = plan.timeout;
+        let phase = self.seen.jobs.get(&key);
+        let was_seen = run.seen;
+        run.seen |= !matches!(phase, None | Some(JobPhase::Refused(_)));
+        let mut waits = |why: Option<&String>| {
+            if self.now < after(since, timeout) {
+                if let Some(why) = why {
+                    run.trouble = Some(short(why));
+                }
+                return Heard::Nothing;
+            }
+            let why = why.map_or("the events of the Job say why", String::as_str);
+            Heard::Again(format!("its Job did not start within {timeout:#}: {why}"))
+        };
+        match phase {
+            None if was_seen => Heard::Again("its Job was deleted before its end was seen".to_owned()),
+            None => waits(None),
+            Some(JobPhase::Refused(why)) => waits(Some(why)),
+            Some(JobPhase::Waiting(why)) => waits(why.as_ref()),
+            Some(JobPhase::Running { since: started })
+                if self.now >= after((*started).max(since), timeout) =>
+            {
+                Heard::Failed(format!(
+                    "it ran for {timeout:#} without an end, and was ended; what it had not committed is undone"
+                ))
+            }
+            Some(JobPhase::Ending) if self.now >= after(since, at_most(plan)) => {
+                Heard::Again("its container ended, and nothing says how".to_owned())
+            }
+            Some(JobPhase::Running { .. } | JobPhase::Ending) => {
+                run.trouble = None;
+                Heard::Nothing
+            }
+            Some(JobPhase::Succeeded) => match self.seen.reports.get(&key) {
+                Some(MigrationReport {
+                    failure: Some(failure),
+                    ..
+                }) => Heard::Failed(failure.message.clone()),
+                Some(report) => Heard::Done(Box::new(report.clone())),
+                None if self.now >= after(since, at_most(plan)) => {
+                    Heard::Again("its pod was deleted before its report was read".to_owned())
+                }
+                None => Heard::Nothing,
+            },
+            Some(JobPhase::Failed(how)) => {
+                match self.seen.reports.get(&key).and_then(|r| r.failure.clone()) {
+                    Some(failure) if failure.transient => Heard::Again(failure.message),
+                    Some(failure) => Heard::Failed(failure.message),
+                    None => Heard::Failed(how.clone()),
+                }
+            }
+            Some(JobPhase::Broken(why)) => Heard::Again(format!("its Job ended early: {why}")),
+        }
+    }
+
+    /// Another run is put down for later; what to tell of it, or why there is none.
+    pub(super) fn try_again(
+        &self,
+        run: &mut MigrationRun,
+        deadline: Timestamp,
+        why: &str,
+    ) -> Result<String, String> {
+        let doublings = run.number.saturating_sub(1).min(8);
+        let wait = (FIRST_WAIT * 2i32.pow(doublings)).min(LONGEST_WAIT);
+        let at = after(self.now, wait);
+        run.since = None;
+        run.trouble = Some(cut(why));
+        if at >= deadline {
+            return Err(why.to_owned());
+        }
+        run.retry_at = Some(at);
+        Ok(format!("{} is tried again in {wait:#}: {why}", run.phase))
+    }
+
+    /// Begins the run that was put down for now.
+    pub(super) fn begin_again(&self, run: &mut MigrationRun) -> bool {
+        if run.since.is_some() || run.retry_at.is_none_or(|at| self.now < at) {
+            return false;
+        }
+        run.number = run.number.saturating_add(1);
+        run.since = Some(self.now);
+        run.seen = false;
+        run.retry_at = None;
+        true
+    }
+
+    /// The run that is under way.
+    pub(super) fn migration_run(&self) -> Option<(JobKey, MigrationRun)> {
+        self.plan.migrations.as_ref()?;
+        migration_under_way(&self.state)
+    }
+
+    /// Its Job, unless there is one or has been.
+    pub(super) fn start_migration(&self, key: &JobKey, run: &MigrationRun) -> Option<JobEffect> {
+        let plan = self.plan.migrations.as_ref()?;
+        let there = !matches!(self.seen.jobs.get(key), None | Some(JobPhase::Refused(_)));
+        (!there && !run.seen).then(|| JobEffect::StartMigration {
+            key: key.clone(),
+            phase: run.phase,
+            at_most: at_most(plan),
+            stop_before: run.stop_before.clone(),
+            target: run.target.clone(),
+        })
+    }
+
+    /// When something is to be decided about migrations.
+    pub(super) fn migration_times(&self) -> Vec<Timestamp> {
+        let Some(plan) = &self.plan.migrations else {
+            return Vec::new();
+        };
+        let attempt = self.attempt().filter(|a| a.stage == Stage::Migrating);
+        let of_attempt = attempt.and_then(|a| a.migration.as_ref()).map(|m| &m.run);
+        let work = self.state.database.as_ref().and_then(|d| d.work.as_ref());
+        let of_work = work.and_then(|w| w.run.as_ref());
+        let mut times: Vec<Timestamp> = [of_attempt, of_work]
+            .into_iter()
+            .flatten()
+            .filter_map(|run| run.retry_at)
+            .collect();
+        if let Some((key, run)) = self.migration_run()
+            && let Some(since) = run.since
+        {
+            times.push(after(since, plan.timeout));
+            times.push(after(since, at_most(plan)));
+            if let Some(JobPhase::Running { since: started }) = self.seen.jobs.get(&key) {
+                times.push(after((*started).max(since), plan.timeout));
+            }
+        }
+        times
+    }
+}
+
+/// The run that a state has under way.
+pub(super) fn migration_under_way(state: &State) -> Option<(JobKey, MigrationRun)> {
+    let attempt = state.attempt.as_ref().filter(|a| a.stage == Stage::Migrating);
+    let of_attempt = attempt.and_then(|a| Some((&a.revision, a.number, &a.migration.as_ref()?.run)));
+    let work = state.database.as_ref().and_then(|d| d.work.as_ref());
+    let of_work = work.and_then(|w| Some((&w.revision, w.attempt, w.run.as_ref()?)));
+    let (revision, attempt, run) = of_attempt.or(of_work)?;
+    run.since?;
+    Some((run.key(revision, attempt), run.clone()))
+}
+
+/// Where a run is, for people.
+pub(super) fn run_text(run: &MigrationRun) -> String {
+    let phase = run.phase;
+    let trouble = run
+        .trouble
+        .as_ref()
+        .map_or_else(String::new, |why| format!(": {why}"));
+    match (run.since, run.retry_at) {
+        (None, Some(at)) => format!("{phase} is tried again at {at:.0}{trouble}"),
+        _ if run.number > 1 => format!("{phase} runs, for the {}. time{trouble}", run.number),
+        _ => format!("{phase} runs{trouble}"),
+    }
+}
+
+/// How long a Job may exist without an end.
+pub(super) fn at_most(plan: &MigrationPlan) -> SignedDuration {
+    plan.timeout * 2 + BACKSTOP
+}

@@ -1,0 +1,53 @@
+//! What a run of migrations would say, without a database. The image chooses: `…:expand` brings a column, `…:contract`
+//! takes one as well, `…:renames` does both in one, `…:heads` has two heads, `…:breaks` fails half way, `…:hangs` never
+//! ends, `…:later` finds what `…:contract` held back; any other finds nothing pending.
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+/// The exit code and the termination message of a run; `None` for one that never ends.
+pub fn run(pod: &Pod) -> Option<Option<(i32, String)>> {
+    let condition = pod.labels().get("molt.dev/condition")?;
+    condition.strip_prefix("migration.")?;
+    let container = pod.spec.as_ref()?.containers.first()?;
+    let env = container.env.iter().flatten();
+    let what = env.clone().find(|e| e.name == "MOLT_MIGRATION")?.value.clone()?;
+    let what: Value = serde_json::from_str(&what).expect("it is JSON");
+    let image = container.image.clone().unwrap_or_default();
+    let tag = image.rsplit(':').next().unwrap_or_default();
+    let add = json!({"id": "m2", "sql": "ALTER TABLE orders ADD COLUMN note TEXT"});
+    let take = json!({"id": "m3", "sql": "ALTER TABLE orders DROP COLUMN amount"});
+    let pending = match tag {
+        "expand" | "breaks" | "hangs" => vec![add],
+        "contract" => vec![add, take],
+        "renames" => vec![json!({"id": "m2", "sql": "ALTER TABLE orders RENAME customer TO buyer"})],
+        "later" => vec![take, json!({"id": "m4", "sql": "CREATE TABLE places (id int)"})],
+        _ => Vec::new(),
+    };
+    let error = |message: &str| {
+        Some((
+            1,
+            json!({"error": {"message": message, "transient": false}}).to_string(),
+        ))
+    };
+    let phase = what["phase"].as_str().unwrap_or_default();
+    Some(match (tag, phase) {
+        ("heads", _) => error("the migrations have 2 heads, and one is wanted: a, b"),
+        ("breaks", "Apply") => {
+            error("relation \"nowhere\" does not exist at postgresql://shop:hunter2@db/shop")
+        }
+        ("hangs", "Apply") => None,
+        (_, "Check") => {
+            let report = json!({
+                "tool": "alembic 1", "dialect": "postgresql", "current": ["m1"], "heads": ["m9"], "pending": pending,
+            });
+            Some((0, report.to_string()))
+        }
+        _ => {
+            let ids = pending.iter().map(|m| m["id"].clone());
+            let done: Vec<Value> = ids.take_while(|id| *id != what["stopBefore"]).collect();
+            Some((0, json!({"tool": "alembic 1", "applied": done}).to_string()))
+        }
+    })
+}
