@@ -34,7 +34,7 @@ const OTHERS: [&str; 17] = [
 ];
 
 /// What these read is the kubelet's and the Job controller's words; what they tell is a message.
-const READERS: [&str; 3] = ["job_template", "jobs", "pods"];
+const READERS: [&str; 4] = ["job_template", "jobs", "migration_job", "pods"];
 
 /// Reasons of one word only, which can't be told from others by their form.
 const ONE_WORD: [&str; 7] = [

@@ -33,7 +33,7 @@ pub(super) async fn run(
         ActionKind::Retry => taken_back(&service).or_else(|| last(&service)),
         ActionKind::Override => current(&service).or_else(|| waiting(&service)),
         ActionKind::Undo | ActionKind::Restart | ActionKind::Release => stable(&service),
-        ActionKind::Approve | ActionKind::Reject => waiting(&service),
+        ActionKind::Approve | ActionKind::Reject => contracting(&service),
         _ => current(&service),
     };
     let Some((revision, attempt)) = meant else {
@@ -114,10 +114,11 @@ fn waiting(service: &PythonService) -> Option<(String, Option<i32>)> {
     Some((group.waits.as_ref()?.revision.0.clone(), None))
 }
 
-/// The revision that was taken back after it had been promoted, with the group.
+/// The revision that was taken back after it had been promoted, with the group or by the watch over it.
 fn taken_back(service: &PythonService) -> Option<(String, Option<i32>)> {
     let pin = service.status.as_ref()?.state.as_ref()?.pinned.as_ref()?;
-    pin.group.is_some().then(|| (pin.instead_of.0.clone(), None))
+    let by_itself = pin.group.is_some() || pin.why.is_some();
+    by_itself.then(|| (pin.instead_of.0.clone(), None))
 }
 
 /// The attempt that ended last.
@@ -127,7 +128,7 @@ fn last(service: &PythonService) -> Option<(String, Option<i32>)> {
 }
 
 /// The attempt whose contracting migration waits for a word.
-fn waiting(service: &PythonService) -> Option<(String, Option<i32>)> {
+fn contracting(service: &PythonService) -> Option<(String, Option<i32>)> {
     let database = service.status.as_ref()?.state.as_ref()?.database.as_ref()?;
     let work = database.work.as_ref().filter(|work| work.needs_approval)?;
     Some((work.revision.0.clone(), i32::try_from(work.attempt).ok()))

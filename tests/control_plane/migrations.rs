@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
@@ -55,11 +54,16 @@ fn last_revision(service: &PythonService) -> String {
     state.last.as_ref().unwrap().revision.0.clone()
 }
 
-async fn pods_ever(stage: &Stage, namespace: &str, revision: &str) -> i32 {
-    let sets: Api<ReplicaSet> = Api::namespaced(stage.client.clone(), namespace);
-    let set = sets.get(&format!("shop-{revision}")).await.unwrap();
-    // Only what has been scaled carries the attempt that used it.
-    i32::from(set.annotations().contains_key("molt.dev/attempt"))
+/// Pods that its ReplicaSet has ever created, by the events of their controller.
+async fn pods_ever(stage: &Stage, namespace: &str, revision: &str) -> usize {
+    let events: Api<Event> = Api::namespaced(stage.client.clone(), namespace);
+    let set = format!("shop-{revision}");
+    let created = |e: &&Event| {
+        e.reason.as_deref() == Some("SuccessfulCreate")
+            && e.regarding.as_ref().and_then(|r| r.name.as_ref()) == Some(&set)
+    };
+    let all = events.list(&ListParams::default()).await.unwrap();
+    all.iter().filter(created).count()
 }
 
 #[tokio::test]
@@ -122,6 +126,7 @@ async fn what_is_wrong_with_migrations_ends_the_attempt_before_a_pod_and_says_ho
             .unwrap();
         let back = stage.until_phase("shop", Phase::RolledBack).await;
         assert_eq!(stable(&back), first);
+        assert!(pods_ever(&stage, "migrations-bad", &first).await > 0);
         let last = back
             .status
             .as_ref()

@@ -236,6 +236,10 @@ pub struct Drain {
 pub struct Runtime {
     /// The server process.
     pub server: Server,
+    /// Which container is the application. Default: the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub container: Option<String>,
     /// What makes a new pod warm; until then it does not count as available, and its latency as no evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUp>,
@@ -260,10 +264,6 @@ pub struct WarmUp {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024), regex(pattern = "^/[^ #]*$"))]
     pub path: Option<String>,
-    /// Which container is the application. Default: the first.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub container: Option<String>,
 }
 
 /// Server processes.
