@@ -18,6 +18,7 @@ use crate::api::v1alpha1::{
 };
 use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
+use crate::traffic::gateway_api::sessions::Support;
 
 mod basis;
 mod fields;
@@ -44,6 +45,8 @@ pub struct FieldError {
     pub field: String,
     /// What is wrong with it, and how to put it right.
     pub message: String,
+    /// One `CamelCase` word, where it is not the spec alone that is wrong.
+    pub reason: Option<&'static str>,
 }
 
 impl FieldError {
@@ -51,6 +54,14 @@ impl FieldError {
         Self {
             field: field.into(),
             message: message.into(),
+            reason: None,
+        }
+    }
+
+    pub(super) fn because(self, reason: &'static str) -> Self {
+        Self {
+            reason: Some(reason),
+            ..self
         }
     }
 
@@ -58,6 +69,7 @@ impl FieldError {
         Self {
             field: format!("{prefix}.{}", error.field),
             message: error.message,
+            reason: None,
         }
     }
 }
@@ -92,6 +104,8 @@ pub struct Known {
     pub owned_grpc_route: bool,
     /// A VirtualService that Molt created for it exists.
     pub owned_virtual_service: bool,
+    /// Whether HTTPRoutes can keep users on a backend, where that is asked for.
+    pub sessions: Support,
 }
 
 /// A spec whose every field is resolved.
@@ -131,7 +145,7 @@ impl Validated {
         };
         Some(Problem {
             kind: ProblemKind::Spec,
-            reason: "SpecInvalid".to_owned(),
+            reason: first.reason.unwrap_or("SpecInvalid").to_owned(),
             message: format!("{first}{more}{rest}"),
         })
     }
@@ -186,7 +200,11 @@ fn unreadable(object: &ServiceObject, known: Known) -> Validated {
         .or(known.stable_wanted)
         .unwrap_or(DEFAULT_REPLICAS);
     Validated {
-        plan: default_plan(replicas, route.mode()),
+        plan: Plan {
+            shared_in_cluster: traffic::is_shared_in_cluster(object.traffic.as_ref()),
+            sticky: traffic::is_sticky(object.traffic.as_ref()),
+            ..default_plan(replicas, route.mode())
+        },
         queries: Vec::new(),
         conditions: Vec::new(),
         source: None,
@@ -219,6 +237,8 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         workload: None,
         revision_history_limit: DEFAULT_HISTORY,
         route,
+        shared_in_cluster: false,
+        sticky: false,
         slos: Vec::new(),
         conditions: Vec::new(),
         limits: Limits::default(),
@@ -296,7 +316,9 @@ fn resolve(
         limits: policies.limits,
         on_inconclusive: policies.on_inconclusive,
         budget_exhausted: policies.budget_exhausted,
-        on_share_mismatch: policies.on_share_mismatch,
+        on_share_mismatch: traffic::share_counts(spec, policies.on_share_mismatch),
+        shared_in_cluster: traffic::is_shared_in_cluster(Some(&spec.traffic)),
+        sticky: traffic::is_sticky(Some(&spec.traffic)),
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
         block: source.as_ref().map_or(fallback.block, |s| s.interval * 2),
         basis: basis::basis(spec, source.as_ref()),

@@ -28,4 +28,5 @@ mod runbook;
 mod scaling;
 mod strategies;
 mod support;
+mod traffic;
 mod users_route;

@@ -175,6 +175,7 @@ impl Turn<'_> {
             exposed_since: None,
             raised_at: None,
             in_force_since: None,
+            endpoints: None,
             carried: None,
             hold: None,
             deadline: None,
@@ -190,6 +191,7 @@ impl Turn<'_> {
             transitions: Vec::new(),
         };
         self.state.attempt = Some(attempt);
+        self.follow_endpoints();
         let deadline = self.progress_until();
         self.update(|a| a.deadline = Some(deadline));
         match &self.state.stable {
