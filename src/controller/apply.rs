@@ -17,7 +17,7 @@ use super::caches::Caches;
 use super::config;
 use super::config::references::Reference;
 use super::config::snapshots::{self, Sets, Snapshots};
-use super::facts::ReplicaSetFacts;
+use super::facts::{ReplicaSetFacts, ServiceFacts};
 use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
 use crate::api::v1alpha1::RolloutAction;
@@ -156,7 +156,7 @@ impl Applier<'_> {
             if !facts.owners.iter().any(|o| o == self.object.uid_text()) {
                 continue;
             }
-            let Some(body) = self.wanted_service(name, facts.revision.as_ref()) else {
+            let Some(body) = self.wanted_service(name, facts) else {
                 continue;
             };
             let wanted = json!({"metadata": {"labels": body["metadata"]["labels"]}, "spec": body["spec"]});
@@ -180,11 +180,14 @@ impl Applier<'_> {
     }
 
     /// How a service of ours should look, with the selection that it has.
-    fn wanted_service(&self, name: &str, selects: Option<&Revision>) -> Option<Value> {
+    fn wanted_service(&self, name: &str, facts: &ServiceFacts) -> Option<Value> {
         let service = &self.target.service.name;
+        if name == service && facts.shared {
+            return Some(self.owner().shared_service(self.shared_port()?));
+        }
         for slot in [Slot::InCluster, Slot::Stable, Slot::Canary] {
             if name == slot_name(service, slot) {
-                let revision = selects?;
+                let revision = facts.revision.as_ref()?;
                 return Some(
                     self.owner()
                         .slot_service(slot, revision, self.port(revision).ok()?),
@@ -373,16 +376,18 @@ impl Applier<'_> {
     }
 
     async fn share(&self) -> Result<(), WriteError> {
-        let ports = self.target.ports.values().next_back().copied();
-        let port = self
-            .object
-            .spec
-            .as_ref()
-            .ok()
-            .and_then(|s| u16::try_from(s.port).ok());
-        let Some(port) = port.or(ports) else { return Ok(()) };
+        let Some(port) = self.shared_port() else {
+            return Ok(());
+        };
         let body = self.owner().shared_service(port);
         self.point(Slot::InCluster, &body).await
+    }
+
+    /// The port of a Service that leads to the pods of every revision.
+    fn shared_port(&self) -> Option<u16> {
+        let spec = self.object.spec.as_ref().ok();
+        let port = spec.and_then(|s| u16::try_from(s.port).ok());
+        port.or(self.target.ports.values().next_back().copied())
     }
 
     async fn point(&self, slot: Slot, body: &Value) -> Result<(), WriteError> {

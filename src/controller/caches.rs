@@ -144,11 +144,13 @@ impl Caches {
         watch.start::<EndpointSlice, _>(ours.clone(), &caches.slices);
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);
         watch.start::<DeserializeGuard<RolloutRecord>, _>(Config::default(), &caches.records);
-        caches.follow_routes(&watch, &caches.routes);
-        caches.follow_routes(&watch, &caches.grpc_routes);
-        caches.follow_routes(&watch, &caches.virtual_services);
-        caches.follow_workloads(&watch, caches.deployments.clone());
-        caches.follow_workloads(&watch, caches.autoscalers.clone());
+        let users = &caches.route_users;
+        caches.follow_named(&watch, &caches.routes, users, |_| true);
+        caches.follow_named(&watch, &caches.grpc_routes, users, |_| true);
+        caches.follow_named(&watch, &caches.virtual_services, users, |_| true);
+        let (users, adopts) = (&caches.workload_users, |o: &ServiceObject| o.workload.is_some());
+        caches.follow_named(&watch, &caches.deployments, users, adopts);
+        caches.follow_named(&watch, &caches.autoscalers, users, adopts);
         caches.follow_rules(api(client, namespace), ours, backoff(), wake.clone());
         let small = Config::default().page_size(PAGE);
         let maps = caches.contents.config_maps.clone();
@@ -229,9 +231,14 @@ impl Caches {
         });
     }
 
-    /// A change of a route concerns the services that use it, whoever wrote it.
-    fn follow_routes<V>(&self, watch: &Watch, routes: &Arc<Index<V>>)
-    where
+    /// A change of what services name concerns those that do, whoever wrote it; when its kind appears, those that may.
+    fn follow_named<V, U>(
+        &self,
+        watch: &Watch,
+        index: &Arc<Index<V>>,
+        users: &Arc<Index<U>>,
+        may_name: fn(&ServiceObject) -> bool,
+    ) where
         V: Facts,
         V::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
             + Clone
@@ -239,59 +246,27 @@ impl Caches {
             + std::fmt::Debug
             + Send
             + 'static,
+        U: Facts,
     {
-        let users = self.route_users.clone();
-        let (store, wake, all) = (self.services.clone(), watch.wake.clone(), watch.wake.clone());
-        let changed = move |route: Key| {
-            for name in users.of(&route).keys() {
-                drop(wake.send(Key::new(&route.namespace, name)));
-            }
-        };
-        let appeared = move || store.state().iter().for_each(|o| drop(all.send(o.key())));
-        let (api, routes) = (api(watch.client, watch.namespace), routes.clone());
-        tokio::spawn(follow(
-            api,
-            Config::default(),
-            (watch.backoff)(),
-            routes,
-            changed,
-            appeared,
-        ));
-    }
-
-    /// A change of a Deployment, or of its autoscaler, concerns the services that name it.
-    fn follow_workloads<V>(&self, watch: &Watch, index: Arc<Index<V>>)
-    where
-        V: Facts,
-        V::Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-            + Clone
-            + serde::de::DeserializeOwned
-            + std::fmt::Debug
-            + Send
-            + 'static,
-    {
-        let (users, wake, all) = (
-            self.workload_users.clone(),
-            watch.wake.clone(),
-            watch.wake.clone(),
-        );
-        let store = self.services.clone();
-        let changed = move |workload: Key| {
-            for name in users.of(&workload).keys() {
-                drop(wake.send(Key::new(&workload.namespace, name)));
+        let (users, store) = (users.clone(), self.services.clone());
+        let (wake, all) = (watch.wake.clone(), watch.wake.clone());
+        let changed = move |named: Key| {
+            for name in users.of(&named).keys() {
+                drop(wake.send(Key::new(&named.namespace, name)));
             }
         };
         let appeared = move || {
             let state = store.state();
-            let adopting = state.iter().filter(|o| o.workload.is_some());
-            adopting.for_each(|o| drop(all.send(o.key())));
+            let concerned = state.iter().filter(|o| may_name(o));
+            concerned.for_each(|o| drop(all.send(o.key())));
         };
         let api = api(watch.client, watch.namespace);
+        let config = Config::default();
         tokio::spawn(follow(
             api,
-            Config::default(),
+            config,
             (watch.backoff)(),
-            index,
+            index.clone(),
             changed,
             appeared,
         ));

@@ -151,6 +151,8 @@ pub struct ServiceFacts {
     pub owners: Vec<String>,
     /// The revision that it selects, if it selects the pods of one.
     pub revision: Option<Revision>,
+    /// It selects the pods of every revision.
+    pub shared: bool,
     /// Labels and spec, to be compared with what is rendered.
     pub content: Value,
 }
@@ -168,6 +170,7 @@ impl Facts for ServiceFacts {
             .filter(|s| s.get(labels::SERVICE) == Some(&name))
             .and_then(|s| s.get(labels::REVISION))
             .map(|r| Revision(r.clone()));
+        let shared = selector.is_some_and(|s| s.len() == 1 && s.get(labels::SERVICE) == Some(&name));
         let spec = service.spec.as_ref();
         let content = serde_json::json!({
             "metadata": {"labels": service.labels()},
@@ -177,6 +180,7 @@ impl Facts for ServiceFacts {
             uid: service.uid().unwrap_or_default(),
             owners: owners(service),
             revision,
+            shared,
             content,
         };
         Some((name, facts))

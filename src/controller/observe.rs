@@ -23,7 +23,8 @@ use super::render::{revision_name, slot_name};
 use super::validate::{Known, Validated};
 use crate::k8s::Key;
 use crate::k8s::writer::is_owned_by;
-use crate::traffic::{Mark, RouteSpec, RouteTarget, Routers};
+use crate::traffic::gateway_api::sessions::Support;
+use crate::traffic::{Mark, RouteTarget, Routers};
 
 /// What a spec's meaning depends on.
 pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
@@ -41,6 +42,7 @@ pub fn known(object: &ServiceObject, caches: &Caches) -> Known {
         workload_replicas: adopted::replicas(object, caches),
         owned_route: route.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
         owned_grpc_route: grpc.is_some_and(|r| is_owned_by(&*r, object.uid_text())),
+        sessions: Support::Unasked,
         owned_virtual_service: virtual_service.is_some_and(|v| is_owned_by(&*v, object.uid_text())),
     }
 }
@@ -105,7 +107,7 @@ pub fn observe(
         revisions: revisions(object, caches),
         route: sighting.view,
         selected: selected(object, caches),
-        shared: target.spec == RouteSpec::Shares && is_shared(object, caches),
+        shared: is_shared(object, caches),
         measurement: None,
         stable_pods: stable_pods(object, caches),
         peers: groups::peers(object, caches),
@@ -238,7 +240,7 @@ fn selected(object: &ServiceObject, caches: &Caches) -> BTreeMap<Slot, Selection
 fn is_shared(object: &ServiceObject, caches: &Caches) -> bool {
     let key = object.key();
     let service = caches.core_services.get(&key, &key.name);
-    service.is_some_and(|s| s.revision.is_none() && s.owners.iter().any(|o| o == object.uid_text()))
+    service.is_some_and(|s| s.shared && s.owners.iter().any(|o| o == object.uid_text()))
 }
 
 fn attempts(key: &Key, caches: &Caches) -> BTreeMap<Revision, u32> {

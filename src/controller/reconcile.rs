@@ -19,7 +19,7 @@ use super::memory::KeptHistory;
 use super::object::ServiceObject;
 use super::observe::{known, mark, observe, route_target};
 use super::render::{revision_name, slot_name};
-use super::validate::{Validated, validate};
+use super::validate::{Known, Validated, validate};
 use super::{
     Context, Failure, adopted, config, events, jobs, readiness, record, requeue, rules, status, warm_up,
 };
@@ -28,6 +28,7 @@ use crate::k8s::Key;
 use crate::k8s::failure::{Target, WriteError};
 use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
+use crate::traffic::gateway_api::sessions::{self, Support};
 use crate::traffic::{self, BackendPlace, RouteTarget};
 
 /// What a conflict waits for the watch to catch up.
@@ -113,7 +114,11 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     if object.workload.is_some() {
         context.caches.config_users.learn(object);
     }
-    let mut validated = validate(object, &context.defaults, known(object, &context.caches));
+    let known = Known {
+        sessions: session_support(object, context).await,
+        ..known(object, &context.caches)
+    };
+    let mut validated = validate(object, &context.defaults, known);
     let now = context.clock.now();
     let asked = config::ask(object, &validated, &before, &context.caches, now);
     validated.plan.revision.clone_from(&asked.revision);
@@ -196,7 +201,11 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let from_now =
         |at: Timestamp| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO);
     let (wake, settled) = (decision.wake_at.map(from_now), asked.until.map(from_now));
-    let all = [wake, retry, over, again, jobs_again, patience, settled, warm];
+    // Nothing tells of other CRDs.
+    let lacks = matches!(known.sessions, Support::Dropped | Support::Unknown).then_some(sessions::LASTS);
+    let all = [
+        wake, retry, over, again, jobs_again, patience, settled, warm, lacks,
+    ];
     Ok(requeue(all.into_iter().flatten().min()))
 }
 
@@ -218,6 +227,16 @@ fn warm(
         context.warm_ups.carry_out(key, plan, &pods, &context.clock);
     }
     context.warm_ups.tell(key, plan, (&revision, &pods), seen, now)
+}
+
+/// Whether users can be kept on a revision, where the spec wants them to be.
+async fn session_support(object: &ServiceObject, context: &Context) -> Support {
+    let gateway = object.traffic.as_ref().and_then(|t| t.gateway_api.as_ref());
+    if gateway.is_some_and(|gateway| gateway.session_affinity.is_some()) {
+        context.routers.sessions.support().await
+    } else {
+        Support::Unasked
+    }
 }
 
 /// What becomes of the rules that the objectives ask for.

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::server::Readiness;
 use crate::traffic::Routers;
 use crate::traffic::gateway_api::GatewayApi;
+use crate::traffic::gateway_api::sessions::Sessions;
 use crate::traffic::istio::Istio;
 use crate::traffic::replica_share::ReplicaShare;
 
@@ -155,6 +156,7 @@ impl Operator {
         let (routes, services) = (self.caches.routes.clone(), self.caches.services.clone());
         Context {
             routers: Routers {
+                sessions: Sessions::new(self.edges.client.clone()),
                 gateway_api: GatewayApi::new(writer.clone(), routes, services.clone()),
                 grpc: GatewayApi::new(writer.clone(), self.caches.grpc_routes.clone(), services.clone()),
                 istio: Istio::new(writer.clone(), self.caches.virtual_services.clone(), services),

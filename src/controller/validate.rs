@@ -19,6 +19,7 @@ use crate::api::v1alpha1::{
 };
 use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
+use crate::traffic::gateway_api::sessions::Support;
 
 mod basis;
 mod fields;
@@ -47,6 +48,8 @@ pub struct FieldError {
     pub field: String,
     /// What is wrong with it, and how to put it right.
     pub message: String,
+    /// One `CamelCase` word, where it is not the spec alone that is wrong.
+    pub reason: Option<&'static str>,
 }
 
 impl FieldError {
@@ -54,6 +57,14 @@ impl FieldError {
         Self {
             field: field.into(),
             message: message.into(),
+            reason: None,
+        }
+    }
+
+    pub(super) fn because(self, reason: &'static str) -> Self {
+        Self {
+            reason: Some(reason),
+            ..self
         }
     }
 
@@ -61,6 +72,7 @@ impl FieldError {
         Self {
             field: format!("{prefix}.{}", error.field),
             message: error.message,
+            reason: None,
         }
     }
 }
@@ -95,6 +107,8 @@ pub struct Known {
     pub owned_grpc_route: bool,
     /// A VirtualService that Molt created for it exists.
     pub owned_virtual_service: bool,
+    /// Whether HTTPRoutes can keep users on a backend, where that is asked for.
+    pub sessions: Support,
 }
 
 /// A spec whose every field is resolved.
@@ -136,7 +150,7 @@ impl Validated {
         };
         Some(Problem {
             kind: ProblemKind::Spec,
-            reason: "SpecInvalid".to_owned(),
+            reason: first.reason.unwrap_or("SpecInvalid").to_owned(),
             message: format!("{first}{more}{rest}"),
         })
     }
@@ -192,7 +206,11 @@ fn unreadable(object: &ServiceObject, known: Known) -> Validated {
         .unwrap_or(DEFAULT_REPLICAS);
     Validated {
         warm_up: None,
-        plan: default_plan(replicas, route.mode()),
+        plan: Plan {
+            shared_in_cluster: traffic::is_shared_in_cluster(object.traffic.as_ref()),
+            sticky: traffic::is_sticky(object.traffic.as_ref()),
+            ..default_plan(replicas, route.mode())
+        },
         queries: Vec::new(),
         conditions: Vec::new(),
         source: None,
@@ -228,6 +246,8 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         group: None,
         revision_history_limit: DEFAULT_HISTORY,
         route,
+        shared_in_cluster: false,
+        sticky: false,
         slos: Vec::new(),
         conditions: Vec::new(),
         limits: Limits::default(),
@@ -308,7 +328,9 @@ fn resolve(
         limits: policies.limits,
         on_inconclusive: policies.on_inconclusive,
         budget_exhausted: policies.budget_exhausted,
-        on_share_mismatch: policies.on_share_mismatch,
+        on_share_mismatch: traffic::share_counts(spec, policies.on_share_mismatch),
+        shared_in_cluster: traffic::is_shared_in_cluster(Some(&spec.traffic)),
+        sticky: traffic::is_sticky(Some(&spec.traffic)),
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
         block: source.as_ref().map_or(fallback.block, |s| s.interval * 2),
         basis: basis::basis(spec, source.as_ref()),

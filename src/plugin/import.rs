@@ -7,6 +7,7 @@ mod argo;
 mod draft;
 mod flagger;
 mod input;
+mod istio;
 mod metrics;
 mod steps;
 #[cfg(test)]

@@ -11,7 +11,7 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use json_patch::Patch;
 use kube::runtime::reflector::{ObjectRef, Store};
-use molt_core::observed::{Backend, Preview, ProblemKind, RouteView, Weights};
+use molt_core::observed::{Preview, ProblemKind, RouteView, Weights};
 
 use super::rules_owners::Kind;
 use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, problem, unread, users_route};
@@ -23,6 +23,7 @@ use crate::k8s::writer::{Writer, is_owned_by};
 use crate::k8s::{Key, labels};
 
 mod owned;
+pub mod sessions;
 mod types;
 mod view;
 
@@ -119,11 +120,7 @@ impl<R: GatewayRoute> GatewayApi<R> {
         // The weights stay as they are: to change them is a decision.
         let service = &target.service.name;
         let preview = owned::preview(service, live);
-        let weights: Weights = owned::weights(service, live)
-            .into_iter()
-            .filter(|(backend, _)| matches!(backend, Backend::Revision(r) if target.ports.contains_key(r)))
-            .map(|(backend, weight)| (backend, u8::try_from(weight).unwrap_or(u8::MAX)))
-            .collect();
+        let weights = target.writable(owned::weights(service, live));
         if weights.is_empty() {
             return Ok(());
         }
@@ -131,7 +128,12 @@ impl<R: GatewayRoute> GatewayApi<R> {
         let mut body = owned::route(target, Some(content), Some(live), &weights, preview.as_ref())?;
         owned::keep_held_back(&mut body, live);
         let spec = serde_json::to_value(&live.spec).unwrap_or_default();
-        if is_subset(&body["spec"], &spec) {
+        let kept = live
+            .spec
+            .rules
+            .first()
+            .and_then(|r| r.session_persistence.clone());
+        if is_subset(&body["spec"], &spec) && kept == owned::persistence(content) {
             return Ok(());
         }
         let namespace = &target.service.namespace;
@@ -152,26 +154,9 @@ impl<R: GatewayRoute> GatewayApi<R> {
         if self.routes.presence() == Presence::Missing {
             return Ok(());
         }
-        let Some(mut live) = self.writer.get::<R>(namespace, name).await? else {
-            return Ok(());
-        };
-        let idle = users_route::idle();
-        let blocked = |sighting: &Sighting| sighting.problems.iter().any(|p| p.kind == ProblemKind::Route);
-        let sighting = self.sight(target, Some(live.content()));
-        if !blocked(&sighting)
-            && sighting.view.weights != idle
-            && let Some(patch) = weight_patch(service, live.content(), &idle)
-        {
-            live = self.writer.json_patch::<R>(namespace, name, patch).await?;
-        }
-        match users_route::disown_patch(live.meta()) {
-            Some(patch) => self
-                .writer
-                .json_patch::<R>(namespace, name, patch)
-                .await
-                .map(drop),
-            None => Ok(()),
-        }
+        let sight = |live: &R| self.sight(target, Some(live.content()));
+        let rules = |live: &R| view::split_rules(service, namespace, live.content());
+        users_route::give_back(&self.writer, namespace, name, sight, rules).await
     }
 
     fn sight(&self, target: &RouteTarget, route: Option<&HttpRoute>) -> Sighting {

@@ -9,7 +9,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use kube::runtime::reflector::{ObjectRef, Store};
-use molt_core::observed::{Backend, Preview, ProblemKind, Weights};
+use molt_core::observed::{Preview, ProblemKind, Weights};
 
 use super::{RouteSpec, RouteTarget, Sighting, TrafficRouter, Whose, problem, unread, users_route};
 use crate::controller::object::ServiceObject;
@@ -114,11 +114,7 @@ impl Istio {
         };
         // The weights stay as they are: to change them is a decision.
         let service = &target.service.name;
-        let weights: Weights = owned::weights(service, &live)
-            .into_iter()
-            .filter(|(backend, _)| matches!(backend, Backend::Revision(r) if target.ports.contains_key(r)))
-            .map(|(backend, weight)| (backend, u8::try_from(weight).unwrap_or(u8::MAX)))
-            .collect();
+        let weights = target.writable(owned::weights(service, &live));
         if weights.is_empty() {
             return Ok(());
         }
@@ -150,30 +146,9 @@ impl Istio {
         if self.live.presence() == Presence::Missing {
             return Ok(());
         }
-        let Some(mut live) = self.writer.get::<VirtualService>(namespace, own).await? else {
-            return Ok(());
-        };
-        let sighting = self.sight(target, Some(&live));
-        let usable = !sighting.problems.iter().any(|p| p.kind == ProblemKind::Route);
-        let rules = view::split_rules(service, namespace, &live.spec);
-        let idle = users_route::idle();
-        if usable
-            && sighting.view.weights != idle
-            && let Some(patch) = users_route::weight_patch(&live.metadata, &rules, &idle)
-        {
-            live = self
-                .writer
-                .json_patch::<VirtualService>(namespace, own, patch)
-                .await?;
-        }
-        match users_route::disown_patch(&live.metadata) {
-            Some(patch) => self
-                .writer
-                .json_patch::<VirtualService>(namespace, own, patch)
-                .await
-                .map(drop),
-            None => Ok(()),
-        }
+        let sight = |live: &VirtualService| self.sight(target, Some(live));
+        let rules = |live: &VirtualService| view::split_rules(service, namespace, &live.spec);
+        users_route::give_back(&self.writer, namespace, own, sight, rules).await
     }
 
     /// All but the acknowledgement.

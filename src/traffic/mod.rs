@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use molt_core::group::{CANARY, STABLE};
-use molt_core::observed::{Preview, Problem, ProblemKind, RouteView, Weights};
+use molt_core::observed::{Backend, Preview, Problem, ProblemKind, RouteView, Weights};
 use molt_core::plan::{Revision, RouteMode};
 
 use crate::api::v1alpha1::ParentRef;
@@ -128,13 +128,26 @@ pub struct OwnedVirtualService {
 /// What a route of Molt's says beside the weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnedRoute {
-    /// Its Gateways.
+    /// Its parents.
     pub parents: Vec<ParentRef>,
+    /// The Service of the service's own name is one as well.
+    pub mesh: bool,
+    /// How users stay on a revision.
+    pub sessions: Option<Sessions>,
     /// Its host names; empty for all.
     pub hostnames: Vec<String>,
     /// Each backend sets a request header that names its revision, which also gives it an Envoy cluster of its
     /// own.
     pub names_revisions: bool,
+}
+
+/// A cookie that keeps users on the revision that they met first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// Its name.
+    pub cookie: String,
+    /// How long it lasts, as the Gateway API writes it; until the browser is closed, if absent.
+    pub max_age: Option<String>,
 }
 
 /// The service whose traffic is meant.
@@ -190,6 +203,15 @@ impl RouteTarget {
     /// The name of a revision's own Service.
     pub fn service_of(&self, revision: &Revision) -> String {
         format!("{}-{revision}", self.service.name)
+    }
+
+    /// Of what a route of Molt's has, the weights of those revisions that can still be written.
+    fn writable(&self, weights: BTreeMap<Backend, i32>) -> Weights {
+        weights
+            .into_iter()
+            .filter(|(backend, _)| matches!(backend, Backend::Revision(r) if self.ports.contains_key(r)))
+            .map(|(backend, weight)| (backend, u8::try_from(weight).unwrap_or(u8::MAX)))
+            .collect()
     }
 }
 
@@ -251,6 +273,8 @@ pub struct Routers {
     pub istio: istio::Istio,
     /// No router.
     pub replica_share: replica_share::ReplicaShare,
+    /// Whether routes of the Gateway API can keep users on a backend.
+    pub sessions: gateway_api::sessions::Sessions,
 }
 
 impl Routers {

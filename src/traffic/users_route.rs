@@ -2,15 +2,21 @@
 //! weights, by a JSON Patch that tests the names, and gives them back at the end.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use json_patch::jsonptr::PointerBuf;
 use json_patch::{AddOperation, Patch, PatchOperation, RemoveOperation, TestOperation};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use molt_core::observed::{Backend, Slot, Weights};
+use kube::Resource;
+use kube::core::NamespaceResourceScope;
+use molt_core::observed::{Backend, ProblemKind, Slot, Weights};
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::BackendPlace;
+use super::{BackendPlace, Sighting};
+use crate::k8s::failure::WriteError;
 use crate::k8s::labels;
+use crate::k8s::writer::Writer;
 
 /// The fixed names in a user's route.
 pub fn slot_names(service: &str) -> [(Slot, String); 2] {
@@ -123,6 +129,36 @@ pub fn idle() -> Weights {
         (Backend::Slot(Slot::Stable), 100),
         (Backend::Slot(Slot::Canary), 0),
     ])
+}
+
+/// Gives a route of the user's back: all traffic on stable, where it can be used, and no field owned. `sight` and `rules`
+/// say what is to be seen of it.
+pub async fn give_back<K>(
+    writer: &Writer,
+    namespace: &str,
+    name: &str,
+    sight: impl Fn(&K) -> Sighting,
+    rules: impl Fn(&K) -> Vec<SplitRule>,
+) -> Result<(), WriteError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+{
+    let Some(mut live) = writer.get::<K>(namespace, name).await? else {
+        return Ok(());
+    };
+    let sighting = sight(&live);
+    let usable = !sighting.problems.iter().any(|p| p.kind == ProblemKind::Route);
+    let patch = weight_patch(live.meta(), &rules(&live), &idle());
+    if usable
+        && sighting.view.weights != idle()
+        && let Some(patch) = patch
+    {
+        live = writer.json_patch::<K>(namespace, name, patch).await?;
+    }
+    match disown_patch(live.meta()) {
+        Some(patch) => writer.json_patch::<K>(namespace, name, patch).await.map(drop),
+        None => Ok(()),
+    }
 }
 
 /// Changes the weights in every rule with both fixed names, and nothing else; only if the route is still the

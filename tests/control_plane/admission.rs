@@ -46,6 +46,46 @@ async fn bad_specs_are_refused_with_the_field_and_the_fix() {
             "exactly one of parentRefs",
         ),
         (
+            with(
+                "/spec/traffic",
+                json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}, "inCluster": "Mesh"}),
+            ),
+            "inCluster: Mesh needs a route that Molt owns",
+        ),
+        (
+            with(
+                "/spec/traffic",
+                json!({"istio": {"hosts": ["a"]}, "inCluster": "Mesh"}),
+            ),
+            "with istio name the host",
+        ),
+        (
+            with("/spec/traffic", json!({"none": {}, "inCluster": "Stable"})),
+            "leave inCluster out, or write ReplicaShare",
+        ),
+        (
+            with("/spec/traffic/inCluster", json!("Everybody")),
+            "spec.traffic.inCluster",
+        ),
+        (
+            with(
+                "/spec/traffic/gatewayAPI",
+                json!({"httpRouteRef": {"name": "front"}, "sessionAffinity": {"cookieName": "a"}}),
+            ),
+            "sessionAffinity belongs to a route that Molt owns",
+        ),
+        (
+            with(
+                "/spec/traffic/gatewayAPI/sessionAffinity",
+                json!({"cookieName": "a b"}),
+            ),
+            "sessionAffinity.cookieName",
+        ),
+        (
+            with("/spec/traffic/gatewayAPI/parentRefs/0/group", json!("")),
+            "the group of a Service is",
+        ),
+        (
             with("/spec/slos/0/sli", json!({"preset": "otel", "type": "latency"})),
             "threshold belongs to type latency",
         ),
@@ -89,6 +129,14 @@ async fn what_is_imported_is_taken_by_the_api_server() {
         (
             "flagger",
             include_str!("../../src/plugin/import/fixtures/flagger.yaml"),
+        ),
+        (
+            "argo-istio",
+            include_str!("../../src/plugin/import/fixtures/argo-istio.yaml"),
+        ),
+        (
+            "flagger-istio",
+            include_str!("../../src/plugin/import/fixtures/flagger-istio.yaml"),
         ),
         (
             "deployment",

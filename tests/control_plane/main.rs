@@ -31,5 +31,6 @@ mod runbook;
 mod scaling;
 mod strategies;
 mod support;
+mod traffic;
 mod users_route;
 mod watch;

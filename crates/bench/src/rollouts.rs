@@ -248,6 +248,8 @@ fn plan(objective: &str) -> Option<Plan> {
         group: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
+        shared_in_cluster: false,
+        sticky: false,
         slos: vec![SloPlan {
             name: "availability".to_owned(),
             objective: Objective::parse(objective, SignedDuration::from_hours(30 * 24))?,

@@ -19,7 +19,7 @@ pub struct Observed {
     pub route: RouteView,
     /// What each fixed-name service selects, as it is.
     pub selected: BTreeMap<Slot, Selection>,
-    /// The service of the service's own name selects the pods of every revision.
+    /// The service of the service's own name, which is Molt's, selects the pods of every revision.
     pub shared: bool,
     /// Evidence read for this decision; `None` when none was due.
     pub measurement: Option<Measurement>,

@@ -187,6 +187,12 @@ pub struct Plan {
     pub revision_history_limit: usize,
     /// Who owns the route.
     pub route: RouteMode,
+    /// There is a route, and the service of the service's own name leads its callers to the pods of both revisions while a
+    /// canary has users.
+    pub shared_in_cluster: bool,
+    /// Users stay on the revision that they met first, as long as it has a place in the route: weights are about new
+    /// sessions.
+    pub sticky: bool,
     /// The objectives that decide.
     pub slos: Vec<SloPlan>,
     /// What becomes of the database before the first pod of a new revision.

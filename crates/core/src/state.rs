@@ -200,6 +200,27 @@ pub struct Carried {
     pub since: Timestamp,
 }
 
+/// The canary's endpoints, as far as the router can know of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Endpoints {
+    /// Pods that the router has had the time to learn of.
+    pub known: u32,
+    /// More that have become endpoints since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coming: Option<Coming>,
+}
+
+/// Endpoints that the router may not know of yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Coming {
+    /// Pods in all, those that it knows included.
+    pub pods: u32,
+    /// Since when so many have been seen.
+    pub since: Timestamp,
+}
+
 /// One attempt to bring a revision to all users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -239,6 +260,9 @@ pub struct Attempt {
     /// says nothing of the canary before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_force_since: Option<Timestamp>,
+    /// The canary's pods that the router has had the time to learn of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoints: Option<Endpoints>,
     /// The share that the router gives the canary, where pods may go because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<Carried>,

@@ -183,6 +183,8 @@ pub(crate) mod tests {
             group: None,
             revision_history_limit: 2,
             route: RouteMode::Owned,
+            shared_in_cluster: false,
+            sticky: false,
             slos: vec![SloPlan {
                 name: slo.to_owned(),
                 objective: Objective::parse("99", SignedDuration::from_hours(720)).unwrap(),

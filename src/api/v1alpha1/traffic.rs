@@ -1,6 +1,7 @@
 //! PythonService: how traffic reaches it.
 
 use kube::KubeSchema;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Duration;
@@ -12,7 +13,11 @@ use super::Duration;
     validation = Rule::new("[has(self.gatewayAPI), has(self.istio), has(self.none)].exists_one(set, set)")
         .message("set exactly one of gatewayAPI (a route divides the traffic), istio (a VirtualService does) and none (no router: the pods behind the Service do)"),
     validation = Rule::new("has(self.none) == has(oldSelf.none) && has(self.istio) == has(oldSelf.istio)")
-        .message("a service can't change between gatewayAPI, istio and none: users would be left on the old one; make a second PythonService, and delete this one when it is unused")
+        .message("a service can't change between gatewayAPI, istio and none: users would be left on the old one; make a second PythonService, and delete this one when it is unused"),
+    validation = Rule::new("!has(self.inCluster) || self.inCluster != 'Mesh' || (has(self.gatewayAPI) && has(self.gatewayAPI.parentRefs))")
+        .message("inCluster: Mesh needs a route that Molt owns, with gatewayAPI.parentRefs: give a route of yours the parent {group: \"\", kind: Service, name: <service>} yourself; with istio name the host <service> and the gateway mesh"),
+    validation = Rule::new("!has(self.inCluster) || !has(self.none) || self.inCluster == 'ReplicaShare'")
+        .message("without a router the pods behind the Service divide the traffic of all callers: leave inCluster out, or write ReplicaShare")
 )]
 pub struct Traffic {
     /// By an HTTPRoute or GRPCRoute of the Gateway API.
@@ -25,6 +30,20 @@ pub struct Traffic {
     /// behind it. A weight is what share comes nearest to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub none: Option<NoRouter>,
+    /// What callers of the Service of the service's name get during a rollout. Default Stable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_cluster: Option<InCluster>,
+}
+
+/// What callers inside the cluster get during a rollout.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InCluster {
+    /// Stable, until all users have moved and every new pod is ready.
+    Stable,
+    /// While the canary has a part of the users, the pods of both revisions: its share is its share of the pods.
+    ReplicaShare,
+    /// What the route says, by a mesh: the Service is a parent of the route that Molt owns.
+    Mesh,
 }
 
 impl Traffic {
@@ -51,10 +70,12 @@ pub struct NoRouter {}
     validation = Rule::new("has(self.parentRefs) == has(oldSelf.parentRefs) && has(self.grpcRouteRef) == has(oldSelf.grpcRouteRef)")
         .message("a service can't change between a route that Molt owns (parentRefs) and your own (httpRouteRef, grpcRouteRef): users would be left on the old one; make a second PythonService for the other route, and delete this one when it is unused"),
     validation = Rule::new("!has(self.hostnames) || has(self.parentRefs)")
-        .message("hostnames belong to a route that Molt owns: set parentRefs, or put the hostnames into your own route")
+        .message("hostnames belong to a route that Molt owns: set parentRefs, or put the hostnames into your own route"),
+    validation = Rule::new("!has(self.sessionAffinity) || has(self.parentRefs)")
+        .message("sessionAffinity belongs to a route that Molt owns: set parentRefs, or write sessionPersistence into the rules of your own route")
 )]
 pub struct GatewayApi {
-    /// The Gateways of the route that Molt creates and owns.
+    /// The parents of the route that Molt creates and owns: Gateways, or Services of a mesh.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
     pub parent_refs: Option<Vec<ParentRef>>,
@@ -69,12 +90,48 @@ pub struct GatewayApi {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16))]
     pub hostnames: Option<Vec<String>>,
+    /// Users stay on the revision that they met first, by a cookie. It takes the Gateway API's CRDs of the experimental
+    /// channel, and a gateway that knows `sessionPersistence`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_affinity: Option<SessionAffinity>,
 }
 
-/// A Gateway.
+/// Users stay on the revision that they met first.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+pub struct SessionAffinity {
+    /// The cookie that the gateway gives them.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z0-9._-]+$"))]
+    pub cookie_name: String,
+    /// How long it lasts. Default: until the browser is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_age: Option<Duration>,
+}
+
+/// The kind of a route's parent.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ParentKind {
+    /// A Gateway.
+    Gateway,
+    /// A Service, whose callers in a mesh go by the route.
+    Service,
+}
+
+/// A parent of a route.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!has(self.group) || (self.group == '') == (has(self.kind) && self.kind == 'Service')")
+        .message("the group of a Service is \"\", that of a Gateway gateway.networking.k8s.io: leave group out")
+)]
 pub struct ParentRef {
+    /// The API group of its kind; it need not be said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = ["", "gateway.networking.k8s.io"]))]
+    pub group: Option<String>,
+    /// Its kind. Default Gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ParentKind>,
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
@@ -84,6 +141,10 @@ pub struct ParentRef {
     /// One of its listeners. Default: all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub section_name: Option<String>,
+    /// One of its ports. Default: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: Option<i32>,
 }
 
 /// A route of the user's.

@@ -1,13 +1,15 @@
 //! What carries the traffic.
 
 use jiff::SignedDuration;
+use molt_core::plan::OnShareMismatch;
 use molt_core::step::Step;
 
 use super::fields::duration;
 use super::{FieldError, Known};
 use crate::api::v1alpha1 as api;
 use crate::metric_sources::at_route::Naming;
-use crate::traffic::{OwnedRoute, OwnedVirtualService, Protocol, RouteSpec, Whose};
+use crate::traffic::gateway_api::sessions::Support;
+use crate::traffic::{OwnedRoute, OwnedVirtualService, Protocol, RouteSpec, Sessions, Whose};
 
 /// How long a change of a VirtualService may take to every proxy: istiod gathers changes for up to 10 s, and then
 /// pushes them.
@@ -23,7 +25,51 @@ pub(super) fn resolve(
     tell_clusters_apart(&mut route, &spec.slos, errors);
     check_counted(&route, &spec.slos, errors);
     check_grpc(spec, errors);
+    check_in_cluster(&spec.traffic, errors);
     route
+}
+
+/// Callers inside the cluster can only be led as what carries the traffic can.
+fn check_in_cluster(traffic: &api::Traffic, errors: &mut Vec<FieldError>) {
+    let gateway = traffic.gateway_api.as_ref();
+    let is_owned = gateway.is_some_and(|gateway| gateway.parent_refs.is_some());
+    let message = match traffic.in_cluster {
+        Some(api::InCluster::Mesh) if traffic.istio.is_some() => {
+            "is Mesh, which takes a route of the Gateway API: name the host of the Service in spec.traffic.istio.hosts, and mesh in its gateways, and leave inCluster out"
+        }
+        Some(api::InCluster::Mesh) if gateway.is_some() && !is_owned => {
+            "is Mesh, which takes a route that Molt owns: write the parent {group: \"\", kind: Service, name: <service>} into your own route, and leave inCluster out"
+        }
+        Some(api::InCluster::Mesh) if !is_owned => {
+            "is Mesh, which takes a route: set spec.traffic.gatewayAPI.parentRefs, or leave inCluster out"
+        }
+        Some(api::InCluster::Stable | api::InCluster::Mesh) if traffic.none.is_some() => {
+            "can't be Stable without a router: the pods behind the Service divide the traffic of all callers; leave it out, or write ReplicaShare"
+        }
+        _ => return,
+    };
+    errors.push(FieldError::new("spec.traffic.inCluster", message));
+}
+
+/// Callers of the Service of the service's name meet both revisions, beside a route.
+pub(super) fn is_shared_in_cluster(traffic: Option<&api::Traffic>) -> bool {
+    traffic.is_some_and(|t| t.none.is_none() && t.in_cluster == Some(api::InCluster::ReplicaShare))
+}
+
+/// Users stay on a revision.
+pub(super) fn is_sticky(traffic: Option<&api::Traffic>) -> bool {
+    let gateway = traffic.and_then(|t| t.gateway_api.as_ref());
+    gateway.is_some_and(|g| g.parent_refs.is_some() && g.session_affinity.is_some())
+}
+
+/// Where callers come past the route and are counted at the pods, the canary's share of requests is not its weight.
+pub(super) fn share_counts(spec: &api::PythonServiceSpec, policy: OnShareMismatch) -> OnShareMismatch {
+    let at_route = |slo: &api::Slo| slo.sli.preset.and_then(Naming::of).is_some();
+    if is_shared_in_cluster(Some(&spec.traffic)) && !spec.slos.iter().all(at_route) {
+        OnShareMismatch::Ignore
+    } else {
+        policy
+    }
 }
 
 /// Objectives that are counted by Envoy's clusters need one for each backend of the route.
@@ -36,6 +82,10 @@ fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Ve
         RouteSpec::Owned { content, .. } => {
             if let Some(content) = content {
                 content.names_revisions = true;
+                if content.sessions.is_some() {
+                    let message = "is counted by a cluster of Envoy's for each revision, and no session lasts between two clusters: choose a preset that is counted at the pods, or leave spec.traffic.gatewayAPI.sessionAffinity out";
+                    errors.push(FieldError::new(format!("spec.slos[{index}].sli.preset"), message));
+                }
             }
         }
         RouteSpec::Adopted { name, .. } if name.contains('.') => errors.push(FieldError::new(
@@ -100,7 +150,10 @@ pub(super) fn route(
     let kept = kept(known);
     let Some(traffic) = traffic else { return kept };
     match (&traffic.gateway_api, &traffic.istio, &traffic.none) {
-        (Some(gateway), None, None) => gateway_route(gateway, protocol, known, errors),
+        (Some(gateway), None, None) => {
+            let mesh = traffic.in_cluster == Some(api::InCluster::Mesh);
+            gateway_route(gateway, mesh, protocol, known, errors)
+        }
         (None, Some(istio), None) => istio_route(istio, known, errors),
         (None, None, Some(_)) => RouteSpec::Shares,
         (gateway, istio, none) => {
@@ -148,6 +201,7 @@ fn kept(known: Known) -> RouteSpec {
 
 fn gateway_route(
     gateway: &api::GatewayApi,
+    mesh: bool,
     protocol: Protocol,
     known: Known,
     errors: &mut Vec<FieldError>,
@@ -166,16 +220,30 @@ fn gateway_route(
                 errors.push(FieldError::new(format!("{path}.parentRefs"), message));
                 return kept;
             }
+            let sessions = sessions(gateway, protocol, known, errors);
+            if sessions.is_none() && known.sessions == Support::Unknown {
+                return kept;
+            }
             RouteSpec::Owned {
                 protocol,
                 content: Some(OwnedRoute {
-                    parents: parents.clone(),
+                    parents: parents
+                        .iter()
+                        .enumerate()
+                        .map(|(n, p)| parent(n, p, errors))
+                        .collect(),
+                    mesh,
+                    sessions,
                     hostnames,
                     names_revisions: false,
                 }),
             }
         }
         (None, Some(own), None) | (None, None, Some(own)) => {
+            if gateway.session_affinity.is_some() {
+                let message = "belongs to a route that Molt creates: write sessionPersistence into the rules of your own route, or set parentRefs";
+                errors.push(FieldError::new(format!("{path}.sessionAffinity"), message));
+            }
             if gateway.hostnames.is_some() {
                 let message =
                     "belong to a route that Molt creates: write them into your own route, or set parentRefs";
@@ -229,6 +297,71 @@ fn gateway_route(
             }
         }
     }
+}
+
+/// A parent as it is written: the group of a Service has to be said.
+fn parent(index: usize, parent: &api::ParentRef, errors: &mut Vec<FieldError>) -> api::ParentRef {
+    let is_service = parent.kind == Some(api::ParentKind::Service);
+    if parent
+        .group
+        .as_ref()
+        .is_some_and(|group| group.is_empty() != is_service)
+    {
+        errors.push(FieldError::new(
+            format!("spec.traffic.gatewayAPI.parentRefs[{index}].group"),
+            "is not that of its kind: leave it out",
+        ));
+    }
+    api::ParentRef {
+        group: is_service.then(String::new),
+        ..parent.clone()
+    }
+}
+
+/// How users stay on a revision; `None` where they don't, or can't.
+fn sessions(
+    gateway: &api::GatewayApi,
+    protocol: Protocol,
+    known: Known,
+    errors: &mut Vec<FieldError>,
+) -> Option<Sessions> {
+    const UNSUPPORTED: &str = "SessionAffinityUnsupported";
+    let path = "spec.traffic.gatewayAPI.sessionAffinity";
+    let affinity = gateway.session_affinity.as_ref()?;
+    if protocol == Protocol::Grpc {
+        let message = "is kept by a cookie, and clients of gRPC keep none: leave it out";
+        errors.push(FieldError::new(path, message));
+        return None;
+    }
+    let name = &affinity.cookie_name;
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || name.len() > 128 || !name.chars().all(fits) {
+        let message = "must have 1 to 128 letters, digits, dots, dashes and underscores";
+        errors.push(FieldError::new(format!("{path}.cookieName"), message));
+        return None;
+    }
+    let (age, before) = (affinity.max_age.as_ref(), errors.len());
+    let second = SignedDuration::from_secs(1);
+    duration(errors, &format!("{path}.maxAge"), age, second, second);
+    if errors.len() > before {
+        return None;
+    }
+    let message = match known.sessions {
+        Support::Unasked | Support::Kept => {
+            return Some(Sessions {
+                cookie: name.clone(),
+                max_age: age.map(|age| age.0.clone()),
+            });
+        }
+        Support::Dropped => {
+            "can't be kept: the HTTPRoutes of this cluster have no sessionPersistence, which only the Gateway API's CRDs of the experimental channel have: install those, with a gateway that knows it, or leave sessionAffinity out; it is found without a restart"
+        }
+        Support::Unknown => {
+            "can't be kept: the API server does not tell the schema of HTTPRoutes (get on /openapi/v3, which every authenticated client has by default), so nobody knows whether they have sessionPersistence; it is asked again"
+        }
+    };
+    errors.push(FieldError::new(path, message).because(UNSUPPORTED));
+    None
 }
 
 fn istio_route(istio: &api::Istio, known: Known, errors: &mut Vec<FieldError>) -> RouteSpec {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use molt_core::adoption::{Sight, WorkloadView};
 use molt_core::decision::Effect;
 use molt_core::observed::{Action, ActionView, Observed, RevisionView};
 use molt_core::plan::{Plan, Revision};
@@ -19,7 +20,7 @@ use crate::controller::validate::{Defaults, Known, validate};
 const QUESTION: &str = "explain";
 
 /// What can be asked for: the action, its words on the command line, and what it is for.
-const ACTIONS: [(Action, &str, &str); 9] = [
+const ACTIONS: [(Action, &str, &str); 10] = [
     (
         Action::Promote,
         "promote",
@@ -61,6 +62,11 @@ const ACTIONS: [(Action, &str, &str); 9] = [
         "restart",
         "new pods for the stable revision, one after the other",
     ),
+    (
+        Action::Release,
+        "release",
+        "the Deployment that was taken over gets its place back, if its template is still stable's",
+    ),
 ];
 
 /// Something that a person could do now.
@@ -96,6 +102,9 @@ pub(super) fn ask(seen: &Seen, state: &State, now: Timestamp) -> (Vec<Possible>,
         .namespace()
         .map_or_else(String::new, |n| format!(" -n {n}"));
     for (action, verb, meaning) in ACTIONS {
+        if action == Action::Release && state.adoption.is_none() {
+            continue;
+        }
         if matches!(action, Action::Undo | Action::Restart) && seen.sets.is_none() {
             let why = "whether it is possible is not known: you may not list ReplicaSets";
             refused.push(Refused {
@@ -176,7 +185,16 @@ fn answer(
         requested_by: QUESTION.to_owned(),
         created_at: Some(now),
     };
+    // The Deployment is not read here: it is taken to be as it was taken over.
+    let workload = state.adoption.as_ref().filter(|_| action == Action::Release);
+    let workload = workload.map(|adoption| WorkloadView {
+        name: adoption.workload.clone(),
+        uid: adoption.uid.clone(),
+        is_stable: true,
+        ..WorkloadView::default()
+    });
     let seen = Observed {
+        workload: workload.map_or(Sight::Absent, Sight::Seen),
         revisions,
         actions: vec![asked],
         ..Observed::default()

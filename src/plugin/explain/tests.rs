@@ -191,3 +191,28 @@ fn an_action_that_nobody_handles_is_told() {
     waiting.waiting = vec![serde_json::from_value(action).unwrap()];
     assert!(text_of(&waiting).contains("Abort by ada waits to be handled"));
 }
+
+#[test]
+fn a_deployment_that_was_taken_over_can_be_given_back() {
+    let back = rolled_back();
+    let taken = |stage: &'static str| {
+        seen(&back, &["5b6c7d0000"], move |o| {
+            o["spec"]["workloadRef"] =
+                json!({"apiVersion": "apps/v1", "kind": "Deployment", "name": "checkout"});
+            o["spec"].as_object_mut().unwrap().remove("template");
+            o["status"]["state"]["adoption"] = json!({
+                "workload": "checkout", "uid": "u-1", "replicas": 4, "stage": stage,
+                "movedAt": "2026-03-01T02:00:00Z", "seenReplicas": 0,
+            });
+        })
+    };
+    assert!(verbs(&taken("Taken")).contains(&"release".to_owned()));
+    let returned = taken("Returned");
+    assert!(!verbs(&returned).contains(&"release".to_owned()));
+    let refused = Explanation::of(&returned, now()).refused;
+    let release = refused.iter().find(|refused| refused.verb == "release");
+    assert!(release.is_some_and(|r| r.why.contains("is being given back already")));
+    // Of one that was not taken over nothing is said.
+    let explained = Explanation::of(&seen(&back, &["5b6c7d0000"], |_| ()), now());
+    assert!(explained.refused.iter().all(|refused| refused.verb != "release"));
+}

@@ -285,12 +285,15 @@ fn traffic(draft: &mut Draft, routing: &mut Fields, all: &[Object], object: &Obj
         }
         draft.rest(&gateway, |_| Some("HTTPRoutes alone are steered"));
     }
+    if let Some(mut istio) = routing.maybe("istio")? {
+        super::istio::argo(draft, &mut istio, all, object)?;
+    }
     draft.rest(&plugins, |_| {
-        Some("traffic is divided by an HTTPRoute of the Gateway API")
+        Some("traffic is divided by an HTTPRoute of the Gateway API, or a VirtualService of Istio")
     });
     draft.rest(routing, |field| match field {
         "managedRoutes" => Some("Molt's own route has the rules of its steps, whatever their names"),
-        _ => Some("other routers are not carried over: write traffic.gatewayAPI or traffic.istio yourself (docs/traffic.md)"),
+        _ => Some("routers other than the Gateway API and Istio are not carried over: write traffic.gatewayAPI yourself (docs/traffic.md)"),
     });
     Ok(())
 }

@@ -147,6 +147,18 @@ impl Draft {
         self.spec.remove(name);
     }
 
+    /// A field of the Gateway API's route that Molt owns; `false` if there is none.
+    pub fn set_in_owned_route(&mut self, name: &str, value: Value) -> bool {
+        let gateway = self.spec.get_mut("traffic").and_then(|t| t.get_mut("gatewayAPI"));
+        match gateway.filter(|gateway| gateway.get("parentRefs").is_some()) {
+            Some(gateway) => {
+                gateway[name] = value;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// All users at once.
     pub fn be_blue_green(&mut self) {
         self.strategy = "blueGreen";
@@ -219,8 +231,10 @@ impl Draft {
 
     /// Takes out what needs a route that Molt owns, unless it has one.
     fn fit_the_route(&mut self) {
-        let gateway = self.spec.get("traffic").and_then(|t| t.get("gatewayAPI"));
-        let is_owned = gateway.is_some_and(|gateway| gateway.get("httpRouteRef").is_none());
+        let traffic = self.spec.get("traffic");
+        let gateway = traffic.and_then(|t| t.get("gatewayAPI"));
+        let is_owned = gateway.is_some_and(|gateway| gateway.get("httpRouteRef").is_none())
+            || traffic.is_some_and(|t| t.pointer("/istio/hosts").is_some());
         let mut names = BTreeSet::new();
         for (field, step) in std::mem::take(&mut self.steps) {
             let header = step.pointer("/setHeaderRoute/name").and_then(Value::as_str);
@@ -229,7 +243,7 @@ impl Draft {
                 (names.len() > MOST_HEADER_ROUTES)
                     .then(|| format!("a route has rules for {MOST_HEADER_ROUTES} header routes at most"))
             } else {
-                Some("needs a route that Molt owns, with traffic.gatewayAPI.parentRefs: in a route of yours nothing but weights is changed, so write that rule yourself".to_owned())
+                Some("needs a route that Molt owns, with traffic.gatewayAPI.parentRefs or traffic.istio.hosts: in a route of yours nothing but weights is changed, so write that rule yourself".to_owned())
             };
             match why {
                 Some(why) => self.note(Fate::NotCarriedOver, field, why),
@@ -246,6 +260,25 @@ impl Draft {
             self.steps.clear();
             let why = "without a step that leads anybody to the canary the default of 5, 10, 25 and 50 % with 60 s each is used";
             self.note(Fate::Approximated, "steps", why);
+        }
+    }
+
+    /// No session lasts between the clusters that an objective is counted by.
+    fn fit_the_sessions(&mut self) {
+        let slos = self.spec.get("slos").and_then(Value::as_array);
+        let by_cluster = slos.is_some_and(|slos| {
+            let mut presets = slos.iter().map(|slo| &slo["sli"]["preset"]);
+            presets.any(|preset| preset == "envoy-gateway")
+        });
+        let gateway = self.spec.get_mut("traffic").and_then(|t| t.get_mut("gatewayAPI"));
+        let gateway = gateway.and_then(Value::as_object_mut).filter(|_| by_cluster);
+        if gateway.is_some_and(|gateway| gateway.remove("sessionAffinity").is_some()) {
+            // What was noted of it before no longer holds.
+            let field = |note: &Note| note.field.ends_with(".sessionAffinity");
+            let told = self.notes.iter().position(field);
+            let field = told.map_or_else(String::new, |index| self.notes.remove(index).field);
+            let why = "no session lasts beside objectives by envoy-gateway: choose a preset that is counted at the pods, and write it again";
+            self.note(Fate::NotCarriedOver, field, why);
         }
     }
 
@@ -326,6 +359,7 @@ impl Draft {
         self.spec
             .insert("slos".to_owned(), Value::Array(std::mem::take(&mut self.slos)));
         self.fit_the_route();
+        self.fit_the_sessions();
         loop {
             let mut spec = self.spec.clone();
             if !self.steps.is_empty() {

@@ -121,7 +121,7 @@ pub(super) fn canary(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
     draft.rest(&spec, |field| match field {
         "revertOnDeletion" => Some("a route of your own is given back when the service is deleted"),
         "ingressRef" | "upstreamRef" | "routeRef" => {
-            Some("traffic is divided by an HTTPRoute of the Gateway API")
+            Some("traffic is divided by an HTTPRoute of the Gateway API, or a VirtualService of Istio")
         }
         "metricsServer" => Some("write metrics.prometheus.address, if it is not the operator's Prometheus"),
         _ => None,
@@ -136,22 +136,26 @@ fn traffic(
     all: &[Object],
     object: &Object,
 ) -> Result<(), Wrong> {
+    let name = service.text("name")?;
     let parents: Vec<Value> = service
         .list("gatewayRefs")?
         .iter()
         .filter_map(workload::parent)
         .take(8)
         .collect();
-    let hosts: Vec<Value> = service
-        .list("hosts")?
-        .into_iter()
-        .filter(Value::is_string)
-        .take(16)
-        .collect();
-    let name = service.text("name")?;
+    let by_istio = provider == "istio";
+    let hosts = if by_istio {
+        Vec::new()
+    } else {
+        service.list("hosts")?
+    };
+    let hosts: Vec<Value> = hosts.into_iter().filter(Value::is_string).take(16).collect();
     service.take("portName");
     service.take("portDiscovery");
-    if parents.is_empty() {
+    if by_istio {
+        let apex = name.or_else(|| target(object).map(|(_, name)| name));
+        super::istio::flagger(draft, service, apex.as_deref().unwrap_or(&object.name))?;
+    } else if parents.is_empty() {
         let names: Vec<String> = name.into_iter().chain([object.name.clone()]).collect();
         workload::lead(draft, object, all, &names);
     } else {
@@ -161,16 +165,16 @@ fn traffic(
         }
         draft.set("traffic", json!({"gatewayAPI": gateway}));
     }
-    if !provider.is_empty() && !provider.starts_with("gatewayapi") {
+    if !provider.is_empty() && !provider.starts_with("gatewayapi") && !by_istio {
         draft.note(
             Fate::NotCarriedOver,
             "spec.provider",
-            format!("{provider}: other routers are not carried over: write traffic.gatewayAPI or traffic.istio yourself (docs/traffic.md)"),
+            format!("{provider}: routers other than the Gateway API and Istio are not carried over: write traffic.gatewayAPI yourself (docs/traffic.md)"),
         );
     }
     draft.rest(service, |field| match field {
         "retries" | "timeout" | "headers" | "rewrite" | "corsPolicy" | "match" | "trafficPolicy" => {
-            Some("Molt's own route has no filters: to keep them use a route of your own, by httpRouteRef")
+            Some("Molt's own route has no filters: to keep them use a route of your own, by httpRouteRef or virtualServiceRef")
         }
         "apex" | "primary" | "canary" => Some("labels and annotations of Services are Molt's own"),
         _ => None,
@@ -195,9 +199,10 @@ fn judge(
     if let Some(count) = analysis.number("iterations")?.filter(|count| *count >= 1.0) {
         at_once(draft, analysis, count, interval, copies)?;
     }
-    if analysis.take("sessionAffinity").is_some() {
-        let why = "a user may meet both versions during a rollout";
-        draft.note(Fate::NotCarriedOver, analysis.path("sessionAffinity"), why);
+    if let Some(mut affinity) = analysis.maybe("sessionAffinity")? {
+        let field = analysis.path("sessionAffinity");
+        session_affinity(draft, &mut affinity, &field)?;
+        draft.rest(&affinity, |_| None);
     }
     for metric in analysis.each("metrics")? {
         metrics::one_metric(draft, metric, provider, interval, threshold, all, object)?;
@@ -209,6 +214,31 @@ fn judge(
         "primaryReadyThreshold" | "canaryReadyThreshold" => Some("a weight waits for the pods that carry it"),
         _ => None,
     });
+    Ok(())
+}
+
+/// Users stay on the canary that they met, where a route of Molt's by the Gateway API can keep them there.
+fn session_affinity(draft: &mut Draft, affinity: &mut Fields, field: &str) -> Result<(), Wrong> {
+    let cookie = affinity.text("cookieName")?.unwrap_or_default();
+    // Flagger's default is a day.
+    let age = affinity.number("maxAge")?.unwrap_or(86_400.0);
+    let fits = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if cookie.is_empty() || cookie.len() > 128 || !cookie.chars().all(fits) || age < 1.0 {
+        let why = "wants a cookieName of letters, digits, dots, dashes and underscores, and a maxAge of at least a second";
+        draft.note(Fate::NotCarriedOver, field, why);
+        return Ok(());
+    }
+    let Some(age) = draft.duration(field, age * 1000.0) else {
+        return Ok(());
+    };
+    if draft.set_in_owned_route("sessionAffinity", json!({"cookieName": cookie, "maxAge": age})) {
+        let why = "users stay on stable as well; it takes the Gateway API's CRDs of the experimental channel, and a gateway that knows sessionPersistence";
+        draft.note(Fate::Approximated, field, why);
+    } else {
+        let why =
+            "takes a route of the Gateway API that Molt owns: a user may meet both versions during a rollout";
+        draft.note(Fate::NotCarriedOver, field, why);
+    }
     Ok(())
 }
 

@@ -23,6 +23,8 @@ fn error(text: &str) -> String {
 
 const ARGO: &str = include_str!("fixtures/argo.yaml");
 const FLAGGER: &str = include_str!("fixtures/flagger.yaml");
+const ARGO_ISTIO: &str = include_str!("fixtures/argo-istio.yaml");
+const FLAGGER_ISTIO: &str = include_str!("fixtures/flagger-istio.yaml");
 const DEPLOYMENT: &str = include_str!("fixtures/deployment.yaml");
 
 #[test]
@@ -44,6 +46,106 @@ fn a_deployment_is_carried_over_and_a_worker_is_told() {
         "{told}"
     );
     assert!(told.contains("ConfigMap/settings: passed over"), "{told}");
+}
+
+fn traffic(made: &Imported) -> Value {
+    made.services[0].object["spec"]["traffic"].clone()
+}
+
+#[test]
+fn a_plain_virtual_service_of_argo_is_made_anew_and_another_one_stays_the_users() {
+    let made = imported(ARGO_ISTIO);
+    let owned = json!({"istio": {"hosts": ["shop.example.com"], "gateways": ["istio-ingress/public"]}});
+    assert_eq!(traffic(&made), owned);
+    sound(&made, &made.yaml().unwrap());
+    let told = made.told.join("\n");
+    for line in [
+        "approximated: VirtualService/front: Molt makes a VirtualService of its own",
+        "not carried over: DestinationRule/shop: each revision has a Service of its own in place of a subset",
+        "not carried over: spec.strategy.canary.trafficRouting.istio.virtualServices[0].routes: Molt changes the weights in every rule",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let steps = &made.services[0].object["spec"]["strategy"]["canary"]["steps"];
+    assert_eq!(
+        steps[0]["setHeaderRoute"]["name"], "testers",
+        "the route is Molt's"
+    );
+
+    let kept = json!({"istio": {"virtualServiceRef": {"name": "front"}}});
+    for other in [
+        ARGO_ISTIO.replace("- name: primary", "- name: primary\n    timeout: 5s"),
+        // It is not in the files.
+        ARGO_ISTIO.replace("{name: front, namespace: shop}", "{name: other, namespace: shop}"),
+        ARGO_ISTIO.replace(
+            "gateways: [istio-ingress/public]",
+            "gateways: [mesh]\n  exportTo: [\".\"]",
+        ),
+    ] {
+        let made = imported(&other);
+        assert_eq!(traffic(&made), kept);
+        sound(&made, &made.yaml().unwrap());
+        let told = made.told.join("\n");
+        assert!(
+            told.contains("VirtualService/front: stays yours: name the hosts <service>-stable"),
+            "{told}"
+        );
+        assert!(
+            told.contains("setHeaderRoute: needs a route that Molt owns"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn a_canary_of_flagger_by_istio_gets_the_hosts_that_flagger_would_ask_for() {
+    let made = imported(FLAGGER_ISTIO);
+    let istio = |hosts: &[&str], gateways: &[&str]| json!({"istio": {"hosts": hosts, "gateways": gateways}});
+    let gateways = ["istio-ingress/public", "mesh"];
+    assert_eq!(traffic(&made), istio(&["cart.example.com", "cart"], &gateways));
+    sound(&made, &made.yaml().unwrap());
+    let slo = &made.services[0].object["spec"]["slos"][0]["sli"]["preset"];
+    assert_eq!(slo, "istio");
+    let told = made.told.join("\n");
+    assert!(
+        told.contains("sessionAffinity: takes a route of the Gateway API that Molt owns"),
+        "{told}"
+    );
+    let any = imported(&FLAGGER_ISTIO.replace("[cart.example.com]", "[\"*\"]"));
+    assert_eq!(traffic(&any), json!({"istio": {"hosts": ["cart"]}}));
+    assert!(any.told.join("\n").contains("* only at gateways other than mesh"));
+    let mesh = imported(&FLAGGER_ISTIO.replace("    gateways: [istio-ingress/public, mesh]\n", ""));
+    assert_eq!(
+        traffic(&mesh),
+        json!({"istio": {"hosts": ["cart.example.com", "cart"]}})
+    );
+}
+
+#[test]
+fn session_affinity_of_flagger_is_carried_over_where_it_can_be_kept() {
+    let plain = FLAGGER
+        .replace(
+            "    - name: request-success-rate\n      thresholdRange: {min: 99}\n      interval: 1m\n",
+            "",
+        )
+        .replace(
+            "    - name: request-duration\n      thresholdRange: {max: 500}\n",
+            "",
+        );
+    let made = imported(&plain);
+    assert_eq!(
+        traffic(&made)["gatewayAPI"]["sessionAffinity"],
+        json!({"cookieName": "flagger-cookie", "maxAge": "24h"})
+    );
+    sound(&made, &made.yaml().unwrap());
+    let beside = imported(FLAGGER);
+    assert_eq!(traffic(&beside)["gatewayAPI"]["sessionAffinity"], Value::Null);
+    assert!(
+        beside
+            .told
+            .join("\n")
+            .contains("no session lasts beside objectives by envoy-gateway")
+    );
 }
 
 fn insta_like(input: &str, expected: &str) {
@@ -450,8 +552,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_is_written_is_imported_or_told(which in 0usize..3, document in 0usize..5, at in any::<usize>(), odd in odd()) {
-        let text = [ARGO, FLAGGER, DEPLOYMENT][which];
+    fn whatever_is_written_is_imported_or_told(which in 0usize..5, document in 0usize..5, at in any::<usize>(), odd in odd()) {
+        let text = [ARGO, FLAGGER, DEPLOYMENT, ARGO_ISTIO, FLAGGER_ISTIO][which];
         let mut documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
         let index = document % documents.len();
         documents[index] = spoilt(documents[index].clone(), at, odd);

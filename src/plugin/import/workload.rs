@@ -282,7 +282,7 @@ pub(super) fn by_route(draft: &mut Draft, route: &Object) {
     draft.set("traffic", json!({"gatewayAPI": gateway}));
 }
 
-/// A reference to a Gateway, with the fields that a PythonService has.
+/// A reference to a Gateway, or to a Service of a mesh, with the fields that a PythonService has.
 pub(super) fn parent(reference: &Value) -> Option<Value> {
     let name = reference
         .get("name")?
@@ -295,7 +295,17 @@ pub(super) fn parent(reference: &Value) -> Option<Value> {
             parent[field] = json!(value);
         }
     }
-    (kind == "Gateway").then_some(parent)
+    if kind == "Service" {
+        parent["kind"] = json!(kind);
+    }
+    if let Some(port) = reference
+        .get("port")
+        .and_then(Value::as_i64)
+        .filter(|p| (1..=65535).contains(p))
+    {
+        parent["port"] = json!(port);
+    }
+    ["Gateway", "Service"].contains(&kind).then_some(parent)
 }
 
 /// By a route of the user's own.

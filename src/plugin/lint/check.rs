@@ -102,6 +102,7 @@ fn of_operator(object: &Object) -> Vec<FieldError> {
         Err(error) => vec![FieldError {
             field: "metadata".to_owned(),
             message: format!("can't be read: {error}"),
+            reason: None,
         }],
     }
 }

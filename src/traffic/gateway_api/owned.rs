@@ -13,6 +13,7 @@ use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Value, json};
 
 use super::types::{API_VERSION, HttpRoute, Rule};
+use crate::api::v1alpha1::{ParentKind, ParentRef};
 use crate::k8s::failure::WriteError;
 use crate::k8s::{Key, labels};
 use crate::traffic::{OwnedRoute, RouteTarget};
@@ -77,7 +78,7 @@ pub fn route(
 ) -> Result<Value, WriteError> {
     let Key { namespace, name } = &target.service;
     let (parents, hostnames) = match (content, live) {
-        (Some(content), _) => (json!(content.parents), json!(content.hostnames)),
+        (Some(content), _) => (json!(parents(name, content)), json!(content.hostnames)),
         (None, Some(live)) => (json!(live.spec.parent_refs), json!(live.spec.hostnames)),
         (None, None) => {
             return Err(WriteError::Unready {
@@ -119,6 +120,17 @@ pub fn route(
     if let Some(preview) = preview {
         rules.extend(preview_rules(&backends, preview, &shares)?);
     }
+    let sessions = match content {
+        Some(content) => persistence(content),
+        None => live.and_then(|live| live.spec.rules.first()?.session_persistence.clone()),
+    };
+    if let Some(sessions) = sessions {
+        // Those whose requests are copied are users as well.
+        let of_users = rules
+            .iter_mut()
+            .filter(|rule| rule["backendRefs"] == json!(shares));
+        of_users.for_each(|rule| rule["sessionPersistence"].clone_from(&sessions));
+    }
     let mut body = json!({
         "apiVersion": API_VERSION,
         "kind": target.spec.kind(),
@@ -134,6 +146,34 @@ pub fn route(
         body["metadata"]["resourceVersion"] = json!(version);
     }
     Ok(body)
+}
+
+/// The parents, the service's own name among them where a mesh goes by it.
+fn parents(service: &str, content: &OwnedRoute) -> Vec<ParentRef> {
+    let mut parents = content.parents.clone();
+    let own = ParentRef {
+        group: Some(String::new()),
+        kind: Some(ParentKind::Service),
+        name: service.to_owned(),
+        namespace: None,
+        section_name: None,
+        port: None,
+    };
+    if content.mesh && !parents.contains(&own) {
+        parents.push(own);
+    }
+    parents
+}
+
+/// How a rule says that users stay on a revision.
+pub fn persistence(content: &OwnedRoute) -> Option<Value> {
+    let sessions = content.sessions.as_ref()?;
+    let mut persistence = json!({"sessionName": sessions.cookie, "type": "Cookie"});
+    if let Some(age) = &sessions.max_age {
+        persistence["absoluteTimeout"] = json!(age);
+        persistence["cookieConfig"] = json!({"lifetimeType": "Permanent"});
+    }
+    Some(persistence)
 }
 
 /// The backends of the revisions' own Services.

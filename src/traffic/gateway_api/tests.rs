@@ -1,12 +1,13 @@
 use std::collections::BTreeMap;
 
-use molt_core::observed::Slot;
+use molt_core::observed::{Backend, Slot};
 use molt_core::plan::Revision;
 use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::traffic::{OwnedRoute, Protocol};
+use crate::api::v1alpha1::ParentRef;
+use crate::traffic::{OwnedRoute, Protocol, Sessions};
 
 const OLD: &str = "bbbbbbbbbb";
 const NEW: &str = "aaaaaaaaaa";
@@ -14,6 +15,8 @@ const NEW: &str = "aaaaaaaaaa";
 fn content(names_revisions: bool) -> OwnedRoute {
     OwnedRoute {
         parents: Vec::new(),
+        mesh: false,
+        sessions: None,
         hostnames: Vec::new(),
         names_revisions,
     }
@@ -312,4 +315,111 @@ fn a_group_is_told_which_revision_a_request_went_to_and_each_keeps_to_its_own() 
         let kept = owned::route(&target, None, Some(&route), &shares, Some(&preview)).unwrap();
         assert_eq!(kept["spec"]["rules"], body["spec"]["rules"]);
     }
+}
+
+#[test]
+fn a_mesh_has_the_service_itself_as_a_parent_once() {
+    let gateway: ParentRef = serde_json::from_value(json!({"name": "public"})).unwrap();
+    let own: ParentRef =
+        serde_json::from_value(json!({"group": "", "kind": "Service", "name": "checkout"})).unwrap();
+    let parents = |parents: &[&ParentRef], mesh| {
+        let content = OwnedRoute {
+            parents: parents.iter().copied().cloned().collect(),
+            mesh,
+            ..content(false)
+        };
+        let one = weights(&[(OLD, 100)]);
+        let body = owned::route(&target(), Some(&content), None, &one, None).unwrap();
+        body["spec"]["parentRefs"].clone()
+    };
+    let both = json!([{"name": "public"}, {"group": "", "kind": "Service", "name": "checkout"}]);
+    assert_eq!(parents(&[&gateway], true), both);
+    assert_eq!(parents(&[&gateway, &own], true), both);
+    assert_eq!(parents(&[&gateway], false), json!([{"name": "public"}]));
+}
+
+#[test]
+fn both_the_gateway_and_the_mesh_have_to_answer() {
+    let answer = |parent: Value| {
+        let condition = |kind: &str| {
+            json!({"type": kind, "status": "True", "reason": kind, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": 2})
+        };
+        let conditions = [condition("Accepted"), condition("ResolvedRefs")];
+        json!({"parentRef": parent, "controllerName": "example.com/any", "conditions": conditions})
+    };
+    let route = |answers: Value| {
+        live(&json!({
+            "metadata": {"name": "checkout", "namespace": "shop", "generation": 2},
+            "spec": {"parentRefs": [{"name": "public"}, {"group": "", "kind": "Service", "name": "checkout"}]},
+            "status": {"parents": answers},
+        }))
+    };
+    let gateway = answer(json!({"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "public"}));
+    let mesh = answer(json!({"group": "", "kind": "Service", "name": "checkout", "namespace": "shop"}));
+    assert!(!view::acknowledged(&route(json!([gateway]))));
+    assert!(!view::acknowledged(&route(json!([mesh]))));
+    assert!(view::acknowledged(&route(json!([gateway, mesh]))));
+    let mut owned = route(json!([gateway]));
+    owned.metadata.owner_references = serde_json::from_value(json!([
+        {"apiVersion": "molt.dev/v1alpha1", "kind": "PythonService", "name": "checkout", "uid": "u", "controller": true},
+    ]))
+    .unwrap();
+    let silent = view::owned(&HTTP_ROUTE, "checkout", "u", Some(&owned)).unanswered;
+    assert_eq!(
+        silent.as_deref(),
+        Some(
+            "no controller has answered for Service shop/checkout: is there a mesh that takes routes with a Service as parent?"
+        )
+    );
+}
+
+#[test]
+fn sessions_are_in_every_rule_of_users_and_in_none_of_testers() {
+    let sticky = OwnedRoute {
+        sessions: Some(Sessions {
+            cookie: "molt".to_owned(),
+            max_age: Some("1h".to_owned()),
+        }),
+        ..content(false)
+    };
+    let preview = Preview {
+        revision: Revision::from(NEW),
+        headers: vec![vec![HeaderMatch {
+            header: "x-canary".to_owned(),
+            value: HeaderValue::Exact("1".to_owned()),
+        }]],
+        mirror: Some(Mirror {
+            percent: 20,
+            methods: vec!["GET".to_owned()],
+        }),
+        kept: None,
+    };
+    let both = weights(&[(OLD, 95), (NEW, 5)]);
+    let body = owned::route(&target(), Some(&sticky), None, &both, Some(&preview)).unwrap();
+    let persistence = json!({
+        "sessionName": "molt", "type": "Cookie", "absoluteTimeout": "1h",
+        "cookieConfig": {"lifetimeType": "Permanent"},
+    });
+    let of = |body: &Value, rule: usize| body["spec"]["rules"][rule]["sessionPersistence"].clone();
+    assert_eq!(
+        [of(&body, 0), of(&body, 1)],
+        [persistence.clone(), persistence.clone()]
+    );
+    assert_eq!(of(&body, 2), Value::Null);
+    // A spec that can't be used changes nothing of it, and one without takes it away.
+    let kept = owned::route(&target(), None, Some(&live(&body)), &both, None).unwrap();
+    assert_eq!(of(&kept, 0), persistence);
+    let gone = owned::route(&target(), Some(&content(false)), Some(&live(&body)), &both, None).unwrap();
+    assert_eq!(of(&gone, 0), Value::Null);
+    assert_eq!(
+        owned::persistence(&OwnedRoute {
+            sessions: Some(Sessions {
+                cookie: "molt".to_owned(),
+                max_age: None
+            }),
+            ..content(false)
+        }),
+        Some(json!({"sessionName": "molt", "type": "Cookie"}))
+    );
 }

@@ -208,6 +208,9 @@ pub struct Rule {
     /// Its filters.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub filters: Vec<serde_json::Value>,
+    /// How users stay on a backend; the CRDs of the standard channel don't have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_persistence: Option<serde_json::Value>,
     /// Where its traffic goes.
     #[serde(default)]
     pub backend_refs: Vec<BackendRef>,

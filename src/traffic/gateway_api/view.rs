@@ -264,20 +264,28 @@ fn unanswered(route: &HttpRoute) -> Option<String> {
             .flat_map(|status| &status.conditions)
             .any(|c| c.observed_generation == route.metadata.generation)
     };
-    let silent: Vec<String> = route
-        .spec
-        .parent_refs
-        .iter()
-        .filter(|parent| !answered(parent))
+    let silent = || route.spec.parent_refs.iter().filter(|parent| !answered(parent));
+    let names: Vec<String> = silent()
         .map(|parent| {
-            let (_, kind, place, gateway, ..) = parent.meaning(namespace);
-            format!("{kind} {place}/{gateway}")
+            let (_, kind, place, name, ..) = parent.meaning(namespace);
+            format!("{kind} {place}/{name}")
         })
         .collect();
-    (!silent.is_empty()).then(|| {
+    let is_service = |parent: &ParentReference| parent.meaning(namespace).1 == "Service";
+    let mut questions = Vec::new();
+    if silent().any(|parent| !is_service(parent)) {
+        questions.push(format!(
+            "does it exist, does its listener admit namespace {namespace}?"
+        ));
+    }
+    if silent().any(is_service) {
+        questions.push("is there a mesh that takes routes with a Service as parent?".to_owned());
+    }
+    (!names.is_empty()).then(|| {
         format!(
-            "no controller has answered for {}: does it exist, does its listener admit namespace {namespace}?",
-            silent.join(", ")
+            "no controller has answered for {}: {}",
+            names.join(", "),
+            questions.join(" ")
         )
     })
 }

@@ -1,4 +1,4 @@
-use molt_core::observed::Slot;
+use molt_core::observed::{Backend, Slot};
 use molt_core::plan::Revision;
 use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Value, json};

@@ -15,6 +15,7 @@ use kube::{Api, Client, Config};
 use molt::api::v1alpha1::{Phase, PythonService, RolloutAction, RolloutRecord};
 use molt::controller::object::ServiceObject;
 use serde_json::{Value, json};
+use tokio::sync::OnceCell;
 
 use super::{gateway, kubelet, prometheus};
 
@@ -146,11 +147,25 @@ pub async fn make_node(client: &Client) {
     );
 }
 
-/// Molt's CRDs, and the Gateway API's own HTTPRoute and GRPCRoute.
+/// Molt's CRDs, and the Gateway API's own HTTPRoute and GRPCRoute of the standard channel. Once: what a scenario has put
+/// in their place stays.
 pub async fn install_crds(client: &Client) {
+    static INSTALLED: OnceCell<()> = OnceCell::const_new();
+    let install = async || {
+        let mut crds = molt::api::crds::all();
+        crds.extend(["httproutes", "grpcroutes"].map(|plural| route_crd("standard", plural)));
+        apply_crds(client, crds).await;
+    };
+    INSTALLED.get_or_init(install).await;
+}
+
+/// The HTTPRoute of the experimental channel.
+pub async fn install_experimental(client: &Client) {
+    apply_crds(client, vec![route_crd("experimental", "httproutes")]).await;
+}
+
+async fn apply_crds(client: &Client, crds: Vec<CustomResourceDefinition>) {
     let api = Api::<CustomResourceDefinition>::all(client.clone());
-    let mut crds = molt::api::crds::all();
-    crds.extend(["httproutes", "grpcroutes"].map(route_crd));
     let params = PatchParams::apply("tests").force();
     for crd in crds {
         let name = crd.metadata.name.clone().unwrap();
@@ -171,7 +186,7 @@ pub async fn install_crds(client: &Client) {
     .await;
 }
 
-fn route_crd(plural: &str) -> CustomResourceDefinition {
+fn route_crd(channel: &str, plural: &str) -> CustomResourceDefinition {
     let output = Command::new(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/e2e/cluster/gateway-crds.sh"
@@ -183,7 +198,7 @@ fn route_crd(plural: &str) -> CustomResourceDefinition {
         "{}",
         String::from_utf8_lossy(&output.stderr)
     );
-    let dir = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim());
+    let dir = PathBuf::from(String::from_utf8(output.stdout).unwrap().trim()).with_file_name(channel);
     let text = std::fs::read_to_string(dir.join(format!("gateway.networking.k8s.io_{plural}.yaml"))).unwrap();
     serde_saphyr::from_str(&text).expect("the Gateway API's CRD is readable")
 }

@@ -1,4 +1,4 @@
-//! Acknowledges routes as a Gateway's controller would.
+//! Acknowledges routes as a Gateway's controller would, and a mesh's but in namespaces whose name ends with `meshless`.
 
 use std::time::Duration;
 
@@ -92,8 +92,11 @@ pub async fn acknowledge(api: &Api<DynamicObject>, route: &DynamicObject) {
             "lastTransitionTime": "2026-01-01T00:00:00Z",
         })
     };
+    let mesh = |parent: &Value| parent["kind"] == "Service";
+    let meshless = route.namespace().is_some_and(|n| n.ends_with("meshless"));
     let parents: Vec<Value> = parents
         .into_iter()
+        .filter(|parent| !(meshless && mesh(parent)))
         .map(|parent| {
             json!({
                 "parentRef": parent, "controllerName": "example.com/gateway",

@@ -45,6 +45,7 @@ impl Attempt {
             exposed_since: None,
             raised_at: None,
             in_force_since: None,
+            endpoints: None,
             carried: None,
             hold: None,
             deadline: None,
@@ -216,6 +217,7 @@ impl Turn<'_> {
         };
         self.state.attempt = Some(attempt);
         self.state.watch = None;
+        self.follow_endpoints();
         let deadline = self.progress_until();
         self.update(|a| a.deadline = Some(deadline));
         let waited = self.leave_gate(straight);

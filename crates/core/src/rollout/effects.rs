@@ -222,7 +222,8 @@ impl Turn<'_> {
         if self.is_given_back() {
             return;
         }
-        if self.divides_by_pods() {
+        let by_pods = self.leads_by_pods() && !self.seen.name_taken;
+        if by_pods {
             self.lead_on(effects);
         }
         let mut point = |slot: Slot, revision: &Revision| {
@@ -251,7 +252,7 @@ impl Turn<'_> {
                 && self.seen.ready(&a.revision) >= self.plan.replicas
         });
         match full {
-            _ if self.divides_by_pods() || self.seen.name_taken => {}
+            _ if by_pods || self.seen.name_taken => {}
             Some(attempt) => point(Slot::InCluster, &attempt.revision),
             None => point(Slot::InCluster, home),
         }
@@ -301,7 +302,8 @@ impl Turn<'_> {
     /// A service with users would leave pods that serve for a revision that has none.
     fn would_go_dark(&self, slot: Slot, revision: &Revision) -> bool {
         let has_users = slot == Slot::InCluster || self.slot_weight(slot) > 0;
-        let serves = self.seen.selected.get(&slot).is_some_and(|s| s.endpoints > 0);
+        let shared = slot == Slot::InCluster && self.seen.shared;
+        let serves = shared || self.seen.selected.get(&slot).is_some_and(|s| s.endpoints > 0);
         has_users && serves && self.seen.ready(revision) == 0
     }
 
@@ -363,7 +365,7 @@ impl Turn<'_> {
 
     /// A fixed-name service still leads to this revision.
     fn slot_selects(&self, revision: &Revision) -> bool {
-        self.seen.selected.values().any(|s| s.revision == *revision)
+        self.leads_to(revision) || self.seen.selected.values().any(|s| s.revision == *revision)
     }
 
     /// Deletes revisions beyond the history limit that have neither pods nor weight.

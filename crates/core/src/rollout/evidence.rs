@@ -114,7 +114,9 @@ impl Turn<'_> {
         } else {
             0
         };
-        let says_nothing = previews || (by_pods && weight < 100);
+        // Those who came before the canary stay where they are, and sessions are of any length.
+        let by_sessions = self.plan.sticky && weight < 100;
+        let says_nothing = previews || by_sessions || (by_pods && weight < 100);
         let shares_count = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
         let in_force_for = attempt
             .in_force_since

@@ -30,6 +30,7 @@ mod deadlines;
 mod doubt;
 mod due;
 mod effects;
+mod endpoints;
 mod evidence;
 mod gates;
 mod groups;
@@ -92,6 +93,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.watch_route();
     turn.watch_scaling();
     turn.follow_strength();
+    turn.follow_endpoints();
     turn.follow_share();
     turn.heed_hand();
     turn.follow_evidence();
@@ -162,6 +164,7 @@ impl Turn<'_> {
             times.extend(self.bake_until());
             times.extend(due::next_measurement(self.plan, attempt, self.now));
             times.extend(self.job_times(attempt));
+            times.extend(endpoints::known_at(attempt));
         }
         times.extend(self.watch_times());
         times.extend(self.migration_times());

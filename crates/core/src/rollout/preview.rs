@@ -146,7 +146,7 @@ impl Turn<'_> {
             return (!done).then(|| Wait::World(self.route_wait()));
         }
         let needed = self.within_reach(attempt, self.scaled_pods(attempt));
-        if self.seen.available(&attempt.revision) < needed {
+        if self.reliable(attempt) < needed {
             return Some(Wait::World(self.pods_wait(attempt, needed)));
         }
         // Who is to meet it first must be watched over.

@@ -182,7 +182,10 @@ impl Turn<'_> {
 
     fn place_of(&self, attempt: &Attempt) -> (Phase, String) {
         let revision = &attempt.revision;
-        let at = format!("revision {revision} at {} %", attempt.weight);
+        let mut at = format!("revision {revision} at {} %", attempt.weight);
+        if let Some(inside) = self.in_cluster_text(attempt) {
+            at = format!("{at}, {inside}");
+        }
         let moves = matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling);
         if let Some(pause) = attempt.paused.as_ref().filter(|_| !moves) {
             return (Phase::Paused, format!("{at}: {}", pause.text()));

@@ -196,7 +196,7 @@ impl Turn<'_> {
         }
         let cleared = attempt.is_cleared()
             || (attempt.max_weight == 0 && self.verdict_wait(attempt, Some(target)).is_none());
-        let ready = self.seen.available(&attempt.revision);
+        let ready = self.reliable(attempt);
         let settled = attempt.weight == 0 || in_force;
         let part = self.plan.weight_for(ready).min(target);
         let short = ready < self.plan.pods_for(target) && self.seen.problem(ProblemKind::Route).is_none();

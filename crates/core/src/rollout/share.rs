@@ -55,5 +55,6 @@ impl Turn<'_> {
             && (1..100).contains(&attempt.weight)
             && !is_previewed(attempt)
             && !self.divides_by_pods()
+            && !self.plan.sticky
     }
 }

@@ -1,4 +1,5 @@
-//! Without a router: the Service of the service's own name divides its connections over the pods behind it.
+//! Without a router: the Service of the service's own name divides its connections over the pods behind it. With one it does
+//! so for callers inside the cluster, where they are to meet the canary as well.
 //!
 //! It leads to stable, to the pods of both revisions while the canary has a part, or to the new one. Stable stays at full
 //! strength until the bake is over, so the canary's part is at most a half before it has all; what part it really has is
@@ -22,6 +23,31 @@ enum Lead {
 impl Turn<'_> {
     pub(super) fn divides_by_pods(&self) -> bool {
         self.plan.route == RouteMode::Shares
+    }
+
+    /// The service of the service's own name leads to the pods of both revisions while the canary has a part.
+    pub(super) fn leads_by_pods(&self) -> bool {
+        self.divides_by_pods() || self.plan.shared_in_cluster
+    }
+
+    /// Callers inside the cluster are led to this revision, whatever its weight in the route.
+    pub(super) fn leads_to(&self, revision: &Revision) -> bool {
+        // Without a router that is the weight.
+        let all = self.seen.shared && !self.divides_by_pods();
+        let by_name = self.seen.selected.get(&Slot::InCluster);
+        all || by_name.is_some_and(|selection| selection.revision == *revision)
+    }
+
+    /// What part of the pods that callers inside the cluster are led to is the canary's, where they meet both.
+    pub(super) fn in_cluster_text(&self, attempt: &Attempt) -> Option<String> {
+        if !self.seen.shared || self.divides_by_pods() {
+            return None;
+        }
+        let canary = self.seen.ready(&attempt.revision);
+        let all = canary + self.state.stable.as_ref().map_or(0, |r| self.seen.ready(r));
+        Some(format!(
+            "callers inside the cluster meet it at {canary} of {all} pods"
+        ))
     }
 
     /// Whose pods it should lead to now; `None` while there is nobody to lead to.

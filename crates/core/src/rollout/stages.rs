@@ -6,7 +6,6 @@ use super::attempt::End;
 use super::report::pods_are_ready;
 use super::waits::Wait;
 use super::{Turn, after};
-use crate::observed::Slot;
 use crate::plan::Step;
 use crate::state::{Attempt, Outcome, Stage};
 
@@ -254,8 +253,7 @@ impl Turn<'_> {
         for index in 0..self.state.retiring.len() {
             let revision = &self.state.retiring[index].revision;
             // Callers inside the cluster come by the service's own name.
-            let by_name = self.seen.selected.get(&Slot::InCluster);
-            let named = by_name.is_some_and(|selection| selection.revision == *revision);
+            let named = self.leads_to(revision);
             let left = self.is_left(revision) && !named;
             let used = self.weight_of(revision) > 0 || self.previews(revision) || named;
             let retiring = &mut self.state.retiring[index];

@@ -2,6 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::endpoints::SETTLE;
 use super::{Turn, after};
 use crate::observed::ProblemKind;
 use crate::plan::{BudgetExhausted, Step};
@@ -53,7 +54,7 @@ impl Turn<'_> {
                     return Some(Wait::World(what));
                 }
                 let needed = self.plan.pods_for(weight);
-                let ready = self.seen.available(&attempt.revision) >= needed;
+                let ready = self.reliable(attempt) >= needed;
                 (!ready).then(|| Wait::World(self.pods_wait(attempt, needed)))
             };
             // The first pods come before anything can be read of them, later ones only for good reason.
@@ -83,7 +84,7 @@ impl Turn<'_> {
         if let Some(problem) = self.seen.problem(ProblemKind::Route) {
             return Some(Wait::World(problem.message.clone()));
         }
-        (self.seen.available(&attempt.revision) < self.plan.replicas)
+        (self.reliable(attempt) < self.plan.replicas)
             .then(|| Wait::World(self.pods_wait(attempt, self.plan.replicas)))
     }
 
@@ -97,6 +98,13 @@ impl Turn<'_> {
         let young = self.seen.ready(&attempt.revision).saturating_sub(ready);
         if young > 0 && ready < needed {
             pods = format!("{pods}, and {young} more not for spec.minReadySeconds yet");
+        }
+        let unknown = ready.saturating_sub(self.routable(attempt));
+        if unknown > 0 && ready >= needed {
+            pods = format!(
+                "{pods}, and the router has {} s to learn of {unknown} of them",
+                SETTLE.as_secs()
+            );
         }
         if let Some(room) = self.room_text(attempt, needed) {
             pods = format!("{pods}; {room}");

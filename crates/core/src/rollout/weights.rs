@@ -64,6 +64,7 @@ impl Turn<'_> {
     fn canary_share(&self, attempt: &Attempt, stable: &Revision) -> u8 {
         let canary_ready = self.seen.ready(&attempt.revision);
         let stable_ready = self.seen.ready(stable);
+        let routable = self.routable(attempt);
         if canary_ready == 0 {
             return 0;
         }
@@ -78,7 +79,7 @@ impl Turn<'_> {
             Stage::Settling => 0,
             // All users or none: pods that take a quarter more for the moment carry all of them.
             _ if attempt.at_once => {
-                let carries = u64::from(canary_ready) * 125 >= u64::from(self.plan.replicas) * 100;
+                let carries = u64::from(routable) * 125 >= u64::from(self.plan.replicas) * 100;
                 if carries { attempt.weight } else { 0 }
             }
             _ => {
@@ -87,9 +88,9 @@ impl Turn<'_> {
                 let back = is_open(attempt);
                 if made_room && !back {
                     let kept = self.retreat(self.written_weight(attempt), stable_ready, canary_ready);
-                    return attempt.weight.min(self.plan.weight_for(canary_ready).max(kept));
+                    return attempt.weight.min(self.plan.weight_for(routable).max(kept));
                 }
-                let share = attempt.weight.min(self.plan.weight_for(canary_ready));
+                let share = attempt.weight.min(self.plan.weight_for(routable));
                 // Stable takes back what its pods can carry.
                 share.max(if back {
                     self.retreat(self.written_weight(attempt), stable_ready, canary_ready)
@@ -148,6 +149,16 @@ impl Turn<'_> {
     }
 
     fn split(&self, stable: &Revision, canary: Option<&Revision>, share: u8) -> Weights {
+        let mut weights = self.shares_of(stable, canary, share);
+        // Whoever has a session on a revision stays there at any weight. Before it has users, its place is
+        // for the proxies to learn of it.
+        if self.plan.sticky && self.attempt().is_some_and(|a| a.raised_at.is_some()) {
+            weights.retain(|_, weight| *weight > 0);
+        }
+        weights
+    }
+
+    fn shares_of(&self, stable: &Revision, canary: Option<&Revision>, share: u8) -> Weights {
         let mut weights = Weights::new();
         match self.plan.route {
             RouteMode::Owned | RouteMode::Shares => {

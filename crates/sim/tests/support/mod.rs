@@ -35,6 +35,8 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         group: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
+        shared_in_cluster: false,
+        sticky: false,
         slos: slos
             .iter()
             .map(|(name, objective)| SloPlan {

@@ -209,3 +209,174 @@ fn grpc_has_routes_of_its_own_and_nothing_that_it_would_be_blind_to() {
         "what Molt has made is kept"
     );
 }
+
+fn gateway(more: Value) -> Value {
+    let mut traffic = json!({"gatewayAPI": {"parentRefs": [{"name": "public"}]}});
+    for (name, value) in more.as_object().unwrap() {
+        traffic["gatewayAPI"][name] = value.clone();
+    }
+    traffic
+}
+
+#[test]
+fn callers_inside_the_cluster_are_led_as_what_carries_the_traffic_can() {
+    let with = |mut traffic: Value, in_cluster: &str| {
+        traffic["inCluster"] = json!(in_cluster);
+        traffic
+    };
+    let users = || json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}});
+    let path = "spec.traffic.inCluster: ";
+    for (traffic, in_cluster, error) in [
+        (
+            users(),
+            "Mesh",
+            "is Mesh, which takes a route that Molt owns: write the parent",
+        ),
+        (
+            istio(),
+            "Mesh",
+            "is Mesh, which takes a route of the Gateway API: name the host",
+        ),
+        (json!({"none": {}}), "Mesh", "is Mesh, which takes a route: set"),
+        (json!({"none": {}}), "Stable", "can't be Stable without a router"),
+    ] {
+        let errors = errors(with(traffic, in_cluster), |_| ());
+        assert!(
+            errors.len() == 1 && errors[0].starts_with(&format!("{path}{error}")),
+            "{error}: {errors:?}"
+        );
+    }
+    for (traffic, in_cluster, shared) in [
+        (gateway(json!({})), "Stable", false),
+        (gateway(json!({})), "Mesh", false),
+        (gateway(json!({})), "ReplicaShare", true),
+        (users(), "ReplicaShare", true),
+        (istio(), "ReplicaShare", true),
+        (json!({"none": {}}), "ReplicaShare", false),
+    ] {
+        let validated = of(with(traffic, in_cluster), |_| (), Known::default());
+        assert_eq!(validated.errors, []);
+        assert_eq!(validated.plan.shared_in_cluster, shared, "{in_cluster}");
+    }
+    let mesh = of(with(gateway(json!({})), "Mesh"), |_| (), Known::default()).route;
+    let RouteSpec::Owned { content, .. } = mesh else {
+        panic!("{mesh:?}");
+    };
+    assert!(content.unwrap().mesh);
+}
+
+#[test]
+fn who_comes_past_the_route_is_no_part_of_a_weight_where_pods_are_counted() {
+    let policy = |preset: &'static str, in_cluster: &str| {
+        let mut traffic = gateway(json!({}));
+        traffic["inCluster"] = json!(in_cluster);
+        let by =
+            |o: &mut Value| o["spec"]["slos"][0]["sli"] = json!({"preset": preset, "type": "availability"});
+        of(traffic, by, Known::default()).plan.on_share_mismatch
+    };
+    assert_eq!(policy("otel", "ReplicaShare"), OnShareMismatch::Ignore);
+    assert_eq!(policy("envoy-gateway", "ReplicaShare"), OnShareMismatch::Hold);
+    assert_eq!(policy("otel", "Mesh"), OnShareMismatch::Hold);
+}
+
+#[test]
+fn a_parent_may_be_a_service_of_a_mesh() {
+    let parents = |parents: Value| {
+        let validated = of(gateway(json!({"parentRefs": parents})), |_| (), Known::default());
+        let RouteSpec::Owned { content, .. } = validated.route else {
+            panic!("it is Molt's");
+        };
+        let errors: Vec<String> = validated.errors.iter().map(ToString::to_string).collect();
+        (json!(content.unwrap().parents), errors)
+    };
+    let service = json!({"kind": "Service", "name": "checkout", "port": 8000});
+    let whole = json!([{"group": "", "kind": "Service", "name": "checkout", "port": 8000}]);
+    assert_eq!(parents(json!([service])), (whole.clone(), vec![]));
+    assert_eq!(parents(whole.clone()), (whole, vec![]));
+    let (_, errors) = parents(json!([{"group": "", "name": "public"}]));
+    assert_eq!(
+        errors,
+        ["spec.traffic.gatewayAPI.parentRefs[0].group: is not that of its kind: leave it out"]
+    );
+}
+
+#[test]
+fn users_stay_on_a_revision_where_the_cluster_can_keep_them() {
+    let affinity = || gateway(json!({"sessionAffinity": {"cookieName": "molt", "maxAge": "1h"}}));
+    let given = |sessions| {
+        let known = Known {
+            sessions,
+            ..Known::default()
+        };
+        let validated = of(affinity(), |_| (), known);
+        let content = match &validated.route {
+            RouteSpec::Owned { content, .. } => content.clone(),
+            other => panic!("{other:?}"),
+        };
+        let reason = validated
+            .problem()
+            .map(|problem| (problem.reason, problem.message));
+        (validated.plan.sticky, content.map(|c| c.sessions), reason)
+    };
+    let kept = Sessions {
+        cookie: "molt".to_owned(),
+        max_age: Some("1h".to_owned()),
+    };
+    for support in [Support::Unasked, Support::Kept] {
+        assert_eq!(given(support), (true, Some(Some(kept.clone())), None));
+    }
+    let (_, content, problem) = given(Support::Dropped);
+    let (reason, message) = problem.unwrap();
+    assert_eq!(
+        (content, reason.as_str()),
+        (Some(None), "SessionAffinityUnsupported")
+    );
+    assert!(
+        message.contains("spec.traffic.gatewayAPI.sessionAffinity")
+            && message.contains("experimental channel")
+    );
+    let (_, content, problem) = given(Support::Unknown);
+    assert_eq!(content, None, "what is there stays as it is");
+    assert_eq!(problem.unwrap().0, "SessionAffinityUnsupported");
+
+    let grpc = |o: &mut Value| {
+        o["spec"]["protocol"] = json!("GRPC");
+        o["spec"]["slos"][0]["sli"] = json!({"counters": {"bad": "b", "total": "t"}});
+    };
+    let by_cluster = |o: &mut Value| {
+        o["spec"]["slos"][0]["sli"] = json!({"preset": "envoy-gateway", "type": "availability"});
+    };
+    let apart = errors(affinity(), by_cluster);
+    let said = "spec.slos[0].sli.preset: is counted by a cluster of Envoy's for each revision";
+    assert!(apart.len() == 1 && apart[0].starts_with(said), "{apart:?}");
+    let path = "spec.traffic.gatewayAPI.sessionAffinity";
+    for (errors, said) in [
+        (
+            errors(
+                json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}, "sessionAffinity": {"cookieName": "molt"}}}),
+                |_| (),
+            ),
+            ": belongs to a route that Molt creates",
+        ),
+        (
+            errors(affinity(), grpc),
+            ": is kept by a cookie, and clients of gRPC keep none",
+        ),
+        (
+            errors(gateway(json!({"sessionAffinity": {"cookieName": "a b"}})), |_| ()),
+            ".cookieName: must have 1 to 128 letters",
+        ),
+        (
+            errors(
+                gateway(json!({"sessionAffinity": {"cookieName": "a", "maxAge": "0s"}})),
+                |_| (),
+            ),
+            ".maxAge: \"0s\" is too short",
+        ),
+    ] {
+        assert!(
+            errors.len() == 1 && errors[0].starts_with(&format!("{path}{said}")),
+            "{said}: {errors:?}"
+        );
+    }
+}

@@ -11,6 +11,7 @@ use crate::group::{Fault, Group, Peer};
 use crate::observed::{Action, Backend, Preview, Slot, Trouble, TroubleKind};
 use crate::plan::{Plan, Revision, Room, RouteMode, Surge};
 use crate::rollout::decide;
+use crate::rollout::endpoints::SETTLE;
 use crate::state::{Attempt, Stage};
 use crate::step::{CanaryScale, HeaderMatch, HeaderValue, Mirror, Step};
 
@@ -58,6 +59,8 @@ enum Event {
     /// Another service of the group: its name, its wave, its phase, and when its last attempt ended badly, in seconds
     /// before now (0: never). A phase beyond those there are: it is gone.
     Peer(u8, u8, u8, u8),
+    /// Whether callers inside the cluster meet the canary as well, and whether users stay where they are.
+    Traffic(bool, bool),
     /// The operator crashes after so many effects of its next decision.
     Crash(u8),
 }
@@ -107,6 +110,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => (1..5u8, 0..9u8).prop_map(|(r, n)| Event::Scale(r, n)),
         1 => (0..4u8).prop_map(Event::Group),
         3 => (0..3u8, 0..4u8, 0..9u8, 0..9u8).prop_map(|(n, w, p, f)| Event::Peer(n, w, p, f)),
+        1 => (any::<bool>(), any::<bool>()).prop_map(|(shared, sticky)| Event::Traffic(shared, sticky)),
         4 => (0..4u8).prop_map(Event::Crash),
     ]
 }
@@ -276,17 +280,27 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
             });
         }
         Event::Peer(n, wave, phase, fault) => follow_peer(world, *n, *wave, *phase, *fault),
+        Event::Traffic(shared, sticky) => {
+            if world.plan.route != RouteMode::Shares {
+                world.plan.shared_in_cluster = *shared;
+            }
+            if world.plan.route == RouteMode::Owned {
+                world.plan.sticky = *sticky;
+            }
+        }
         Event::Crash(after) => checked_turn(world, usize::from(*after)),
     }
 }
 
 /// One decision with every invariant checked on it.
 fn checked_turn(world: &mut World, limit: usize) {
-    let before = world.clone();
+    let mut before = world.clone();
     let seen = world.observe();
     // `observe` counted requests: the decision must see the same counts, so it is made here.
     let decision = decide(&world.plan, &world.state, &seen, world.now);
     world.clone_from(&before);
+    // Without a router they are what the Service leads to by now.
+    before.weights.clone_from(&seen.route.weights);
     let again = world.turn(limit);
     assert_eq!(decision, again, "decide is a function of its arguments");
 
@@ -321,6 +335,7 @@ fn checked_turn(world: &mut World, limit: usize) {
             "a weight only grows during progress, but for a bake that became suspect"
         );
     }
+    check_endpoints(&before, world, &decision);
     check_room(&before, &decision);
     check_paused(&before, &decision.state);
     check_group(&before, &decision);
@@ -510,6 +525,36 @@ fn check_preview(world: &World, state: &crate::state::State, preview: &Preview) 
     }
 }
 
+/// The canary's weight grows to what those pods carry that the router has had the time to learn of.
+fn check_endpoints(before: &World, after: &World, decision: &Decision) {
+    let (Some(attempt), Some(stable)) = (&decision.state.attempt, &decision.state.stable) else {
+        return;
+    };
+    let backend = match before.plan.route {
+        RouteMode::Owned => Backend::Revision(attempt.revision.clone()),
+        RouteMode::Adopted => Backend::Slot(Slot::Canary),
+        RouteMode::Shares => return,
+    };
+    let had = before.weights.get(&backend).copied().unwrap_or(0);
+    for effect in &decision.effects {
+        let Effect::SetRoute { weights, .. } = effect else {
+            continue;
+        };
+        let gets = weights.get(&backend).copied().unwrap_or(0);
+        let known = after.settled_endpoints(SETTLE);
+        let carries = if attempt.at_once && known * 125 >= before.plan.replicas * 100 {
+            100
+        } else {
+            before.plan.weight_for(known)
+        };
+        assert!(
+            gets <= had.max(carries) || before.endpoints(stable) == 0 || attempt.stage == Stage::Settling,
+            "from {had} to {gets} % with {known} pods that the router knows: {:?}",
+            after.looks.iter().rev().take(9).collect::<Vec<_>>()
+        );
+    }
+}
+
 /// A rollout never takes the pods beyond what it may hold.
 fn check_room(world: &World, decision: &Decision) {
     let (Some(surge), Some(attempt)) = (world.plan.room.max_surge, &decision.state.attempt) else {
@@ -585,6 +630,10 @@ fn check_scale(world: &World, state: &crate::state::State, revision: &Revision, 
             "{revision} is scaled down while the route gives it traffic"
         );
         assert!(
+            !world.shared || world.plan.route == RouteMode::Shares || set.scaled_by.is_some(),
+            "{revision} is scaled down while callers inside the cluster are led to it"
+        );
+        assert!(
             // Pods that somebody else has given it never had users.
             world.acknowledged || !world.route_exists || set.scaled_by.is_some(),
             "{revision} is scaled down before the router has acknowledged"
@@ -609,11 +658,7 @@ fn check_evict(world: &World, pod: &str) {
 
 fn check_select(world: &World, slot: Slot, revision: &Revision) {
     let weight = world.weights.get(&Backend::Slot(slot)).copied().unwrap_or(0);
-    let weight = if world.plan.route == RouteMode::Shares {
-        100
-    } else {
-        weight
-    };
+    let weight = if slot == Slot::InCluster { 100 } else { weight };
     let serving = world
         .selected
         .get(&slot)
@@ -709,4 +754,21 @@ proptest! {
     fn a_users_route_keeps_the_invariants(events in prop::collection::vec(event(), 1..40)) {
         story(RouteMode::Adopted, &events);
     }
+}
+
+#[test]
+fn what_somebody_scales_up_at_a_service_of_no_pods_is_taken_back() {
+    use Event::{Crash, Live, Replicas, Scale, Spec};
+    story(
+        RouteMode::Shares,
+        &[
+            Crash(1),
+            Spec(2),
+            Live(6),
+            Spec(3),
+            Live(5),
+            Replicas(0),
+            Scale(1, 1),
+        ],
+    );
 }

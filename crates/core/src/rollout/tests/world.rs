@@ -47,6 +47,8 @@ pub fn plan(revision: &str) -> Plan {
         group: None,
         revision_history_limit: 2,
         route: RouteMode::Owned,
+        shared_in_cluster: false,
+        sticky: false,
         slos: vec![SloPlan {
             name: "availability".into(),
             objective: Objective::parse("99.9", window).unwrap(),
@@ -165,6 +167,10 @@ pub struct World {
     pub evicted: Vec<String>,
     /// Pods that were created so far.
     pub created_pods: u32,
+    /// At each decision of the attempt under way: when, and the canary's endpoints behind the route's name for it.
+    pub looks: Vec<(Timestamp, u32)>,
+    /// Which attempt these are of.
+    looked_at: Option<(Revision, u32)>,
     /// Every fractional request that was not yet counted, by revision: (total, bad).
     rest: BTreeMap<Revision, (f64, f64)>,
     pub last: Option<Decision>,
@@ -217,6 +223,8 @@ impl World {
             workload: Workload::default(),
             evicted: Vec::new(),
             created_pods: 0,
+            looks: Vec::new(),
+            looked_at: None,
             rest: BTreeMap::new(),
             last: None,
             phases: Vec::new(),
@@ -535,6 +543,7 @@ impl World {
         let seen = self.observe();
         let decision = decide(&self.plan, &self.state, &seen, self.now);
         self.state = decision.state.clone();
+        self.note_look(&seen);
         for effect in decision.effects.iter().take(limit) {
             self.apply(effect);
         }
@@ -546,6 +555,40 @@ impl World {
             self.phases.push(decision.report.phase);
         }
         decision
+    }
+
+    fn note_look(&mut self, seen: &Observed) {
+        let attempt = self.state.attempt.as_ref();
+        let attempt = attempt.map(|a| (a.revision.clone(), a.number));
+        if self.looked_at != attempt {
+            self.looks.clear();
+            self.looked_at.clone_from(&attempt);
+        }
+        let Some((revision, _)) = attempt else { return };
+        let named =
+            self.plan.route != RouteMode::Adopted || self.selected.get(&Slot::Canary) == Some(&revision);
+        let pods = if named { seen.ready(&revision) } else { 0 };
+        // What was there when it began is known.
+        let at = if self.looks.is_empty() {
+            Timestamp::MIN
+        } else {
+            self.now
+        };
+        self.looks.push((at, pods));
+    }
+
+    /// The canary's pods that have been endpoints for so long, by the operator's clock.
+    pub fn settled_endpoints(&self, time: SignedDuration) -> u32 {
+        let mut most = 0;
+        for (index, (since, pods)) in self.looks.iter().enumerate() {
+            let later = &self.looks[index..];
+            let lasted = *since == Timestamp::MIN || later.iter().any(|(at, _)| *at >= *since + time);
+            let least = later.iter().map(|(_, pods)| *pods).min().unwrap_or(*pods);
+            if lasted {
+                most = most.max(least);
+            }
+        }
+        most
     }
 
     /// Lives for so many seconds, a decision in each.
@@ -710,15 +753,15 @@ impl World {
             }
             Effect::Select { slot, revision } => {
                 self.selected.insert(*slot, revision.clone());
-                if *slot == Slot::InCluster && self.plan.route == RouteMode::Shares {
+                if *slot == Slot::InCluster {
                     self.shared = false;
-                    self.acknowledged = false;
+                    self.acknowledged &= self.plan.route != RouteMode::Shares;
                 }
             }
             Effect::Share => {
                 self.selected.remove(&Slot::InCluster);
                 self.shared = true;
-                self.acknowledged = false;
+                self.acknowledged &= self.plan.route != RouteMode::Shares;
             }
             Effect::SetRoute { weights, preview } => {
                 self.weights.clone_from(weights);
