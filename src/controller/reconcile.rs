@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
-use molt_core::decision::{Decision, Effect, Phase};
+use molt_core::config::Asked;
+use molt_core::decision::{ConditionView, Decision, Effect, Phase};
 use molt_core::observed::{Observed, ProblemKind, Slot};
 use molt_core::plan::{Revision, RouteMode};
 use molt_core::rollout::{Due, measurement_due};
@@ -139,9 +140,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let target = target.marked(mark(&validated, &decision.state));
     let applier = applier.with(&target);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
-    decision.report.conditions.extend(rules.condition.clone());
-    let told = config::condition(object, &asked, &context.caches);
-    decision.report.conditions.extend(told);
+    let beside = conditions_beside(object, context, &asked, &rules);
+    decision.report.conditions.extend(beside);
     persist(object, context, key, &validated, &seen, &decision, now).await?;
     tell_metrics(context, key, &before, &decision, &seen, &validated);
 
@@ -195,6 +195,17 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let (wake, settled) = (decision.wake_at.map(from_now), asked.until.map(from_now));
     let all = [wake, retry, over, again, jobs_again, patience, settled];
     Ok(requeue(all.into_iter().flatten().min()))
+}
+
+/// Conditions of what the core knows nothing of.
+fn conditions_beside(
+    object: &ServiceObject,
+    context: &Context,
+    asked: &Asked,
+    rules: &rules::Plan,
+) -> impl Iterator<Item = ConditionView> {
+    let of_config = config::condition(object, asked, &context.caches);
+    rules.condition.clone().into_iter().chain(of_config)
 }
 
 /// What becomes of the rules that the objectives ask for.
