@@ -53,6 +53,7 @@ pub struct Applier<'a> {
 
 impl<'a> Applier<'a> {
     /// The same with what else is known of the traffic.
+    #[must_use]
     pub fn with(self, target: &'a RouteTarget) -> Self {
         Self { target, ..self }
     }

@@ -89,7 +89,9 @@ fn alone(pod: &mut PodSpec) {
     // Native sidecars, a proxy to the database for instance; others may be what migrates today.
     if let Some(init) = &mut pod.init_containers {
         init.retain(|c| c.restart_policy.as_deref() == Some("Always"));
-        init.iter_mut().for_each(|c| c.ports = None);
+        for container in init.iter_mut() {
+            container.ports = None;
+        }
     }
 }
 

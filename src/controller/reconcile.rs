@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
-use molt_core::decision::{Decision, Effect, Phase};
+use molt_core::config::Asked;
+use molt_core::decision::{ConditionView, Decision, Effect, Phase};
 use molt_core::observed::{Observed, ProblemKind, Slot};
 use molt_core::plan::{Revision, RouteMode};
 use molt_core::rollout::{Due, measurement_due};
@@ -99,9 +100,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(Action::requeue(CATCH_UP));
     }
     if object.is_deleting() && !object.has_finalizer() {
-        context.memories.forget(key);
-        context.metrics.forget(&key.namespace, &key.name);
-        return Ok(Action::await_change());
+        return Ok(gone(context, key));
     }
     let before = match object.state() {
         Ok(state) => state,
@@ -114,10 +113,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     if object.workload.is_some() {
         context.caches.config_users.learn(object);
     }
-    let known = Known {
-        sessions: session_support(object, context).await,
-        ..known(object, &context.caches)
-    };
+    let known = known_of(object, context).await;
     let mut validated = validate(object, &context.defaults, known);
     let now = context.clock.now();
     let asked = config::ask(object, &validated, &before, &context.caches, now);
@@ -147,9 +143,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let target = target.marked(mark(&validated, &decision.state));
     let applier = applier.with(&target);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
-    decision.report.conditions.extend(rules.condition.clone());
-    let told = config::condition(object, &asked, &context.caches);
-    decision.report.conditions.extend(told);
+    let beside = conditions_beside(object, context, &asked, &rules);
+    decision.report.conditions.extend(beside);
     persist(object, context, key, &validated, &seen, &decision, now).await?;
     tell_metrics(context, key, &before, &decision, &seen, &validated);
 
@@ -186,9 +181,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     }
     outcome?;
     if goes {
-        context.memories.forget(key);
-        context.metrics.forget(&key.namespace, &key.name);
-        return Ok(Action::await_change());
+        return Ok(gone(context, key));
     }
     if !object.is_deleting() {
         applier.heal().await?;
@@ -198,15 +191,26 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let retry = recorded.err().map(|()| RECORD_RETRY);
     // What was told of is over. If the status said it already, nothing was written, and no event brings this again.
     let over = memory.apply_problem.is_some().then_some(CATCH_UP);
-    let from_now =
-        |at: Timestamp| Duration::try_from(at.duration_since(context.clock.now())).unwrap_or(Duration::ZERO);
-    let (wake, settled) = (decision.wake_at.map(from_now), asked.until.map(from_now));
     // Nothing tells of other CRDs.
     let lacks = matches!(known.sessions, Support::Dropped | Support::Unknown).then_some(sessions::LASTS);
+    let (wake, settled) = (until(context, decision.wake_at), until(context, asked.until));
     let all = [
         wake, retry, over, again, jobs_again, patience, settled, warm, lacks,
     ];
     Ok(requeue(all.into_iter().flatten().min()))
+}
+
+/// How long until then.
+fn until(context: &Context, at: Option<Timestamp>) -> Option<Duration> {
+    let left = at?.duration_since(context.clock.now());
+    Some(Duration::try_from(left).unwrap_or(Duration::ZERO))
+}
+
+/// It is gone, and nothing is remembered of it.
+fn gone(context: &Context, key: &Key) -> Action {
+    context.memories.forget(key);
+    context.metrics.forget(&key.namespace, &key.name);
+    Action::await_change()
 }
 
 /// Warms the pods of an attempt, and adds which of them are not warm yet; says when to look again.
@@ -229,14 +233,29 @@ fn warm(
     context.warm_ups.tell(key, plan, (&revision, &pods), seen, now)
 }
 
-/// Whether users can be kept on a revision, where the spec wants them to be.
-async fn session_support(object: &ServiceObject, context: &Context) -> Support {
+/// What a spec's meaning depends on; whether users can be kept on a revision, where the spec wants them to be.
+async fn known_of(object: &ServiceObject, context: &Context) -> Known {
     let gateway = object.traffic.as_ref().and_then(|t| t.gateway_api.as_ref());
-    if gateway.is_some_and(|gateway| gateway.session_affinity.is_some()) {
+    let sessions = if gateway.is_some_and(|gateway| gateway.session_affinity.is_some()) {
         context.routers.sessions.support().await
     } else {
         Support::Unasked
+    };
+    Known {
+        sessions,
+        ..known(object, &context.caches)
     }
+}
+
+/// Conditions of what the core knows nothing of.
+fn conditions_beside(
+    object: &ServiceObject,
+    context: &Context,
+    asked: &Asked,
+    rules: &rules::Plan,
+) -> impl Iterator<Item = ConditionView> {
+    let of_config = config::condition(object, asked, &context.caches);
+    rules.condition.clone().into_iter().chain(of_config)
 }
 
 /// What becomes of the rules that the objectives ask for.

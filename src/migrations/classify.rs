@@ -197,10 +197,6 @@ impl Judge {
                     names.join(", ")
                 ))
             }
-            Statement::DropFunction(_)
-            | Statement::DropTrigger(_)
-            | Statement::DropDomain(_)
-            | Statement::DropExtension(_) => Effect::Contract(start(&text).to_lowercase()),
             Statement::CreateView(view) if !view.or_replace => {
                 Effect::Expand(format!("creates view {}", name(&view.name)))
             }
@@ -220,7 +216,11 @@ impl Judge {
                 _ => Effect::Mixed("renames a type or a value of it".to_owned()),
             },
             Statement::RenameTable(_) => Effect::Mixed("renames a table".to_owned()),
-            Statement::Truncate(_) => Effect::Contract(start(&text).to_lowercase()),
+            Statement::DropFunction(_)
+            | Statement::DropTrigger(_)
+            | Statement::DropDomain(_)
+            | Statement::DropExtension(_)
+            | Statement::Truncate(_) => Effect::Contract(start(&text).to_lowercase()),
             Statement::Insert(insert) => match &insert.table {
                 TableObject::TableName(table) if is_own(&name(table)) => Effect::None,
                 TableObject::TableName(table) if self.made.contains(&name(table)) => {

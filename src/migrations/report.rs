@@ -92,11 +92,11 @@ pub fn read(said: &str) -> Option<MigrationReport> {
             transient: error.transient,
             message: told(&error.message, MOST_OF_FAILURE),
         }),
-        current: ids(written.current),
-        heads: ids(written.heads),
-        unknown: ids(written.unknown),
+        current: ids(&written.current),
+        heads: ids(&written.heads),
+        unknown: ids(&written.unknown),
         pending,
-        applied: ids(written.applied),
+        applied: ids(&written.applied),
         notes,
     })
 }
@@ -117,7 +117,7 @@ fn judge(migration: &WrittenMigration, dialect: &str) -> (PendingMigration, Vec<
     (judged, class.notes)
 }
 
-fn ids(all: Vec<String>) -> Vec<String> {
+fn ids(all: &[String]) -> Vec<String> {
     all.iter().take(MAX_MIGRATIONS).map(|name| id(name)).collect()
 }
 

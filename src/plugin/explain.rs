@@ -28,7 +28,7 @@ use crate::k8s::index::Facts;
 use crate::k8s::labels;
 
 pub(super) async fn run(cluster: &Cluster, name: &str, output: Option<Output>) -> Result<ExitCode, Failure> {
-    let seen = Seen::read(cluster, name).await?;
+    let seen = Box::pin(Seen::read(cluster, name)).await?;
     let explanation = Explanation::of(&seen, Timestamp::now());
     match output {
         Some(output) => output.print(&explanation)?,

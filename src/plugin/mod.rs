@@ -274,7 +274,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             watch: false,
             output,
         } => status::once(&cluster().await?, &name, output).await,
-        Command::Explain { name, output } => explain::run(&cluster().await?, &name, output).await,
+        Command::Explain { name, output } => Box::pin(explain::run(&cluster().await?, &name, output)).await,
         Command::History(args) => history::run(&cluster().await?, &args).await,
         Command::Abort { args, direct } => {
             Box::pin(act::run(

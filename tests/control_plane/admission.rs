@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use crate::support::cluster::{service, without_operator};
 
 #[tokio::test]
+#[allow(clippy::too_many_lines, reason = "one table of cases")]
 async fn bad_specs_are_refused_with_the_field_and_the_fix() {
     let stage = without_operator("admission").await;
     let with = |pointer: &str, value: Value| {

@@ -164,7 +164,7 @@ async fn follows_its_metric(namespace: &str, metric: Value) {
 async fn utilisation_is_followed_through_a_rollout_and_canary_pods_count_for_what_they_carry() {
     let target = json!({"type": "Utilization", "averageUtilization": 50});
     let metric = json!({"type": "Resource", "resource": {"name": "cpu", "target": target}});
-    follows_its_metric("hpa-cpu", metric).await;
+    Box::pin(follows_its_metric("hpa-cpu", metric)).await;
 }
 
 #[tokio::test]
@@ -172,7 +172,7 @@ async fn a_value_is_multiplied_by_pods_that_carry_it_alone() {
     let target = json!({"type": "Value", "value": "50m"});
     let metric =
         json!({"type": "External", "external": {"metric": {"name": "work-of-a-pod"}, "target": target}});
-    follows_its_metric("hpa-value", metric).await;
+    Box::pin(follows_its_metric("hpa-value", metric)).await;
 }
 
 /// As KEDA makes it of a ScaledObject that aims at the PythonService.
@@ -181,7 +181,7 @@ async fn what_keda_makes_of_a_scaled_object_is_followed() {
     let name = json!({"name": "s0-work", "selector": {"matchLabels": {"scaledobject.keda.sh/name": "shop"}}});
     let target = json!({"type": "AverageValue", "averageValue": "50m"});
     let metric = json!({"type": "External", "external": {"metric": name, "target": target}});
-    follows_its_metric("hpa-keda", metric).await;
+    Box::pin(follows_its_metric("hpa-keda", metric)).await;
 }
 
 #[tokio::test]

@@ -65,18 +65,14 @@ fn by_virtual_service(draft: &mut Draft, path: &str, name: &str, found: Option<&
     }
     // One that Molt owns has the service's name, so one of that name can't be beside it.
     let made = found.filter(|found| found.name != draft.name()).and_then(anew);
-    match made {
-        Some(istio) => {
-            let why = "Molt makes a VirtualService of its own with these hosts and gateways: delete this one when the service is Healthy";
-            draft.note(Fate::Approximated, format!("VirtualService/{name}"), why);
-            draft.set("traffic", json!({"istio": istio}));
-        }
-        None => {
-            let why = "stays yours: name the hosts <service>-stable with weight 100 and <service>-canary with weight 0 in it, in place of those, or the subsets, of the tool before";
-            draft.note(Fate::Approximated, format!("VirtualService/{name}"), why);
-            draft.set("traffic", json!({"istio": {"virtualServiceRef": {"name": name}}}));
-        }
-    }
+    let stays = "stays yours: name the hosts <service>-stable with weight 100 and <service>-canary with weight 0 in it, in place of those, or the subsets, of the tool before";
+    let anew = "Molt makes a VirtualService of its own with these hosts and gateways: delete this one when the service is Healthy";
+    let (why, istio) = made.map_or_else(
+        || (stays, json!({"virtualServiceRef": {"name": name}})),
+        |istio| (anew, istio),
+    );
+    draft.note(Fate::Approximated, format!("VirtualService/{name}"), why);
+    draft.set("traffic", json!({"istio": istio}));
 }
 
 /// `traffic.istio` of a VirtualService that divides all requests and does nothing else.

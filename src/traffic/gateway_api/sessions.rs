@@ -75,7 +75,7 @@ impl Sessions {
     }
 }
 
-/// As much of an OpenAPI document as tells which fields there are.
+/// As much of an `OpenAPI` document as tells which fields there are.
 #[derive(Debug, Default, Deserialize)]
 struct Document {
     #[serde(default)]

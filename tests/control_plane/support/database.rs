@@ -6,8 +6,23 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-/// The exit code and the termination message of a run; `None` for one that never ends.
-pub fn run(pod: &Pod) -> Option<Option<(i32, String)>> {
+/// How a run goes.
+pub enum Run {
+    /// It is none of migrations.
+    None,
+    /// It never ends.
+    Hangs,
+    /// Its exit code and its termination message.
+    Ends(i32, String),
+}
+
+/// How a pod's run goes.
+pub fn run(pod: &Pod) -> Run {
+    asked(pod).map_or(Run::None, |(tag, what)| answer(&tag, &what))
+}
+
+/// The tag of the image, and what is asked for, of a run of migrations.
+fn asked(pod: &Pod) -> Option<(String, Value)> {
     let condition = pod.labels().get("molt.dev/condition")?;
     condition.strip_prefix("migration.")?;
     let container = pod.spec.as_ref()?.containers.first()?;
@@ -16,6 +31,10 @@ pub fn run(pod: &Pod) -> Option<Option<(i32, String)>> {
     let what: Value = serde_json::from_str(&what).expect("it is JSON");
     let image = container.image.clone().unwrap_or_default();
     let tag = image.rsplit(':').next().unwrap_or_default();
+    Some((tag.to_owned(), what))
+}
+
+fn answer(tag: &str, what: &Value) -> Run {
     let add = json!({"id": "m2", "sql": "ALTER TABLE orders ADD COLUMN note TEXT"});
     let take = json!({"id": "m3", "sql": "ALTER TABLE orders DROP COLUMN amount"});
     let pending = match tag {
@@ -26,28 +45,28 @@ pub fn run(pod: &Pod) -> Option<Option<(i32, String)>> {
         _ => Vec::new(),
     };
     let error = |message: &str| {
-        Some((
+        Run::Ends(
             1,
             json!({"error": {"message": message, "transient": false}}).to_string(),
-        ))
+        )
     };
     let phase = what["phase"].as_str().unwrap_or_default();
-    Some(match (tag, phase) {
+    match (tag, phase) {
         ("heads", _) => error("the migrations have 2 heads, and one is wanted: a, b"),
         ("breaks", "Apply") => {
             error("relation \"nowhere\" does not exist at postgresql://shop:hunter2@db/shop")
         }
-        ("hangs", "Apply") => None,
+        ("hangs", "Apply") => Run::Hangs,
         (_, "Check") => {
             let report = json!({
                 "tool": "alembic 1", "dialect": "postgresql", "current": ["m1"], "heads": ["m9"], "pending": pending,
             });
-            Some((0, report.to_string()))
+            Run::Ends(0, report.to_string())
         }
         _ => {
             let ids = pending.iter().map(|m| m["id"].clone());
             let done: Vec<Value> = ids.take_while(|id| *id != what["stopBefore"]).collect();
-            Some((0, json!({"tool": "alembic 1", "applied": done}).to_string()))
+            Run::Ends(0, json!({"tool": "alembic 1", "applied": done}).to_string())
         }
-    })
+    }
 }

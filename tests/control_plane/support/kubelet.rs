@@ -9,7 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::database;
+use super::database::{self, Run};
 
 /// Addresses that were given so far; no two pods have the same one.
 static ADDRESSES: AtomicU32 = AtomicU32::new(0);
@@ -78,9 +78,9 @@ pub async fn begin(api: &Api<Pod>, pod: &Pod) -> kube::Result<()> {
         .map(|c| c.name.clone())
         .unwrap_or_default();
     let status = match database::run(pod) {
-        Some(Some((code, message))) => ended(&container, &image, &ip, code, &message),
-        Some(None) => status(&container, "runs", &ip),
-        None => status(&container, &image, &ip),
+        Run::Ends(code, message) => ended(&container, &image, &ip, code, &message),
+        Run::Hangs => status(&container, "runs", &ip),
+        Run::None => status(&container, &image, &ip),
     };
     let body = json!({ "status": status });
     api.patch_status(&name, &PatchParams::default(), &Patch::Strategic(body))

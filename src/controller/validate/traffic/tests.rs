@@ -210,7 +210,7 @@ fn grpc_has_routes_of_its_own_and_nothing_that_it_would_be_blind_to() {
     );
 }
 
-fn gateway(more: Value) -> Value {
+fn gateway(more: &Value) -> Value {
     let mut traffic = json!({"gatewayAPI": {"parentRefs": [{"name": "public"}]}});
     for (name, value) in more.as_object().unwrap() {
         traffic["gatewayAPI"][name] = value.clone();
@@ -247,9 +247,9 @@ fn callers_inside_the_cluster_are_led_as_what_carries_the_traffic_can() {
         );
     }
     for (traffic, in_cluster, shared) in [
-        (gateway(json!({})), "Stable", false),
-        (gateway(json!({})), "Mesh", false),
-        (gateway(json!({})), "ReplicaShare", true),
+        (gateway(&json!({})), "Stable", false),
+        (gateway(&json!({})), "Mesh", false),
+        (gateway(&json!({})), "ReplicaShare", true),
         (users(), "ReplicaShare", true),
         (istio(), "ReplicaShare", true),
         (json!({"none": {}}), "ReplicaShare", false),
@@ -258,7 +258,7 @@ fn callers_inside_the_cluster_are_led_as_what_carries_the_traffic_can() {
         assert_eq!(validated.errors, []);
         assert_eq!(validated.plan.shared_in_cluster, shared, "{in_cluster}");
     }
-    let mesh = of(with(gateway(json!({})), "Mesh"), |_| (), Known::default()).route;
+    let mesh = of(with(gateway(&json!({})), "Mesh"), |_| (), Known::default()).route;
     let RouteSpec::Owned { content, .. } = mesh else {
         panic!("{mesh:?}");
     };
@@ -268,7 +268,7 @@ fn callers_inside_the_cluster_are_led_as_what_carries_the_traffic_can() {
 #[test]
 fn who_comes_past_the_route_is_no_part_of_a_weight_where_pods_are_counted() {
     let policy = |preset: &'static str, in_cluster: &str| {
-        let mut traffic = gateway(json!({}));
+        let mut traffic = gateway(&json!({}));
         traffic["inCluster"] = json!(in_cluster);
         let by =
             |o: &mut Value| o["spec"]["slos"][0]["sli"] = json!({"preset": preset, "type": "availability"});
@@ -282,7 +282,7 @@ fn who_comes_past_the_route_is_no_part_of_a_weight_where_pods_are_counted() {
 #[test]
 fn a_parent_may_be_a_service_of_a_mesh() {
     let parents = |parents: Value| {
-        let validated = of(gateway(json!({"parentRefs": parents})), |_| (), Known::default());
+        let validated = of(gateway(&json!({"parentRefs": parents})), |_| (), Known::default());
         let RouteSpec::Owned { content, .. } = validated.route else {
             panic!("it is Molt's");
         };
@@ -302,7 +302,7 @@ fn a_parent_may_be_a_service_of_a_mesh() {
 
 #[test]
 fn users_stay_on_a_revision_where_the_cluster_can_keep_them() {
-    let affinity = || gateway(json!({"sessionAffinity": {"cookieName": "molt", "maxAge": "1h"}}));
+    let affinity = || gateway(&json!({"sessionAffinity": {"cookieName": "molt", "maxAge": "1h"}}));
     let given = |sessions| {
         let known = Known {
             sessions,
@@ -363,12 +363,15 @@ fn users_stay_on_a_revision_where_the_cluster_can_keep_them() {
             ": is kept by a cookie, and clients of gRPC keep none",
         ),
         (
-            errors(gateway(json!({"sessionAffinity": {"cookieName": "a b"}})), |_| ()),
+            errors(
+                gateway(&json!({"sessionAffinity": {"cookieName": "a b"}})),
+                |_| (),
+            ),
             ".cookieName: must have 1 to 128 letters",
         ),
         (
             errors(
-                gateway(json!({"sessionAffinity": {"cookieName": "a", "maxAge": "0s"}})),
+                gateway(&json!({"sessionAffinity": {"cookieName": "a", "maxAge": "0s"}})),
                 |_| (),
             ),
             ".maxAge: \"0s\" is too short",
