@@ -267,7 +267,8 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     status.max_weight = i32::from(last.max_weight);
     add_transitions(status, &last.transitions);
     status.guards = guards(&last.conditions);
-    status.gates = gates::of(last.migration.as_ref(), Some(&last.message));
+    let taken_back = (last.outcome == Outcome::RolledBack).then_some(last.message.as_str());
+    status.gates = gates::of(last.migration.as_ref(), taken_back);
     // What was spent is known from the verdicts: the plan may have gone on since.
     add_verdicts(status, verdicts);
     let recorded = std::mem::take(&mut status.slos);

@@ -31,7 +31,11 @@ async fn given_a_database(namespace: &str) -> Stage {
 }
 
 async fn start_database(stage: &Stage) {
-    let ready = json!({"exec": {"command": ["pg_isready", "-q", "-h", "127.0.0.1", "-U", "shop"]}, "periodSeconds": 1});
+    // Generous: a database that is slow to say so is not away.
+    let ready = json!({
+        "exec": {"command": ["pg_isready", "-q", "-h", "127.0.0.1", "-U", "shop"]},
+        "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 20,
+    });
     let pod: Pod = serde_json::from_value(json!({
         "metadata": {"name": "db", "labels": {"app": "db"}},
         "spec": {

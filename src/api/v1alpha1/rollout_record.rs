@@ -110,7 +110,7 @@ pub struct RecordedGate {
     /// `migrations`.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// `Passed`, `Failed`, or `Open` while it is neither.
+    /// `Passed`, `Failed`, or `Open` while it is neither, and if the attempt ended otherwise before.
     #[schemars(length(max = 16))]
     pub outcome: String,
     /// Why it failed: the end of what the failing command said.

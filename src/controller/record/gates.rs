@@ -8,11 +8,11 @@ use crate::api::v1alpha1::RecordedGate;
 /// Bytes of a failure that are kept.
 const MOST_BYTES: usize = 1000;
 
-/// The gates of an attempt; `ended` is why it ended, if it has.
-pub fn of(migration: Option<&Migration>, ended: Option<&str>) -> Vec<RecordedGate> {
+/// The gates of an attempt; `failed` is why it was taken back, if it was.
+pub fn of(migration: Option<&Migration>, failed: Option<&str>) -> Vec<RecordedGate> {
     let gate = |m: &Migration| {
         let passed = m.stage == MigrationStage::Applied;
-        let outcome = match (passed, ended) {
+        let outcome = match (passed, failed) {
             (true, _) => "Passed",
             (false, Some(_)) => "Failed",
             (false, None) => "Open",
@@ -20,7 +20,7 @@ pub fn of(migration: Option<&Migration>, ended: Option<&str>) -> Vec<RecordedGat
         RecordedGate {
             name: "migrations".to_owned(),
             outcome: outcome.to_owned(),
-            message: ended.filter(|_| !passed).map(|why| cut(why, MOST_BYTES)),
+            message: failed.filter(|_| !passed).map(|why| cut(why, MOST_BYTES)),
             pending: m.pending.clone(),
             applied: m.applied.clone(),
             held: m.held.clone(),
