@@ -147,7 +147,7 @@ def holders(execute):
         " WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL"
         " ORDER BY xact_start LIMIT 3"
     )
-    return "; ".join("pid %s (%s) has been %s in a transaction for %s s" % tuple(row) for row in rows)
+    return "; ".join("pid %s (%s): %s, its transaction open for %s s" % tuple(row) for row in rows)
 
 
 def prepare(execute, config, until, sleep=time.sleep, now=time.monotonic):

@@ -143,7 +143,7 @@ class Databases(unittest.TestCase):
         with self.assertRaises(runner.Failure) as failed:
             runner.prepare(server([999], said), CONFIG, clock.at + 20, clock.sleep, clock.now)
         self.assertTrue(failed.exception.transient)
-        self.assertIn("pid 7 (psql) has been idle in a transaction for 90 s", str(failed.exception))
+        self.assertIn("pid 7 (psql): idle, its transaction open for 90 s", str(failed.exception))
 
 
 class Files(unittest.TestCase):

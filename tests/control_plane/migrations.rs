@@ -10,7 +10,7 @@ use molt::api::v1alpha1::{Phase, PythonService};
 use molt_core::state::Outcome;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{kubectl_molt, service, stable};
+use crate::support::cluster::{kubectl_molt, service, stable, until};
 use crate::support::{Stage, given};
 
 fn migrated(image: &str, more: &Value) -> Value {
@@ -181,10 +181,10 @@ async fn one_that_hangs_is_deleted_when_its_time_is_over() {
         "{}",
         last.message
     );
-    assert_eq!(
-        runs(&stage, "migration-hangs", &last.revision.0).await,
-        ["migration.check 1"]
-    );
+    until("its Job is deleted", async || {
+        runs(&stage, "migration-hangs", &last.revision.0).await == ["migration.check 1"]
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -257,13 +257,13 @@ async fn what_is_wrong_with_migrations_ends_a_release_before_its_first_pod() {
         "MigrationFailed",
         &[
             "a lock was not to be had within lockTimeout, 3 times",
-            "forgetful-report) has been idle in transaction",
+            "(forgetful-report): idle in transaction, its transaction open for",
         ],
     )
     .await;
     ends_before_a_pod(
         &stage,
-        release(&stage, "v5", "hanging", &json!({"timeout": "12s"}), &[]),
+        release(&stage, "v5", "hanging", &json!({"timeout": "40s"}), &[]),
         "MigrationFailed",
         &["a statement ran into the timeout"],
     )
