@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::api::v1alpha1::{PythonServiceSpec, ReadinessStatus};
 
 /// Of the fields that rules require, those that this version has.
-const FIELDS: &[&str] = &[];
+const FIELDS: &[&str] = &["spec.gates.migrations"];
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| Catalogue::of_fields(FIELDS));
 
