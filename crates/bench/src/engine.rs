@@ -84,6 +84,7 @@ impl Engine {
             weight_in_force: true,
             weight_settled: true,
             canary,
+            canary_late: Counts::default(),
             stable,
             canary_pods,
             stable_pods,

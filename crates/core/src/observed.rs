@@ -343,6 +343,9 @@ pub struct BlockCounts {
     pub stable_pods: PodCounts,
     /// What else is known where requests were counted at the route; `None` where the pods counted them.
     pub at_route: Option<AtRoute>,
+    /// Those of the canary's that were counted after the last sample of some pod of stable's: of that time stable's
+    /// counters tell nothing yet. None where both are read in one scrape, or the source does not tell.
+    pub canary_late: Counts,
 }
 
 /// What an objective's series say of the time before the attempt.

@@ -29,6 +29,7 @@ fn evidence(blocks: i32, canary: (f64, f64), stable: (f64, f64)) -> Evidence {
             weight_settled: true,
             canary: Counts::new(canary.0, canary.1).unwrap(),
             stable: Counts::new(stable.0, stable.1).unwrap(),
+            canary_late: Counts::default(),
             canary_pods: PodCounts::default(),
             stable_pods: PodCounts::default(),
             at_route: None,

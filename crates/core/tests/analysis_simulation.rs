@@ -85,6 +85,7 @@ impl Traffic {
             weight_settled: true,
             canary: self.dice.counts(requests * share, self.bad[0]),
             stable: self.dice.counts(requests * (1.0 - share), self.bad[1]),
+            canary_late: Counts::default(),
             canary_pods: PodCounts::default(),
             stable_pods: PodCounts::default(),
             at_route: None,

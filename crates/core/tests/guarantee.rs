@@ -18,6 +18,8 @@ struct Truth {
     p_p: f64,
     /// The canary has all the traffic, beside this reference.
     reference: Option<f64>,
+    /// So many of the canary's requests are read after stable's.
+    late: u32,
 }
 
 fn at(second: i64) -> Timestamp {
@@ -50,12 +52,16 @@ fn expectation(start: &Evidence, blocks: &[Truth], value: &dyn Fn(&Evidence) -> 
             return value(evidence).exp();
         };
         let mut sum = 0.0;
-        for e_c in 0..=truth.n_c {
+        let (early, late) = (truth.n_c - truth.late, truth.late);
+        for (e_early, e_late) in (0..=early).flat_map(|e| (0..=late).map(move |l| (e, l))) {
             for e_p in 0..=truth.n_p {
-                let chance = binomial(truth.n_c, e_c, truth.p_c) * binomial(truth.n_p, e_p, truth.p_p);
+                let chance = binomial(early, e_early, truth.p_c)
+                    * binomial(late, e_late, truth.p_c)
+                    * binomial(truth.n_p, e_p, truth.p_p);
                 if chance <= 0.0 {
                     continue;
                 }
+                let e_c = e_early + e_late;
                 let mut next = evidence.clone();
                 next.absorb(&Block {
                     start: at(15 * index),
@@ -65,6 +71,7 @@ fn expectation(start: &Evidence, blocks: &[Truth], value: &dyn Fn(&Evidence) -> 
                     weight_settled: true,
                     at_route: None,
                     canary: counts(truth.n_c, e_c),
+                    canary_late: counts(late, e_late),
                     stable: counts(truth.n_p, e_p),
                     canary_pods: pods(truth.n_c, e_c),
                     stable_pods: pods(truth.n_p, e_p),
@@ -104,6 +111,7 @@ fn no_worse(most_c: u32, most_p: u32) -> impl Strategy<Value = Truth> {
             p_c: if equal { p } else { p * better },
             p_p: p,
             reference: None,
+            late: 0,
         },
     )
 }
@@ -116,6 +124,7 @@ fn alone() -> impl Strategy<Value = Truth> {
         p_c: reference * better,
         p_p: 0.0,
         reference: Some(reference),
+        late: 0,
     })
 }
 
@@ -129,6 +138,7 @@ fn unsafe_by(margin: f64) -> impl Strategy<Value = Truth> {
             p_c: (p_p + margin + (more - 0.1).max(0.0)).min(1.0),
             p_p,
             reference: None,
+            late: 0,
         }
     })
 }
@@ -149,6 +159,24 @@ proptest! {
     #[test]
     fn it_stays_one_over_many_small_blocks(blocks in prop::collection::vec(no_worse(1, 1), 3..7)) {
         let e = expectation(&begun(Some(0.0)), &blocks, &Evidence::ln_harm);
+        prop_assert!(e <= 1.0 + 1e-9, "{e}");
+    }
+
+    #[test]
+    fn it_stays_one_where_the_canarys_last_requests_wait_for_stable(
+        (p, better) in (0.0..=1.0f64, 0.0..=1.0f64), history in any_history(),
+        parts in prop::collection::vec((0..=4u32, 0..=2u32, 1..=3u32), 1..3),
+    ) {
+        let truth = |(early, late, n_p): (u32, u32, u32)| Truth {
+            n_c: early + late,
+            n_p,
+            p_c: p * better,
+            p_p: p,
+            reference: None,
+            late,
+        };
+        let blocks: Vec<Truth> = parts.into_iter().map(truth).collect();
+        let e = expectation(&begun(history), &blocks, &Evidence::ln_harm);
         prop_assert!(e <= 1.0 + 1e-9, "{e}");
     }
 
@@ -194,6 +222,7 @@ fn what_is_true_is_found() {
         p_c,
         p_p,
         reference: None,
+        late: 0,
     };
     let harmed = expectation(&begun(Some(0.0)), &[truth(0.9, 0.01); 2], &Evidence::ln_harm);
     assert!(harmed > 10.0, "{harmed}");
@@ -258,6 +287,7 @@ proptest! {
                 weight_settled: true,
                 at_route: None,
                 canary,
+                canary_late: Counts::default(),
                 stable,
                 canary_pods: by_pod(canary),
                 stable_pods: by_pod(stable),

@@ -260,6 +260,12 @@ impl Pod {
         self.index(end) > self.index(start)
     }
 
+    /// When it was last scraped in `(start, end]`.
+    pub fn last_scrape(&self, start: Millis, end: Millis) -> Option<Millis> {
+        let last = *self.scraped_at.get(self.index(end).checked_sub(1)?)?;
+        (last > start).then_some(last)
+    }
+
     /// By how much the counter with this index grew in `(start, end]`, as far as scrapes tell.
     pub fn growth(&self, counter: usize, start: Millis, end: Millis) -> u64 {
         let value = |edge: Millis| match self.index(edge) {

@@ -248,8 +248,11 @@ impl<'a> World<'a> {
                 }
                 let (canary, canary_pods) = self.canary.counts(slo, start, end)?;
                 let (stable, stable_pods) = self.stable.counts(slo, start, end)?;
+                let known_to = self.stable.known_to(start, end);
+                let canary_late = known_to.and_then(|to| self.canary.counts(slo, to, end));
                 Some(BlockCounts {
                     canary,
+                    canary_late: canary_late.unwrap_or_default().0,
                     stable,
                     canary_pods,
                     stable_pods,
@@ -392,6 +395,14 @@ impl Set {
             by_pod.add(&self.pod_name(index), counts);
         }
         Some((all, by_pod))
+    }
+
+    /// All of its pods that were scraped in `(start, end]` were scraped up to here; `None` where none was.
+    fn known_to(&self, start: Millis, end: Millis) -> Option<Millis> {
+        self.pods
+            .iter()
+            .filter_map(|pod| pod.last_scrape(start, end))
+            .min()
     }
 
     fn pod_name(&self, index: usize) -> String {

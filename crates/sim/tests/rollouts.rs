@@ -45,6 +45,33 @@ fn a_bad_release_is_rolled_back_soon_and_hurts_few() {
     assert!(study.budget_spent_percent.p95 < Some(2.0), "{study:?}");
 }
 
+/// Where stable was scraped before an incident began and the canary after, the canary shows it alone.
+#[test]
+fn the_more_requests_there_are_an_incident_of_both_takes_no_more_healthy_releases_back() {
+    for scenario in [
+        "incident=10x@190s+300s",
+        "incident=1000x@25s+60s",
+        "incident=2.5x@210s+100s",
+    ] {
+        for rps in [200.0, 1000.0] {
+            let mut setup = setup("errors=1%", scenario, rps);
+            setup.plan.replicas = 1;
+            let study = study(&setup, 200, 1);
+            assert!(
+                count(&study, Outcome::RolledBack) <= 1,
+                "{scenario} {rps} {study:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn an_outage_that_begins_late_is_found_whenever_its_pods_came() {
+    let study = study(&setup("errors=0.1%", "errors=5%@200s", 200.0), 100, 1);
+    assert_eq!(count(&study, Outcome::RolledBack), 100, "{study:?}");
+    assert!(study.decide_seconds.p95 <= Some(270.0), "{study:?}");
+}
+
 #[test]
 fn nothing_is_promoted_that_nobody_has_used() {
     let setup = setup("errors=1%", "no-traffic", 20.0);

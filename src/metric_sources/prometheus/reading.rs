@@ -237,8 +237,13 @@ impl Reading<'_> {
                         self.warm(arm, edge[0]).by_pod(&frame, edge[0], edge[1])
                     })
                 };
+                let known_to = stable.and_then(|(_, arm)| arm.known_to(edge[0], edge[1]));
+                let late = canary
+                    .zip(known_to)
+                    .and_then(|((_, arm), known_to)| arm.counts(&frame, known_to, edge[1]));
                 Some(BlockCounts {
                     canary: counts(canary)?,
+                    canary_late: late.unwrap_or_default(),
                     stable: counts(stable)?,
                     canary_pods: by_pod(canary),
                     stable_pods: by_pod(stable),

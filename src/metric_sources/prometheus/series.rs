@@ -239,6 +239,20 @@ impl Arm {
         fresh(&self.reads, start, end)
     }
 
+    /// Up to when all of its pods that were read in `(start, end]` tell: the earliest of their last scrapes. `None` where none
+    /// was read in that time.
+    pub fn known_to(&self, start: Timestamp, end: Timestamp) -> Option<Timestamp> {
+        let mut last: BTreeMap<&str, Timestamp> = BTreeMap::new();
+        for scrapes in &self.scrapes {
+            let times = scrapes.samples.iter().map(|sample| sample.at);
+            if let Some(at) = times.filter(|at| *at > start && *at <= end).max() {
+                let known = last.entry(&scrapes.pod).or_insert(at);
+                *known = at.max(*known);
+            }
+        }
+        last.into_values().min()
+    }
+
     /// What was counted in `(start, end]`; `None` when no pod was read in that time, or all that was read is
     /// no count.
     pub fn counts(&self, frame: &Frame<'_>, start: Timestamp, end: Timestamp) -> Option<Counts> {

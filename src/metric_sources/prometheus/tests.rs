@@ -233,6 +233,7 @@ fn only(measured: &Measured) -> Option<BlockCounts> {
 
 fn without_pods(counts: &BlockCounts) -> BlockCounts {
     BlockCounts {
+        canary_late: Counts::default(),
         canary_pods: PodCounts::default(),
         stable_pods: PodCounts::default(),
         ..*counts

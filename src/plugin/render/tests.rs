@@ -60,6 +60,7 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         weight_settled: true,
         canary: Counts::new(100.0, 10.0).unwrap(),
         stable: Counts::new(300.0, 0.0).unwrap(),
+        canary_late: Counts::default(),
         canary_pods: PodCounts::default(),
         stable_pods: PodCounts::default(),
         at_route: None,

@@ -8,7 +8,9 @@
 //! - between blocks: `ρ_b`, the correlation of requests of the same revision in the same block, from the
 //!   differences between successive blocks of stable's, so that a slow drift of its rate is none of it;
 //! - between pods: `ρ_p`, the correlation of requests to the same pod for as long as the attempt lasts, from
-//!   Pearson's X² of the pods of each revision around their own mean.
+//!   what the pods of each revision had beyond their common rate in the same block, summed over the blocks (the strata of
+//!   Mantel and Haenszel, 1959). Pods that came later, once all had begun to fail, differ from the first in their totals,
+//!   and not in any block.
 //!
 //! Together they give the design effect `D` (Kish, "Survey Sampling", 1965): the variance of the difference
 //! between the two rates over what it would be for independent requests. As logarithms of likelihood ratios
@@ -84,28 +86,55 @@ impl PodCounts {
             1.0
         }
     }
+}
 
-    /// What the pods differ more than chance lets them, and the requests that a correlation would show it in:
-    /// `X² − df − se` and `N − Σn²/N`.
-    fn excess(&self) -> (f64, f64) {
-        let all = self.all();
-        let (Some(rate), pods) = (all.ratio(), self.served().count()) else {
-            return (0.0, 0.0);
+/// How much the pods of one revision differ from each other in the same blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct Spread {
+    /// For each slot, its bad requests beyond those that the block's common rate gives it: `Σ (e − n·p)`.
+    #[serde(with = "exact::list")]
+    #[schemars(with = "Vec<String>", length(min = 8, max = 8))]
+    beyond: [f64; POD_SLOTS],
+    /// What chance expects of its square, but for the degree of freedom that the common rate takes: `Σ n·p·(1 − p)`.
+    #[serde(with = "exact::list")]
+    #[schemars(with = "Vec<String>", length(min = 8, max = 8))]
+    variance: [f64; POD_SLOTS],
+    /// The requests that a correlation would show in: `Σ n·(1 − n/N)`.
+    #[serde(with = "exact")]
+    #[schemars(with = "String")]
+    requests: f64,
+}
+
+impl Spread {
+    /// Takes in a block; of a pod that served alone nothing can be told.
+    fn absorb(&mut self, pods: &PodCounts) {
+        let all = pods.all();
+        let Some(rate) = all.ratio().filter(|_| pods.served().count() > 1) else {
+            return;
         };
-        let spread = rate * (1.0 - rate);
-        if pods < 2 || spread <= 0.0 {
-            return (0.0, 0.0);
+        for (slot, pod) in pods.0.iter().enumerate() {
+            self.beyond[slot] += pod.bad() - pod.total() * rate;
+            self.variance[slot] += pod.total() * rate * (1.0 - rate);
+            self.requests += pod.total() * (1.0 - pod.total() / all.total());
         }
-        let (mut x2, mut kurtosis, mut square) = (0.0, 0.0, 0.0);
-        for pod in self.served() {
-            let expected = pod.total() * spread;
-            x2 += (pod.bad() - pod.total() * rate).powi(2) / expected;
-            kurtosis += 1.0 / expected;
-            square += pod.total().powi(2);
+    }
+
+    /// `ρ` of requests to the same pod, 0 to 1: what `X²` is above `df + se`, by the requests that show it.
+    fn correlation(&self) -> f64 {
+        let slots = self.beyond.iter().zip(self.variance);
+        let (mut pods, mut x2, mut kurtosis) = (0.0, 0.0, 0.0);
+        for (beyond, variance) in slots.filter(|(_, variance)| *variance > 0.0) {
+            pods += 1.0;
+            x2 += beyond * beyond / variance;
+            kurtosis += 1.0 / variance;
         }
-        let df = pods as f64 - 1.0;
+        if pods < 2.0 || self.requests <= 0.0 {
+            return 0.0;
+        }
+        let df = pods - 1.0;
         let error = (2.0 * df + kurtosis).sqrt();
-        (x2 - df - error, all.total() - square / all.total())
+        ((x2 - df - error) / self.requests).clamp(0.0, 1.0)
     }
 }
 
@@ -152,6 +181,12 @@ fn low_chi_square(k: f64) -> Option<f64> {
 pub(super) struct Clustering {
     canary_pods: PodCounts,
     stable_pods: PodCounts,
+    /// How the canary's pods differ in the same blocks.
+    #[serde(default)]
+    canary_spread: Spread,
+    /// How stable's do.
+    #[serde(default)]
+    stable_spread: Spread,
     /// What the canary's pods served lately: harm that begins late hides in hours of good service.
     canary_lately: PodCounts,
     /// What stable served lately, while it served.
@@ -189,6 +224,7 @@ impl Clustering {
     ) {
         self.absorb_alone(canary_pods);
         self.stable_pods.plus(stable_pods);
+        self.stable_spread.absorb(stable_pods);
         if stable.total() > 0.0 {
             self.stable_lately = faded(self.stable_lately).plus(stable);
         }
@@ -214,6 +250,7 @@ impl Clustering {
     /// Takes in a block in which the canary served alone.
     pub(super) fn absorb_alone(&mut self, canary_pods: &PodCounts) {
         self.canary_pods.plus(canary_pods);
+        self.canary_spread.absorb(canary_pods);
         self.canary_lately = self.canary_lately.faded();
         self.canary_lately.plus(canary_pods);
     }
@@ -223,6 +260,8 @@ impl Clustering {
     pub(super) fn forget_pods(&mut self) {
         self.canary_pods = PodCounts::default();
         self.stable_pods = PodCounts::default();
+        self.canary_spread = Spread::default();
+        self.stable_spread = Spread::default();
         self.canary_lately = PodCounts::default();
         self.stable_lately = Counts::default();
     }
@@ -283,13 +322,9 @@ impl Clustering {
     /// `ρ_p`, 0 to 1: that of the revision whose pods differ more. What happens to pods of one may happen to
     /// pods of the other.
     fn between_pods(&self) -> f64 {
-        let share = |pods: &PodCounts| {
-            let (excess, requests) = pods.excess();
-            if requests > 0.0 { excess / requests } else { 0.0 }
-        };
-        share(&self.canary_pods)
-            .max(share(&self.stable_pods))
-            .clamp(0.0, 1.0)
+        self.canary_spread
+            .correlation()
+            .max(self.stable_spread.correlation())
     }
 }
 

@@ -38,6 +38,11 @@ impl Counts {
         })
     }
 
+    /// Of no request.
+    pub(super) fn is_none(&self) -> bool {
+        self.total <= 0.0
+    }
+
     /// All requests.
     pub fn total(self) -> f64 {
         self.total
@@ -77,6 +82,16 @@ impl Counts {
         Self {
             total: self.total.max(requests).min(Self::MOST),
             bad: self.bad,
+        }
+    }
+
+    /// These without others that are among them; never less than nothing.
+    #[must_use]
+    pub(super) fn minus(self, part: Self) -> Self {
+        let total = (self.total - part.total).max(0.0);
+        Self {
+            total,
+            bad: (self.bad - part.bad).clamp(0.0, total),
         }
     }
 

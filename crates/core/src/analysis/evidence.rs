@@ -41,6 +41,9 @@ pub struct Block {
     pub weight_settled: bool,
     /// The canary's counts.
     pub canary: Counts,
+    /// Those of them that stable's counters tell nothing of yet, as they were read earlier:
+    /// [`BlockCounts::canary_late`](crate::observed::BlockCounts::canary_late).
+    pub canary_late: Counts,
     /// Stable's counts in the same time.
     pub stable: Counts,
     /// The canary's counts by pod; empty where they are not known.
@@ -74,6 +77,12 @@ pub struct Evidence {
     absorbed_to: Option<Timestamp>,
     /// What the canary served.
     canary: Counts,
+    /// What the canary served that harm is bet on with the next block, for stable's counters were read before it.
+    #[serde(default, skip_serializing_if = "Counts::is_none")]
+    waiting: Counts,
+    /// An incident of both began, changed or ended in the last block, of which something waits.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    was_edge: bool,
     /// What stable served in the same time.
     stable: Counts,
     /// Bad events beyond stable's rate in the same time: `Σ (e_c − n_c · e_p / n_p)`.
@@ -206,6 +215,7 @@ fn seconds(block: &Block) -> f64 {
 }
 
 mod beside;
+mod late;
 mod suspicion;
 mod told;
 mod usual;

@@ -14,6 +14,7 @@ fn block(index: i32, canary: (f64, f64), stable: (f64, f64)) -> Block {
         weight_settled: true,
         canary: Counts::new(canary.0, canary.1).unwrap(),
         stable: Counts::new(stable.0, stable.1).unwrap(),
+        canary_late: Counts::default(),
         canary_pods: PodCounts::default(),
         stable_pods: PodCounts::default(),
         at_route: None,
@@ -422,6 +423,104 @@ fn an_incident_is_a_burn_above_the_usual_one() {
     assert_eq!(incident(&blocks), None);
 }
 
+/// The block, with the canary's last requests read after stable's.
+fn with_late(late: (f64, f64), block: &Block) -> Block {
+    Block {
+        canary_late: Counts::new(late.0, late.1).unwrap(),
+        ..*block
+    }
+}
+
+#[test]
+fn what_begins_between_the_scrapes_of_both_is_not_held_against_the_canary() {
+    let mut blocks: Vec<_> = (0..10)
+        .map(|index| block(index, (5000.0, 50.0), (5000.0, 50.0)))
+        .collect();
+    // Ten times the errors from the middle of a block on. The canary was read at its end, stable before it began.
+    let onset = block(10, (5000.0, 275.0), (5000.0, 50.0));
+    let next = block(11, (5000.0, 500.0), (5000.0, 500.0));
+    let unaware = after(&[&blocks[..], &[onset, next]].concat());
+    assert!(unaware.ln_harm() > 100f64.ln(), "{}", unaware.ln_harm());
+    blocks.push(with_late((2500.0, 250.0), &onset));
+    assert!(after(&blocks).ln_harm() < 0.5, "{}", after(&blocks).ln_harm());
+    // What waited is compared with a block in which stable changed, and the one after belongs to the change still.
+    blocks.push(next);
+    assert!(after(&blocks).ln_harm() < 0.5, "{}", after(&blocks).ln_harm());
+    // It goes on, and the canary has twice as much of it: then that is its own.
+    blocks.extend((12..15).map(|index| block(index, (5000.0, 2500.0), (5000.0, 500.0))));
+    assert!(
+        after(&blocks).ln_harm() > 100f64.ln(),
+        "{}",
+        after(&blocks).ln_harm()
+    );
+}
+
+#[test]
+fn harm_that_was_read_late_is_harm_a_block_later() {
+    let calm: Vec<_> = (0..10)
+        .map(|index| block(index, (500.0, 5.0), (4500.0, 45.0)))
+        .collect();
+    let outage = with_late((250.0, 250.0), &block(10, (500.0, 250.0), (4500.0, 45.0)));
+    let next = with_late((250.0, 250.0), &block(11, (500.0, 500.0), (4500.0, 45.0)));
+    let seen = after(&[&calm[..], &[outage]].concat());
+    assert!(seen.ln_harm() < 0.5, "{}", seen.ln_harm());
+    let seen = after(&[&calm[..], &[outage, next]].concat());
+    assert!(seen.ln_harm() > 100.0, "{}", seen.ln_harm());
+}
+
+#[test]
+fn a_canarys_first_requests_wait_for_nobody() {
+    let first = with_late((8.0, 8.0), &block(0, (10.0, 10.0), (190.0, 0.0)));
+    assert!(
+        after(&[first]).ln_harm() > 100f64.ln(),
+        "{}",
+        after(&[first]).ln_harm()
+    );
+    // Three that were read before are enough to go by.
+    let healthy = with_late((7.0, 7.0), &block(0, (10.0, 7.0), (190.0, 0.0)));
+    assert!(
+        after(&[healthy]).ln_harm() < 1.0,
+        "{}",
+        after(&[healthy]).ln_harm()
+    );
+}
+
+#[test]
+fn an_attempt_that_begins_as_an_incident_does_knows_stable_from_before() {
+    let past = Past {
+        served: Counts::new(100_000.0, 100.0).unwrap(),
+        correlation: Some(0.0),
+    };
+    let mut evidence = Evidence::for_margins(&[0.01]);
+    evidence.know(&past);
+    evidence.absorb(&block(0, (2000.0, 1700.0), (60_000.0, 22_000.0)));
+    assert!(evidence.ln_harm() < 0.5, "{}", evidence.ln_harm());
+}
+
+#[test]
+fn pods_that_came_when_all_failed_are_no_sick_pods() {
+    let pods = |served: &[(&str, f64, f64)]| {
+        let mut pods = PodCounts::default();
+        for (name, total, bad) in served {
+            pods.add(name, Counts::new(*total, *bad).unwrap());
+        }
+        pods
+    };
+    let calm = (0..20).map(|index| Block {
+        canary_pods: pods(&[("a", 250.0, 1.0), ("b", 250.0, 1.0)]),
+        ..block(index, (500.0, 2.0), (4500.0, 18.0))
+    });
+    // Two more pods for a higher weight, and then all of them fail.
+    let names = ["a", "b", "c", "d"];
+    let failing = (20..22).map(|index| Block {
+        canary_pods: pods(&names.map(|name| (name, 250.0, 50.0))),
+        ..block(index, (1000.0, 200.0), (4000.0, 16.0))
+    });
+    let evidence = after(&calm.chain(failing).collect::<Vec<_>>());
+    assert!(evidence.design_effect() < 1.5, "{}", evidence.design_effect());
+    assert!(evidence.ln_harm() > 100.0, "{}", evidence.ln_harm());
+}
+
 fn any_block(index: i32) -> impl Strategy<Value = Block> {
     let counts =
         || (prop_oneof![Just(0.0), 0.0..500.0f64, 0.0..1e9f64], 0.0..=1.0f64).prop_map(|(n, s)| (n, n * s));
@@ -493,10 +592,13 @@ fn an_incident_leaves_no_difference_between_pods_that_began_at_different_times()
             ..block(index, (40.0, 0.0), (400.0, 0.0))
         });
     }
+    let mut sick = PodCounts::default();
+    sick.add("a", bad(0.0, 200.0));
+    sick.add("b", bad(0.3, 200.0));
     for index in 20..23 {
         evidence.absorb(&Block {
-            canary_pods: both(0.3),
-            ..bake(index, (400.0, 120.0), 0.001)
+            canary_pods: sick,
+            ..bake(index, (400.0, 60.0), 0.001)
         });
     }
     let between = evidence.design_effect();

@@ -152,6 +152,7 @@ impl Turn<'_> {
                 weight_in_force: in_force,
                 weight_settled: settled,
                 canary: counts.canary,
+                canary_late: counts.canary_late,
                 stable: counts.stable,
                 canary_pods: counts.canary_pods,
                 stable_pods: counts.stable_pods,

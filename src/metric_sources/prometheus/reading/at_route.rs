@@ -139,6 +139,8 @@ fn block(frame: &Frame<'_>, arms: &Arms, start: Timestamp, end: Timestamp) -> Op
         .any(Arm::has_sent);
     Some(BlockCounts {
         canary: counts(&arms.canary)?,
+        // A proxy tells of both in one scrape.
+        canary_late: Counts::default(),
         stable: counts(&arms.stable)?,
         canary_pods: PodCounts::default(),
         stable_pods: PodCounts::default(),

@@ -51,6 +51,41 @@ async fn both_revisions_are_one_query() {
 }
 
 #[tokio::test]
+async fn what_the_canary_counted_after_stable_was_read_is_told_apart() {
+    let late = |stable: &'static [(i64, &'static str)], more: &'static [(i64, &'static str)]| async move {
+        let other = format!("{STABLE}-zzzzz");
+        let fake = Fake::series(vec![
+            series(
+                REQUESTS,
+                &canary_pod(),
+                "status=2xx",
+                &[(-2, "10"), (13, "20"), (28, "40")],
+            ),
+            series(
+                REQUESTS,
+                &canary_pod(),
+                "status=5xx",
+                &[(-2, "0"), (13, "1"), (28, "9")],
+            ),
+            series(REQUESTS, &stable_pod(), "status=2xx", stable),
+            series(REQUESTS, &other, "status=2xx", more),
+        ])
+        .await;
+        let measured = fake.measure(request(vec![availability()])).await;
+        let block = measured.measurement.blocks[0].slos[0].unwrap();
+        assert_eq!((block.canary.total(), block.canary.bad()), (39.0, 9.0));
+        (block.canary_late.total(), block.canary_late.bad())
+    };
+    const SOON: &[(i64, &str)] = &[(-9, "0"), (6, "50"), (21, "99")];
+    const LAST: &[(i64, &str)] = &[(-1, "0"), (14, "50"), (29, "99")];
+    assert_eq!(late(LAST, LAST).await, (0.0, 0.0));
+    // One of stable's pods is enough: it has not seen what came after 21 s.
+    assert_eq!(late(LAST, SOON).await, (28.0, 8.0));
+    // A pod that was not read in this block tells nothing of it, and holds nothing up.
+    assert_eq!(late(LAST, &[(-40, "0"), (-25, "9")]).await, (0.0, 0.0));
+}
+
+#[tokio::test]
 async fn a_pod_that_is_scraped_twice_counts_once() {
     let mut all = Vec::new();
     for (job, shift) in [("a", 0), ("b", 3)] {

@@ -5,9 +5,13 @@ use super::{Beside, Block, Counts, During, Evidence, plug_in, seconds};
 impl Evidence {
     /// Both arms side by side.
     pub(super) fn compare(&mut self, block: &Block, during: During) {
+        // Bets are made from what came before what is bet on.
+        let before = self.canary.minus(self.waiting);
+        let canary = self.known_to_both(block);
         if during.weight_rises {
-            self.bet_beyond_the_weight(block);
+            self.bet_beyond_the_weight(block, canary, before);
         } else {
+            self.bet_on_harm(self.worth(canary), before, block.stable);
             self.bet(block, during.incident);
         }
         let (canary, stable) = (block.canary, block.stable);
@@ -24,40 +28,39 @@ impl Evidence {
 
     /// Of a block whose weight rises: the canary's bad ones are taken to be among as many requests as the new weight
     /// would have given it all the time. If its rate is stable's at each moment, it has no more of them than that.
-    fn bet_beyond_the_weight(&mut self, block: &Block) {
+    fn bet_beyond_the_weight(&mut self, block: &Block, canary: Counts, before: Counts) {
         let share = f64::from(block.canary_weight) / 100.0;
         if share < 1.0 {
-            let (canary, stable) = self.worth(block);
-            self.bet_on_harm(
-                canary.among(stable.total() * share / (1.0 - share)),
-                stable,
-                block.stable,
-            );
+            let stable = self.worth(block.stable).total();
+            let canary = self.worth(canary).among(stable * share / (1.0 - share));
+            self.bet_on_harm(canary, before, block.stable);
         }
     }
 
-    /// What the counts are worth as independent requests: the canary's and stable's.
-    fn worth(&self, block: &Block) -> (Counts, Counts) {
-        let worth = |counts| self.clustering.deflated(counts, self.stable);
-        (worth(block.canary), worth(block.stable))
+    /// What a block's counts of one revision are worth as independent requests.
+    pub(super) fn worth(&self, counts: Counts) -> Counts {
+        self.clustering.deflated(counts, self.stable)
     }
 
-    fn bet_on_harm(&mut self, canary: Counts, stable: Counts, stable_now: Counts) {
+    /// Bets on these counts of the canary's, in independent requests, beside those of stable's.
+    fn bet_on_harm(&mut self, canary: Counts, canary_before: Counts, stable: Counts) {
         let beside = Beside::Stable {
-            now: stable,
+            now: self.worth(stable),
             before: self.expected(),
         };
-        let is_edge = self.is_edge(stable_now);
-        self.harm.absorb(canary, self.canary, beside, !is_edge);
+        let is_edge = self.is_edge(stable);
+        // What waited for this block is of the time of the last one.
+        let convincing = !is_edge && !self.was_edge;
+        self.was_edge = is_edge && !self.waiting.is_none();
+        self.harm.absorb(canary, canary_before, beside, convincing);
         if let Some(again) = &mut self.again {
-            again.absorb(canary, self.canary, beside, !is_edge);
+            again.absorb(canary, canary_before, beside, convincing);
         }
     }
 
     fn bet(&mut self, block: &Block, incident: bool) {
         let (canary, stable) = (block.canary, block.stable);
-        let (canary_worth, stable_worth) = self.worth(block);
-        self.bet_on_harm(canary_worth, stable_worth, stable);
+        let (canary_worth, stable_worth) = (self.worth(canary), self.worth(stable));
         // What was suspected may be such an incident: the first block of the comparison shows it.
         let begins = self.again.is_some() && self.latest[1].total() <= 0.0;
         if !incident && !begins {

@@ -18,6 +18,8 @@ impl Evidence {
     /// The canary alone beside what stable's rate was. That says nothing of safety.
     pub(super) fn compare_to(&mut self, reference: f64, block: &Block) {
         let canary = block.canary;
+        // It belongs to a comparison that is over.
+        self.waiting = Counts::default();
         let known = reference.max(plug_in(self.calm.plus(self.past.unwrap_or_default())));
         let worth = self.clustering.deflated(canary, self.stable);
         let alone = self.alone.get_or_insert_default();

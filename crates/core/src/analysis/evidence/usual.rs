@@ -64,7 +64,7 @@ impl Evidence {
     }
 
     pub(super) fn is_unusual(&self, stable: Counts) -> bool {
-        if self.calm.total() <= 0.0 {
+        if self.calm.plus(self.past.unwrap_or_default()).total() <= 0.0 {
             // As it is found is how it is.
             return false;
         }
@@ -80,8 +80,9 @@ impl Evidence {
     /// An incident of both begins, changes or ends in a block in which stable did this. Each pod's counters were read at
     /// a moment of their own then: one arm may have seen more of it than the other.
     pub(super) fn is_edge(&self, stable: Counts) -> bool {
-        let last = self.latest[1];
-        let (is_unusual, was_unusual) = (self.is_unusual(stable), self.is_unusual(last));
-        is_unusual != was_unusual || (is_unusual && differ(stable, last))
+        // Before the first block it was as the past has it.
+        let last = Some(self.latest[1]).filter(|last| !last.is_none());
+        let last = last.or(self.past).unwrap_or_default();
+        self.is_unusual(stable) != self.is_unusual(last) || differ(self.worth(stable), self.worth(last))
     }
 }
