@@ -146,8 +146,9 @@ async fn what_is_imported_is_taken_by_the_api_server() {
     ] {
         let made = molt::plugin::import::convert(&[(name.to_owned(), text.to_owned())]).unwrap();
         assert!(!made.services.is_empty());
-        for service in made.services {
+        for (index, service) in made.services.into_iter().enumerate() {
             let mut object = service.object;
+            object["metadata"]["name"] = json!(format!("{name}-{index}"));
             object["metadata"]["namespace"] = json!("imported");
             stage
                 .apply(object)
