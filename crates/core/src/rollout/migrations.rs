@@ -16,7 +16,7 @@ use crate::migration::{
     MigrationReport, MigrationRun, MigrationStage, PendingMigration,
 };
 use crate::plan::Revision;
-use crate::state::{Attempt, Outcome, Stage};
+use crate::state::{Attempt, Ended, Outcome, Stage};
 
 /// What is to be done about what is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -265,7 +265,7 @@ impl Turn<'_> {
     /// The first revision has no pods, for its migrations have not been applied.
     pub(super) fn waits_for_migrations(&self, revision: &Revision) -> bool {
         let last = self.state.last.as_ref().filter(|last| last.revision == *revision);
-        self.plan.migrations.is_some() && last.is_none_or(|last| last.ended_at_migrations())
+        self.plan.migrations.is_some() && last.is_none_or(Ended::ended_at_migrations)
     }
 }
 

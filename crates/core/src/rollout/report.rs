@@ -56,11 +56,10 @@ impl Turn<'_> {
                 format!("no pod of stable revision {stable} is ready{why}"),
             );
         }
-        if let Some(problem) = spec {
-            return (
-                Phase::Degraded,
-                format!("{}; stable revision {stable} keeps serving", problem.message),
-            );
+        let spec = spec.map(|problem| problem.message.clone());
+        if let Some(message) = spec.or_else(|| self.past_contract()) {
+            let message = format!("{message}; stable revision {stable} keeps serving");
+            return (Phase::Degraded, message);
         }
         if let Some(refused) = self
             .state
@@ -77,12 +76,6 @@ impl Turn<'_> {
             return (
                 Phase::RolledBack,
                 format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
-            );
-        }
-        if let Some(message) = self.past_contract() {
-            return (
-                Phase::Degraded,
-                format!("{message}; stable revision {stable} keeps serving"),
             );
         }
         let next = self.wanted().filter(|r| r != stable);
