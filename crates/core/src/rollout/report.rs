@@ -56,20 +56,13 @@ impl Turn<'_> {
                 format!("no pod of stable revision {stable} is ready{why}"),
             );
         }
-        if let Some(problem) = spec {
-            return (
-                Phase::Degraded,
-                format!("{}; stable revision {stable} keeps serving", problem.message),
-            );
+        let spec = spec.map(|problem| problem.message.clone());
+        if let Some(message) = spec.or_else(|| self.past_contract()) {
+            let message = format!("{message}; stable revision {stable} keeps serving");
+            return (Phase::Degraded, message);
         }
         if let Some(place) = self.place_of_refused(stable) {
             return place;
-        }
-        if let Some(message) = self.past_contract() {
-            return (
-                Phase::Degraded,
-                format!("{message}; stable revision {stable} keeps serving"),
-            );
         }
         let next = self.wanted().filter(|r| r != stable);
         if let Some((pause, next)) = next.and_then(|next| Some((self.pause_of(&next)?, next))) {
