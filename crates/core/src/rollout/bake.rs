@@ -28,7 +28,7 @@ impl Turn<'_> {
             return self.check_unready(attempt);
         }
         // What is promoted has to do without the old revision's pods.
-        if self.seen.available(&attempt.revision) < self.plan.replicas {
+        if self.reliable(attempt) < self.plan.replicas {
             let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
             return self.bake_waits(attempt, self.now, &wait);
         }

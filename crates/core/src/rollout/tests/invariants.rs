@@ -360,6 +360,14 @@ fn checked_turn(world: &mut World, limit: usize) {
                 seen.ready(&baked.revision) >= before.plan.replicas,
                 "what is promoted has all the pods that the old revision gives up"
             );
+            let all = before.weights.get(&Backend::Revision(baked.revision.clone()));
+            assert!(
+                before.plan.route != RouteMode::Owned
+                    || before.plan.replicas == 0
+                    || before.state.stable.is_none()
+                    || all == Some(&100),
+                "what is promoted has all users: {all:?}"
+            );
         }
     }
     let json = serde_json::to_string(&decision.state).unwrap();
