@@ -74,6 +74,10 @@ test-crashes: ## The operator dies at each of its writes, on a real API server. 
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --test control_plane crashes -- --ignored $(TEST_ARGS)
 
+.PHONY: bench-verdict
+bench-verdict: ## What one verdict for five objectives costs; the goal is 20 µs.
+	$(CARGO) bench -p molt-bench --bench verdict
+
 .PHONY: bench-decisions
 bench-decisions: ## Molt's decisions beside other tools' on the same traffic: docs/decisions.md. RUNS, SEED.
 	$(CARGO) run --release --quiet -p molt-bench -- $(RUNS) $(SEED)

@@ -168,7 +168,8 @@ impl<'de> Deserialize<'de> for ServiceObject {
             serde_json::from_value(status).map_err(|error| error.to_string())
         };
         let spec: Result<PythonServiceSpec, _> =
-            serde_json::from_value(spec).map_err(|error| error.to_string());
+            // "." is the path of what is missing, or of the whole.
+            serde_path_to_error::deserialize(spec).map_err(|error| error.to_string());
         let workload = spec.as_ref().ok().and_then(|spec| Workload::of(spec, parts));
         let revision = spec.is_ok().then_some(revision).filter(|_| workload.is_none());
         Ok(Self {

@@ -64,11 +64,7 @@ impl Manifest {
                 "warning: {file}: spec.guards.conditions: are left out: their queries, URLs and Jobs have no answer here"
             );
         }
-        for field in &manifest.ignored {
-            eprintln!(
-                "warning: {file}: {field}: is no field of this version and is ignored: check its spelling"
-            );
-        }
+        misspelt(&manifest.ignored).map_err(|why| Failure::Input(format!("{file}: {why}")))?;
         Ok(manifest)
     }
 
@@ -124,8 +120,20 @@ impl Manifest {
     }
 }
 
+/// Fields of no version that this one knows: what they were to say would not be said.
+pub(super) fn misspelt(fields: &[String]) -> Result<(), String> {
+    if fields.is_empty() {
+        return Ok(());
+    }
+    let fields: Vec<String> = fields
+        .iter()
+        .map(|field| format!("{field}: is no field of this version: correct its spelling, or take it out"))
+        .collect();
+    Err(fields.join("\n  "))
+}
+
 /// Fields that were written and not read. The pod template is Kubernetes' own, of whatever version.
-fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
+pub(super) fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
     let read = object
         .spec
         .as_ref()
@@ -309,6 +317,30 @@ mod tests {
                 "spec.strategy.canary.backe",
                 "spec.strategy.canary.steps[0].wait"
             ]
+        );
+    }
+
+    #[test]
+    fn a_misspelt_field_is_refused_and_an_unreadable_one_has_its_path() {
+        let refused =
+            misspelt(&["spec.replica".to_owned(), "spec.slos[0].sli.presett".to_owned()]).unwrap_err();
+        assert_eq!(
+            refused,
+            "spec.replica: is no field of this version: correct its spelling, or take it out\n  spec.slos[0].sli.presett: is no field of this version: correct its spelling, or take it out"
+        );
+        assert_eq!(misspelt(&[]), Ok(()));
+        let number = error(&SMALLEST.replace("objective: \"99\"", "objective: 99"), None);
+        assert!(
+            number.starts_with("spec: can't be read: slos[1].objective: invalid type: integer `99`"),
+            "{number}"
+        );
+        let preset = error(
+            &SMALLEST.replace("preset: fastapi-instrumentator", "preset: fastapi"),
+            None,
+        );
+        assert!(
+            preset.contains("slos[0].sli.preset: unknown variant `fastapi`"),
+            "{preset}"
         );
     }
 

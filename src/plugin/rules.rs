@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use super::manifest::{documents, read_file};
+use super::manifest::{documents, ignored, misspelt, read_file};
 use super::{Failure, Output, text};
 use crate::controller::object::ServiceObject;
 use crate::controller::validate::{Defaults, Known, validate};
@@ -143,6 +143,7 @@ impl Service {
             ..Defaults::default()
         };
         let validated = validate(&object, &defaults, Known::default());
+        misspelt(&ignored(&object, &document["spec"])).map_err(|why| format!("{name}: {why}"))?;
         match validated.source {
             Some(source) if validated.errors.is_empty() => Ok(Self {
                 key: object.key(),

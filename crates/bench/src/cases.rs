@@ -24,18 +24,32 @@ pub struct Goal {
     pub false_rollbacks: f64,
     /// Median and 95th percentile of the seconds to a harmful one's rollback.
     pub detect: Option<(u32, u32)>,
+    /// Every harmful one is taken back within the hour.
+    pub all_found: bool,
+    /// No canary is promoted, for what is counted is no evidence.
+    pub none_promoted: bool,
+}
+
+/// Nothing but that less than one healthy canary in a hundred is taken back.
+impl Default for Goal {
+    fn default() -> Self {
+        SELDOM
+    }
 }
 
 /// Less than one healthy canary in a hundred.
 const SELDOM: Goal = Goal {
     false_rollbacks: 0.01,
     detect: None,
+    all_found: false,
+    none_promoted: false,
 };
 
 /// None of all runs: what is counted is no evidence.
 const NEVER: Goal = Goal {
     false_rollbacks: 0.0,
-    detect: None,
+    none_promoted: true,
+    ..SELDOM
 };
 
 const PLAIN: World = World {
@@ -67,6 +81,7 @@ pub const CASES: [Case; 20] = [
         goal: Goal {
             false_rollbacks: 0.005,
             detect: Some((90, 225)),
+            ..SELDOM
         },
     },
     Case {
@@ -77,6 +92,8 @@ pub const CASES: [Case; 20] = [
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((285, 675)),
+            all_found: true,
+            ..SELDOM
         },
     },
     Case {
@@ -91,6 +108,8 @@ pub const CASES: [Case; 20] = [
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((180, 435)),
+            all_found: true,
+            ..SELDOM
         },
     },
     Case {
@@ -124,6 +143,7 @@ pub const CASES: [Case; 20] = [
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((15, 15)),
+            ..SELDOM
         },
     },
     Case {
@@ -137,6 +157,7 @@ pub const CASES: [Case; 20] = [
         goal: Goal {
             false_rollbacks: 0.01,
             detect: Some((45, 45)),
+            ..SELDOM
         },
     },
     Case {
@@ -193,7 +214,7 @@ pub const CASES: [Case; 20] = [
         has_history: true,
         goal: Goal {
             false_rollbacks: 0.005,
-            detect: None,
+            ..SELDOM
         },
     },
     Case {
@@ -234,7 +255,7 @@ pub const CASES: [Case; 20] = [
             ..PLAIN
         },
         has_history: true,
-        goal: SELDOM,
+        goal: NEVER,
     },
     Case {
         name: "four new workers that don't tell when they began",
@@ -244,7 +265,7 @@ pub const CASES: [Case; 20] = [
             ..PLAIN
         },
         has_history: true,
-        goal: SELDOM,
+        goal: NEVER,
     },
     Case {
         name: "every pod scraped twice",
@@ -254,7 +275,11 @@ pub const CASES: [Case; 20] = [
             ..PLAIN
         },
         has_history: true,
-        goal: SELDOM,
+        // It counts once, so that what is left are clean counters: the goal of those.
+        goal: Goal {
+            false_rollbacks: 0.005,
+            ..SELDOM
+        },
     },
     Case {
         name: "sticky tenant, without history",

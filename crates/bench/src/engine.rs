@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
     Block, Counts, Evidence, Limits, Objective, Past, PodCounts, SloView, WATCH, judge_harm,
-    margin_for_promotion, margin_for_step,
+    margin_for_promotion, margin_for_step, safe_for_promotion,
 };
 
 use crate::judge::{Judge, Verdict};
@@ -208,6 +208,11 @@ impl Judge for Engine {
             Some(_) => Verdict::Rollback,
             None => Verdict::Continue,
         }
+    }
+
+    fn is_safe(&self, now: u32) -> bool {
+        // What the rate of requests is matters for the budget alone, which this does not ask.
+        self.read_to == now && safe_for_promotion(&[self.view(1.0)], &self.limits, WATCH).is_ok()
     }
 }
 

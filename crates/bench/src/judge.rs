@@ -16,11 +16,34 @@ pub trait Judge {
     /// The verdict at `now` seconds after the canary got its weight; a judge that looks at intervals says
     /// [`Verdict::Continue`] in between.
     fn look(&mut self, now: u32, trace: &Trace) -> Verdict;
+
+    /// After a look: by what was read up to `now` the canary could have all traffic. Only judges that show safety say so.
+    fn is_safe(&self, _now: u32) -> bool {
+        false
+    }
 }
 
-/// The second at which `judge` rolls back, if it does before the trace ends.
-pub fn rolled_back_at(judge: &mut dyn Judge, trace: &Trace) -> Option<u32> {
-    trace
-        .times()
-        .find(|now| judge.look(*now, trace) == Verdict::Rollback)
+/// A rollout of four steps with a minute each gives a canary all traffic after so many seconds at the earliest.
+const FULL_TRAFFIC: u32 = 240;
+
+/// What becomes of one canary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fate {
+    /// The second at which it is taken back, if it is before the trace ends.
+    pub rolled_back_at: Option<u32>,
+    /// It would have had all traffic before.
+    pub promoted: bool,
+}
+
+/// Lets `judge` look until it rolls back, or the trace ends.
+pub fn fate(judge: &mut dyn Judge, trace: &Trace) -> Fate {
+    let mut fate = Fate::default();
+    for now in trace.times() {
+        if judge.look(now, trace) == Verdict::Rollback {
+            fate.rolled_back_at = Some(now);
+            break;
+        }
+        fate.promoted |= now >= FULL_TRAFFIC && judge.is_safe(now);
+    }
+    fate
 }

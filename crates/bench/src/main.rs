@@ -1,12 +1,13 @@
 //! `make bench-decisions`: writes `docs/decisions.md` and `docs/img/decisions.svg`.
 
 use std::error::Error;
-use std::time::Instant;
-use std::{env, fs};
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
 
 use molt_bench::cases::{CASES, Case};
-use molt_bench::engine::history;
-use molt_bench::measure::{self, Contender, measure};
+use molt_bench::engine::{Verdicts, history};
+use molt_bench::measure::{self, Contender, Outcome, measure};
 use molt_bench::report::{self, Row};
 use molt_bench::rivals::{argo, flagger, kayenta};
 use molt_bench::{chart, rollouts, tune};
@@ -47,11 +48,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let began = Instant::now();
+    let known: Vec<Past> = (0..)
+        .zip(&CASES)
+        .map(|(purpose, case)| known(case, seed, purpose))
+        .collect();
+    let molt: Vec<Outcome> = (0..)
+        .zip(CASES.iter().zip(&known))
+        .flat_map(|(purpose, (case, known))| measure(case, &[Contender::Molt(*known)], runs, seed, purpose))
+        .collect();
+    let speed = speed(began.elapsed(), runs);
+    eprintln!("{speed}");
     let mut rows = Vec::new();
     let mut long = Vec::new();
-    for (purpose, case) in (0..).zip(CASES) {
+    for ((purpose, case), (known, molt)) in (0..).zip(CASES).zip(known.into_iter().zip(molt)) {
         let [best_argo, best_flagger, best_kayenta] = tune::tuned(&case, seed, purpose);
-        let known = known(&case, seed, purpose);
         let contenders = [
             Contender::Molt(known),
             Contender::Argo(argo::Settings::DOCUMENTED),
@@ -61,7 +71,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             Contender::Kayenta(kayenta::Settings::DOCUMENTED),
             best_kayenta,
         ];
-        if rows.len() < HEADLINES {
+        if rows.len() < HEADLINES || case.goal.none_promoted {
             let in_long = [Contender::MoltInLongBlocks(known)];
             long.extend(
                 measure(&case, &in_long, runs, seed, purpose)
@@ -69,7 +79,8 @@ fn main() -> Result<(), Box<dyn Error>> {
                     .map(|outcome| (case, outcome)),
             );
         }
-        let outcomes = measure(&case, &contenders, runs, seed, purpose);
+        let rivals = measure(&case, &contenders[1..], runs, seed, purpose);
+        let outcomes = std::iter::once(molt).chain(rivals).collect();
         eprintln!("{:>4} s  {}", began.elapsed().as_secs(), case.name);
         rows.push(Row {
             case,
@@ -81,13 +92,32 @@ fn main() -> Result<(), Box<dyn Error>> {
     let whole = rollouts::table(&rollouts::measure(few, seed)?);
     eprintln!("{:>4} s  whole rollouts", began.elapsed().as_secs());
     let tables = report::tables(&rows);
-    println!("{tables}\n{}\n{whole}", report::goals(&rows));
+    println!("{tables}\n{}\n{whole}\n{speed}", report::goals(&rows));
     fs::create_dir_all("docs/img")?;
     fs::write(
         "docs/decisions.md",
-        report::document(&rows, &long, &whole, runs, seed),
+        report::document(&rows, &long, &whole, (runs, seed), &speed),
     )?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
     println!("docs/decisions.md and docs/img/decisions.svg are written");
     Ok(())
+}
+
+/// Blocks and verdicts that one measurement of their speed takes.
+const VERDICTS: u32 = 2000;
+
+/// How long Molt's column of the table took, and one verdict.
+fn speed(table: Duration, runs: usize) -> String {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let mut verdicts = Verdicts::warm(5);
+    let began = Instant::now();
+    for _ in 0..VERDICTS {
+        black_box(verdicts.judge());
+    }
+    let micros = began.elapsed().as_secs_f64() * 1e6 / f64::from(VERDICTS);
+    format!(
+        "Molt's column of the table, {runs} runs with each canary of {} cases, took {:.0} s on {cores} cores; the goal for 10,000 runs is 60 s. One block and the verdict for five objectives took {micros:.0} µs; the goal is 20 µs, and `make bench-verdict` measures it by criterion.",
+        CASES.len(),
+        table.as_secs_f64(),
+    )
 }

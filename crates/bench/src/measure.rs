@@ -7,7 +7,7 @@ use molt_core::analysis::Past;
 
 use crate::cases::Case;
 use crate::engine::Engine;
-use crate::judge::{Judge, rolled_back_at};
+use crate::judge::{Judge, fate};
 use crate::rivals::{argo, flagger, kayenta};
 use crate::traces::{Trace, World};
 
@@ -49,6 +49,8 @@ pub struct Outcome {
     pub runs: usize,
     /// Healthy canaries that were taken back.
     pub false_rollbacks: usize,
+    /// Healthy canaries that would have had all traffic within the hour; rivals don't say.
+    pub promoted: usize,
     /// Seconds until harmful ones were, ascending; those never found are left out.
     pub found: Vec<u32>,
 }
@@ -63,6 +65,11 @@ impl Outcome {
     /// The share of harmful canaries found, 0 to 1.
     pub fn found_share(&self) -> f64 {
         self.found.len() as f64 / self.runs.max(1) as f64
+    }
+
+    /// The share of healthy canaries that would have had all traffic, 0 to 1.
+    pub fn promoted_share(&self) -> f64 {
+        self.promoted as f64 / self.runs.max(1) as f64
     }
 
     /// Seconds by which this `share` of harmful canaries was found; `None` if fewer ever were.
@@ -133,7 +140,7 @@ pub fn measure(case: &Case, contenders: &[Contender], runs: usize, root: u64, pu
         let trace = Trace::simulate(world, seed(root, purpose * 2 + kind, run as u64));
         contenders
             .iter()
-            .map(|c| rolled_back_at(c.judge(case.objective).as_mut(), &trace))
+            .map(|c| fate(c.judge(case.objective).as_mut(), &trace))
             .collect::<Vec<_>>()
     };
     let parts = parallel(runs.div_ceil(CHUNK), |chunk| {
@@ -142,8 +149,9 @@ pub fn measure(case: &Case, contenders: &[Contender], runs: usize, root: u64, pu
             let (healthy, harmful) = (at(&case.healthy(), 0, run), at(&case.harmful, 1, run));
             for ((outcome, false_alarm), found) in outcomes.iter_mut().zip(healthy).zip(harmful) {
                 outcome.runs += 1;
-                outcome.false_rollbacks += usize::from(false_alarm.is_some());
-                outcome.found.extend(found);
+                outcome.false_rollbacks += usize::from(false_alarm.rolled_back_at.is_some());
+                outcome.promoted += usize::from(false_alarm.promoted);
+                outcome.found.extend(found.rolled_back_at);
             }
         }
         outcomes
@@ -153,6 +161,7 @@ pub fn measure(case: &Case, contenders: &[Contender], runs: usize, root: u64, pu
         for (sum, part) in all.iter_mut().zip(part) {
             sum.runs += part.runs;
             sum.false_rollbacks += part.false_rollbacks;
+            sum.promoted += part.promoted;
             sum.found.extend(part.found);
         }
     }

@@ -21,6 +21,7 @@ fn those_never_found_count_in_the_median() {
     let outcome = Outcome {
         runs: 4,
         false_rollbacks: 1,
+        promoted: 0,
         found: vec![30, 60],
     };
     assert_eq!((outcome.found_by(0.5), outcome.found_by(0.75)), (Some(60), None));

@@ -73,7 +73,10 @@ fn is_met(case: &Case, molt: &Outcome) -> bool {
     let (share, _, _) = molt.false_share();
     let within = |part, most| molt.found_by(part).is_some_and(|s| s <= most);
     let found = |(median, most)| within(0.5, median) && within(0.95, most);
-    (share < case.goal.false_rollbacks || share <= 0.0) && case.goal.detect.is_none_or(found)
+    (share < case.goal.false_rollbacks || share <= 0.0)
+        && case.goal.detect.is_none_or(found)
+        && (!case.goal.all_found || molt.found.len() == molt.runs)
+        && !(case.goal.none_promoted && molt.promoted > 0)
 }
 
 /// One line of such a table.
@@ -131,6 +134,20 @@ pub fn goals(rows: &[Row]) -> String {
             format!("{} %", percent(share)),
             share < goal.false_rollbacks || share <= 0.0,
         );
+        if goal.none_promoted {
+            line(
+                format!("{}: none promoted on false evidence", row.case.name),
+                format!("{} %", percent(molt.promoted_share())),
+                molt.promoted == 0,
+            );
+        }
+        if goal.all_found {
+            line(
+                format!("{}: all found", row.case.name),
+                format!("{} of {}", molt.found.len(), molt.runs),
+                molt.found.len() == molt.runs,
+            );
+        }
         if let Some((median, limit)) = goal.detect {
             let (got_median, got_most) = (molt.found_by(0.5), molt.found_by(0.95));
             let show = |seconds: Option<u32>| seconds.map_or("never".to_owned(), |s| format!("{s} s"));
@@ -238,7 +255,15 @@ fn worse(rows: &[Row]) -> String {
 }
 
 /// `docs/decisions.md`.
-pub fn document(rows: &[Row], long: &[(Case, Outcome)], rollouts: &str, runs: usize, seed: u64) -> String {
+///
+/// `speed` says how long it took.
+pub fn document(
+    rows: &[Row],
+    long: &[(Case, Outcome)],
+    rollouts: &str,
+    (runs, seed): (usize, u64),
+    speed: &str,
+) -> String {
     let mut text = include_str!("decisions.md").to_owned();
     for (mark, value) in [
         ("{{RUNS}}", runs.to_string()),
@@ -249,6 +274,7 @@ pub fn document(rows: &[Row], long: &[(Case, Outcome)], rollouts: &str, runs: us
         ("{{GOALS}}", goals(rows)),
         ("{{SETTINGS}}", settings(rows)),
         ("{{WORSE}}", worse(rows)),
+        ("{{SPEED}}", speed.to_owned()),
     ] {
         text = text.replace(mark, value.trim_end());
     }

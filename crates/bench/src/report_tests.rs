@@ -16,6 +16,7 @@ pub fn rows() -> Vec<Row> {
     let outcome = |false_rollbacks, found: &[u32]| Outcome {
         runs: 4,
         false_rollbacks,
+        promoted: 0,
         found: found.to_vec(),
     };
     let rivals = || [outcome(0, &[30, 30, 30]), outcome(0, &[]), outcome(4, &[15; 4])];
@@ -55,7 +56,7 @@ fn the_document_says_where_molt_is_worse_and_leaves_no_mark() {
         .into_iter()
         .map(|row| (row.case, row.outcomes[0].clone()))
         .collect();
-    let text = document(&rows(), &long, "", 4, 7);
+    let text = document(&rows(), &long, "", (4, 7), "It took a while.");
     assert!(
         text.contains("| 1 → 5 %, 20 rps | 0.00 (0.00–49) | 15 / 120 |"),
         "{text}"

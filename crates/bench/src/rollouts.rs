@@ -25,6 +25,10 @@ enum Goal {
     SeldomPromoted,
     /// Rolled back within so many seconds at the 95th percentile.
     RolledBack(f64),
+    /// Rolled back within so many seconds at the median and at the 95th percentile.
+    Found(f64, f64),
+    /// Rolled back by the first block, which is read two seconds after its end.
+    InOneBlock,
 }
 
 /// One rollout: its name, objective in percent, requests per second, what stable does, what the canary does, the share
@@ -36,8 +40,16 @@ struct Case {
     stable: &'static str,
     canary: &'static str,
     left: f64,
+    /// Seconds of a block.
+    block: i64,
+    /// The weights of its steps.
+    weights: &'static [u8],
     goal: Goal,
 }
+
+/// The steps and blocks of a case that says nothing of them.
+const WEIGHTS: &[u8] = &[5, 10, 25, 50];
+const BLOCK: i64 = 15;
 
 /// A case whose stable fails one request in a thousand, with all of the budget left.
 const fn case(
@@ -54,12 +66,14 @@ const fn case(
         stable: "errors=0.1%",
         canary,
         left: 1.0,
+        block: BLOCK,
+        weights: WEIGHTS,
         goal,
     }
 }
 
 /// The cases; the first is the floor.
-const CASES: [Case; 17] = [
+const CASES: [Case; 20] = [
     case(
         "the floor: an objective of 10 %",
         "10",
@@ -103,10 +117,10 @@ const CASES: [Case; 17] = [
         Goal::SeldomPromoted,
     ),
     case(
-        "1.55 % of the canary's bad, just above the margin of a promotion, 99.9 %, 1 rps",
+        "1.554 % of the canary's bad, 1 % above the margin of a promotion, 99.9 %, 1 rps",
         "99.9",
         1.0,
-        "errors=1.55%",
+        "errors=1.5544%",
         Goal::SeldomPromoted,
     ),
     case(
@@ -114,8 +128,40 @@ const CASES: [Case; 17] = [
         "99.9",
         20.0,
         "errors=100%",
-        Goal::RolledBack(45.0),
+        Goal::InOneBlock,
     ),
+    Case {
+        block: 30,
+        ..case(
+            "all of the canary's bad, blocks of 30 s, 99.9 %, 20 rps",
+            "99.9",
+            20.0,
+            "errors=100%",
+            Goal::InOneBlock,
+        )
+    },
+    Case {
+        block: 30,
+        ..case(
+            "no answers at all, blocks of 30 s, 99.9 %, 20 rps",
+            "99.9",
+            20.0,
+            "hang=100%",
+            Goal::RolledBack(45.0),
+        )
+    },
+    Case {
+        stable: "errors=1%",
+        block: 30,
+        weights: &[10, 25, 50],
+        ..case(
+            "1 → 5 %, the first step at 10 %, blocks of 30 s, 99 %, 20 rps",
+            "99",
+            20.0,
+            "errors=5%",
+            Goal::Found(90.0, 225.0),
+        )
+    },
     case(
         "no answers at all, 99.9 %, 20 rps",
         "99.9",
@@ -189,11 +235,16 @@ const CASES: [Case; 17] = [
     },
 ];
 
+/// So many seconds after its end, at the most, a block has been read and decided on.
+const READ: f64 = 2.0;
+
 /// One row of the table.
 #[derive(Clone, Debug)]
 pub struct Rollout {
     name: &'static str,
     goal: Goal,
+    /// Seconds of a block.
+    block: f64,
     study: Study,
 }
 
@@ -206,7 +257,8 @@ pub fn measure(runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error:
     CASES
         .into_iter()
         .map(|case| {
-            let plan = plan(case.objective).ok_or("no objective")?;
+            let mut plan = plan(case.objective, case.weights).ok_or("no objective")?;
+            plan.block = SignedDuration::from_secs(case.block);
             let measures = plan.slos.iter().map(|_| Measure::Errors).collect();
             let (baseline, scenario) = (case.stable.parse()?, case.canary.parse()?);
             let mut setup = Setup::new(plan, measures, baseline, scenario, case.rps)?;
@@ -215,23 +267,24 @@ pub fn measure(runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error:
             Ok(Rollout {
                 name: case.name,
                 goal: case.goal,
+                block: case.block as f64,
                 study,
             })
         })
         .collect()
 }
 
-/// The default strategy, in blocks of 15 s.
-fn plan(objective: &str) -> Option<Plan> {
+/// The default strategy with these weights, in blocks of 15 s.
+fn plan(objective: &str, weights: &[u8]) -> Option<Plan> {
     let minutes = SignedDuration::from_mins;
     Some(Plan {
         revision: Some("7d9f8c0000".into()),
         deleting: false,
         replicas: 4,
         room: Room::default(),
-        steps: [5, 10, 25, 50]
-            .into_iter()
-            .flat_map(|weight| [Step::SetWeight(weight), Step::Dwell(60)])
+        steps: weights
+            .iter()
+            .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(60)])
             .collect(),
         at_once: false,
         bake: minutes(5),
@@ -260,7 +313,7 @@ fn plan(objective: &str) -> Option<Plan> {
         on_inconclusive: OnInconclusive::Pause,
         budget_exhausted: BudgetExhausted::Slow,
         on_share_mismatch: OnShareMismatch::Hold,
-        block: SignedDuration::from_secs(15),
+        block: SignedDuration::from_secs(BLOCK),
         basis: String::new(),
     })
 }
@@ -276,7 +329,10 @@ impl Rollout {
         let within = |seconds: Option<f64>, most: f64| seconds.is_some_and(|s| s <= most);
         let promoted = self.share(Outcome::Promoted);
         let rolled_back = self.share(Outcome::RolledBack);
-        Some(match self.goal {
+        // Whatever else is asked for: no more of the budget than a rollout may spend.
+        let spends = self.study.budget_spent_percent.p95;
+        let bounded = spends.is_none_or(|spent| spent <= Limits::default().max_budget_spend() * 100.0);
+        Some(bounded && match self.goal {
             Goal::Reference => return None,
             Goal::AtTheFloor(most) => {
                 let median = floor.is_some_and(|floor| within(p50, floor + 1.0));
@@ -286,6 +342,8 @@ impl Rollout {
             Goal::SeldomRolledBack(most) => rolled_back <= most,
             Goal::SeldomPromoted => promoted <= 0.05,
             Goal::RolledBack(most) => rolled_back >= 0.99 && within(p95, most),
+            Goal::Found(median, most) => rolled_back >= 0.99 && within(p50, median) && within(p95, most),
+            Goal::InOneBlock => rolled_back >= 0.99 && within(p95, self.block + READ),
         })
     }
 
@@ -297,6 +355,8 @@ impl Rollout {
             Goal::SeldomRolledBack(most) => format!("rolled back: at most {} %", most * 100.0),
             Goal::SeldomPromoted => "promoted: at most 5 %".to_owned(),
             Goal::RolledBack(most) => format!("95 % within {most:.0} s"),
+            Goal::Found(median, most) => format!("within {median:.0} s / {most:.0} s"),
+            Goal::InOneBlock => "95 % by the first block".to_owned(),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! canaries soonest on average; one never found counts as an hour. The traces are not those of the table.
 
 use crate::cases::Case;
-use crate::judge::rolled_back_at;
+use crate::judge::fate;
 use crate::measure::{Contender, parallel, seed};
 use crate::rivals::{argo, flagger, kayenta};
 use crate::traces::{Trace, World};
@@ -51,7 +51,7 @@ pub fn tuned(case: &Case, root: u64, purpose: u64) -> [Contender; 3] {
 /// Mean seconds to find a harmful canary; above an hour, the more the more healthy ones are taken back
 /// beyond what is allowed.
 fn cost(contender: Contender, objective: f64, healthy: &[Trace], harmful: &[Trace]) -> f64 {
-    let at = |trace: &Trace| rolled_back_at(contender.judge(objective).as_mut(), trace);
+    let at = |trace: &Trace| fate(contender.judge(objective).as_mut(), trace).rolled_back_at;
     let false_alarms = healthy
         .iter()
         .filter(|trace| at(trace).is_some())

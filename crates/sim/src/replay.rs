@@ -75,17 +75,22 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
         timeline: Timeline::default(),
         wake_at: None,
         doing: String::new(),
-        // A recording tells nothing of the time before it: its requests are independent until they show that
-        // they are not.
-        history: History {
-            rate: rps,
-            budget_remaining: None,
-            past: Past {
-                correlation: Some(0.0),
-                ..Past::default()
-            },
-            falls: false,
-        },
+        // Where nothing is known of the time before, requests are independent until they show that they are not.
+        history: (0..plan.slos.len())
+            .map(|slo| {
+                let known = recording.history().get(slo).copied().unwrap_or(History {
+                    past: Past {
+                        correlation: Some(0.0),
+                        ..Past::default()
+                    },
+                    ..History::default()
+                });
+                History {
+                    rate: rps.or(known.rate),
+                    ..known
+                }
+            })
+            .collect(),
         plan: &plan,
     };
     Ok(player.play(recording))
@@ -99,7 +104,7 @@ struct Player<'a> {
     wake_at: Option<Millis>,
     /// The machine's own words for where it is.
     doing: String,
-    history: History,
+    history: Vec<History>,
 }
 
 impl Player<'_> {
@@ -143,7 +148,7 @@ impl Player<'_> {
                 end: at(block.end),
                 slos: block.slos.clone(),
             }],
-            history: vec![self.history; self.plan.slos.len()],
+            history: self.history.clone(),
             conditions: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
@@ -185,7 +190,7 @@ impl Player<'_> {
             } else {
                 Vec::new()
             },
-            history: vec![self.history; self.plan.slos.len()],
+            history: self.history.clone(),
         }
     }
 

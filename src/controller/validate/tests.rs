@@ -281,7 +281,7 @@ fn a_spec_that_cannot_be_read_keeps_the_route_and_what_serves() {
     assert!(
         problem
             .message
-            .starts_with("spec: can't be read: unknown variant `unheard-of`"),
+            .starts_with("spec: can't be read: runtime.server: unknown variant `unheard-of`"),
         "{}",
         problem.message
     );

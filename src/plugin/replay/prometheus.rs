@@ -46,6 +46,12 @@ pub struct RangeArgs {
 impl RangeArgs {
     /// Reads the range, of the namespace of the command line, of the manifest, or `default`.
     pub async fn read(&self, manifest: &Manifest, namespace: Option<String>) -> Result<Recording, Failure> {
+        if self.stable == self.canary {
+            let name = self.stable.as_deref().unwrap_or_default();
+            return Err(Failure::Input(format!(
+                "--canary: {name:?} is --stable as well, and nothing differs from itself: name the ReplicaSet of the new pods"
+            )));
+        }
         let from = time("--from", self.from.as_deref())?;
         let to = time("--to", self.to.as_deref())?;
         let edges = edges(from, to, manifest.plan.block).map_err(Failure::Input)?;
@@ -68,6 +74,14 @@ impl RangeArgs {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let reader = Prometheus::new(metrics, TimeLimits::default(), http, headers);
         let mut blocks: Vec<MeasuredBlock> = Vec::new();
+        // What the operator would have known of the time before, when the attempt began.
+        let before = MeasureRequest {
+            edges: vec![from],
+            want_history: true,
+            now: from,
+            ..self.request(manifest, &source, &namespace, &[])
+        };
+        let history = reader.measure(&before).await.measurement.history;
         // Neighbouring parts share an edge.
         let mut begin = 0;
         while begin + 1 < edges.len() {
@@ -82,6 +96,7 @@ impl RangeArgs {
         }
         self.check(&blocks, &namespace)?;
         Recording::measured(from, &blocks)
+            .map(|recording| recording.after(history))
             .ok_or_else(|| Failure::Input("--from and --to span no block".to_owned()))
     }
 

@@ -4,7 +4,7 @@ use super::argo::{self, Argo};
 use super::flagger::{self, Flagger};
 use super::kayenta::{Class, Kayenta, Settings, classify};
 use super::mann_whitney::{is_above_zero, shift, sigma, ties};
-use crate::judge::{Judge, rolled_back_at};
+use crate::judge::{Judge, fate};
 use crate::traces::{SCRAPE, Seen, Trace};
 
 const Z95: f64 = 1.959_963_984_540_054;
@@ -24,7 +24,7 @@ fn bad(bad: f64) -> Seen {
 
 fn after(judge: impl Judge, trace: &Trace) -> Option<u32> {
     let mut judge = judge;
-    rolled_back_at(&mut judge, trace)
+    fate(&mut judge, trace).rolled_back_at
 }
 
 #[test]

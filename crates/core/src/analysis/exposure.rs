@@ -42,6 +42,8 @@ const ALONE_BLOCKS: f64 = 40.0;
 const LEAST_TRAFFIC: f64 = 0.25;
 /// At the route, a canary that answers is expected to answer this part of what is due to it at the least.
 const ANSWERING: f64 = 0.5;
+/// So many standard deviations are no chance.
+const CHANCE: f64 = 3.0;
 /// The largest share that is taken for due, so that what stable answers has a likelihood.
 const MOST_DUE: f64 = 0.99;
 /// `ln 1000`: a disagreement is told of at 99.9 %. So of a thousand canaries that answer everything one is ever
@@ -111,6 +113,10 @@ pub(super) struct Exposure {
     #[serde(default, with = "exact")]
     #[schemars(with = "String")]
     ln_enough: f64,
+    /// Answers of the canary's that are missing beside stable's, by the share that is due to it.
+    #[serde(default, with = "exact")]
+    #[schemars(with = "String")]
+    missing: f64,
     /// How much its share scatters.
     #[serde(default)]
     scatter: Scatter,
@@ -141,6 +147,7 @@ impl Default for Exposure {
             at_route: false,
             short: Short::default(),
             ln_enough: 0.0,
+            missing: 0.0,
             scatter: Scatter::default(),
             flow: Flow::default(),
             ln_below: 0.0,
@@ -220,6 +227,7 @@ impl Exposure {
         let Some(due) = at_route.map_or(Some(weight), |at_route| at_route.due(weight)) else {
             return;
         };
+        self.missing += stable * due / (1.0 - due) - canary;
         let worth = self.scatter.absorb(Answers { canary, stable, due }, weight);
         if at_route.is_some() {
             self.short.absorb(worth, ln_stake(self.blocks.saturating_sub(1)));
@@ -283,6 +291,13 @@ impl Exposure {
         let disagrees =
             self.ln_enough <= -LN_DISAGREES || self.ln_below >= LN_DISAGREES || self.ln_above >= LN_DISAGREES;
         disagrees.then(|| self.completed / self.due)
+    }
+
+    /// Answers that are missing beside stable's, beyond what chance does to so many (three standard deviations); 0 where
+    /// that is none.
+    pub(super) fn missing(&self) -> f64 {
+        let beyond_chance = self.missing >= CHANCE * (self.missing + self.completed).max(0.0).sqrt();
+        if beyond_chance { self.missing.max(0.0) } else { 0.0 }
     }
 
     /// Logarithm of the evidence that the canary answers more than 77 % of what is due to it: at most

@@ -100,6 +100,13 @@ impl SloView<'_> {
             .share_spent(self.evidence.attributable_bad(), self.expected_requests)
     }
 
+    /// The share of the window's budget that the attempt has spent if the requests that nobody saw answered failed;
+    /// `None` as for [`spent`](Self::spent).
+    pub fn spent_unanswered(&self) -> Option<f64> {
+        let bad = self.evidence.attributable_bad() + self.evidence.missing();
+        self.objective.share_spent(bad, self.expected_requests)
+    }
+
     /// What it has spent as far as that speaks against it: beside stable, only what stable did not have as well.
     fn charged(&self) -> Option<f64> {
         let bad = if self.alone {

@@ -13,6 +13,11 @@ pub(super) const STUCK: &str = "ProgressDeadlineExceeded";
 impl Turn<'_> {
     /// At a deadline: a stuck rollout goes back, an undecided one follows the policy.
     pub(super) fn check_deadline(&mut self, attempt: &Attempt, wait: &Wait) -> bool {
+        let of_evidence = matches!(wait, Wait::Evidence(_) | Wait::Safety(_)) && attempt.incident_since.is_none();
+        if let Some(what) = self.spent_in_silence(attempt).filter(|_| of_evidence) {
+            self.undecided(attempt, &what);
+            return true;
+        }
         if attempt.deadline.is_none_or(|deadline| self.now < deadline) {
             return false;
         }
@@ -48,7 +53,7 @@ impl Turn<'_> {
                 rival.manager
             )
         });
-        let message = format!("neither harm nor safety could be shown before the deadline: {what}{rival}");
+        let message = format!("neither harm nor safety could be shown in time: {what}{rival}");
         let budget_safe =
             self.spend_is_known_and_within_bounds(attempt) && self.conditions_wait(attempt, None).is_none();
         match self.plan.on_inconclusive {

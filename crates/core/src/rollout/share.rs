@@ -8,6 +8,10 @@ use crate::analysis::{LN_MOST_ENOUGH, SloView};
 use crate::plan::OnShareMismatch;
 use crate::state::Attempt;
 
+/// What is missing may come to this part of what the attempt may spend: the rest is for a dwell that has begun, and for
+/// blocks that are not read yet or in which the weight rose.
+const SILENT_PART: f64 = 0.7;
+
 impl Turn<'_> {
     /// The share of any objective's requests is not what the weight should bring, beyond doubt: a sentence.
     pub(super) fn share_mismatch(&self, attempt: &Attempt, views: &[SloView<'_>]) -> Option<String> {
@@ -34,6 +38,29 @@ impl Turn<'_> {
             ln.exp(),
             self.share_needed().exp()
         )))
+    }
+
+    /// It is not shown that the canary completes its share, and if it fails the requests that nobody saw answered, it has
+    /// spent what it may: a sentence. Nobody is to blame, but its users are not to wait for the deadline.
+    pub(super) fn spent_in_silence(&self, attempt: &Attempt) -> Option<String> {
+        let views = self.views(attempt);
+        if self.share_mismatch(attempt, &views).is_none() && self.ln_share_lacking(attempt, &views).is_none() {
+            return None;
+        }
+        let over = |view: &&SloView<'_>| {
+            view.evidence.missing() > 0.0
+                && view
+                    .spent_unanswered()
+                    .is_some_and(|spent| spent >= SILENT_PART * view.may_spend)
+        };
+        let view = views.iter().find(over)?;
+        Some(format!(
+            "{}: {:.0} requests that were due to the canary were not seen answered; if they failed, the rollout has spent {:.2} % of the error budget, and analysis.maxBudgetSpend allows {:.2} % (if many callers do not come by the route, set analysis.onShareMismatch: Ignore)",
+            view.name,
+            view.evidence.missing(),
+            view.spent_unanswered().unwrap_or(0.0) * 100.0,
+            view.may_spend * 100.0
+        ))
     }
 
     /// Logarithm of the evidence that the canary completes its share, where that counts and is not enough.

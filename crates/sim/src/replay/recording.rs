@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use molt_core::analysis::Counts;
-use molt_core::observed::{BlockCounts, MeasuredBlock};
+use molt_core::observed::{BlockCounts, History, MeasuredBlock};
 use serde::Deserialize;
 use thiserror::Error;
 
@@ -30,6 +30,8 @@ pub struct BadLine {
 pub struct Recording {
     blocks: Vec<RecordedBlock>,
     step: Millis,
+    /// What is known of the time before, of each objective; empty where nothing is.
+    history: Vec<History>,
 }
 
 /// What was counted in one block.
@@ -102,7 +104,22 @@ impl Recording {
             block.start = edge;
             edge = block.end;
         }
-        Some(Self { blocks, step })
+        Some(Self {
+            blocks,
+            step,
+            history: Vec::new(),
+        })
+    }
+
+    /// The same, with what is known of the time before it, of each objective in the plan's order.
+    #[must_use]
+    pub fn after(self, history: Vec<History>) -> Self {
+        Self { history, ..self }
+    }
+
+    /// What is known of the time before it: of each objective in the plan's order, or of none.
+    pub fn history(&self) -> &[History] {
+        &self.history
     }
 
     /// The blocks, in order of time.

@@ -119,6 +119,12 @@ impl Evidence {
         self.exposure.disagrees()
     }
 
+    /// Requests of the canary's that nobody saw answered, by the share that is due to it: they failed, or came to
+    /// stable by another way.
+    pub fn missing(&self) -> f64 {
+        self.exposure.missing()
+    }
+
     /// Natural logarithm of the evidence that the canary answers more than 77 % of the requests that are due to it;
     /// it does not grow beyond that of a million.
     pub fn ln_share_shown(&self) -> f64 {
