@@ -40,7 +40,15 @@ impl Naming {
                 "destination_service_namespace",
             )),
             Preset::LinkerdOutbound => Some(Self::Service("backend_name", "backend_namespace")),
-            Preset::FastapiInstrumentator | Preset::Otel | Preset::Istio | Preset::Linkerd => None,
+            Preset::FastapiInstrumentator
+            | Preset::StarletteExporter
+            | Preset::DjangoPrometheus
+            | Preset::FlaskExporter
+            | Preset::Otel
+            | Preset::OtelPythonDefault
+            | Preset::Bentoml
+            | Preset::Istio
+            | Preset::Linkerd => None,
         }
     }
 

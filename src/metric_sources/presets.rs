@@ -17,31 +17,185 @@ use crate::api::v1alpha1::Preset;
 pub const PROBES: &str = "/?((_?(api|internal|management|actuator|probes?|q|health|healthz)|v[0-9]+|-)/)*\
     _{0,2}(metrics|health|healthz|health[_-]?check|ready|readyz|readiness|live|livez|liveness|ping)/?";
 
-/// What of a preset's series counts requests of users.
-fn of_users(preset: Preset) -> Option<Matcher> {
-    let matcher = match preset {
-        Preset::FastapiInstrumentator => Matcher::new("handler", MatchOp::NotRegex, PROBES),
-        Preset::Otel => Matcher::new("http_route", MatchOp::NotRegex, PROBES),
-        // What reaches the pod, as its own proxy sees it. The empty alternative lets series pass that have no
-        // such label: `up` comes with the same query.
-        Preset::Istio => Matcher::new("reporter", MatchOp::Regex, "(destination)?"),
-        Preset::Linkerd => Matcher::new("direction", MatchOp::Regex, "(inbound)?"),
-        // What leaves the gateway, or the caller's pod.
-        Preset::IstioGateway => Matcher::new("reporter", MatchOp::Equal, "source"),
-        // Nothing but requests to the backends.
-        Preset::EnvoyGateway | Preset::LinkerdOutbound => return None,
-    };
-    Some(matcher)
+/// Views of Django by their name, alone or behind a module or a namespace, that no user calls.
+pub const PROBE_VIEWS: &str = "(.*[.:])?(_?(api|internal|management|actuator|probes?|q|health|healthz)[_-])*\
+    _{0,2}(metrics|health|healthz|health[_-]?check|ready|readyz|readiness|live|livez|liveness|ping)";
+
+/// What an instrumentation calls things.
+struct Names {
+    /// Counts requests, with their status.
+    requests: &'static str,
+    /// The histogram of durations, without the suffix of its series.
+    durations: &'static str,
+    /// How many milliseconds an edge of 1 of that histogram is.
+    unit_millis: f64,
+    /// The label that tells failures, and how its value then begins.
+    failure: (&'static str, &'static str),
+    /// What of both counts requests of users.
+    of_users: &'static [(&'static str, MatchOp, &'static str)],
+    /// The counter of requests that proxies of the route sent to a backend, answered or not, where they have one.
+    sent: Option<&'static str>,
+    /// What series of `requests` say of requests that nobody answered before the caller gave up: these are neither
+    /// good nor bad, and are missed where they should have been.
+    unanswered: Option<(&'static str, &'static str)>,
+}
+
+const SECONDS: f64 = 1000.0;
+const MILLISECONDS: f64 = 1.0;
+
+/// Of an application that counts by itself.
+const APPLICATION: Names = Names {
+    requests: "",
+    durations: "",
+    unit_millis: SECONDS,
+    failure: ("status", "5"),
+    of_users: &[],
+    sent: None,
+    unanswered: None,
+};
+
+const FASTAPI_INSTRUMENTATOR: Names = Names {
+    requests: "http_requests_total",
+    // Not the `highr` variant: it has no labels, so probes can't be left out.
+    durations: "http_request_duration_seconds",
+    of_users: &[("handler", MatchOp::NotRegex, PROBES)],
+    ..APPLICATION
+};
+
+const OTEL: Names = Names {
+    // The count of the duration histogram: the conventions have no separate counter.
+    requests: "http_server_request_duration_seconds_count",
+    durations: "http_server_request_duration_seconds",
+    failure: ("http_response_status_code", "5"),
+    of_users: &[("http_route", MatchOp::NotRegex, PROBES)],
+    ..APPLICATION
+};
+
+/// What OpenTelemetry's instrumentations for Python count by unless `OTEL_SEMCONV_STABILITY_OPT_IN` says `http`.
+const OTEL_PYTHON_DEFAULT: Names = Names {
+    requests: "http_server_duration_milliseconds_count",
+    durations: "http_server_duration_milliseconds",
+    unit_millis: MILLISECONDS,
+    failure: ("http_status_code", "5"),
+    // The pattern of the route, in spite of its name.
+    of_users: &[("http_target", MatchOp::NotRegex, PROBES)],
+    ..APPLICATION
+};
+
+const STARLETTE_EXPORTER: Names = Names {
+    requests: "starlette_requests_total",
+    durations: "starlette_request_duration_seconds",
+    failure: ("status_code", "5"),
+    of_users: &[("path", MatchOp::NotRegex, PROBES)],
+    ..APPLICATION
+};
+
+const DJANGO_PROMETHEUS: Names = Names {
+    // Of its counters the one whose labels tell probes.
+    requests: "django_http_responses_total_by_status_view_method_total",
+    durations: "django_http_requests_latency_seconds_by_view_method",
+    of_users: &[
+        ("view", MatchOp::NotRegex, PROBE_VIEWS),
+        ("view", MatchOp::NotEqual, "prometheus-django-metrics"),
+    ],
+    ..APPLICATION
+};
+
+const FLASK_EXPORTER: Names = Names {
+    // Unlike `flask_http_request_total` it has the path, and unlike that beside
+    // `flask_http_request_exceptions_total` it has each request once.
+    requests: "flask_http_request_duration_seconds_count",
+    durations: "flask_http_request_duration_seconds",
+    of_users: &[("path", MatchOp::NotRegex, PROBES)],
+    ..APPLICATION
+};
+
+const BENTOML: Names = Names {
+    requests: "bentoml_service_request_total",
+    durations: "bentoml_service_request_duration_seconds",
+    failure: ("http_response_code", "5"),
+    of_users: &[("endpoint", MatchOp::NotRegex, PROBES)],
+    ..APPLICATION
+};
+
+/// What reaches the pod, as its own proxy sees it. The empty alternative lets series pass that have no such label:
+/// `up` comes with the same query.
+const ISTIO: Names = Names {
+    requests: "istio_requests_total",
+    durations: "istio_request_duration_milliseconds",
+    unit_millis: MILLISECONDS,
+    failure: ("response_code", "5"),
+    of_users: &[("reporter", MatchOp::Regex, "(destination)?")],
+    ..APPLICATION
+};
+
+const LINKERD: Names = Names {
+    requests: "response_total",
+    // To the first byte of the answer.
+    durations: "response_latency_ms",
+    unit_millis: MILLISECONDS,
+    // Of gRPC, which answers errors with 200, too.
+    failure: ("classification", "failure"),
+    of_users: &[
+        ("direction", MatchOp::Regex, "(inbound)?"),
+        // Probes pass through the proxy, which knows them.
+        ("route_name", MatchOp::NotEqual, "probe"),
+    ],
+    ..APPLICATION
+};
+
+/// Nothing but requests to the backends.
+const ENVOY_GATEWAY: Names = Names {
+    // By class, once for each request of a user, when its answer begins or the proxy gives up: retries are
+    // counted elsewhere, and what the user gives up before any answer not at all.
+    requests: "envoy_cluster_upstream_rq_xx",
+    durations: "envoy_cluster_upstream_rq_time",
+    unit_millis: MILLISECONDS,
+    failure: ("envoy_response_code_class", "5"),
+    sent: Some("envoy_cluster_upstream_rq_total"),
+    ..APPLICATION
+};
+
+/// What leaves the gateway, or the caller's pod.
+const ISTIO_GATEWAY: Names = Names {
+    of_users: &[("reporter", MatchOp::Equal, "source")],
+    unanswered: Some(("response_code", "0")),
+    ..ISTIO
+};
+
+/// Nothing but requests to the backends.
+const LINKERD_OUTBOUND: Names = Names {
+    requests: "outbound_http_route_backend_response_statuses_total",
+    durations: "outbound_http_route_backend_response_duration_seconds",
+    failure: ("http_status", "5"),
+    sent: Some("outbound_http_route_backend_requests_total"),
+    ..APPLICATION
+};
+
+fn names(preset: Preset) -> &'static Names {
+    match preset {
+        Preset::FastapiInstrumentator => &FASTAPI_INSTRUMENTATOR,
+        Preset::StarletteExporter => &STARLETTE_EXPORTER,
+        Preset::DjangoPrometheus => &DJANGO_PROMETHEUS,
+        Preset::FlaskExporter => &FLASK_EXPORTER,
+        Preset::Otel => &OTEL,
+        Preset::OtelPythonDefault => &OTEL_PYTHON_DEFAULT,
+        Preset::Bentoml => &BENTOML,
+        Preset::Istio => &ISTIO,
+        Preset::Linkerd => &LINKERD,
+        Preset::EnvoyGateway => &ENVOY_GATEWAY,
+        Preset::IstioGateway => &ISTIO_GATEWAY,
+        Preset::LinkerdOutbound => &LINKERD_OUTBOUND,
+    }
 }
 
 fn selector(preset: Preset, name: &str) -> Selector {
+    let of_users = names(preset).of_users.iter();
     let mut selector = Selector::named(name);
-    selector.matchers.extend(of_users(preset));
-    match preset {
-        // Probes pass through the proxy, which knows them.
-        Preset::Linkerd => selector.with(Matcher::new("route_name", MatchOp::NotEqual, "probe")),
-        _ => selector,
-    }
+    selector
+        .matchers
+        .extend(of_users.map(|(label, op, value)| Matcher::new(*label, *op, *value)));
+    selector
 }
 
 /// The text as a pattern: names of ReplicaSets and routes may have dots, which would match any character.
@@ -51,19 +205,9 @@ pub fn escape_regex(text: &str) -> String {
 
 /// Counts requests, with their status.
 pub fn requests(preset: Preset) -> Selector {
-    let name = match preset {
-        Preset::FastapiInstrumentator => "http_requests_total",
-        // The count of the duration histogram: the conventions have no separate counter.
-        Preset::Otel => "http_server_request_duration_seconds_count",
-        Preset::Istio | Preset::IstioGateway => "istio_requests_total",
-        Preset::Linkerd => "response_total",
-        // By class, once for each request of a user, when its answer begins or the proxy gives up: retries are
-        // counted elsewhere, and what the user gives up before any answer not at all.
-        Preset::EnvoyGateway => "envoy_cluster_upstream_rq_xx",
-        Preset::LinkerdOutbound => "outbound_http_route_backend_response_statuses_total",
-    };
-    let selector = selector(preset, name);
-    match unanswered(preset) {
+    let names = names(preset);
+    let selector = selector(preset, names.requests);
+    match names.unanswered {
         Some((label, value)) => selector.with(Matcher::new(label, MatchOp::NotEqual, value)),
         None => selector,
     }
@@ -71,26 +215,12 @@ pub fn requests(preset: Preset) -> Selector {
 
 /// The counter of requests that proxies of the route sent to a backend, answered or not, where they have one.
 pub fn sent(preset: Preset) -> Option<&'static str> {
-    match preset {
-        Preset::EnvoyGateway => Some("envoy_cluster_upstream_rq_total"),
-        Preset::LinkerdOutbound => Some("outbound_http_route_backend_requests_total"),
-        Preset::FastapiInstrumentator
-        | Preset::Otel
-        | Preset::Istio
-        | Preset::Linkerd
-        | Preset::IstioGateway => None,
-    }
-}
-
-/// What series of [`requests`] say of requests that nobody answered before the caller gave up: these are neither
-/// good nor bad, and are missed where they should have been.
-fn unanswered(preset: Preset) -> Option<(&'static str, &'static str)> {
-    (preset == Preset::IstioGateway).then_some(("response_code", "0"))
+    names(preset).sent
 }
 
 /// Of [`requests`], those that failed: `5xx` or `500`, for statuses may be grouped or not.
 pub fn failed_requests(preset: Preset) -> Selector {
-    let (label, value) = failure(preset);
+    let (label, value) = names(preset).failure;
     let pattern = match preset {
         Preset::LinkerdOutbound => format!("({value}.*)?"),
         _ => format!("{value}.*"),
@@ -98,22 +228,9 @@ pub fn failed_requests(preset: Preset) -> Selector {
     requests(preset).with(Matcher::new(label, MatchOp::Regex, pattern))
 }
 
-/// The label that tells failures, and how its value then begins.
-fn failure(preset: Preset) -> (&'static str, &'static str) {
-    match preset {
-        Preset::FastapiInstrumentator => ("status", "5"),
-        Preset::Otel => ("http_response_status_code", "5"),
-        Preset::Istio | Preset::IstioGateway => ("response_code", "5"),
-        Preset::EnvoyGateway => ("envoy_response_code_class", "5"),
-        Preset::LinkerdOutbound => ("http_status", "5"),
-        // Of gRPC, which answers errors with 200, too.
-        Preset::Linkerd => ("classification", "failure"),
-    }
-}
-
 /// Whether a series of [`requests`] counts failures; `label` looks a label up.
 pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-    let (name, value) = failure(preset);
+    let (name, value) = names(preset).failure;
     match label(name).unwrap_or_default() {
         // Linkerd's proxy has no status for what ended in an error of its own, which `error` names.
         "" => preset == Preset::LinkerdOutbound,
@@ -123,25 +240,11 @@ pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -
 
 /// The histogram of durations, without the suffix of its series, in the unit of [`edge_pattern`].
 pub fn durations(preset: Preset) -> Selector {
-    let name = match preset {
-        // Not the `highr` variant: it has no labels, so probes can't be left out.
-        Preset::FastapiInstrumentator => "http_request_duration_seconds",
-        Preset::Otel => "http_server_request_duration_seconds",
-        Preset::Istio | Preset::IstioGateway => "istio_request_duration_milliseconds",
-        Preset::EnvoyGateway => "envoy_cluster_upstream_rq_time",
-        Preset::LinkerdOutbound => "outbound_http_route_backend_response_duration_seconds",
-        // To the first byte of the answer.
-        Preset::Linkerd => "response_latency_ms",
-    };
-    selector(preset, name)
+    selector(preset, names(preset).durations)
 }
 
-/// How many milliseconds an edge of 1 of the histogram of durations is.
 fn unit_millis(preset: Preset) -> f64 {
-    match preset {
-        Preset::FastapiInstrumentator | Preset::Otel | Preset::LinkerdOutbound => 1000.0,
-        Preset::Istio | Preset::Linkerd | Preset::IstioGateway | Preset::EnvoyGateway => 1.0,
-    }
+    names(preset).unit_millis
 }
 
 /// A duration in the unit of the histogram of durations.
@@ -206,6 +309,94 @@ mod tests {
             durations(Preset::Otel).name,
             "http_server_request_duration_seconds"
         );
+    }
+
+    /// Label sets as the libraries write them (django-prometheus 2.5, prometheus-flask-exporter 0.23,
+    /// starlette_exporter 0.24, opentelemetry-instrumentation-fastapi 0.66b1, BentoML 1.4), after one request of a
+    /// user, one that raised an error, and one of a probe.
+    #[test]
+    fn series_of_the_libraries_are_counted_by_status_and_without_probes() {
+        let cases = [
+            (
+                Preset::StarletteExporter,
+                "path",
+                "status_code",
+                ["/ok", "/bad", "/healthz"],
+            ),
+            (
+                Preset::DjangoPrometheus,
+                "view",
+                "status",
+                ["shop.views.ok", "bad", "shop.views.healthz"],
+            ),
+            (
+                Preset::DjangoPrometheus,
+                "view",
+                "status",
+                ["<unnamed view>", "bad", "probes:ready"],
+            ),
+            (
+                Preset::DjangoPrometheus,
+                "view",
+                "status",
+                ["checkout", "bad", "prometheus-django-metrics"],
+            ),
+            (
+                Preset::FlaskExporter,
+                "path",
+                "status",
+                ["/ok", "/bad", "/healthz"],
+            ),
+            (
+                Preset::OtelPythonDefault,
+                "http_target",
+                "http_status_code",
+                ["/items/{i}", "/bad", "/healthz"],
+            ),
+            (
+                Preset::Bentoml,
+                "endpoint",
+                "http_response_code",
+                ["/predict", "/bad", "/readyz"],
+            ),
+        ];
+        for (preset, label, status, [ok, bad, probe]) in cases {
+            let counter = requests(preset);
+            let counted = |value: &str| {
+                counter
+                    .matchers
+                    .iter()
+                    .all(|matcher| matches(matcher, label, value))
+            };
+            assert!(counted(ok) && counted(bad) && counted(""), "{preset:?}");
+            assert!(!counted(probe), "{preset:?} {probe}");
+            for (code, failed) in [("200", false), ("404", false), ("500", true)] {
+                assert_eq!(
+                    is_failure(preset, |l| (l == status).then_some(code)),
+                    failed,
+                    "{preset:?}"
+                );
+            }
+        }
+        assert_eq!(
+            in_unit(Preset::OtelPythonDefault, SignedDuration::from_millis(500)),
+            500.0
+        );
+        assert_eq!(
+            edge_pattern(Preset::OtelPythonDefault, SignedDuration::from_millis(500)),
+            "500([.]0*)?"
+        );
+    }
+
+    fn matches(matcher: &Matcher, label: &str, value: &str) -> bool {
+        let value = if matcher.label == label { value } else { "" };
+        let pattern = || regex::Regex::new(&format!("^(?:{})$", matcher.value)).unwrap();
+        match matcher.op {
+            MatchOp::Equal => value == matcher.value,
+            MatchOp::NotEqual => value != matcher.value,
+            MatchOp::Regex => pattern().is_match(value),
+            MatchOp::NotRegex => !pattern().is_match(value),
+        }
     }
 
     #[test]

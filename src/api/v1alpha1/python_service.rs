@@ -400,9 +400,24 @@ pub enum Preset {
     /// prometheus-fastapi-instrumentator.
     #[serde(rename = "fastapi-instrumentator")]
     FastapiInstrumentator,
-    /// OpenTelemetry's stable HTTP semantic conventions.
+    /// starlette_exporter, with its default prefix.
+    #[serde(rename = "starlette-exporter")]
+    StarletteExporter,
+    /// django-prometheus. A view that raises an exception is timed twice by it.
+    #[serde(rename = "django-prometheus")]
+    DjangoPrometheus,
+    /// prometheus-flask-exporter, grouped by path as it is by default.
+    #[serde(rename = "flask-exporter")]
+    FlaskExporter,
+    /// OpenTelemetry's stable HTTP semantic conventions: `OTEL_SEMCONV_STABILITY_OPT_IN=http`.
     #[serde(rename = "otel")]
     Otel,
+    /// OpenTelemetry's instrumentations for Python without that setting: milliseconds.
+    #[serde(rename = "otel-python-default")]
+    OtelPythonDefault,
+    /// BentoML's own server.
+    #[serde(rename = "bentoml")]
+    Bentoml,
     /// Istio's proxy beside each pod: `istio_requests_total` with `reporter="destination"`.
     #[serde(rename = "istio")]
     Istio,
