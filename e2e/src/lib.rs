@@ -8,11 +8,14 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod black_hole;
+pub mod gateway;
 pub mod load;
 pub mod operator;
 pub mod rollout;
 pub mod stage;
+pub mod users;
 
 pub use black_hole::BlackHole;
 pub use load::{Load, Request, Stream, Way};
 pub use stage::{Stage, sample, until};
+pub use users::Users;

@@ -1,15 +1,16 @@
 //! The life of a service under constant load of every kind: 200 requests a second, on kept connections and on new
-//! ones, by the gateway and by the Service inside the cluster, and WebSockets that are held open.
+//! ones, by a gateway of two proxies and by the Service inside the cluster, and WebSockets that are held open.
 
 use molt::api::v1alpha1::Phase;
 use molt_e2e::rollout::{cut_early, pods_of, stable, until_weight};
-use molt_e2e::{Load, Request, Stage, Way, sample, until};
+use molt_e2e::{Stage, Users, gateway, operator, sample};
 use serde_json::{Value, json};
 
 /// How long the connections of a revision may last after users have left it, in seconds. Longer than its pods would
 /// need to end by themselves.
 const DRAIN: u32 = 20;
-const STREAMS: u32 = 20;
+/// Proxies of the gateway.
+const ENVOYS: i32 = 2;
 
 /// A version with short steps.
 fn version(namespace: &str, name: &str, replicas: u32) -> Value {
@@ -23,60 +24,6 @@ fn version(namespace: &str, name: &str, replicas: u32) -> Value {
         {"setWeight": 10}, {"pause": {"duration": "10s"}}, {"setWeight": 50}, {"pause": {"duration": "10s"}}
     ]);
     manifest
-}
-
-/// Everybody who uses the service.
-struct Users {
-    by: [(&'static str, Load); 4],
-    streams: Load,
-}
-
-impl Users {
-    async fn of(stage: &Stage) -> Self {
-        let host = stage.host("shop");
-        let inside = stage.inside("shop").await;
-        let gateway = format!("{}/", stage.gateway);
-        let stream = format!("{}/stream", stage.gateway.replace("http:", "ws:"));
-        Self {
-            by: [
-                (
-                    "gateway, kept connections",
-                    Load::start(Way::KeepAlive, &gateway, &host, 50),
-                ),
-                (
-                    "gateway, new connections",
-                    Load::start(Way::NewConnections, &gateway, &host, 50),
-                ),
-                (
-                    "inside, kept connections",
-                    Load::start(Way::KeepAlive, &inside, &host, 50),
-                ),
-                (
-                    "inside, new connections",
-                    Load::start(Way::NewConnections, &inside, &host, 50),
-                ),
-            ],
-            streams: Load::start(Way::Streams, &stream, &host, STREAMS),
-        }
-    }
-
-    /// Nobody has lost a request so far.
-    fn lost_nothing(&self, so_far: &str) {
-        for (way, load) in &self.by {
-            let requests = load.requests();
-            let served = requests.iter().skip_while(|r| r.failed());
-            let lost: Vec<&Request> = served.filter(|r| r.failed()).collect();
-            assert!(lost.is_empty(), "{so_far}: by {way}: {lost:#?}");
-        }
-    }
-
-    /// All requests by the gateway.
-    fn by_gateway(&self) -> Vec<Request> {
-        self.by[..2]
-            .iter()
-            .flat_map(|(_, load)| load.requests())
-            .collect()
-    }
 }
 
 /// Takes a version to all users.
@@ -94,16 +41,10 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
     let namespace = "e2e-life";
     // So much load leaves no room for others on a small machine.
     let stage = Stage::given_alone(namespace).await;
+    gateway::scale(&stage.client, ENVOYS).await;
     stage.apply(version(namespace, "v1", 4)).await;
     stage.until_phase("shop", Phase::Healthy).await;
-    let users = Users::of(&stage).await;
-    until("everybody is served", async || {
-        users
-            .by
-            .iter()
-            .all(|(_, load)| load.requests().iter().filter(|r| !r.failed()).count() > 100)
-    })
-    .await;
+    let users = Users::of(&stage, "shop").await;
 
     let mut first = promote(&stage, version(namespace, "v2", 4)).await;
     users.lost_nothing("promoted");
@@ -123,7 +64,13 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
     first = promote(&stage, version(namespace, "v7", 4)).await;
     users.lost_nothing("superseded");
 
-    let mut green = version(namespace, "v8", 4);
+    stage.apply(version(namespace, "v8", 4)).await;
+    until_weight(&stage, &first, |w| w > 0).await;
+    operator::kill(&stage.client).await;
+    first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    users.lost_nothing("promoted by an operator that was killed and started again");
+
+    let mut green = version(namespace, "v9", 4);
     green["spec"]["strategy"] = json!({"blueGreen": {
         "previewReplicas": 1, "bake": "15s", "watch": "0s", "scaleDownDelay": "5s", "abortScaleDownDelay": "5s",
     }});
@@ -135,13 +82,13 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
             pods_of(&stage, &blue).await.is_empty()
         })
         .await;
-    let streams = users.streams.streams();
+    let streams = users.streams();
     assert!(
         streams.len() > 20,
         "streams have moved with the revisions: {streams:#?}"
     );
     let requests = users.by_gateway();
-    let cut = cut_early(&streams, &requests, "v8", DRAIN);
+    let cut = cut_early(&streams, &requests, "v9", DRAIN);
     assert!(cut.is_empty(), "cut too early: {cut:#?}");
 
     // Streams of pods that a scale-down ends have the pods' own time to end.
@@ -154,12 +101,11 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
         .await;
     users.lost_nothing("scaled down");
 
-    let streams = users.streams.streams().len();
-    let counts = users.by.map(|(way, load)| format!("{way}: {}", load.end().len()));
-    drop(users.streams);
+    let streams = users.streams().len();
     println!(
         "whole life: none failed of {}; {streams} WebSockets ended, none before its time",
-        counts.join(", ")
+        users.leave()
     );
+    gateway::scale(&stage.client, 1).await;
     stage.end().await;
 }
