@@ -20,6 +20,7 @@ use super::config::snapshots::{self, Sets, Snapshots};
 use super::facts::{ReplicaSetFacts, ServiceFacts};
 use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
+use super::server_presets;
 use crate::api::v1alpha1::RolloutAction;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::labels;
@@ -234,7 +235,10 @@ impl Applier<'_> {
     }
 
     async fn create_revision(&self, revision: &Revision) -> Result<(), WriteError> {
-        let Some(template) = self.object.spec.as_ref().ok().and_then(|s| s.template.as_ref()) else {
+        let Ok(spec) = &self.object.spec else {
+            return Ok(());
+        };
+        let Some(mut template) = spec.template.clone() else {
             return Ok(());
         };
         if self.current() != Some(revision) {
@@ -264,7 +268,12 @@ impl Applier<'_> {
             .create::<Service>(namespace, self.object.uid_text(), &service)
             .await?;
         let content_of = &self.asked.content;
-        let set = self.owner().replica_set(revision, template, port, content_of);
+        let added = server_presets::complete(&mut template, spec);
+        let mut set = self.owner().replica_set(revision, &template, port, content_of);
+        if !added.is_empty() {
+            let added: Vec<String> = added.iter().map(ToString::to_string).collect();
+            set["metadata"]["annotations"][labels::ADDED] = json!(added.join("; "));
+        }
         let live = self
             .writer
             .create::<ReplicaSet>(namespace, self.object.uid_text(), &set)

@@ -38,6 +38,7 @@ pub mod record;
 pub mod render;
 pub mod revision;
 pub mod rules;
+pub mod server_presets;
 pub mod status;
 mod steer;
 pub mod validate;

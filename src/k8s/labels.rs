@@ -18,6 +18,8 @@ pub const PORT: &str = "molt.dev/port";
 /// Annotation of a ReplicaSet: a digest of its pod template when it was scaled first. A template that has another one
 /// since was changed by somebody else.
 pub const TEMPLATE: &str = "molt.dev/template-digest";
+/// Annotation of a ReplicaSet: what its pods have beyond the user's template, because their server needs it.
+pub const ADDED: &str = "molt.dev/added";
 /// Annotation of a ReplicaSet: what the snapshots of its pods' configuration hold, as JSON.
 pub const CONFIG: &str = "molt.dev/config";
 /// Annotation of a snapshot: the name of what it is a copy of.

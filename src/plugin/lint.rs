@@ -19,6 +19,7 @@ use self::check::check;
 use self::source::Object;
 use super::manifest::read_file;
 use super::{Failure, Output, Style, text};
+use crate::controller::server_presets::Addition;
 use crate::readiness;
 
 /// Exit code of manifests that can't be read.
@@ -34,7 +35,8 @@ pub(super) struct LintArgs {
     /// From which severity on findings make the exit code 1.
     #[arg(long, default_value = "error", ignore_case = true)]
     fail_on: FailOn,
-    /// Show the CEL of each rule with what it finds; without files, all rules.
+    /// Show the CEL of each rule with what it finds, and what Molt adds to the pods because their server needs it; without
+    /// files, all rules.
     #[arg(long)]
     explain: bool,
     /// The form of the output. Default: text.
@@ -98,6 +100,14 @@ struct Scored {
     score: u8,
 }
 
+/// What the pods of one PythonService get beyond its template, because their server needs it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Added {
+    file: String,
+    object: String,
+    additions: Vec<Addition>,
+}
+
 /// Everything that is told.
 #[derive(Debug, Default, Serialize)]
 struct Report {
@@ -105,6 +115,8 @@ struct Report {
     /// What an annotation keeps from being a finding.
     ignored: Vec<Told>,
     services: Vec<Scored>,
+    /// What pods get beyond their templates.
+    added: Vec<Added>,
     /// What could not be looked at, and why.
     notes: Vec<String>,
 }
@@ -211,6 +223,18 @@ fn print(report: &Report, explain: bool, style: Style) -> String {
             "{}:{}:{}: ignored[{}]: {}: {}",
             told.file, told.line, told.column, told.rule, told.object, told.message
         );
+    }
+    for added in report.added.iter().filter(|_| explain) {
+        for addition in &added.additions {
+            let _ = writeln!(
+                all,
+                "{}: {}: {}: {addition}\n    why: {}",
+                added.file,
+                added.object,
+                style.bold("added by Molt"),
+                addition.why
+            );
+        }
     }
     for note in &report.notes {
         let _ = writeln!(all, "note: {note}");

@@ -9,9 +9,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::source::Object;
-use super::{Report, Scored, Told, related};
+use super::{Added, Report, Scored, Told, related};
 use crate::api::crds;
 use crate::controller::object::ServiceObject;
+use crate::controller::server_presets;
 use crate::controller::validate::{Defaults, FieldError, Known, validate};
 use crate::readiness;
 
@@ -81,6 +82,18 @@ fn service(object: &Object, objects: &[Object], violations: Vec<Violation>, repo
         .collect();
     report.findings.extend(of_schema.into_iter().chain(errors));
     readiness_of(object, objects, report);
+    report.added.extend(added(object));
+}
+
+/// What its pods get beyond its template; `None` where that is nothing.
+fn added(object: &Object) -> Option<Added> {
+    let spec = ServiceObject::deserialize(&object.value).ok()?.spec.ok()?;
+    let additions = server_presets::complete(&mut spec.template.clone()?, &spec);
+    (!additions.is_empty()).then(|| Added {
+        file: object.file.clone(),
+        object: object.title(),
+        additions,
+    })
 }
 
 /// One field is the other, or within it.

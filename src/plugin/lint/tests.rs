@@ -313,3 +313,16 @@ fn the_exit_code_follows_the_severity() {
         ExitCode::SUCCESS
     );
 }
+
+#[test]
+fn what_the_pods_get_for_their_server_is_shown_with_the_reason() {
+    let path = "deploy/samples/smallest.yaml";
+    let objects = source::objects(path, &std::fs::read_to_string(path).unwrap()).unwrap();
+    let report = check(&objects).unwrap();
+    let explained = print(&report, true, Style::PLAIN);
+    assert!(
+        explained.contains("added by Molt: spec.template.spec.terminationGracePeriodSeconds: 45\n    why: "),
+        "{explained}"
+    );
+    assert!(!print(&report, false, Style::PLAIN).contains("added by Molt"));
+}
