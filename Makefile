@@ -106,6 +106,10 @@ cluster-down: ## Takes the cluster CLUSTER down.
 binaries: ## Builds the operator and the kubectl plugin: target/release.
 	$(CARGO) build --release --bin molt --bin kubectl-molt
 
+.PHONY: krew
+krew: binaries ## Packs the plugin for krew, with its manifest: dist/krew.
+	deploy/krew/package.sh $(KREW_URL)
+
 .PHONY: image
 image: binaries ## Builds the images of the operator and the sample application into the cluster CLUSTER.
 	e2e/cluster/image.sh operator $(CLUSTER)

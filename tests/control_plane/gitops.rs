@@ -1,6 +1,7 @@
 //! Spec in Git, people at the route, and operators that come and go: what must stay as it was decided.
 
-use std::process::ExitCode;
+use std::io::Write;
+use std::process::{Command, ExitCode, Stdio};
 
 use kube::ResourceExt;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -192,23 +193,26 @@ async fn a_sync_of_what_is_there_already_restarts_nothing() {
     assert_eq!(sets.items.len(), 1);
 }
 
-/// What kstatus makes of an object.
-fn kstatus(object: &Value) -> &'static str {
-    let status = &object["status"];
-    let is = |kind: &str, word: &str| {
-        let conditions = status["conditions"].as_array().into_iter().flatten();
-        conditions
-            .into_iter()
-            .any(|c| c["type"] == kind && c["status"] == word)
-    };
-    match () {
-        () if object["metadata"]["deletionTimestamp"].is_string() => "Terminating",
-        () if status["observedGeneration"] != object["metadata"]["generation"] => "InProgress",
-        () if is("Reconciling", "True") => "InProgress",
-        () if is("Stalled", "True") => "Failed",
-        () if is("Ready", "True") => "Current",
-        () => "InProgress",
-    }
+/// What kstatus makes of an object: the library that Flux asks, by the program of e2e/cluster/kstatus.
+fn kstatus(object: &Value) -> String {
+    let path = Command::new("bash")
+        .args(["-c", ". e2e/cluster/node/common.sh && printf %s \"$MOLT_BIN/kstatus\""])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .expect("bash runs");
+    let path = String::from_utf8(path.stdout).expect("a path in UTF-8");
+    let mut asked = Command::new(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{path}: {error}; build it with e2e/cluster/build.sh kstatus"));
+    let mut input = asked.stdin.take().expect("it is piped");
+    write!(input, "{object}").expect("it reads");
+    drop(input);
+    let output = asked.wait_with_output().expect("it ends");
+    assert!(output.status.success(), "{object}");
+    let text = String::from_utf8(output.stdout).expect("it writes UTF-8");
+    text.lines().next().expect("it says something").to_owned()
 }
 
 #[tokio::test]
