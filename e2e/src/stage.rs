@@ -174,16 +174,26 @@ impl Stage {
         host.parse().expect("the gateway's URL has an address")
     }
 
-    /// When somebody runs `kubectl molt`, as `make image` has built it.
-    pub async fn kubectl_molt(&self, arguments: &[&str]) -> Output {
-        let dir = std::env::var("MOLT_BIN_DIR").map_or_else(
+    /// The kubeconfig's path.
+    pub fn kubeconfig(&self) -> String {
+        cluster_value("KUBECONFIG")
+    }
+
+    /// Where `make image` puts the binaries.
+    pub fn binaries() -> PathBuf {
+        std::env::var("MOLT_BIN_DIR").map_or_else(
             // …/target/debug/deps/TEST
             |_| {
                 let test = std::env::current_exe().expect("it has a path");
                 test.ancestors().nth(3).expect("cargo built it").join("release")
             },
             PathBuf::from,
-        );
+        )
+    }
+
+    /// When somebody runs `kubectl molt`, as `make image` has built it.
+    pub async fn kubectl_molt(&self, arguments: &[&str]) -> Output {
+        let dir = Self::binaries();
         tokio::process::Command::new(dir.join("kubectl-molt"))
             .args(["--namespace", &self.namespace])
             .args(arguments)
