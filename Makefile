@@ -42,9 +42,15 @@ lint: ## Format, clippy, and the dependencies' licenses, sources and versions.
 	"$(CACHE)/bin/cargo-deny" --locked check bans licenses sources
 
 .PHONY: generate
-generate: ## Writes the CRDs from the types, crds/ and the chart's copy, and the scripts for Argo CD.
+generate: ## Writes the CRDs from the types, crds/ and the chart's copy, the scripts for Argo CD, and the pages of reference.
 	$(CRDGEN) crds charts/molt/crds
+	$(CRDGEN) --reference docs
 	@$(CRDGEN) --argocd > deploy/argocd/argocd-cm.yaml
+
+.PHONY: docs
+docs: ## Builds the site of docs/: dist/docs.
+	e2e/cluster/build.sh mdbook
+	"$(CACHE)/bin/mdbook" build docs
 
 .PHONY: rules-table
 rules-table: ## Writes the table of the rules of readiness into docs/readiness.md.

@@ -13,6 +13,7 @@ pub mod metrics;
 pub mod migrations;
 pub mod plugin;
 pub mod readiness;
+pub mod reference;
 pub mod rules;
 pub mod server;
 pub mod telemetry;

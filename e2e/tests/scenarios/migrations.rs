@@ -174,7 +174,6 @@ fn all_written(load: Load) {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet, only to fail on a crowded one: run it by name"]
 async fn releases_expand_and_contract_while_orders_are_written() {
     let stage = given_a_database("e2e-migrate").await;
     stage.apply(release(&stage, "v1", "base", &json!({}), &[])).await;
@@ -215,7 +214,6 @@ async fn releases_expand_and_contract_while_orders_are_written() {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet, only to fail on a crowded one: run it by name"]
 async fn what_is_wrong_with_migrations_ends_a_release_before_its_first_pod() {
     let stage = given_a_database("e2e-migrate-bad").await;
     let hold = [("HOLD_LOCK", "1")];
@@ -338,7 +336,6 @@ async fn what_contracts_runs_after_the_bake_and_bars_the_way_back() {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet, only to fail on a crowded one: run it by name"]
 async fn a_rollback_keeps_what_was_applied_and_takes_it_back_where_it_is_asked_to() {
     let stage = given_a_database("e2e-migrate-back").await;
     stage.apply(release(&stage, "v1", "base", &json!({}), &[])).await;
@@ -389,7 +386,6 @@ async fn a_rollback_keeps_what_was_applied_and_takes_it_back_where_it_is_asked_t
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet, only to fail on a crowded one: run it by name"]
 async fn a_django_project_is_migrated_the_same_way() {
     let stage = given_a_database("e2e-django").await;
     let django = |version: &str, name: &str| {

@@ -12,7 +12,8 @@ use molt_core::plan::Revision;
 use molt_core::step::{HeaderMatch, HeaderValue, Mirror};
 use serde_json::{Value, json};
 
-use super::types::{API_VERSION, HttpRoute, Rule};
+use super::places;
+use super::types::{API_VERSION, BackendRef, HttpRoute, Rule};
 use crate::api::v1alpha1::{ParentKind, ParentRef};
 use crate::k8s::failure::WriteError;
 use crate::k8s::{Key, labels};
@@ -35,9 +36,39 @@ pub fn hold_back(body: &mut Value, live: &HttpRoute) -> bool {
     let known = live.spec.rules.len().max(1);
     let new = rules.len() > known;
     for rule in rules.iter_mut().skip(known) {
-        rule["matches"] = json!([{"headers": [{"type": "Exact", "name": NEVER, "value": "1"}]}]);
+        rule["matches"] = json!([never()]);
     }
     new
+}
+
+/// Rules of the live route have no place any more. A proxy that has a cluster for each place lets go of it before it lets
+/// go of the rule, and answers with errors in between: seen with Envoy. So a rule that goes asks for what no request has
+/// first, with what all users get behind it, and is left out the next time that the route is written.
+pub fn retire(body: &mut Value, live: &HttpRoute) {
+    let Some(rules) = body["spec"]["rules"].as_array_mut() else {
+        return;
+    };
+    let beyond = live.spec.rules.get(rules.len()..).unwrap_or_default();
+    let used = |rule: &Rule| !rule.matches.iter().any(is_never);
+    let Some(last) = beyond.iter().rposition(used) else {
+        return;
+    };
+    let weight = |backend: &Value| backend["weight"].as_i64().unwrap_or(1);
+    let shares = rules[0]["backendRefs"].as_array().cloned().unwrap_or_default();
+    let Some(mut users) = shares.into_iter().max_by_key(weight) else {
+        return;
+    };
+    users["weight"] = json!(1);
+    for rule in &beyond[..=last] {
+        rules.push(json!({
+            "matches": [never()],
+            "backendRefs": vec![users.clone(); rule.backend_refs.len()],
+        }));
+    }
+}
+
+fn never() -> Value {
+    json!({"headers": [{"type": "Exact", "name": NEVER, "value": "1"}]})
 }
 
 /// Leaves the rules that are held back as they are: to let them begin is a decision.
@@ -101,21 +132,7 @@ pub fn route(
             |content| content.names_revisions,
         ),
     };
-    let mut shares = Vec::new();
-    for (backend, weight) in weights {
-        if let Backend::Revision(revision) = backend {
-            let service = target.service_of(revision);
-            let place = written.iter().position(|backend| backend.name == service);
-            shares.push((
-                place.unwrap_or(usize::MAX),
-                backends.weighted(revision, i32::from(*weight))?,
-            ));
-        }
-    }
-    // Those that are there keep their order, a new one comes last: a proxy that has a cluster for each place
-    // would else send stable's requests to the canary while it takes the change.
-    shares.sort_by_key(|(place, _)| *place);
-    let shares: Vec<Value> = shares.into_iter().map(|(_, backend)| backend).collect();
+    let shares = backends.shares(weights, written)?;
     let mut rules = vec![json!({"backendRefs": shares})];
     if let Some(preview) = preview {
         rules.extend(preview_rules(&backends, preview, &shares)?);
@@ -197,6 +214,47 @@ impl Backends<'_> {
         Ok(json!({"name": self.target.service_of(revision), "port": port}))
     }
 
+    /// What all users get. Those that are there keep their order, a new one comes last: a proxy that has a cluster for
+    /// each place would else send stable's requests to the canary while it takes the change.
+    fn shares(&self, weights: &Weights, written: &[BackendRef]) -> Result<Vec<Value>, WriteError> {
+        let wanted: Vec<(&Revision, i32)> = weights
+            .iter()
+            .filter_map(|(backend, weight)| match backend {
+                Backend::Revision(revision) => Some((revision, i32::from(*weight))),
+                Backend::Slot(_) => None,
+            })
+            .collect();
+        if !self.has_filters() {
+            let place = |revision| {
+                let service = self.target.service_of(revision);
+                written.iter().position(|backend| backend.name == service)
+            };
+            let mut shares = Vec::new();
+            for (revision, weight) in wanted {
+                shares.push((
+                    place(revision).unwrap_or(usize::MAX),
+                    self.weighted(revision, weight)?,
+                ));
+            }
+            shares.sort_by_key(|(place, _)| *place);
+            return Ok(shares.into_iter().map(|(_, backend)| backend).collect());
+        }
+        let names: Vec<(String, i32)> = wanted
+            .iter()
+            .map(|(revision, weight)| (self.target.service_of(revision), *weight))
+            .collect();
+        let places = places::divide(&names, written);
+        places
+            .into_iter()
+            .map(|(index, weight)| self.weighted(wanted[index].0, weight))
+            .collect()
+    }
+
+    /// Each backend sets headers of its own, so that proxies have a cluster for each place.
+    fn has_filters(&self) -> bool {
+        self.names_revisions || self.target.mark.is_some()
+    }
+
     fn weighted(&self, revision: &Revision, weight: i32) -> Result<Value, WriteError> {
         let mut backend = self.plain(revision)?;
         backend["weight"] = json!(weight);
@@ -264,13 +322,12 @@ pub fn weights(service: &str, route: &HttpRoute) -> BTreeMap<Backend, i32> {
     backends
         .unwrap_or_default()
         .iter()
-        .filter_map(|b| {
-            Some((
-                Backend::Revision(revision_of(service, &b.name)?),
-                b.weight.unwrap_or(1),
-            ))
+        .filter_map(|b| Some((revision_of(service, &b.name)?, b.weight.unwrap_or(1))))
+        .fold(BTreeMap::new(), |mut weights, (revision, weight)| {
+            // One may have several places.
+            *weights.entry(Backend::Revision(revision)).or_default() += weight;
+            weights
         })
-        .collect()
 }
 
 /// What the other rules send to a revision; rules that Molt would not write are left out, so that the route is written

@@ -165,6 +165,12 @@ impl Evidence {
         self.past = Some(past.served).filter(|served| served.total() > 0.0);
     }
 
+    /// Tells it how many requests stable answered before, in blocks of so many seconds. Only where the canary gets all
+    /// the traffic at once: otherwise a comparison tells more.
+    pub fn know_flow(&mut self, past: &Past, seconds: f64) {
+        self.exposure.know(&past.flow, seconds);
+    }
+
     /// Takes in one block. The bets are made from what came before it.
     ///
     /// A block that begins before the end of the last one is ignored, so that samples may be read again after

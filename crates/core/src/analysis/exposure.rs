@@ -18,13 +18,14 @@
 //! A canary that has all the traffic has nobody beside it. There a silence is compared with the requests that
 //! came so far: a deadlock under full load leaves no failed request behind, and nobody would be served until
 //! somebody noticed. That the callers have stopped can't be told from it, so it takes three empty blocks at
-//! least, and more where there were empty ones before.
+//! least, and more where there were empty ones before. Where all users move at once, the hour before tells what came.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::exact;
 use super::flow::Flow;
+use super::past::PastFlow;
 use super::share::{Answers, LN_MOST_ENOUGH, Scatter, Short, answers, joined};
 
 /// The share that is expected before anything is known, as a part of the weight, and how many requests that
@@ -42,8 +43,8 @@ const ALONE_BLOCKS: f64 = 40.0;
 const LEAST_TRAFFIC: f64 = 0.25;
 /// At the route, a canary that answers is expected to answer this part of what is due to it at the least.
 const ANSWERING: f64 = 0.5;
-/// So many standard deviations are no chance.
-const CHANCE: f64 = 3.0;
+/// So many standard deviations are no chance, although they are looked for after each block.
+const CHANCE: f64 = 4.0;
 /// The largest share that is taken for due, so that what stable answers has a likelihood.
 const MOST_DUE: f64 = 0.99;
 /// `ln 1000`: a disagreement is told of at 99.9 %. So of a thousand canaries that answer everything one is ever
@@ -117,6 +118,10 @@ pub(super) struct Exposure {
     #[serde(default, with = "exact")]
     #[schemars(with = "String")]
     missing: f64,
+    /// The variance of that where none is missing and each request goes its own way.
+    #[serde(default, with = "exact")]
+    #[schemars(with = "String")]
+    missing_variance: f64,
     /// How much its share scatters.
     #[serde(default)]
     scatter: Scatter,
@@ -148,6 +153,7 @@ impl Default for Exposure {
             short: Short::default(),
             ln_enough: 0.0,
             missing: 0.0,
+            missing_variance: 0.0,
             scatter: Scatter::default(),
             flow: Flow::default(),
             ln_below: 0.0,
@@ -202,6 +208,16 @@ impl Exposure {
         }
     }
 
+    /// Takes what was answered before the attempt, in blocks of so many seconds, for what is usual.
+    pub(super) fn know(&mut self, past: &PastFlow, seconds: f64) {
+        if past.requests > 0.0 && seconds > 0.0 {
+            self.blocks = past.blocks;
+            self.empty = past.empty;
+            self.requests = past.requests;
+            self.seconds = f64::from(past.blocks.saturating_add(past.empty)) * seconds;
+        }
+    }
+
     /// Forgets what the canary left unanswered.
     pub(super) fn begin_anew(&mut self) {
         self.ln_silent = None;
@@ -227,7 +243,10 @@ impl Exposure {
         let Some(due) = at_route.map_or(Some(weight), |at_route| at_route.due(weight)) else {
             return;
         };
-        self.missing += stable * due / (1.0 - due) - canary;
+        // Both are counts of Poisson's kind, the canary's with this many for each of stable's.
+        let odds = due / (1.0 - due);
+        self.missing += stable * odds - canary;
+        self.missing_variance += stable * odds * (1.0 + odds);
         let worth = self.scatter.absorb(Answers { canary, stable, due }, weight);
         if at_route.is_some() {
             self.short.absorb(worth, ln_stake(self.blocks.saturating_sub(1)));
@@ -293,10 +312,10 @@ impl Exposure {
         disagrees.then(|| self.completed / self.due)
     }
 
-    /// Answers that are missing beside stable's, beyond what chance does to so many (three standard deviations); 0 where
+    /// Answers that are missing beside stable's, beyond what chance does to so many (four standard deviations); 0 where
     /// that is none.
     pub(super) fn missing(&self) -> f64 {
-        let beyond_chance = self.missing >= CHANCE * (self.missing + self.completed).max(0.0).sqrt();
+        let beyond_chance = self.missing >= CHANCE * self.missing_variance.max(0.0).sqrt();
         if beyond_chance { self.missing.max(0.0) } else { 0.0 }
     }
 

@@ -36,7 +36,7 @@ pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, During, Evidence};
 pub use exposure::AtRoute;
 pub use harm::{Harm, HarmKind};
-pub use past::Past;
+pub use past::{Past, PastFlow};
 pub use safety::{MARGINS, MOST_MARGINS};
 pub use samples::{Sample, Series, find_edge, fresh, histogram_edges, increase};
 pub use share::LN_MOST_ENOUGH;

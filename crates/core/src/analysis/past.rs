@@ -17,11 +17,25 @@ pub struct Past {
     /// How requests of one revision correlate within a block, 0 to 1; `None` where too few blocks tell:
     /// [`correlation_in`].
     pub correlation: Option<f64>,
+    /// How many requests it answered in how many blocks, those without any apart.
+    pub flow: PastFlow,
+}
+
+/// How many requests were answered before an attempt.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PastFlow {
+    /// Requests in all of the blocks.
+    pub requests: f64,
+    /// Blocks with requests.
+    pub blocks: u32,
+    /// Blocks without any.
+    pub empty: u32,
 }
 
 impl Past {
     /// What these blocks of stable's tell, in order of time; blocks in which it served nothing tell nothing.
     pub fn of(blocks: &[Counts]) -> Self {
+        let of_all = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
         let blocks: Vec<Counts> = blocks.iter().copied().filter(|b| b.total() > 0.0).collect();
         let all = blocks
             .iter()
@@ -30,6 +44,14 @@ impl Past {
         Self {
             served: all.scaled(worth),
             correlation: correlation_in(&blocks),
+            flow: {
+                let served = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
+                PastFlow {
+                    requests: all.total(),
+                    blocks: served,
+                    empty: of_all - served,
+                }
+            },
         }
     }
 
@@ -41,6 +63,11 @@ impl Past {
         Self {
             served: served.unwrap_or_default(),
             correlation,
+            flow: PastFlow {
+                requests: served.map_or(0.0, |served| served.total()),
+                blocks: MOST_BLOCKS as u32,
+                empty: 0,
+            },
         }
     }
 }

@@ -85,6 +85,9 @@ pub(super) fn first_reading(
     let budget = history.budget_remaining.filter(|r| r.is_finite());
     let mut evidence = Evidence::for_margins(&margins(plan, attempt, slo));
     evidence.know(&history.past);
+    if attempt.at_once {
+        evidence.know_flow(&history.past, plan.block.as_secs_f64());
+    }
     Some(SloEvidence {
         name: slo.name.clone(),
         question: slo.question.clone(),
