@@ -122,7 +122,7 @@ impl<R: GatewayRoute> GatewayApi<R> {
         // The weights stay as they are: to change them is a decision.
         let service = &target.service.name;
         let preview = owned::preview(service, live);
-        let weights = target.writable(owned::weights(service, live));
+        let weights = target.writable(&owned::weights(service, live));
         if weights.is_empty() {
             return Ok(());
         }

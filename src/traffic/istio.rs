@@ -114,7 +114,7 @@ impl Istio {
         };
         // The weights stay as they are: to change them is a decision.
         let service = &target.service.name;
-        let weights = target.writable(owned::weights(service, &live));
+        let weights = target.writable(&owned::weights(service, &live));
         if weights.is_empty() {
             return Ok(());
         }

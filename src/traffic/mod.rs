@@ -205,13 +205,11 @@ impl RouteTarget {
         format!("{}-{revision}", self.service.name)
     }
 
-    /// Of what a route of Molt's has, the weights of those revisions that can still be written.
-    fn writable(&self, weights: BTreeMap<Backend, i32>) -> Weights {
+    /// Of what a route of Molt's has, the weights of those revisions that can still be written, in percent.
+    fn writable(&self, weights: &BTreeMap<Backend, i32>) -> Weights {
+        let mut weights = users_route::percent(weights);
+        weights.retain(|backend, _| matches!(backend, Backend::Revision(r) if self.ports.contains_key(r)));
         weights
-            .into_iter()
-            .filter(|(backend, _)| matches!(backend, Backend::Revision(r) if self.ports.contains_key(r)))
-            .map(|(backend, weight)| (backend, u8::try_from(weight).unwrap_or(u8::MAX)))
-            .collect()
     }
 }
 

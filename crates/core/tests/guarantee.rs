@@ -93,6 +93,7 @@ fn begun(correlation: Option<f64>) -> Evidence {
         evidence.know(&Past {
             served,
             correlation: Some(correlation),
+            ..Past::default()
         });
     }
     evidence

@@ -490,6 +490,7 @@ fn an_attempt_that_begins_as_an_incident_does_knows_stable_from_before() {
     let past = Past {
         served: Counts::new(100_000.0, 100.0).unwrap(),
         correlation: Some(0.0),
+        ..Past::default()
     };
     let mut evidence = Evidence::for_margins(&[0.01]);
     evidence.know(&past);

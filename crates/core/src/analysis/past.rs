@@ -64,7 +64,7 @@ impl Past {
             served: served.unwrap_or_default(),
             correlation,
             flow: PastFlow {
-                requests: served.map_or(0.0, |served| served.total()),
+                requests: served.map_or(0.0, Counts::total),
                 blocks: MOST_BLOCKS as u32,
                 empty: 0,
             },

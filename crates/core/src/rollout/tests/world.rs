@@ -497,6 +497,7 @@ impl World {
                     past: Past {
                         correlation: Some(0.0),
                         served: self.past,
+                        ..Past::default()
                     },
                     falls: self.stable_falls,
                 };
