@@ -20,6 +20,7 @@ use super::config::snapshots::{self, Sets, Snapshots};
 use super::facts::{ReplicaSetFacts, ServiceFacts};
 use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
+use super::workers;
 use crate::api::v1alpha1::RolloutAction;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::labels;
@@ -234,7 +235,10 @@ impl Applier<'_> {
     }
 
     async fn create_revision(&self, revision: &Revision) -> Result<(), WriteError> {
-        let Some(template) = self.object.spec.as_ref().ok().and_then(|s| s.template.as_ref()) else {
+        let Ok(spec) = &self.object.spec else {
+            return Ok(());
+        };
+        let Some(template) = &spec.template else {
             return Ok(());
         };
         if self.current() != Some(revision) {
@@ -247,7 +251,9 @@ impl Applier<'_> {
             });
         }
         let namespace = &self.target.service.namespace;
-        let port = self.port(revision)?;
+        // Workers are called by nobody.
+        let is_called = !self.target.spec.mode().pulls();
+        let port = is_called.then(|| self.port(revision)).transpose()?;
         let name = revision_name(&self.target.service.name, revision);
         let sets = self.caches.sets.of(&self.target.service);
         let snapshots = self.snapshots(&sets);
@@ -259,12 +265,15 @@ impl Applier<'_> {
             return Err(WriteError::Stale(set_target("create", name)));
         }
         // The service first: its endpoints are known by the time the pods are ready.
-        let service = self.owner().revision_service(revision, port);
-        self.writer
-            .create::<Service>(namespace, self.object.uid_text(), &service)
-            .await?;
+        if let Some(port) = port {
+            let service = self.owner().revision_service(revision, port);
+            self.writer
+                .create::<Service>(namespace, self.object.uid_text(), &service)
+                .await?;
+        }
         let content_of = &self.asked.content;
-        let set = self.owner().replica_set(revision, template, port, content_of);
+        let template = workers::complete(spec, template);
+        let set = self.owner().replica_set(revision, &template, port, content_of);
         let live = self
             .writer
             .create::<ReplicaSet>(namespace, self.object.uid_text(), &set)
@@ -387,7 +396,7 @@ impl Applier<'_> {
     /// The port of a Service that leads to the pods of every revision.
     fn shared_port(&self) -> Option<u16> {
         let spec = self.object.spec.as_ref().ok();
-        let port = spec.and_then(|s| u16::try_from(s.port).ok());
+        let port = spec.and_then(|s| u16::try_from(s.port?).ok());
         port.or(self.target.ports.values().next_back().copied())
     }
 

@@ -40,7 +40,13 @@ impl Naming {
                 "destination_service_namespace",
             )),
             Preset::LinkerdOutbound => Some(Self::Service("backend_name", "backend_namespace")),
-            Preset::FastapiInstrumentator | Preset::Otel | Preset::Istio | Preset::Linkerd => None,
+            Preset::FastapiInstrumentator
+            | Preset::Otel
+            | Preset::Istio
+            | Preset::Linkerd
+            | Preset::CeleryExporter
+            | Preset::RqExporter
+            | Preset::Arq => None,
         }
     }
 

@@ -10,7 +10,40 @@
 use jiff::SignedDuration;
 
 use super::selector::{MatchOp, Matcher, Selector};
+use super::tasks;
 use crate::api::v1alpha1::Preset;
+
+/// What is timed, of those presets that time several things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Answers; of tasks their run.
+    Run,
+    /// How long a task waited in its queue.
+    QueueWait,
+}
+
+/// A histogram of durations that a preset has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// The preset.
+    pub preset: Preset,
+    /// What it times.
+    pub timing: Timing,
+}
+
+impl From<Preset> for Timed {
+    fn from(preset: Preset) -> Self {
+        Self {
+            preset,
+            timing: Timing::Run,
+        }
+    }
+}
+
+/// It counts tasks of workers, not requests.
+pub fn counts_tasks(preset: Preset) -> bool {
+    tasks::outcomes(preset).is_some()
+}
 
 /// Handlers that no user calls: the usual names of probes, with up to two underscores before them, behind the
 /// usual path prefixes (`/api/v1/health`, `/health/live`), with or without a slash at either end.
@@ -29,7 +62,11 @@ fn of_users(preset: Preset) -> Option<Matcher> {
         // What leaves the gateway, or the caller's pod.
         Preset::IstioGateway => Matcher::new("reporter", MatchOp::Equal, "source"),
         // Nothing but requests to the backends.
-        Preset::EnvoyGateway | Preset::LinkerdOutbound => return None,
+        Preset::EnvoyGateway
+        | Preset::LinkerdOutbound
+        | Preset::CeleryExporter
+        | Preset::RqExporter
+        | Preset::Arq => return None,
     };
     Some(matcher)
 }
@@ -44,6 +81,11 @@ fn selector(preset: Preset, name: &str) -> Selector {
     }
 }
 
+/// Series of any of these metrics.
+pub fn named_as(names: &[&str]) -> Selector {
+    Selector::named("").with(Matcher::new("__name__", MatchOp::Regex, names.join("|")))
+}
+
 /// The text as a pattern: names of ReplicaSets and routes may have dots, which would match any character.
 pub fn escape_regex(text: &str) -> String {
     text.replace('.', "[.]")
@@ -51,6 +93,10 @@ pub fn escape_regex(text: &str) -> String {
 
 /// Counts requests, with their status.
 pub fn requests(preset: Preset) -> Selector {
+    if let Some(outcomes) = tasks::outcomes(preset) {
+        let names = [outcomes.good, outcomes.bad].concat();
+        return named_as(&names);
+    }
     let name = match preset {
         Preset::FastapiInstrumentator => "http_requests_total",
         // The count of the duration histogram: the conventions have no separate counter.
@@ -61,6 +107,7 @@ pub fn requests(preset: Preset) -> Selector {
         // counted elsewhere, and what the user gives up before any answer not at all.
         Preset::EnvoyGateway => "envoy_cluster_upstream_rq_xx",
         Preset::LinkerdOutbound => "outbound_http_route_backend_response_statuses_total",
+        Preset::CeleryExporter | Preset::RqExporter | Preset::Arq => "",
     };
     let selector = selector(preset, name);
     match unanswered(preset) {
@@ -78,7 +125,10 @@ pub fn sent(preset: Preset) -> Option<&'static str> {
         | Preset::Otel
         | Preset::Istio
         | Preset::Linkerd
-        | Preset::IstioGateway => None,
+        | Preset::IstioGateway
+        | Preset::CeleryExporter
+        | Preset::RqExporter
+        | Preset::Arq => None,
     }
 }
 
@@ -90,6 +140,9 @@ fn unanswered(preset: Preset) -> Option<(&'static str, &'static str)> {
 
 /// Of [`requests`], those that failed: `5xx` or `500`, for statuses may be grouped or not.
 pub fn failed_requests(preset: Preset) -> Selector {
+    if let Some(outcomes) = tasks::outcomes(preset) {
+        return named_as(outcomes.bad);
+    }
     let (label, value) = failure(preset);
     let pattern = match preset {
         Preset::LinkerdOutbound => format!("({value}.*)?"),
@@ -108,12 +161,17 @@ fn failure(preset: Preset) -> (&'static str, &'static str) {
         Preset::LinkerdOutbound => ("http_status", "5"),
         // Of gRPC, which answers errors with 200, too.
         Preset::Linkerd => ("classification", "failure"),
+        // How a task ended is told by the metric.
+        Preset::CeleryExporter | Preset::RqExporter | Preset::Arq => ("__name__", ""),
     }
 }
 
 /// Whether a series of [`requests`] counts failures; `label` looks a label up.
 pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     let (name, value) = failure(preset);
+    if let Some(outcomes) = tasks::outcomes(preset) {
+        return label(name).is_some_and(|metric| outcomes.bad.contains(&metric));
+    }
     match label(name).unwrap_or_default() {
         // Linkerd's proxy has no status for what ended in an error of its own, which `error` names.
         "" => preset == Preset::LinkerdOutbound,
@@ -122,7 +180,8 @@ pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -
 }
 
 /// The histogram of durations, without the suffix of its series, in the unit of [`edge_pattern`].
-pub fn durations(preset: Preset) -> Selector {
+pub fn durations(timed: impl Into<Timed>) -> Selector {
+    let Timed { preset, timing } = timed.into();
     let name = match preset {
         // Not the `highr` variant: it has no labels, so probes can't be left out.
         Preset::FastapiInstrumentator => "http_request_duration_seconds",
@@ -132,25 +191,35 @@ pub fn durations(preset: Preset) -> Selector {
         Preset::LinkerdOutbound => "outbound_http_route_backend_response_duration_seconds",
         // To the first byte of the answer.
         Preset::Linkerd => "response_latency_ms",
+        Preset::CeleryExporter if timing == Timing::QueueWait => "celery_task_queue_wait_time",
+        Preset::CeleryExporter => "celery_task_runtime",
+        // They time nothing; validation has told.
+        Preset::RqExporter => "rq_job_duration_seconds",
+        Preset::Arq => "arq_job_duration_seconds",
     };
     selector(preset, name)
 }
 
 /// How many milliseconds an edge of 1 of the histogram of durations is.
-fn unit_millis(preset: Preset) -> f64 {
-    match preset {
-        Preset::FastapiInstrumentator | Preset::Otel | Preset::LinkerdOutbound => 1000.0,
+fn unit_millis(timed: impl Into<Timed>) -> f64 {
+    match timed.into().preset {
+        Preset::FastapiInstrumentator
+        | Preset::Otel
+        | Preset::LinkerdOutbound
+        | Preset::CeleryExporter
+        | Preset::RqExporter
+        | Preset::Arq => 1000.0,
         Preset::Istio | Preset::Linkerd | Preset::IstioGateway | Preset::EnvoyGateway => 1.0,
     }
 }
 
 /// A duration in the unit of the histogram of durations.
-pub fn in_unit(preset: Preset, duration: SignedDuration) -> f64 {
+pub fn in_unit(preset: impl Into<Timed>, duration: SignedDuration) -> f64 {
     duration.as_secs_f64() * 1000.0 / unit_millis(preset)
 }
 
 /// A pattern for the spellings of an edge: libraries and versions of Prometheus write `1`, `1.0` and `0.50`.
-pub fn edge_pattern(preset: Preset, edge: SignedDuration) -> String {
+pub fn edge_pattern(preset: impl Into<Timed>, edge: SignedDuration) -> String {
     let millis = edge.as_millis();
     if unit_millis(preset) < 1000.0 {
         return format!("{millis}([.]0*)?");
@@ -170,7 +239,7 @@ pub fn edge_pattern(preset: Preset, edge: SignedDuration) -> String {
 }
 
 /// An edge in the form of `sli.threshold`; `None` for one that is no whole number of milliseconds.
-pub fn edge_name(preset: Preset, le: &str) -> Option<(SignedDuration, String)> {
+pub fn edge_name(preset: impl Into<Timed>, le: &str) -> Option<(SignedDuration, String)> {
     let written = le.parse::<f64>().ok()? * unit_millis(preset);
     let millis = written.round();
     if !(1.0..=1e9).contains(&millis) || (millis - written).abs() > 1e-6 {
@@ -206,6 +275,25 @@ mod tests {
             durations(Preset::Otel).name,
             "http_server_request_duration_seconds"
         );
+    }
+
+    #[test]
+    fn tasks_are_counted_by_how_they_ended() {
+        let metric =
+            |name: &'static str| is_failure(Preset::CeleryExporter, |l| (l == "__name__").then_some(name));
+        assert!(metric("celery_task_failed_total") && metric("celery_task_rejected_total"));
+        assert!(!metric("celery_task_succeeded_total"));
+        let text = requests(Preset::RqExporter).to_string();
+        assert_eq!(
+            text,
+            r#"{__name__=~"rq_workers_success_total|rq_workers_failed_total"}"#
+        );
+        let wait = Timed {
+            preset: Preset::CeleryExporter,
+            timing: Timing::QueueWait,
+        };
+        assert_eq!(durations(wait).name, "celery_task_queue_wait_time");
+        assert_eq!(durations(Preset::CeleryExporter).name, "celery_task_runtime");
     }
 
     #[test]

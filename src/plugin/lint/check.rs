@@ -13,6 +13,7 @@ use super::{Report, Scored, Told, related};
 use crate::api::crds;
 use crate::controller::object::ServiceObject;
 use crate::controller::validate::{Defaults, FieldError, Known, validate};
+use crate::controller::workers;
 use crate::readiness;
 
 const GROUP: &str = "molt.dev";
@@ -80,7 +81,23 @@ fn service(object: &Object, objects: &[Object], violations: Vec<Violation>, repo
         .map(|error| told(object, &error.field, "spec", error.message.clone()))
         .collect();
     report.findings.extend(of_schema.into_iter().chain(errors));
+    tell_of_grace(object, report);
     readiness_of(object, objects, report);
+}
+
+/// What Molt adds to a template of workers that says nothing.
+fn tell_of_grace(object: &Object, report: &mut Report) {
+    let spec = ServiceObject::deserialize(&object.value)
+        .ok()
+        .and_then(|read| read.spec.ok());
+    if spec.is_some_and(|spec| workers::grace_is_left_out(&spec)) {
+        report.notes.push(format!(
+            "{}: {}: spec.template.spec.terminationGracePeriodSeconds is left out, and Molt writes {} for workers, so that they can finish what they have begun: write your longest task plus a margin",
+            object.file,
+            object.title(),
+            workers::GRACE
+        ));
+    }
 }
 
 /// One field is the other, or within it.
