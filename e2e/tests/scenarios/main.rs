@@ -12,3 +12,4 @@ mod migrations;
 mod replicas;
 mod rollouts;
 mod strategies;
+mod workers;
