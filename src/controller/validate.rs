@@ -310,7 +310,8 @@ fn resolve(
     );
     let policies = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
-    let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
+    let least = workers::least_slos(spec);
+    let queries = resolve_slos(&spec.slos, least, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let mut plan = Plan {
         group: resolve_group(spec.group.as_ref(), &route, errors),
@@ -509,10 +510,11 @@ fn resolve_source(
 
 fn resolve_slos(
     slos: &[api::Slo],
+    least: usize,
     source: Option<&PrometheusSource>,
     errors: &mut Vec<FieldError>,
 ) -> Vec<SloQuery> {
-    if slos.is_empty() || slos.len() > 10 {
+    if slos.len() < least || slos.len() > 10 {
         let message = format!(
             "has {} objectives: write 1 to 10; without one nothing can be decided",
             slos.len()

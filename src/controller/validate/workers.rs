@@ -200,14 +200,14 @@ pub(super) fn limit(plan: &mut Plan) {
     }
 }
 
+/// Objectives that there must be: of what may run only once nothing can be compared anyway.
+pub(super) fn least_slos(spec: &PythonServiceSpec) -> usize {
+    let exposure = spec.exposure.as_ref().filter(|_| are_meant(spec));
+    usize::from(exposure.is_none_or(|exposure| exposure.singleton.is_none()))
+}
+
 /// Objectives count what the service does: tasks or requests.
 pub(super) fn check_slos(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>) {
-    let singleton = spec.exposure.as_ref().is_some_and(|e| e.singleton.is_some());
-    if spec.slos.is_empty() && !singleton {
-        let message =
-            "is empty: set one objective at least, for without any nothing could be shown of a new revision";
-        errors.push(FieldError::new("spec.slos", message));
-    }
     let workers = are_meant(spec);
     for (index, slo) in spec.slos.iter().enumerate() {
         let Some(preset) = slo.sli.preset else { continue };
@@ -345,7 +345,7 @@ mod tests {
                 }),
                 "spec.slos[0].sli.type: is timed by celery-exporter alone",
             ),
-            (said(|s| s["slos"] = json!([])), "spec.slos: is empty"),
+            (said(|s| s["slos"] = json!([])), "spec.slos: has 0 objectives"),
             (
                 said(|s| {
                     s["exposure"] = json!({"singleton": {}});

@@ -280,6 +280,21 @@ fn the_old_pod_stops_then_the_new_one_starts() {
 }
 
 #[test]
+fn nothing_is_polled_where_nothing_is_measured() {
+    let mut town = Town::new();
+    town.plan.bake = SignedDuration::from_secs(600);
+    town.plan.revision = Some("v2".into());
+    town.run(60);
+    let decision = town.last.clone().unwrap();
+    let bake = town
+        .state
+        .attempt
+        .as_ref()
+        .map(|a| a.since + SignedDuration::from_secs(600));
+    assert_eq!((decision.effects, decision.wake_at), (vec![], bake));
+}
+
+#[test]
 fn a_crash_brings_the_old_one_back() {
     for after in [2, 12, 18] {
         let mut town = Town::new();
