@@ -86,6 +86,7 @@ fn is_warning(reason: &str) -> bool {
             | "AttemptStarted"
             | "PodsReady"
             | "WeightRaised"
+            | "TurnTaken"
             | "PreviewChanged"
             | "Resumed"
             | "ShownSafe"
