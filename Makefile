@@ -122,6 +122,8 @@ image: binaries ## Builds the images of the operator and the sample application 
 	e2e/cluster/image.sh app $(CLUSTER)
 	e2e/cluster/image.sh postgres $(CLUSTER)
 	e2e/cluster/image.sh projects $(CLUSTER)
+	e2e/cluster/image.sh redis $(CLUSTER)
+	e2e/cluster/image.sh celery $(CLUSTER)
 
 .PHONY: install
 install: ## Installs the operator into the cluster CLUSTER by its chart, or brings a new image into it.

@@ -113,7 +113,7 @@ fn request(server: &Server, threshold: i64, edges: Vec<Timestamp>) -> MeasureReq
             name: "latency".to_owned(),
             objective: Objective::parse("99", SignedDuration::from_hours(720)).unwrap(),
             sli: SliQuery::Latency(
-                Preset::FastapiInstrumentator,
+                Preset::FastapiInstrumentator.into(),
                 SignedDuration::from_millis(threshold),
             ),
         }],

@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
-# image.sh operator|app|postgres|projects [NAME [TAG]]: builds an image and imports it into the cluster NAME (default molt).
+# image.sh operator|app|postgres|projects|redis|celery [NAME [TAG]]: builds an image and imports it into the cluster NAME (default molt).
 #   operator  molt.local/molt:dev    from Dockerfile and ${MOLT_BINARY:-target/release/molt}
 #   app       molt.local/sample:dev  from e2e/apps/sample
 #   postgres  molt.local/postgres:dev, Debian's
 #   projects  molt.local/projects:dev, the sample beside e2e/apps/alembic-app and e2e/apps/django-app
+#   redis     molt.local/redis:dev, Debian's
+#   celery    molt.local/celery:dev from e2e/apps/celery-app
 # With TAG it is there under that name too, so that two builds can be told apart.
 # Nothing is built or imported again while its inputs are the same.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/node/common.sh"
 what=${1:-}
-[[ $what =~ ^(operator|app|postgres|projects)$ ]] || fail "usage: image.sh operator|app|postgres|projects [NAME [TAG]]"
+[[ $what =~ ^(operator|app|postgres|projects|redis|celery)$ ]] || fail "usage: image.sh operator|app|postgres|projects|redis|celery [NAME [TAG]]"
 cluster_vars "${2:-molt}"
 need_root
 node_pid >/dev/null || fail "the cluster '$CLUSTER' is not running" "e2e/cluster/up.sh $CLUSTER"

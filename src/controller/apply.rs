@@ -21,6 +21,7 @@ use super::facts::{ReplicaSetFacts, ServiceFacts};
 use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
 use super::server_presets;
+use super::workers;
 use crate::api::v1alpha1::RolloutAction;
 use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::labels;
@@ -238,7 +239,7 @@ impl Applier<'_> {
         let Ok(spec) = &self.object.spec else {
             return Ok(());
         };
-        let Some(mut template) = spec.template.clone() else {
+        let Some(template) = &spec.template else {
             return Ok(());
         };
         if self.current() != Some(revision) {
@@ -251,7 +252,9 @@ impl Applier<'_> {
             });
         }
         let namespace = &self.target.service.namespace;
-        let port = self.port(revision)?;
+        // Workers are called by nobody.
+        let is_called = !self.target.spec.mode().pulls();
+        let port = is_called.then(|| self.port(revision)).transpose()?;
         let name = revision_name(&self.target.service.name, revision);
         let sets = self.caches.sets.of(&self.target.service);
         let snapshots = self.snapshots(&sets);
@@ -263,11 +266,14 @@ impl Applier<'_> {
             return Err(WriteError::Stale(set_target("create", name)));
         }
         // The service first: its endpoints are known by the time the pods are ready.
-        let service = self.owner().revision_service(revision, port);
-        self.writer
-            .create::<Service>(namespace, self.object.uid_text(), &service)
-            .await?;
+        if let Some(port) = port {
+            let service = self.owner().revision_service(revision, port);
+            self.writer
+                .create::<Service>(namespace, self.object.uid_text(), &service)
+                .await?;
+        }
         let content_of = &self.asked.content;
+        let mut template = workers::complete(spec, template);
         let added = server_presets::complete(&mut template, spec);
         let mut set = self.owner().replica_set(revision, &template, port, content_of);
         if !added.is_empty() {
@@ -396,7 +402,7 @@ impl Applier<'_> {
     /// The port of a Service that leads to the pods of every revision.
     fn shared_port(&self) -> Option<u16> {
         let spec = self.object.spec.as_ref().ok();
-        let port = spec.and_then(|s| u16::try_from(s.port).ok());
+        let port = spec.and_then(|s| u16::try_from(s.port?).ok());
         port.or(self.target.ports.values().next_back().copied())
     }
 

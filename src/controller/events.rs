@@ -47,15 +47,17 @@ pub fn advice(object: &ServiceObject) -> Option<Event> {
     if told == object.metadata.generation || object.is_deleting() {
         return None;
     }
+    // Workers get no requests that could fail.
+    let port = spec.port?;
     let containers = &spec.template.as_ref()?.spec.as_ref()?.containers;
-    let serves = |c: &&Container| c.ports.iter().flatten().any(|p| p.container_port == spec.port);
+    let serves = |c: &&Container| c.ports.iter().flatten().any(|p| p.container_port == port);
     let serving = containers.iter().find(serves).or_else(|| containers.first())?;
     if serving.readiness_probe.is_some() {
         return None;
     }
     let note = format!(
         "container {} of spec.template has no readinessProbe: its pods count as ready before they answer, so requests fail while pods start; give it one at port {}",
-        serving.name, spec.port
+        serving.name, port
     );
     Some(event(true, "NoReadinessProbe", &note, "spec.template"))
 }
@@ -84,6 +86,7 @@ fn is_warning(reason: &str) -> bool {
             | "AttemptStarted"
             | "PodsReady"
             | "WeightRaised"
+            | "TurnTaken"
             | "PreviewChanged"
             | "Resumed"
             | "ShownSafe"

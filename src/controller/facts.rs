@@ -81,6 +81,8 @@ pub struct ReplicaSetFacts {
     pub min_ready: u32,
     /// Pods that are available, as its controller says.
     pub available: u32,
+    /// Pods that its controller counts; one at least as long as it has not taken up the last change.
+    pub counted: u32,
     /// The field manager that wrote `wanted` last, if that was somebody else.
     pub scaled_by: Option<String>,
 }
@@ -99,6 +101,13 @@ fn scaled_by(set: &ReplicaSet) -> Option<String> {
             .clone()
             .unwrap_or_else(|| "a field manager without a name".to_owned()),
     )
+}
+
+fn counted(set: &ReplicaSet) -> u32 {
+    let status = set.status.as_ref();
+    let pods = status.map_or(0, |s| count(Some(s.replicas)));
+    let taken_up = status.and_then(|s| s.observed_generation) >= set.metadata.generation;
+    if taken_up { pods } else { pods.max(1) }
 }
 
 impl Facts for ReplicaSetFacts {
@@ -136,6 +145,7 @@ impl Facts for ReplicaSetFacts {
             failure,
             min_ready: count(set.spec.as_ref().and_then(|s| s.min_ready_seconds)),
             available: count(set.status.as_ref().and_then(|s| s.available_replicas)),
+            counted: counted(set),
             scaled_by: scaled_by(set),
         };
         Some((label(set, labels::SERVICE)?, facts))

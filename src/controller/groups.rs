@@ -42,6 +42,7 @@ impl Facts for PeerFacts {
             since: known.and_then(|g| g.since),
             deleting: object.is_deleting(),
             fault: known.and_then(|g| g.fault.clone()),
+            back: known.and_then(|g| g.waits.as_ref()).is_some_and(|wait| wait.back),
         };
         Some((group.name.clone(), Self(peer)))
     }

@@ -134,22 +134,21 @@ fn complete(container: &mut Container, serving: Option<&Container>, environment:
     container.env = Some(env);
 }
 
-fn environment(owner: &Owner, key: &JobKey, port: i32) -> Vec<EnvVar> {
+fn environment(owner: &Owner, key: &JobKey, port: Option<i32>) -> Vec<EnvVar> {
     let service = &owner.service;
-    let address = format!(
-        "{}.{}.svc:{port}",
-        revision_name(&service.name, &key.revision),
-        service.namespace
-    );
-    [
-        ("MOLT_ADDRESS", address),
+    // Workers have none.
+    let address = port.map(|port| {
+        let name = revision_name(&service.name, &key.revision);
+        ("MOLT_ADDRESS", format!("{name}.{}.svc:{port}", service.namespace))
+    });
+    let identity = [
         ("MOLT_NAMESPACE", service.namespace.clone()),
         ("MOLT_SERVICE", service.name.clone()),
         ("MOLT_REVISION", key.revision.0.clone()),
         ("MOLT_ATTEMPT", key.attempt.to_string()),
-    ]
-    .into_iter()
-    .map(|(name, value)| EnvVar {
+    ];
+    let all = address.into_iter().chain(identity);
+    all.map(|(name, value)| EnvVar {
         name: name.to_owned(),
         value: Some(value),
         ..EnvVar::default()

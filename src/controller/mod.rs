@@ -43,6 +43,7 @@ pub mod status;
 mod steer;
 pub mod validate;
 pub mod warm_up;
+pub mod workers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

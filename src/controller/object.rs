@@ -14,6 +14,7 @@ use serde_json::Value;
 use super::config::references::{self, Reference};
 use super::revision;
 use super::validate::FieldError;
+use super::workers;
 use crate::api::v1alpha1::{Group, Protocol, PythonService, PythonServiceSpec, PythonServiceStatus, Traffic};
 use crate::k8s::{Key, labels};
 
@@ -27,6 +28,8 @@ pub struct ServiceObject {
     pub spec: Result<PythonServiceSpec, String>,
     /// The part that says where traffic goes; often readable when the whole is not.
     pub traffic: Option<Traffic>,
+    /// They are workers, which nobody calls: whether only one pod may run; as readable.
+    pub workers: Option<bool>,
     /// What is spoken at the serving port, if it is said; as readable.
     pub protocol: Option<Protocol>,
     /// The services that it is released with; as readable.
@@ -152,6 +155,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let traffic = spec.get("traffic").and_then(|t| Traffic::deserialize(t).ok());
         let protocol = spec.get("protocol").and_then(|p| Protocol::deserialize(p).ok());
         let group = spec.get("group").and_then(|g| Group::deserialize(g).ok());
+        let workers = workers::of_written(&spec);
         let conditions = status
             .get("conditions")
             .and_then(|c| Vec::<Condition>::deserialize(c).ok())
@@ -178,6 +182,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
             workload,
             spec,
             traffic,
+            workers,
             protocol,
             group,
             revision,

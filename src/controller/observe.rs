@@ -8,7 +8,7 @@ use molt_core::config::Asked;
 use molt_core::observed::{
     Action, Observed, PodView, RevisionView, Selection, Slot, StablePods, Trouble, TroubleKind,
 };
-use molt_core::plan::Revision;
+use molt_core::plan::{Revision, RouteMode};
 use molt_core::state::State;
 
 use super::adopted;
@@ -61,7 +61,11 @@ pub fn route_target(
         .values()
         .filter_map(|set| Some((set.revision.clone(), set.port?)))
         .collect();
-    let port = object.spec.as_ref().ok().and_then(|s| u16::try_from(s.port).ok());
+    let port = object
+        .spec
+        .as_ref()
+        .ok()
+        .and_then(|s| u16::try_from(s.port?).ok());
     let revision = asked.revision.as_ref().filter(|_| asked.current);
     if let (Some(revision), Some(port)) = (revision.or(object.revision.as_ref()), port) {
         ports.insert(revision.clone(), port);
@@ -104,7 +108,7 @@ pub fn observe(
     let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();
     actions.sort_by(|a, b| (a.view.created_at, &a.view.uid).cmp(&(b.view.created_at, &b.view.uid)));
     Observed {
-        revisions: revisions(object, caches),
+        revisions: revisions(object, target.spec.mode(), caches),
         route: sighting.view,
         selected: selected(object, caches),
         shared: is_shared(object, caches),
@@ -146,7 +150,7 @@ fn stable_pods(object: &ServiceObject, caches: &Caches) -> Option<StablePods> {
     })
 }
 
-fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, RevisionView> {
+fn revisions(object: &ServiceObject, route: RouteMode, caches: &Caches) -> BTreeMap<Revision, RevisionView> {
     let key = object.key();
     let pods = caches.pods.of(&key);
     let slices = caches.slices.of(&key);
@@ -158,6 +162,7 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
         sets: &sets,
     };
     let mut views = BTreeMap::new();
+    let pulls = route.pulls();
     for set in sets
         .values()
         .filter(|s| s.owners.iter().any(|o| o == object.uid_text()))
@@ -178,7 +183,12 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
         let ready = count(of_set.iter().filter(|p| p.ready).count());
         let view = RevisionView {
             wanted: set.wanted,
-            pods: count(of_set.len()),
+            // A change that the ReplicaSet's controller has not taken up yet may still bring a pod.
+            pods: if route == RouteMode::Singleton {
+                count(of_set.len()).max(set.counted)
+            } else {
+                count(of_set.len())
+            },
             ready,
             young: if set.min_ready > 0 {
                 ready.saturating_sub(set.available)
@@ -186,10 +196,12 @@ fn revisions(object: &ServiceObject, caches: &Caches) -> BTreeMap<Revision, Revi
                 0
             },
             scaled_by: set.scaled_by.clone(),
-            endpoints: count(ready_behind.len()),
-            has_service: services
-                .get(&name)
-                .is_some_and(|s| s.owners.iter().any(|o| o == object.uid_text())),
+            // Workers are called by nobody.
+            endpoints: if pulls { ready } else { count(ready_behind.len()) },
+            has_service: pulls
+                || services
+                    .get(&name)
+                    .is_some_and(|s| s.owners.iter().any(|o| o == object.uid_text())),
             created_at: set.created_at,
             attempt: set.attempt,
             trouble: worst(of_set.iter().filter_map(|p| p.trouble.clone()).chain(failure)),

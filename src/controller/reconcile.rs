@@ -436,8 +436,8 @@ fn request(
     let places = context.routers.of(&target.spec).observe(target, now).backends;
     let in_route = |revision: Option<&Revision>, slot| {
         let service = match target.spec.mode() {
-            RouteMode::Owned | RouteMode::Shares => revision.map(name),
             RouteMode::Adopted => revision.map(|_| slot_name(&key.name, slot)),
+            _ => revision.map(name),
         };
         let of_revision = |place: &&BackendPlace| Some(&place.service) == service.as_ref();
         places.iter().filter(of_revision).cloned().collect()

@@ -81,17 +81,20 @@ impl Owner {
         json!({labels::SERVICE: self.service.name, labels::REVISION: revision.0})
     }
 
-    /// The ReplicaSet of a revision, with no pods yet: how many it has is written by another field manager. Where
+    /// The ReplicaSet of a revision, with no pods yet; workers have no port. How many it has is written by another field manager. Where
     /// the template names what there is `content` of, the pods get the snapshot of it.
     pub fn replica_set(
         &self,
         revision: &Revision,
         template: &PodTemplateSpec,
-        port: u16,
+        port: impl Into<Option<u16>>,
         content: &Content,
     ) -> Value {
         let mut metadata = self.metadata(&revision_name(&self.service.name, revision), Some(revision));
-        metadata["annotations"] = json!({labels::PORT: port.to_string()});
+        metadata["annotations"] = json!({});
+        if let Some(port) = port.into() {
+            metadata["annotations"][labels::PORT] = json!(port.to_string());
+        }
         if !content.is_empty() {
             metadata["annotations"][labels::CONFIG] = json!(json!(content).to_string());
         }

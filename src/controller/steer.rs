@@ -30,6 +30,7 @@ use crate::traffic::gateway_api::GatewayApi;
 use crate::traffic::gateway_api::sessions::Sessions;
 use crate::traffic::istio::Istio;
 use crate::traffic::replica_share::ReplicaShare;
+use crate::traffic::workers::Workers;
 
 /// How long running reconciles may go on once the process is to stop: another replica waits to take over, and
 /// they may be cut off anywhere.
@@ -165,6 +166,7 @@ impl Operator {
                     self.caches.slices.clone(),
                     self.caches.pods.clone(),
                 ),
+                workers: Workers::new(self.caches.pods.clone()),
             },
             writer,
             source: self.edges.source.clone(),

@@ -29,6 +29,7 @@ mod room;
 mod strategy;
 mod traffic;
 mod warm_up;
+mod workers;
 
 use fields::{check_name, check_template, duration, in_range, probability};
 
@@ -199,7 +200,10 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
-    let route = traffic::route(object.traffic.as_ref(), object.protocol, known, &mut Vec::new());
+    let route = match object.workers {
+        Some(singleton) => RouteSpec::Workers { singleton },
+        None => traffic::route(object.traffic.as_ref(), object.protocol, known, &mut Vec::new()),
+    };
     let replicas = known
         .workload_replicas
         .or(known.stable_wanted)
@@ -265,7 +269,7 @@ fn resolve(
     known: Known,
     errors: &mut Vec<FieldError>,
 ) -> Validated {
-    in_range(errors, "spec.port", Some(spec.port), 1..=65535, 0);
+    in_range(errors, "spec.port", spec.port, 1..=65535, 0);
     match &spec.template {
         Some(template) => check_template(template, errors),
         None if spec.workload_ref.is_none() => {
@@ -291,6 +295,8 @@ fn resolve(
     );
     let mut way = strategy::resolve(spec.strategy.as_ref(), &fallback, errors);
     traffic::fit(&route, &mut way.steps, errors);
+    workers::fit(route.mode(), &mut way.steps, errors);
+    workers::check_slos(spec, errors);
     traffic::check_delay(&route, progress_deadline, errors);
     let room = room::resolve(spec, route.mode(), errors);
     room::check_ready(spec, progress_deadline, errors);
@@ -304,9 +310,10 @@ fn resolve(
     );
     let policies = resolve_analysis(spec.analysis.as_ref(), errors);
     let source = resolve_source(spec, defaults, errors);
-    let queries = resolve_slos(&spec.slos, source.as_ref(), errors);
+    let least = workers::least_slos(spec);
+    let queries = resolve_slos(&spec.slos, least, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
-    let plan = Plan {
+    let mut plan = Plan {
         group: resolve_group(spec.group.as_ref(), &route, errors),
         room,
         steps: way.steps,
@@ -329,13 +336,14 @@ fn resolve(
         on_inconclusive: policies.on_inconclusive,
         budget_exhausted: policies.budget_exhausted,
         on_share_mismatch: traffic::share_counts(spec, policies.on_share_mismatch),
-        shared_in_cluster: traffic::is_shared_in_cluster(Some(&spec.traffic)),
-        sticky: traffic::is_sticky(Some(&spec.traffic)),
+        shared_in_cluster: traffic::is_shared_in_cluster(spec.traffic.as_ref()),
+        sticky: traffic::is_sticky(spec.traffic.as_ref()),
         // Two scrapes: one sample at least in each block, whatever the phase of the scrapes.
         block: source.as_ref().map_or(fallback.block, |s| s.interval * 2),
         basis: basis::basis(spec, source.as_ref()),
         ..fallback
     };
+    workers::limit(&mut plan);
     Validated {
         plan,
         queries,
@@ -369,6 +377,7 @@ fn resolve_group(
             "spec.group.header is without effect: only a route of Molt's own (parentRefs, or hosts of Istio) can set it, and here it is {}",
             match route.mode() {
                 RouteMode::Shares => "pods that divide the traffic",
+                RouteMode::Workers | RouteMode::Singleton => "none, for nobody calls workers",
                 _ => "yours",
             }
         )
@@ -501,10 +510,11 @@ fn resolve_source(
 
 fn resolve_slos(
     slos: &[api::Slo],
+    least: usize,
     source: Option<&PrometheusSource>,
     errors: &mut Vec<FieldError>,
 ) -> Vec<SloQuery> {
-    if slos.is_empty() || slos.len() > 10 {
+    if slos.len() < least || slos.len() > 10 {
         let message = format!(
             "has {} objectives: write 1 to 10; without one nothing can be decided",
             slos.len()

@@ -48,7 +48,10 @@ impl Naming {
             | Preset::OtelPythonDefault
             | Preset::Bentoml
             | Preset::Istio
-            | Preset::Linkerd => None,
+            | Preset::Linkerd
+            | Preset::CeleryExporter
+            | Preset::RqExporter
+            | Preset::Arq => None,
         }
     }
 

@@ -6,6 +6,7 @@
 //! - [`query`]: what is asked for, from the spec.
 //! - [`selector`]: selectors of own counters.
 //! - [`presets`]: the metrics of well-known instrumentations.
+//! - [`tasks`]: what exporters of queues count, and how they name workers.
 //! - [`at_route`]: how the proxies of a route name its backends.
 //! - [`conditions`]: the queries of thresholds.
 //! - [`headers`]: what a source asks for beside the query.
@@ -29,6 +30,7 @@ pub mod prometheus;
 pub mod query;
 pub mod selector;
 pub mod sources;
+pub mod tasks;
 pub mod web;
 
 pub use at_route::RouteBackends;

@@ -10,7 +10,40 @@
 use jiff::SignedDuration;
 
 use super::selector::{MatchOp, Matcher, Selector};
+use super::tasks;
 use crate::api::v1alpha1::Preset;
+
+/// What is timed, of those presets that time several things.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timing {
+    /// Answers; of tasks their run.
+    Run,
+    /// How long a task waited in its queue.
+    QueueWait,
+}
+
+/// A histogram of durations that a preset has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timed {
+    /// The preset.
+    pub preset: Preset,
+    /// What it times.
+    pub timing: Timing,
+}
+
+impl From<Preset> for Timed {
+    fn from(preset: Preset) -> Self {
+        Self {
+            preset,
+            timing: Timing::Run,
+        }
+    }
+}
+
+/// It counts tasks of workers, not requests.
+pub fn counts_tasks(preset: Preset) -> bool {
+    tasks::outcomes(preset).is_some()
+}
 
 /// Handlers that no user calls: the usual names of probes, with up to two underscores before them, behind the
 /// usual path prefixes (`/api/v1/health`, `/health/live`), with or without a slash at either end.
@@ -172,6 +205,28 @@ const LINKERD_OUTBOUND: Names = Names {
     ..APPLICATION
 };
 
+/// Of tasks of workers: how one ended is told by the metric, see [`tasks::outcomes`].
+const TASKS: Names = Names {
+    failure: ("__name__", ""),
+    ..APPLICATION
+};
+
+const CELERY_EXPORTER: Names = Names {
+    durations: "celery_task_runtime",
+    ..TASKS
+};
+
+// The next two time nothing; validation has told.
+const RQ_EXPORTER: Names = Names {
+    durations: "rq_job_duration_seconds",
+    ..TASKS
+};
+
+const ARQ: Names = Names {
+    durations: "arq_job_duration_seconds",
+    ..TASKS
+};
+
 fn names(preset: Preset) -> &'static Names {
     match preset {
         Preset::FastapiInstrumentator => &FASTAPI_INSTRUMENTATOR,
@@ -186,6 +241,9 @@ fn names(preset: Preset) -> &'static Names {
         Preset::EnvoyGateway => &ENVOY_GATEWAY,
         Preset::IstioGateway => &ISTIO_GATEWAY,
         Preset::LinkerdOutbound => &LINKERD_OUTBOUND,
+        Preset::CeleryExporter => &CELERY_EXPORTER,
+        Preset::RqExporter => &RQ_EXPORTER,
+        Preset::Arq => &ARQ,
     }
 }
 
@@ -198,6 +256,11 @@ fn selector(preset: Preset, name: &str) -> Selector {
     selector
 }
 
+/// Series of any of these metrics.
+pub fn named_as(names: &[&str]) -> Selector {
+    Selector::named("").with(Matcher::new("__name__", MatchOp::Regex, names.join("|")))
+}
+
 /// The text as a pattern: names of ReplicaSets and routes may have dots, which would match any character.
 pub fn escape_regex(text: &str) -> String {
     text.replace('.', "[.]")
@@ -205,6 +268,10 @@ pub fn escape_regex(text: &str) -> String {
 
 /// Counts requests, with their status.
 pub fn requests(preset: Preset) -> Selector {
+    if let Some(outcomes) = tasks::outcomes(preset) {
+        let names = [outcomes.good, outcomes.bad].concat();
+        return named_as(&names);
+    }
     let names = names(preset);
     let selector = selector(preset, names.requests);
     match names.unanswered {
@@ -220,6 +287,9 @@ pub fn sent(preset: Preset) -> Option<&'static str> {
 
 /// Of [`requests`], those that failed: `5xx` or `500`, for statuses may be grouped or not.
 pub fn failed_requests(preset: Preset) -> Selector {
+    if let Some(outcomes) = tasks::outcomes(preset) {
+        return named_as(outcomes.bad);
+    }
     let (label, value) = names(preset).failure;
     let pattern = match preset {
         Preset::LinkerdOutbound => format!("({value}.*)?"),
@@ -231,6 +301,9 @@ pub fn failed_requests(preset: Preset) -> Selector {
 /// Whether a series of [`requests`] counts failures; `label` looks a label up.
 pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     let (name, value) = names(preset).failure;
+    if let Some(outcomes) = tasks::outcomes(preset) {
+        return label(name).is_some_and(|metric| outcomes.bad.contains(&metric));
+    }
     match label(name).unwrap_or_default() {
         // Linkerd's proxy has no status for what ended in an error of its own, which `error` names.
         "" => preset == Preset::LinkerdOutbound,
@@ -239,21 +312,26 @@ pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -
 }
 
 /// The histogram of durations, without the suffix of its series, in the unit of [`edge_pattern`].
-pub fn durations(preset: Preset) -> Selector {
-    selector(preset, names(preset).durations)
+pub fn durations(timed: impl Into<Timed>) -> Selector {
+    let Timed { preset, timing } = timed.into();
+    let name = match (preset, timing) {
+        (Preset::CeleryExporter, Timing::QueueWait) => "celery_task_queue_wait_time",
+        _ => names(preset).durations,
+    };
+    selector(preset, name)
 }
 
-fn unit_millis(preset: Preset) -> f64 {
-    names(preset).unit_millis
+fn unit_millis(timed: impl Into<Timed>) -> f64 {
+    names(timed.into().preset).unit_millis
 }
 
 /// A duration in the unit of the histogram of durations.
-pub fn in_unit(preset: Preset, duration: SignedDuration) -> f64 {
+pub fn in_unit(preset: impl Into<Timed>, duration: SignedDuration) -> f64 {
     duration.as_secs_f64() * 1000.0 / unit_millis(preset)
 }
 
 /// A pattern for the spellings of an edge: libraries and versions of Prometheus write `1`, `1.0` and `0.50`.
-pub fn edge_pattern(preset: Preset, edge: SignedDuration) -> String {
+pub fn edge_pattern(preset: impl Into<Timed>, edge: SignedDuration) -> String {
     let millis = edge.as_millis();
     if unit_millis(preset) < 1000.0 {
         return format!("{millis}([.]0*)?");
@@ -273,7 +351,7 @@ pub fn edge_pattern(preset: Preset, edge: SignedDuration) -> String {
 }
 
 /// An edge in the form of `sli.threshold`; `None` for one that is no whole number of milliseconds.
-pub fn edge_name(preset: Preset, le: &str) -> Option<(SignedDuration, String)> {
+pub fn edge_name(preset: impl Into<Timed>, le: &str) -> Option<(SignedDuration, String)> {
     let written = le.parse::<f64>().ok()? * unit_millis(preset);
     let millis = written.round();
     if !(1.0..=1e9).contains(&millis) || (millis - written).abs() > 1e-6 {
@@ -397,6 +475,25 @@ mod tests {
             MatchOp::Regex => pattern().is_match(value),
             MatchOp::NotRegex => !pattern().is_match(value),
         }
+    }
+
+    #[test]
+    fn tasks_are_counted_by_how_they_ended() {
+        let metric =
+            |name: &'static str| is_failure(Preset::CeleryExporter, |l| (l == "__name__").then_some(name));
+        assert!(metric("celery_task_failed_total") && metric("celery_task_rejected_total"));
+        assert!(!metric("celery_task_succeeded_total"));
+        let text = requests(Preset::RqExporter).to_string();
+        assert_eq!(
+            text,
+            r#"{__name__=~"rq_workers_success_total|rq_workers_failed_total"}"#
+        );
+        let wait = Timed {
+            preset: Preset::CeleryExporter,
+            timing: Timing::QueueWait,
+        };
+        assert_eq!(durations(wait).name, "celery_task_queue_wait_time");
+        assert_eq!(durations(Preset::CeleryExporter).name, "celery_task_runtime");
     }
 
     #[test]

@@ -7,7 +7,9 @@ use jiff::SignedDuration;
 use molt_core::analysis::Objective;
 
 use super::at_route::Naming;
+use super::presets::{Timed, Timing};
 use super::selector::{Selector, is_label_name};
+use super::tasks;
 use crate::api::v1alpha1::{self as api, Preset, SliType};
 
 /// What is wrong with a field.
@@ -193,8 +195,8 @@ impl SloQuery {
 pub enum SliQuery {
     /// Failed requests of a preset are bad.
     Availability(Preset),
-    /// Requests of a preset that take longer than this are bad.
-    Latency(Preset, SignedDuration),
+    /// Requests of a preset that take longer than this are bad, or tasks that run or wait longer.
+    Latency(Timed, SignedDuration),
     /// Own counters.
     Counters {
         /// Counts bad events.
@@ -208,9 +210,20 @@ impl SliQuery {
     /// How its series name the route's backends; `None` where they are of the revisions' own pods.
     pub fn at_route(&self) -> Option<Naming> {
         match self {
-            Self::Availability(preset) | Self::Latency(preset, _) => Naming::of(*preset),
+            Self::Availability(preset) => Naming::of(*preset),
+            Self::Latency(timed, _) => Naming::of(timed.preset),
             Self::Counters { .. } => None,
         }
+    }
+
+    /// The label that names the worker whose tasks a series counts, where it is not of the worker's own pod.
+    pub fn worker_label(&self) -> Option<&'static str> {
+        let preset = match self {
+            Self::Availability(preset) => *preset,
+            Self::Latency(timed, _) => timed.preset,
+            Self::Counters { .. } => return None,
+        };
+        tasks::outcomes(preset)?.worker
     }
 
     /// Reads `sli`. The schema refuses most of these errors first, but objects may be older than it.
@@ -223,18 +236,29 @@ impl SliQuery {
                     "sli.threshold",
                     "belongs to type latency: leave it out, or set sli.type to latency",
                 ),
-                (Some(SliType::Latency), Some(threshold)) => match threshold.parse() {
-                    Ok(threshold) if threshold > SignedDuration::ZERO => Ok(Self::Latency(preset, threshold)),
+                (Some(kind), _) if let Some(what) = not_counted(preset, kind) => one("sli.type", what),
+                (Some(kind), Some(threshold)) => match threshold.parse() {
+                    Ok(threshold) if threshold > SignedDuration::ZERO => {
+                        let timing = if kind == SliType::QueueWait {
+                            Timing::QueueWait
+                        } else {
+                            Timing::Run
+                        };
+                        Ok(Self::Latency(Timed { preset, timing }, threshold))
+                    }
                     Ok(_) => one(
                         "sli.threshold",
                         "must be more than 0: an edge of the histogram, such as 500ms",
                     ),
                     Err(message) => one("sli.threshold", &message),
                 },
-                (Some(SliType::Latency), None) => one(
+                (Some(_), None) => one(
                     "sli.threshold",
                     "is missing: set an edge of the histogram, such as 500ms",
                 ),
+                (None, _) if tasks::outcomes(preset).is_some() => {
+                    one("sli.type", "is missing: set availability, queueWait or runtime")
+                }
                 (None, _) => one("sli.type", "is missing: set availability or latency"),
             },
             (None, Some(counters)) => {
@@ -265,6 +289,21 @@ impl SliQuery {
             (Ok(bad), Ok(total)) => Ok(Self::Counters { bad, total }),
             (bad, total) => Err(bad.err().into_iter().chain(total.err()).collect()),
         }
+    }
+}
+
+/// Why a preset has no such number.
+fn not_counted(preset: Preset, kind: SliType) -> Option<&'static str> {
+    let tasks = tasks::outcomes(preset).is_some();
+    match kind {
+        SliType::Latency if tasks => {
+            Some("is of requests: tasks have runtime and queueWait, which celery-exporter times")
+        }
+        SliType::QueueWait | SliType::Runtime if !tasks => Some("is of tasks: requests have latency"),
+        SliType::QueueWait | SliType::Runtime if preset != Preset::CeleryExporter => {
+            Some("is timed by celery-exporter alone: set availability, or counters of your own")
+        }
+        _ => None,
     }
 }
 
@@ -312,7 +351,7 @@ mod tests {
         let read = slo(r#"{"preset": "otel", "type": "latency", "threshold": "250ms"}"#).unwrap();
         assert_eq!(
             read.sli,
-            SliQuery::Latency(Preset::Otel, SignedDuration::from_millis(250))
+            SliQuery::Latency(Preset::Otel.into(), SignedDuration::from_millis(250))
         );
         assert_eq!(read.objective, Objective::parse("99.9", DEFAULT_WINDOW).unwrap());
         let read = slo(r#"{"preset": "fastapi-instrumentator", "type": "availability"}"#).unwrap();

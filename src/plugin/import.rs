@@ -218,7 +218,7 @@ fn passed_over(object: &Object, all: &[Object]) -> Option<String> {
     }
     if object.kind == "Deployment" {
         return (!is_of_another(object, all)).then(|| {
-            format!("{object}: passed over: it has no port and no Service leads to it; workers without traffic are not in this version")
+            format!("{object}: passed over: it has no port and no Service leads to it, so it may be workers, which are not taken over: see docs/workers.md")
         });
     }
     Some(format!(

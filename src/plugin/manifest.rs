@@ -255,7 +255,8 @@ fn counter(sli: &SliQuery) -> Counter {
         return Counter::Pods;
     }
     let sent = match sli {
-        SliQuery::Availability(preset) | SliQuery::Latency(preset, _) => presets::sent(*preset).is_some(),
+        SliQuery::Availability(preset) => presets::sent(*preset).is_some(),
+        SliQuery::Latency(timed, _) => presets::sent(timed.preset).is_some(),
         SliQuery::Counters { .. } => false,
     };
     Counter::Route { sent }

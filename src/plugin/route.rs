@@ -5,7 +5,7 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::{Value, json};
 
 use super::connect::Cluster;
-use crate::api::v1alpha1::{Protocol, PythonService};
+use crate::api::v1alpha1::{Protocol, PythonService, Traffic};
 use crate::traffic::gateway_api::{GRPC_ROUTE, HTTP_ROUTE as HTTP_ROUTE_KIND};
 use crate::traffic::istio::{Destination, VIRTUAL_SERVICE as VIRTUAL_SERVICE_KIND};
 use crate::traffic::rules_owners::Kind;
@@ -90,9 +90,20 @@ impl TakeAway {
     }
 }
 
-/// Where no router divides the traffic there is no route to patch, but a Service.
+/// Where no router divides the traffic there is no route to patch, but a Service; and of workers their ReplicaSets.
 fn without_a_router(service: &PythonService, namespace: &str) -> Option<String> {
-    service.spec.traffic.none.as_ref()?;
+    if service.spec.traffic.is_none() {
+        let status = service.status.as_ref()?;
+        let (stable, canary) = (
+            &status.stable.as_ref()?.revision,
+            &status.canary.as_ref()?.revision,
+        );
+        let (name, pods) = (service.name_any(), service.spec.replicas.unwrap_or(1));
+        return Some(format!(
+            "nobody calls workers, so there is no route; this stops the canary's pods, and starts stable's where they are gone, as long as the operator is away:\n\n  kubectl scale replicaset {name}-{canary} -n {namespace} --replicas=0\n  kubectl scale replicaset {name}-{stable} -n {namespace} --replicas={pods}\n"
+        ));
+    }
+    service.spec.traffic.as_ref()?.none.as_ref()?;
     let stable = &service.status.as_ref()?.stable.as_ref()?.revision;
     let patch = json!({"spec": {"selector": {"molt.dev/revision": stable}}});
     Some(format!(
@@ -103,7 +114,7 @@ fn without_a_router(service: &PythonService, namespace: &str) -> Option<String> 
 
 fn kind_of(service: &PythonService) -> &'static Kind {
     let spec = &service.spec;
-    match spec.traffic.istio {
+    match spec.traffic.as_ref().and_then(|t| t.istio.as_ref()) {
         Some(_) => &VIRTUAL_SERVICE_KIND,
         None if spec.protocol == Some(Protocol::Grpc) => &GRPC_ROUTE,
         None => &HTTP_ROUTE_KIND,
@@ -111,7 +122,7 @@ fn kind_of(service: &PythonService) -> &'static Kind {
 }
 
 fn route_name(service: &PythonService) -> String {
-    let own = service.spec.traffic.own_route();
+    let own = service.spec.traffic.as_ref().and_then(Traffic::own_route);
     own.map_or_else(|| service.name_any(), str::to_owned)
 }
 
@@ -147,7 +158,7 @@ const VIRTUAL_SERVICE: Shape = Shape {
 
 impl Shape {
     fn of(service: &PythonService) -> &'static Self {
-        match &service.spec.traffic.istio {
+        match service.spec.traffic.as_ref().and_then(|t| t.istio.as_ref()) {
             Some(_) => &VIRTUAL_SERVICE,
             None => &HTTP_ROUTE,
         }
@@ -169,7 +180,12 @@ impl Shape {
 pub fn patch(service: &PythonService, route: &Value) -> Option<Value> {
     let status = service.status.as_ref()?;
     let (name, namespace) = (service.name_any(), service.namespace().unwrap_or_default());
-    let owned = service.spec.traffic.own_route().is_none();
+    let owned = service
+        .spec
+        .traffic
+        .as_ref()
+        .and_then(Traffic::own_route)
+        .is_none();
     let (stable, canary) = if owned {
         let of = |side: Option<&crate::api::v1alpha1::RevisionStatus>| side.map(|s| s.revision.clone());
         (
@@ -274,8 +290,9 @@ mod tests {
 
     fn by_istio(own: Option<&str>) -> PythonService {
         let mut service = progressing();
-        service.spec.traffic.gateway_api = None;
-        service.spec.traffic.istio = Some(crate::api::v1alpha1::Istio {
+        let traffic = service.spec.traffic.get_or_insert_default();
+        traffic.gateway_api = None;
+        traffic.istio = Some(crate::api::v1alpha1::Istio {
             hosts: own.is_none().then(|| vec!["shop".to_owned()]),
             virtual_service_ref: own.map(|name| crate::api::v1alpha1::VirtualServiceRef {
                 name: name.to_owned(),
@@ -319,8 +336,9 @@ mod tests {
     fn without_a_router_the_service_is_what_is_patched() {
         let mut service = progressing();
         assert_eq!(without_a_router(&service, "shop"), None);
-        service.spec.traffic.gateway_api = None;
-        service.spec.traffic.none = Some(crate::api::v1alpha1::NoRouter {});
+        let traffic = service.spec.traffic.get_or_insert_default();
+        traffic.gateway_api = None;
+        traffic.none = Some(crate::api::v1alpha1::NoRouter {});
         let advice = without_a_router(&service, "shop").unwrap();
         assert!(
             advice.contains("kubectl patch service checkout -n shop"),

@@ -100,7 +100,7 @@ impl<R: GatewayRoute> GatewayApi<R> {
                     .await
                     .map(drop)
             }
-            RouteSpec::Istio { .. } | RouteSpec::Shares => Ok(()),
+            RouteSpec::Istio { .. } | RouteSpec::Shares | RouteSpec::Workers { .. } => Ok(()),
         }
     }
 
@@ -165,7 +165,7 @@ impl<R: GatewayRoute> GatewayApi<R> {
         let Key { namespace, name } = &target.service;
         match &target.spec {
             RouteSpec::Owned { .. } => view::owned(R::KIND, name, &target.owner.uid, route),
-            RouteSpec::Istio { .. } | RouteSpec::Shares => Sighting::default(),
+            RouteSpec::Istio { .. } | RouteSpec::Shares | RouteSpec::Workers { .. } => Sighting::default(),
             RouteSpec::Adopted { name: own, .. } => {
                 let is_service = |other: &str| {
                     other != name

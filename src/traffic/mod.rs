@@ -20,6 +20,7 @@ pub mod istio;
 pub mod replica_share;
 pub mod rules_owners;
 pub mod users_route;
+pub mod workers;
 
 /// The route that a spec asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,6 +48,11 @@ pub enum RouteSpec {
     },
     /// There is none: the pods behind the Service divide the traffic.
     Shares,
+    /// There is no traffic: workers take their work themselves.
+    Workers {
+        /// Only one pod may run.
+        singleton: bool,
+    },
 }
 
 impl RouteSpec {
@@ -64,6 +70,8 @@ impl RouteSpec {
                 ..
             } => RouteMode::Adopted,
             Self::Shares => RouteMode::Shares,
+            Self::Workers { singleton: false } => RouteMode::Workers,
+            Self::Workers { singleton: true } => RouteMode::Singleton,
         }
     }
 
@@ -76,6 +84,7 @@ impl RouteSpec {
             },
             Self::Istio { .. } => istio::VIRTUAL_SERVICE.kind,
             Self::Shares => "Service",
+            Self::Workers { .. } => "ReplicaSet",
         }
     }
 
@@ -84,6 +93,7 @@ impl RouteSpec {
         match self {
             Self::Owned { .. }
             | Self::Shares
+            | Self::Workers { .. }
             | Self::Istio {
                 whose: Whose::Molts(_),
                 ..
@@ -271,6 +281,8 @@ pub struct Routers {
     pub istio: istio::Istio,
     /// No router.
     pub replica_share: replica_share::ReplicaShare,
+    /// No traffic.
+    pub workers: workers::Workers,
     /// Whether routes of the Gateway API can keep users on a backend.
     pub sessions: gateway_api::sessions::Sessions,
 }
@@ -285,6 +297,7 @@ impl Routers {
             },
             RouteSpec::Istio { .. } => &self.istio,
             RouteSpec::Shares => &self.replica_share,
+            RouteSpec::Workers { .. } => &self.workers,
         }
     }
 }

@@ -56,7 +56,7 @@ impl ReplicaShare {
 }
 
 /// Parts of all in percent that sum to 100; whoever has any has one at least.
-fn shares(behind: &BTreeMap<Revision, usize>) -> Weights {
+pub(super) fn shares(behind: &BTreeMap<Revision, usize>) -> Weights {
     let all: usize = behind.values().sum();
     let mut left = 100;
     let mut shares = Weights::new();

@@ -34,3 +34,4 @@ mod support;
 mod traffic;
 mod users_route;
 mod watch;
+mod workers;

@@ -48,6 +48,8 @@ pub struct Peer {
     pub deleting: bool,
     /// Its last attempt that ended badly.
     pub fault: Option<Fault>,
+    /// It goes back to what served before, after the waves behind its own: nobody waits for it.
+    pub back: bool,
 }
 
 /// An attempt that ended badly: what went with it was released with something that nobody gets.
@@ -97,6 +99,9 @@ pub struct GroupWait {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub peer: Option<String>,
+    /// It goes back to a revision that was stable before, after the waves behind its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub back: bool,
     /// Who had it start all the same, and why: `by ada: INC-12`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400))]

@@ -73,6 +73,22 @@ pub enum RouteMode {
     Adopted,
     /// There is none: the Service of the service's own name divides its connections evenly over the pods behind it.
     Shares,
+    /// There is none, for the pods take their work themselves, from a queue: each of them works as long as it runs.
+    Workers,
+    /// The same, and only one pod may run at a time, such as a scheduler.
+    Singleton,
+}
+
+impl RouteMode {
+    /// Pods are what divides the work.
+    pub fn is_by_pods(self) -> bool {
+        matches!(self, Self::Shares | Self::Workers | Self::Singleton)
+    }
+
+    /// Pods take their work themselves: nobody can keep it from them but by stopping them.
+    pub fn pulls(self) -> bool {
+        matches!(self, Self::Workers | Self::Singleton)
+    }
 }
 
 /// One service level objective of the plan.
@@ -225,7 +241,7 @@ impl Plan {
     /// unless the service itself is scaled to zero. Where pods are what divides it, as many as come nearest to that
     /// beside a stable at full strength.
     pub fn pods_for(&self, weight: u8) -> u32 {
-        if self.route != RouteMode::Shares || weight == 0 || weight >= 100 || self.replicas == 0 {
+        if !self.route.is_by_pods() || weight == 0 || weight >= 100 || self.replicas == 0 {
             return self.part_of(weight);
         }
         let (wanted, left) = (self.replicas * u32::from(weight), 100 - u32::from(weight));
@@ -254,7 +270,7 @@ impl Plan {
     /// The share of the traffic, 0 to 1, that comes of asking for `weight` percent: a router gives just that.
     pub fn share_of(&self, weight: u8) -> f64 {
         let pods = f64::from(self.pods_for(weight));
-        if self.route != RouteMode::Shares || weight >= 100 || pods <= 0.0 {
+        if !self.route.is_by_pods() || weight >= 100 || pods <= 0.0 {
             return f64::from(weight) / 100.0;
         }
         pods / (pods + f64::from(self.replicas))

@@ -65,6 +65,9 @@ pub struct State {
     /// restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strength: Option<u32>,
+    /// Of what may run only once: the revision that was asked for a pod last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<Alone>,
     /// UIDs of the actions that were handled, newest last: none is handled twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
@@ -112,6 +115,19 @@ pub struct Watch {
     /// Evidence, one for each objective: that of the bake goes on.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub evidence: Vec<SloEvidence>,
+}
+
+/// The revision that was asked for the only pod.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Alone {
+    /// The revision.
+    pub revision: Revision,
+    /// When it was asked for.
+    pub since: Timestamp,
+    /// Its ReplicaSet was seen to be asked for a pod since.
+    #[serde(default)]
+    pub seen: bool,
 }
 
 /// A revision that stands for the spec's.

@@ -64,7 +64,7 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
     // weights that are asked for here.
     let mut plan = plan.clone();
     // What was recorded does not tell which pods there were.
-    if plan.route == RouteMode::Shares {
+    if plan.route.is_by_pods() {
         plan.route = RouteMode::Owned;
     }
     plan.on_share_mismatch = OnShareMismatch::Ignore;
@@ -224,13 +224,11 @@ impl Stage {
         let mut pods = BTreeMap::new();
         pods.insert(stable.clone(), view(plan.replicas));
         let (backend, slots) = match plan.route {
-            RouteMode::Owned | RouteMode::Shares => {
-                (Backend::Revision(stable.clone()), vec![Slot::InCluster])
-            }
             RouteMode::Adopted => (
                 Backend::Slot(Slot::Stable),
                 vec![Slot::InCluster, Slot::Stable, Slot::Canary],
             ),
+            _ => (Backend::Revision(stable.clone()), vec![Slot::InCluster]),
         };
         Self {
             canary: plan.revision.clone().unwrap_or_else(|| stable.clone()),

@@ -152,7 +152,7 @@ impl Setup {
         rps: f64,
     ) -> Result<Self, Invalid> {
         // Its pods are not modelled as what divides the traffic: the weights are taken as if a router did.
-        if plan.route == RouteMode::Shares {
+        if plan.route.is_by_pods() {
             plan.route = RouteMode::Owned;
         }
         let environment = Environment::of(&plan);

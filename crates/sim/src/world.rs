@@ -99,16 +99,16 @@ impl<'a> World<'a> {
         let at_route = setup.counters.iter().any(|counter| *counter != Counter::Pods);
         let proxy = at_route.then(|| Proxy::new(&mut rng, &setup.environment, objectives));
         let (weights, slots) = match setup.plan.route {
-            RouteMode::Owned | RouteMode::Shares => (
-                vec![(Backend::Revision(home.clone()), 100)],
-                vec![Slot::InCluster],
-            ),
             RouteMode::Adopted => (
                 vec![
                     (Backend::Slot(Slot::Stable), 100),
                     (Backend::Slot(Slot::Canary), 0),
                 ],
                 vec![Slot::InCluster, Slot::Stable, Slot::Canary],
+            ),
+            _ => (
+                vec![(Backend::Revision(home.clone()), 100)],
+                vec![Slot::InCluster],
             ),
         };
         Self {

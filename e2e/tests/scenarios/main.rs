@@ -13,3 +13,4 @@ mod replicas;
 mod rollouts;
 mod strategies;
 mod tutorial;
+mod workers;

@@ -41,6 +41,16 @@ use super::{Decimal, Duration, Gates, Guards, Percent, PythonServiceStatus, Stra
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("has(self.port) == has(self.traffic)")
+        .message("port and traffic belong together: a service that is called has both, and workers, which take their work from a queue, have neither"),
+    validation = Rule::new("!has(self.exposure) || !has(self.port)")
+        .message("exposure is of workers, which have neither port nor traffic: of what is called, traffic says who gets it"),
+    validation = Rule::new("self.runtime.server in ['celery', 'rq', 'arq'] ? !has(self.port) : (self.runtime.server == 'custom' || has(self.port))")
+        .message("runtime.server: celery, rq and arq take their work from a queue, so leave port and traffic out; all others but custom serve requests, so set both"),
+    validation = Rule::new("has(self.port) == has(oldSelf.port)")
+        .message("port can't be added or taken away: a service that is called can't become workers, nor the other way round; make a second PythonService, and delete this one when it is unused"),
+    validation = Rule::new("(has(self.slos) && size(self.slos) > 0) || (has(self.exposure) && has(self.exposure.singleton))")
+        .message("slos: set one objective at least: without any nothing could be shown of a new revision; only with exposure.singleton it may be left out"),
     validation = Rule::new("has(self.template) != has(self.workloadRef)")
         .message("set exactly one of template (the pods of this service) and workloadRef (those of an existing Deployment, which is taken over)"),
     validation = Rule::new("!has(self.workloadRef) || has(oldSelf.workloadRef)")
@@ -82,9 +92,10 @@ pub struct PythonServiceSpec {
     /// false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub paused: Option<bool>,
-    /// The serving port.
+    /// The serving port. Workers, which take their work from a queue, have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
-    pub port: i32,
+    pub port: Option<i32>,
     /// What is spoken there. Default HTTP, which carries WebSockets and streams as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
@@ -107,16 +118,21 @@ pub struct PythonServiceSpec {
     /// (Snapshot), that of Secrets is not (Follow).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub config_revision: Option<ConfigRevision>,
-    /// How traffic reaches the service.
-    pub traffic: Traffic,
+    /// How traffic reaches the service. Workers have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
+    /// Of workers, which have neither port nor traffic: what part of the work a new revision gets. Default replicas.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exposure: Option<Exposure>,
     /// How a new revision reaches all users. Default: canary 5, 10, 25, 50 with a dwell of 60s each.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
     /// Where measurements come from. Default: the operator's Prometheus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
-    /// The objectives that decide.
-    #[schemars(length(min = 1, max = 10))]
+    /// The objectives that decide: one at least, but for `exposure.singleton`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub slos: Vec<Slo>,
     /// Error probabilities, and the budget that one rollout may spend.
@@ -240,10 +256,50 @@ pub struct Runtime {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub container: Option<String>,
+    /// Of workers: the queues that they take their work from. The application gets them as `MOLT_QUEUES`, comma-separated,
+    /// unless it has a variable of this name: `celery -A shop worker -Q $(MOLT_QUEUES)`. Default: Molt does not know.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 32))]
+    pub queues: Option<Vec<String>>,
     /// What makes a new pod warm; until then it does not count as available, and its latency as no evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub warm_up: Option<WarmUp>,
 }
+
+/// What part of the work a new revision of workers gets.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.replicas), has(self.queue), has(self.singleton)].exists_one(set, set)")
+    .message("set exactly one of replicas (the share of the pods is the share of the work), queue (a queue of its own) and singleton (only one pod may run)"))]
+pub struct Exposure {
+    /// Its share of the pods: each takes work from the same queues.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<ByReplicas>,
+    /// What comes by a queue of its own. Not in this version: it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queue: Option<ByQueue>,
+    /// All of it or nothing, for only one pod may run, such as a scheduler: the old one stops, then the new one starts,
+    /// and after a crash it is the other way round.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub singleton: Option<Singleton>,
+}
+
+/// The share of the pods is the share of the work. It has no fields yet: write `replicas: {}`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByReplicas {}
+
+/// A new revision gets what comes by a queue of its own.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByQueue {
+    /// The queue's name.
+    #[schemars(length(min = 1, max = 255))]
+    pub name: String,
+}
+
+/// Only one pod may run. It has no fields yet: write `singleton: {}`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Singleton {}
 
 /// What makes a new pod warm.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -278,7 +334,13 @@ pub enum Server {
     Hypercorn,
     /// granian.
     Granian,
-    /// Anything else that serves HTTP.
+    /// A Celery worker, or Celery beat.
+    Celery,
+    /// An RQ worker.
+    Rq,
+    /// An arq worker.
+    Arq,
+    /// Anything else: it serves HTTP, or without a port it takes work from a queue.
     Custom,
 }
 
@@ -355,9 +417,9 @@ pub struct Slo {
     validation = Rule::new("has(self.preset) != has(self.counters)")
         .message("set exactly one of preset and counters"),
     validation = Rule::new("has(self.preset) == has(self.type)")
-        .message("type belongs to a preset, and a preset needs it: availability or latency"),
-    validation = Rule::new("(has(self.type) && self.type == 'latency') == has(self.threshold)")
-        .message("threshold belongs to type latency, which needs it: an edge of the histogram, such as 500ms")
+        .message("type belongs to a preset, and a preset needs it: availability or latency, or of tasks availability, queueWait or runtime"),
+    validation = Rule::new("(has(self.type) && self.type != 'availability') == has(self.threshold)")
+        .message("threshold belongs to type latency, queueWait or runtime, which needs it: an edge of the histogram, such as 500ms")
 )]
 pub struct Sli {
     /// The metrics of a well-known instrumentation; probes and `/metrics` are left out.
@@ -434,6 +496,16 @@ pub enum Preset {
     /// `outbound_http_route_backend_response_statuses_total`.
     #[serde(rename = "linkerd-outbound")]
     LinkerdOutbound,
+    /// celery-exporter, which reads the events of Celery's workers: `celery_task_succeeded_total`, with the worker's host
+    /// in `hostname`.
+    #[serde(rename = "celery-exporter")]
+    CeleryExporter,
+    /// rq-exporter: `rq_workers_success_total`, with the worker's name in `name`, which must contain the pod's.
+    #[serde(rename = "rq-exporter")]
+    RqExporter,
+    /// arq's jobs as each worker counts them: `arq_jobs_completed` and `arq_jobs_failed`, with or without `_total`.
+    #[serde(rename = "arq")]
+    Arq,
 }
 
 /// What a preset measures.
@@ -444,6 +516,10 @@ pub enum SliType {
     Availability,
     /// Answers in time.
     Latency,
+    /// Tasks that did not wait too long in their queue.
+    QueueWait,
+    /// Tasks that did not run too long.
+    Runtime,
 }
 
 /// Own counters: a metric name, optionally with matchers; no `rate`, `sum` or other function, so that raw

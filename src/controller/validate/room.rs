@@ -33,6 +33,10 @@ pub(super) fn resolve(spec: &PythonServiceSpec, route: RouteMode, errors: &mut V
         let message = "leaves no room for blueGreen, where both revisions have all of their pods: leave it out, write \"100%\", or use strategy.canary";
         errors.push(FieldError::new("spec.maxSurge", message));
     }
+    if matches!(route, RouteMode::Workers | RouteMode::Singleton) && !all_again {
+        let message = "leaves no room for workers, of which stable keeps all until the canary has as many: leave it out, or write \"100%\"";
+        errors.push(FieldError::new("spec.maxSurge", message));
+    }
     if route == RouteMode::Shares && !all_again {
         let message = "leaves no room where pods divide the traffic (spec.traffic.none), for stable keeps its own until the end of the bake: leave it out, write \"100%\", or use a route";
         errors.push(FieldError::new("spec.maxSurge", message));

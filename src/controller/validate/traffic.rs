@@ -5,7 +5,7 @@ use molt_core::plan::OnShareMismatch;
 use molt_core::step::Step;
 
 use super::fields::duration;
-use super::{FieldError, Known};
+use super::{FieldError, Known, workers};
 use crate::api::v1alpha1 as api;
 use crate::metric_sources::at_route::Naming;
 use crate::traffic::gateway_api::sessions::Support;
@@ -21,11 +21,19 @@ pub(super) fn resolve(
     known: Known,
     errors: &mut Vec<FieldError>,
 ) -> RouteSpec {
-    let mut route = route(Some(&spec.traffic), spec.protocol, known, errors);
+    let workers = workers::resolve(spec, errors);
+    let mut route = match (workers, &spec.traffic) {
+        (Some(workers), _) => workers,
+        (None, Some(traffic)) => route(Some(traffic), spec.protocol, known, errors),
+        // What is missing has been told.
+        (None, None) => kept(known),
+    };
     tell_clusters_apart(&mut route, &spec.slos, errors);
     check_counted(&route, &spec.slos, errors);
     check_grpc(spec, errors);
-    check_in_cluster(&spec.traffic, errors);
+    if let Some(traffic) = &spec.traffic {
+        check_in_cluster(traffic, errors);
+    }
     route
 }
 
@@ -65,7 +73,7 @@ pub(super) fn is_sticky(traffic: Option<&api::Traffic>) -> bool {
 /// Where callers come past the route and are counted at the pods, the canary's share of requests is not its weight.
 pub(super) fn share_counts(spec: &api::PythonServiceSpec, policy: OnShareMismatch) -> OnShareMismatch {
     let at_route = |slo: &api::Slo| slo.sli.preset.and_then(Naming::of).is_some();
-    if is_shared_in_cluster(Some(&spec.traffic)) && !spec.slos.iter().all(at_route) {
+    if is_shared_in_cluster(spec.traffic.as_ref()) && !spec.slos.iter().all(at_route) {
         OnShareMismatch::Ignore
     } else {
         policy
@@ -94,7 +102,10 @@ fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Ve
                 "can't be read of HTTPRoute {name}: Envoy cuts the names of its clusters at the first dot; choose another preset, or rename the route"
             ),
         )),
-        RouteSpec::Adopted { .. } | RouteSpec::Istio { .. } | RouteSpec::Shares => {}
+        RouteSpec::Adopted { .. }
+        | RouteSpec::Istio { .. }
+        | RouteSpec::Shares
+        | RouteSpec::Workers { .. } => {}
     }
 }
 

@@ -48,13 +48,13 @@ pub(super) fn resolve(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>) ->
         requests,
         path: wanted.to_owned(),
         host: host(spec),
-        port: u16::try_from(spec.port).unwrap_or(0),
+        port: spec.port.and_then(|port| u16::try_from(port).ok()).unwrap_or(0),
     })
 }
 
 /// A name that users come by: frameworks that check it know these, and no addresses of pods.
 fn host(spec: &PythonServiceSpec) -> Option<String> {
-    let traffic = &spec.traffic;
+    let traffic = spec.traffic.as_ref()?;
     let of_gateway = traffic
         .gateway_api
         .iter()

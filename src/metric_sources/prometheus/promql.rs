@@ -3,9 +3,9 @@
 use jiff::SignedDuration;
 
 use super::super::at_route::Naming;
-use super::super::presets::{self, escape_regex};
+use super::super::presets::{self, Timed, escape_regex};
 use super::super::selector::{MatchOp, Matcher, Selector};
-use super::super::{MeasureRequest, PrometheusSource, SliQuery};
+use super::super::{MeasureRequest, PrometheusSource, SliQuery, tasks};
 use crate::api::v1alpha1::Preset;
 use crate::rules::Subject;
 
@@ -20,15 +20,15 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// The pods of the revisions under comparison; `None` when there is no revision.
-    pub fn of_revisions(request: &MeasureRequest) -> Option<Self> {
+    /// The pods of the revisions under comparison, as an indicator's series name them; `None` when there is no revision.
+    pub fn of_revisions(request: &MeasureRequest, sli: &SliQuery) -> Option<Self> {
         let sets: Vec<String> = [&request.canary, &request.stable]
             .into_iter()
             .flatten()
             .map(|rs| escape_regex(rs))
             .collect();
         let pods = format!("({}){POD_SUFFIX}", sets.join("|"));
-        (!sets.is_empty()).then(|| Self::new(&request.source, &request.namespace, &pods))
+        (!sets.is_empty()).then(|| Self::of_pods(&request.source, &request.namespace, sli, &pods))
     }
 
     /// The pods of the revision under test; `None` when there is none.
@@ -59,7 +59,10 @@ impl Scope {
     ) -> Self {
         match sli.at_route() {
             Some(naming) => Self::of(source, naming.of_service(namespace, service, route).0),
-            None => Self::of_service(source, namespace, service),
+            None => {
+                let pods = format!("{}{REVISION_AND_POD}", escape_regex(service));
+                Self::of_pods(source, namespace, sli, &pods)
+            }
         }
     }
 
@@ -69,12 +72,17 @@ impl Scope {
         all.join(",")
     }
 
-    /// The pods of all revisions of the service.
-    fn of_service(source: &PrometheusSource, namespace: &str, service: &str) -> Self {
-        Self::new(
+    /// These pods, by their own label or by the names of the workers in them.
+    fn of_pods(source: &PrometheusSource, namespace: &str, sli: &SliQuery, pods: &str) -> Self {
+        let Some(worker) = sli.worker_label() else {
+            return Self::new(source, namespace, pods);
+        };
+        Self::of(
             source,
-            namespace,
-            &format!("{}{REVISION_AND_POD}", escape_regex(service)),
+            vec![
+                Matcher::new(&source.namespace_label, MatchOp::Equal, namespace),
+                Matcher::new(worker, MatchOp::Regex, tasks::worker_pattern(pods)),
+            ],
         )
     }
 
@@ -114,14 +122,29 @@ pub const START: &str = "process_start_time_seconds";
 
 /// The series that tell whether pods are read.
 pub fn scrapes() -> Selector {
-    named_as(&[UP, TARGET, START])
+    presets::named_as(&[UP, TARGET, START])
 }
 
-/// A preset's counter, together with [`scrapes`], which none of its matchers leaves out.
-pub fn with_scrapes(counter: &Selector) -> Selector {
-    let mut selector = named_as(&[&counter.name, UP, TARGET, START]);
+/// A preset's counter, together with [`scrapes`], which none of its matchers leaves out; of tasks with what shows that
+/// their workers are known.
+pub fn with_scrapes(preset: Preset) -> Selector {
+    if let Some(outcomes) = tasks::outcomes(preset) {
+        let counters = outcomes.good.iter().chain(outcomes.bad);
+        let names: Vec<&str> = counters.copied().chain(shown_by(preset)).collect();
+        return presets::named_as(&names);
+    }
+    let counter = presets::requests(preset);
+    let mut selector = presets::named_as(&[&counter.name, UP, TARGET, START]);
     selector.matchers.extend(counter.matchers.iter().cloned());
     selector
+}
+
+/// What shows that the pods, or the workers in them, are read.
+fn shown_by(preset: Preset) -> Vec<&'static str> {
+    match tasks::outcomes(preset) {
+        Some(outcomes) if outcomes.worker.is_some() => outcomes.alive.into_iter().collect(),
+        _ => vec![UP, TARGET, START],
+    }
 }
 
 /// A counter of proxies of the route, together with what they sent.
@@ -130,7 +153,7 @@ pub fn with_sent(preset: Preset) -> Selector {
     let names: Vec<&str> = std::iter::once(requests.name.as_str())
         .chain(presets::sent(preset))
         .collect();
-    let mut selector = named_as(&names);
+    let mut selector = presets::named_as(&names);
     selector.matchers.extend(requests.matchers.iter().cloned());
     selector
 }
@@ -139,25 +162,22 @@ pub fn with_sent(preset: Preset) -> Selector {
 /// series that a native histogram is; together with
 /// [`scrapes`] or, at the route, with what was sent. These and the count have no `le`, which matches the empty
 /// alternative.
-pub fn count_and_bucket(preset: Preset, edge: SignedDuration) -> Selector {
-    let histogram = &presets::durations(preset);
+pub fn count_and_bucket(timed: Timed, edge: SignedDuration) -> Selector {
+    let preset = timed.preset;
+    let histogram = &presets::durations(timed);
     let [count, bucket] = [count(histogram), buckets(histogram)];
     let mut names = vec![count.name.as_str(), &bucket.name, &histogram.name];
     match Naming::of(preset) {
         Some(_) => names.extend(presets::sent(preset)),
-        None => names.extend([UP, TARGET, START]),
+        None => names.extend(shown_by(preset)),
     }
-    let mut selector = named_as(&names).with(Matcher::new(
+    let mut selector = presets::named_as(&names).with(Matcher::new(
         "le",
         MatchOp::Regex,
         format!("({})?", presets::edge_pattern(preset, edge)),
     ));
     selector.matchers.extend(histogram.matchers.iter().cloned());
     selector
-}
-
-fn named_as(names: &[&str]) -> Selector {
-    Selector::named("").with(Matcher::new("__name__", MatchOp::Regex, names.join("|")))
 }
 
 /// A histogram's count.
@@ -177,11 +197,11 @@ pub fn buckets(histogram: &Selector) -> Selector {
 }
 
 /// A histogram's bucket at an edge.
-fn bucket(preset: Preset, edge: SignedDuration) -> Selector {
-    buckets(&presets::durations(preset)).with(Matcher::new(
+fn bucket(timed: Timed, edge: SignedDuration) -> Selector {
+    buckets(&presets::durations(timed)).with(Matcher::new(
         "le",
         MatchOp::Regex,
-        presets::edge_pattern(preset, edge),
+        presets::edge_pattern(timed, edge),
     ))
 }
 
@@ -208,19 +228,34 @@ fn once(series: &str) -> String {
     format!("sum({})", once_each(series))
 }
 
-/// The counter of all events.
-fn total(sli: &SliQuery) -> Selector {
+/// All events, of what `sum` makes of a counter.
+fn total(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
     match sli {
-        SliQuery::Availability(preset) => presets::requests(*preset),
-        SliQuery::Latency(preset, _) => count(&presets::durations(*preset)),
-        SliQuery::Counters { total, .. } => total.clone(),
+        SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
+            Some(outcomes) => all_of(&[outcomes.good, outcomes.bad].concat(), sum),
+            None => sum(&presets::requests(*preset)),
+        },
+        SliQuery::Latency(timed, _) => sum(&count(&presets::durations(*timed))),
+        SliQuery::Counters { total, .. } => sum(total),
     }
+}
+
+/// The sum of several counters, of which some may not be there. A metric for each: as one selector they would lose
+/// the name that tells them apart.
+fn all_of(metrics: &[&str], sum: impl Fn(&Selector) -> String) -> String {
+    let sums = metrics.iter().map(|metric| sum(&Selector::named(*metric)));
+    // `a + b` is nothing where one of them is; then what is there is all.
+    sums.reduce(|all, next| format!("(({all}) + ({next}) or ({all}) or ({next}))"))
+        .unwrap_or_default()
 }
 
 /// Bad events, of what `sum` makes of a counter.
 fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
     match sli {
-        SliQuery::Availability(preset) => sum(&presets::failed_requests(*preset)),
+        SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
+            Some(outcomes) => all_of(outcomes.bad, sum),
+            None => sum(&presets::failed_requests(*preset)),
+        },
         SliQuery::Latency(preset, edge) => {
             let histogram = presets::durations(*preset);
             format!("{} - {}", sum(&count(&histogram)), sum(&bucket(*preset, *edge)))
@@ -234,7 +269,9 @@ fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
 pub fn request_rate(scope: &Scope, sli: &SliQuery, interval: SignedDuration) -> String {
     // `rate` needs at least two samples, also when one is late.
     let window = (interval.as_secs() * 4).max(120);
-    let mut rate = once(&format!("rate({}[{window}s])", scope.pin(&total(sli))));
+    let mut rate = total(sli, |counter| {
+        once(&format!("rate({}[{window}s])", scope.pin(counter)))
+    });
     if let SliQuery::Latency(preset, _) = sli {
         let native = native(scope, *preset, "rate", window);
         rate = format!("{rate} or histogram_count({native})");
@@ -266,8 +303,8 @@ pub fn bad_events(scope: &Scope, sli: &SliQuery, window: SignedDuration) -> Stri
 
 /// Native histograms as one, of what a function makes of each. Of a pod that is read twice it takes the mean,
 /// for there is no greatest histogram.
-fn native(scope: &Scope, preset: Preset, function: &str, seconds: i64) -> String {
-    let selector = scope.pin(&presets::durations(preset));
+fn native(scope: &Scope, timed: Timed, function: &str, seconds: i64) -> String {
+    let selector = scope.pin(&presets::durations(timed));
     format!("sum(avg without ({READ_TWICE}) ({function}({selector}[{seconds}s])))")
 }
 
@@ -312,10 +349,13 @@ impl<'a> Rates<'a> {
                 naming.label().to_owned(),
                 naming.of_service(namespace, service, route).1?,
             ),
-            None => (
-                source.pod_label.clone(),
-                format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service)),
-            ),
+            None => {
+                let pods = format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service));
+                match sli.worker_label() {
+                    Some(worker) => (worker.to_owned(), tasks::worker_pattern(&pods)),
+                    None => (source.pod_label.clone(), pods),
+                }
+            }
         };
         Some(Self {
             revision: Some(revision),
@@ -325,7 +365,7 @@ impl<'a> Rates<'a> {
 
     /// All events.
     pub fn events(&self) -> String {
-        self.sum(&total(self.sli))
+        total(self.sli, |counter| self.sum(counter))
     }
 
     /// Bad ones: 0 where there are events, which were recorded as `events`, and no series of bad ones; but

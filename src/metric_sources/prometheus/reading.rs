@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{Counts, PodCounts};
 use molt_core::observed::BlockCounts;
 
-use super::super::presets;
+use super::super::presets::{self, Timed};
 use super::super::selector::Selector;
-use super::super::{MeasureRequest, SliQuery, SloQuery};
+use super::super::{MeasureRequest, SliQuery, SloQuery, tasks};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
 use super::ask::{self, Asker, Failure, Target};
 use super::falls::Falls;
@@ -37,7 +37,7 @@ pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit
     let naming = slo.sli.at_route();
     let scope = match naming {
         Some(naming) => Scope::of_backends(request, naming),
-        None => Scope::of_revisions(request),
+        None => Scope::of_revisions(request, &slo.sli),
     };
     let (Some(scope), [first, .., last]) = (scope, request.edges.as_slice()) else {
         return Column::unknown(request, None);
@@ -112,9 +112,12 @@ impl Reading<'_> {
             SliQuery::Availability(preset) => {
                 let selector = match self.slo.sli.at_route() {
                     Some(_) => promql::with_sent(*preset),
-                    None => promql::with_scrapes(&presets::requests(*preset)),
+                    None => promql::with_scrapes(*preset),
                 };
                 tagged(self.samples(&selector).await?, |labels| {
+                    if let Some(role) = shows_worker(*preset, labels) {
+                        return role;
+                    }
                     if is_sent(*preset, labels) {
                         return Role::Sent;
                     }
@@ -131,13 +134,16 @@ impl Reading<'_> {
                 answer.extend(tagged(scrapes, |_| Role::Target));
                 answer
             }
-            SliQuery::Latency(preset, edge) => {
-                let all = self.samples(&promql::count_and_bucket(*preset, *edge)).await?;
-                let histogram = presets::durations(*preset).name;
-                let all = native::to_counters(all, &histogram, presets::in_unit(*preset, *edge))
-                    .map_err(|coarse| self.too_coarse(*preset, *edge, coarse))?;
+            SliQuery::Latency(timed, edge) => {
+                let preset = timed.preset;
+                let all = self.samples(&promql::count_and_bucket(*timed, *edge)).await?;
+                let histogram = presets::durations(*timed).name;
+                let all = native::to_counters(all, &histogram, presets::in_unit(*timed, *edge))
+                    .map_err(|coarse| self.too_coarse(*timed, *edge, coarse))?;
                 tagged(all, |labels| {
-                    if is_sent(*preset, labels) {
+                    if let Some(role) = shows_worker(preset, labels) {
+                        role
+                    } else if is_sent(preset, labels) {
                         Role::Sent
                     } else if labels.contains_key("le") {
                         Role::Within
@@ -168,7 +174,7 @@ impl Reading<'_> {
         let arm = |replica_set: &Option<String>| {
             replica_set
                 .as_deref()
-                .map(|replica_set| Arm::new(request, replica_set, answer))
+                .map(|replica_set| Arm::new(request, replica_set, self.slo.sli.worker_label(), answer))
                 .transpose()
         };
         Ok(Arms {
@@ -327,6 +333,17 @@ impl Reading<'_> {
 
     fn not_scraped(&self, replica_set: &str) -> Failure {
         let source = &self.request.source;
+        if let Some(worker) = self.slo.sli.worker_label() {
+            return Failure {
+                reason: NOT_SCRAPED,
+                message: self.of_slo(&format!(
+                    "Prometheus at {} has read nothing lately of workers in pods of ReplicaSet {replica_set}, by the labels {}={:?} and {worker}, which names the pod: check that the exporter runs in this namespace and is scraped, that the workers send it their events (celery worker -E), and that their names contain their pods' (RQ: --name $(POD_NAME))",
+                    ask::without_credentials(&source.address),
+                    source.namespace_label,
+                    self.request.namespace,
+                )),
+            };
+        }
         Failure {
             reason: NOT_SCRAPED,
             message: format!(
@@ -341,10 +358,16 @@ impl Reading<'_> {
 
     fn series_missing(&self) -> Failure {
         let (metric, advice) = match &self.slo.sli {
-            SliQuery::Availability(preset) => (
-                presets::requests(*preset).name,
-                "choose the preset that the application is instrumented with",
-            ),
+            SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
+                Some(outcomes) => (
+                    outcomes.good.join(" or "),
+                    "choose the preset of the exporter that there is",
+                ),
+                None => (
+                    presets::requests(*preset).name,
+                    "choose the preset that the application is instrumented with",
+                ),
+            },
             SliQuery::Latency(preset, _) => (
                 promql::count(&presets::durations(*preset)).name,
                 "choose the preset that the application is instrumented with, and have it export classic histograms",
@@ -359,7 +382,7 @@ impl Reading<'_> {
         }
     }
 
-    fn too_coarse(&self, preset: Preset, edge: SignedDuration, coarse: TooCoarse) -> Failure {
+    fn too_coarse(&self, preset: Timed, edge: SignedDuration, coarse: TooCoarse) -> Failure {
         let nearest = presets::edge_name(preset, &coarse.edge.to_string());
         let nearest = nearest.map_or_else(
             || "none of its edges is near below it".to_owned(),
@@ -375,7 +398,7 @@ impl Reading<'_> {
         }
     }
 
-    async fn edge_missing(&self, preset: Preset, edge: SignedDuration) -> Result<Failure, Failure> {
+    async fn edge_missing(&self, preset: Timed, edge: SignedDuration) -> Result<Failure, Failure> {
         let histogram = presets::durations(preset);
         let buckets: Vec<RawPoint> = self.ask(&promql::edges(&self.scope, &histogram)).await?;
         let mut edges: Vec<_> = buckets
@@ -409,6 +432,18 @@ impl Reading<'_> {
             )),
         })
     }
+}
+
+/// A series that shows that a worker is known to the exporter.
+fn shows_worker(preset: Preset, labels: &Labels) -> Option<Role> {
+    let outcomes = tasks::outcomes(preset)?;
+    let name = labels.get("__name__")?;
+    let role = if outcomes.alive_varies {
+        Role::Target
+    } else {
+        Role::Up
+    };
+    (outcomes.alive == Some(name.as_str())).then_some(role)
 }
 
 /// Whether a series counts what proxies of the route sent.

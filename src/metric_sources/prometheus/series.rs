@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use molt_core::analysis::{Counts, PodCounts, Sample, Series, fresh, increase};
 
-use super::super::{MeasureRequest, PrometheusSource, Starts};
+use super::super::{MeasureRequest, PrometheusSource, Starts, tasks};
 use super::answer::{Labels, RawSeries};
 use super::falls::Falls;
 
@@ -67,26 +67,40 @@ pub struct Frame<'a> {
 }
 
 impl Arm {
-    /// The series of one ReplicaSet's pods among those of an answer.
+    /// The series of one ReplicaSet's pods among those of an answer; `worker` is the label that names the worker in the
+    /// pod, where an exporter counts for all of them.
     pub fn new(
         request: &MeasureRequest,
         replica_set: &str,
+        worker: Option<&str>,
         answer: &[(Role, RawSeries)],
     ) -> Result<Self, String> {
         let mut pods: BTreeMap<&str, Vec<(Role, &RawSeries)>> = BTreeMap::new();
         for (role, series) in answer {
-            let pod = series
-                .metric
-                .get(&request.source.pod_label)
-                .map(String::as_str)
-                .unwrap_or_default();
-            if is_pod_of(replica_set, pod) {
+            let label = worker.unwrap_or(&request.source.pod_label);
+            let name = series.metric.get(label).map(String::as_str).unwrap_or_default();
+            let is_meant = |pod: &str| is_pod_of(replica_set, pod);
+            let pod = if worker.is_some() {
+                tasks::pod_of(name, is_meant)
+            } else {
+                Some(name).filter(|name| is_meant(name))
+            };
+            if let Some(pod) = pod {
                 pods.entry(pod).or_default().push((*role, series));
             }
         }
         let mut arm = Self::default();
         for (pod, series) in pods {
-            arm.add(&request.source, pod, &series, request.starts.get(pod))?;
+            let exporters = Starts::default();
+            let starts = match worker {
+                None => request.starts.get(pod),
+                Some(_) => Some(&exporters),
+            };
+            arm.add(&request.source, pod, &series, starts)?;
+        }
+        if worker.is_some() {
+            // Its exporter begins again now and then, and the worker's starts tell nothing of that.
+            arm.falls.retain(Falls::is_saw_tooth);
         }
         Ok(arm)
     }
@@ -181,7 +195,11 @@ impl Arm {
 
         ignored.extend(["__name__", "le", &source.pod_label]);
         for (role, raw, samples) in counters {
-            let key = labels(&raw.metric, |label| !ignored.contains(label));
+            let mut key = labels(&raw.metric, |label| !ignored.contains(label));
+            // The same labels may come with several metrics, each of which counts other tasks.
+            if let Some(metric) = raw.metric.get("__name__").filter(|m| tasks::is_outcome(m)) {
+                key = format!("{metric}\0{key}");
+            }
             let series = Series {
                 pod: pod.to_owned(),
                 key,

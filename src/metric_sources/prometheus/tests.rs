@@ -7,6 +7,7 @@ mod dirty;
 mod failing;
 mod native;
 mod secured;
+mod tasks;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -177,7 +178,7 @@ fn availability() -> SloQuery {
 
 fn latency(millis: i64) -> SloQuery {
     slo(SliQuery::Latency(
-        Preset::FastapiInstrumentator,
+        Preset::FastapiInstrumentator.into(),
         SignedDuration::from_millis(millis),
     ))
 }

@@ -14,6 +14,7 @@ use crate::api::crds;
 use crate::controller::object::ServiceObject;
 use crate::controller::server_presets;
 use crate::controller::validate::{Defaults, FieldError, Known, validate};
+use crate::controller::workers;
 use crate::readiness;
 
 const GROUP: &str = "molt.dev";
@@ -81,6 +82,7 @@ fn service(object: &Object, objects: &[Object], violations: Vec<Violation>, repo
         .map(|error| told(object, &error.field, "spec", error.message.clone()))
         .collect();
     report.findings.extend(of_schema.into_iter().chain(errors));
+    tell_of_grace(object, report);
     readiness_of(object, objects, report);
     report.added.extend(added(object));
 }
@@ -94,6 +96,21 @@ fn added(object: &Object) -> Option<Added> {
         object: object.title(),
         additions,
     })
+}
+
+/// What Molt adds to a template of workers that says nothing.
+fn tell_of_grace(object: &Object, report: &mut Report) {
+    let spec = ServiceObject::deserialize(&object.value)
+        .ok()
+        .and_then(|read| read.spec.ok());
+    if spec.is_some_and(|spec| workers::grace_is_left_out(&spec)) {
+        report.notes.push(format!(
+            "{}: {}: spec.template.spec.terminationGracePeriodSeconds is left out, and Molt writes {} for workers, so that they can finish what they have begun: write your longest task plus a margin",
+            object.file,
+            object.title(),
+            workers::GRACE
+        ));
+    }
 }
 
 /// One field is the other, or within it.

@@ -1,6 +1,7 @@
 //! Counts what the route's weights imply, and answers instant queries with the raw samples.
 //!
-//! The image chooses how a revision fails: `…:bad` answers one request in four with a 500.
+//! The image chooses how a revision fails: `…:bad` answers one request in four with a 500. Pods of an image `tasks:…` are
+//! workers: they share as many tasks, and an exporter counts these by the workers' hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -215,6 +216,13 @@ fn spread(target: &Target, requests: f64, failing: &BTreeSet<String>, totals: &m
             count(pod, requests / ready, failing, totals);
         }
     }
+    for pod in target.pods.iter().filter(|pod| works(pod)) {
+        let beside = target
+            .pods
+            .iter()
+            .filter(|p| works(p) && p.namespace() == pod.namespace());
+        count(pod, requests / beside.count() as f64, failing, totals);
+    }
     for route in &target.routes {
         let namespace = route.namespace();
         let shares = gateway::backends(&route.data).into_iter();
@@ -230,6 +238,17 @@ fn spread(target: &Target, requests: f64, failing: &BTreeSet<String>, totals: &m
             }
         }
     }
+}
+
+/// A worker that takes tasks.
+fn works(pod: &Pod) -> bool {
+    let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.as_deref());
+    let conditions = pod.status.iter().flat_map(|s| s.conditions.iter().flatten());
+    let ready = conditions
+        .into_iter()
+        .any(|c| c.type_ == "Ready" && c.status == "True");
+    let ends = pod.metadata.deletion_timestamp.is_some();
+    image.is_some_and(|image| image.starts_with("tasks:")) && ready && !ends
 }
 
 /// What a VirtualService sends to whom, as parts of all requests.
@@ -297,6 +316,7 @@ async fn query(
         ));
     }
     let mut result = Vec::new();
+    let of_tasks = query.contains("celery_");
     // Own counters ask for what failed by its class; presets read it from the series.
     let of_class = |class: &str| class == "5xx" || !query.contains("status=\"5xx\"");
     for ((namespace, pod, class), samples) in counted.series.iter().filter(|_| raw) {
@@ -308,7 +328,14 @@ async fn query(
         let seen: Vec<(f64, f64)> = samples.iter().copied().filter(|(at, _)| *at <= end).collect();
         let series = |name: &str, class: Option<&str>, value: fn(f64) -> f64| {
             let mut metric = json!({"__name__": name, "namespace": namespace, "pod": pod, "job": "pods"});
-            if let Some(class) = class {
+            if of_tasks {
+                metric["pod"] = json!("exporter-0");
+                metric["hostname"] = json!(pod);
+            }
+            if let (Some(_), true) = (class, of_tasks) {
+                metric["name"] = json!("shop.mail");
+                metric["queue_name"] = json!("default");
+            } else if let Some(class) = class {
                 metric["handler"] = json!("/");
                 metric["method"] = json!("GET");
                 metric["status"] = json!(class);
@@ -319,9 +346,14 @@ async fn query(
                 .collect();
             json!({"metric": metric, "values": values})
         };
-        result.push(series("http_requests_total", Some(class), |v| v));
+        let (counter, shows) = match (of_tasks, *class) {
+            (true, "5xx") => ("celery_task_failed_total", "celery_worker_up"),
+            (true, _) => ("celery_task_succeeded_total", "celery_worker_up"),
+            (false, _) => ("http_requests_total", "up"),
+        };
+        result.push(series(counter, Some(class), |v| v));
         if *class == "2xx" {
-            result.push(series("up", None, |_| 1.0));
+            result.push(series(shows, None, |_| 1.0));
         }
     }
     let kind = if query.ends_with(']') { "matrix" } else { "vector" };

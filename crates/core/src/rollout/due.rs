@@ -31,7 +31,7 @@ pub struct Due {
 pub fn measurement_due(plan: &Plan, state: &State, now: Timestamp) -> Option<Due> {
     let watched = state.watched();
     let under_way = state.attempt.as_ref().or(watched.as_ref());
-    let attempt = under_way.filter(|a| measures(&a.stage))?;
+    let attempt = under_way.filter(|a| measures(&a.stage) && asks(plan))?;
     let want_history = unread(plan, attempt);
     if want_history && attempt.exposed_since.is_none() {
         // Before users are on the canary it must be known that its metrics can be read: the block that has
@@ -60,7 +60,7 @@ fn unread(plan: &Plan, attempt: &Attempt) -> bool {
 
 /// When something is to be read next.
 pub(super) fn next_measurement(plan: &Plan, attempt: &Attempt, now: Timestamp) -> Option<Timestamp> {
-    if !measures(&attempt.stage) {
+    if !measures(&attempt.stage) || !asks(plan) {
         return None;
     }
     let next = after(after(attempt.measured_to, plan.block), INGESTION);
@@ -69,6 +69,11 @@ pub(super) fn next_measurement(plan: &Plan, attempt: &Attempt, now: Timestamp) -
     } else {
         after(now, RETRY.min(plan.block))
     })
+}
+
+/// Something is to be measured: of what may run only once there may be nothing.
+fn asks(plan: &Plan) -> bool {
+    !plan.slos.is_empty() || !plan.conditions.is_empty()
 }
 
 fn measures(stage: &Stage) -> bool {

@@ -49,16 +49,20 @@ impl Turn<'_> {
 
     /// Pods that each revision should have now.
     pub(super) fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
+        if self.is_singleton() {
+            return self.pod_of_singleton();
+        }
         let mut wanted = BTreeMap::new();
         let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);
         for revision in self.seen.revisions.keys() {
             // Whatever users are sent to keeps its pods, whoever sent them there.
             let used = self.weight_of(revision) > 0 || self.previews(revision) || self.slot_selects(revision);
+            let used = used && !self.others_may_go();
             wanted.insert(revision.clone(), if used { has(revision) } else { 0 });
         }
         for retiring in &self.state.retiring {
             let may_go = self.now >= retiring.scale_down_at
-                && self.is_left(&retiring.revision)
+                && (self.others_may_go() || self.is_left(&retiring.revision))
                 && !self.slot_selects(&retiring.revision);
             wanted.insert(
                 retiring.revision.clone(),
@@ -152,7 +156,12 @@ impl Turn<'_> {
             }
             Stage::Stepping => {
                 let next = match attempt.steps.get(attempt.step as usize) {
-                    Some(Step::SetWeight(w)) if attempt.is_cleared() || attempt.max_weight == 0 => *w,
+                    Some(Step::SetWeight(w))
+                        if attempt.is_cleared()
+                            || (attempt.max_weight == 0 && self.may_begin_to_work(attempt, *w)) =>
+                    {
+                        *w
+                    }
                     Some(Step::Dwell(_)) => self.prepared_weight(attempt),
                     _ => 0,
                 };
@@ -181,7 +190,8 @@ impl Turn<'_> {
             .iter()
             .chain(self.attempt().map(|a| &a.revision))
         {
-            if self.seen.revisions.get(revision).is_some_and(|v| !v.has_service) {
+            let lacks_service = self.seen.revisions.get(revision).is_some_and(|v| !v.has_service);
+            if lacks_service && !self.pulls() {
                 effects.push(Effect::CreateRevisionService {
                     revision: revision.clone(),
                 });
@@ -208,6 +218,9 @@ impl Turn<'_> {
             };
             if differs && !self.waits_to_scale(revision, has, *pods) {
                 self.note_scaling(revision);
+                if grow {
+                    self.note_alone(revision, *pods);
+                }
                 effects.push(Effect::Scale {
                     revision: revision.clone(),
                     replicas: *pods,
@@ -219,7 +232,7 @@ impl Turn<'_> {
 
     /// Points the fixed-name services where they belong.
     fn select(&self, effects: &mut Vec<Effect>) {
-        if self.is_given_back() {
+        if self.is_given_back() || self.pulls() {
             return;
         }
         let by_pods = self.leads_by_pods() && !self.seen.name_taken;

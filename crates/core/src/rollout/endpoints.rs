@@ -60,12 +60,12 @@ impl Turn<'_> {
     fn endpoints_of(&self, revision: &Revision) -> u32 {
         let ready = self.seen.ready(revision);
         match self.plan.route {
-            RouteMode::Owned | RouteMode::Shares => ready,
             RouteMode::Adopted => {
                 let named = self.seen.selected.get(&Slot::Canary);
                 let behind = named.filter(|name| name.revision == *revision);
                 ready.min(behind.map_or(0, |name| name.endpoints))
             }
+            _ => ready,
         }
     }
 

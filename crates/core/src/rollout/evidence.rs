@@ -116,7 +116,9 @@ impl Turn<'_> {
         };
         // Those who came before the canary stay where they are, and sessions are of any length.
         let by_sessions = self.plan.sticky && weight < 100;
-        let says_nothing = previews || by_sessions || (by_pods && weight < 100);
+        // Tasks are counted when they are done, and of long ones none is for a while after new workers have begun.
+        let by_pods_alone = by_pods && (weight < 100 || self.pulls());
+        let says_nothing = previews || by_sessions || by_pods_alone;
         let shares_count = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
         let in_force_for = attempt
             .in_force_since

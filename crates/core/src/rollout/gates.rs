@@ -32,10 +32,14 @@ impl Turn<'_> {
             ));
         }
         let trouble = self.seen.revisions.get(&attempt.revision)?.trouble.as_ref()?;
+        // While the only pod waits for a dependency nobody does its work.
+        let most = if self.is_singleton() {
+            1
+        } else {
+            CRASHES_BEFORE_TRAFFIC
+        };
         match trouble.kind {
-            TroubleKind::CrashLoop
-                if attempt.exposed_since.is_none() && trouble.restarts >= CRASHES_BEFORE_TRAFFIC =>
-            {
+            TroubleKind::CrashLoop if attempt.exposed_since.is_none() && trouble.restarts >= most => {
                 Some(End::new(
                     Outcome::RolledBack,
                     "CanaryCrashLooping",
@@ -65,7 +69,9 @@ impl Turn<'_> {
         let containers = view.crashes.iter().filter(|c| of_users(&c.ends) > 0).count();
         // Each may have crashed but once: what one pod did by chance, half of them did not.
         let half = half_of(view);
-        let what = if times >= CRASHES_UNDER_TRAFFIC {
+        let what = if self.is_singleton() && times > 0 {
+            "the only pod crashed".to_owned()
+        } else if times >= CRASHES_UNDER_TRAFFIC {
             format!("the canary crashed {times} times since it has had users")
         } else if containers >= half.max(CRASHES_UNDER_TRAFFIC) {
             format!("{containers} containers of the canary crashed since it has had users")

@@ -218,7 +218,8 @@ impl Turn<'_> {
         if self.goes_back_with_group(revision) {
             return self.later_wave_moves().is_some();
         }
-        if self.is_known(revision) {
+        let back = self.goes_back_last(revision);
+        if self.is_known(revision) && !back {
             return false;
         }
         let known = self
@@ -229,8 +230,10 @@ impl Turn<'_> {
             revision: revision.clone(),
             since: self.now,
             peer: None,
+            back: false,
             overridden: None,
         });
+        wait.back = back;
         let gate = self.gate(&wait);
         if let Some(peer) = gate.as_ref().and_then(|gate| gate.peer.clone()) {
             wait.peer = Some(peer);
@@ -268,7 +271,10 @@ impl Turn<'_> {
         if wait.overridden.is_some() {
             return None;
         }
-        let mut before: Vec<&Peer> = self.peers().filter(|p| p.wave < self.wave()).collect();
+        if wait.back {
+            return self.gate_back(wait);
+        }
+        let mut before: Vec<&Peer> = self.peers().filter(|p| p.wave < self.wave() && !p.back).collect();
         before.sort_by_key(|p| (p.wave, p.name.clone()));
         // It was changed together with what has been taken back since, and was only not as far yet.
         let faulty = |p: &&Peer| {
@@ -280,6 +286,38 @@ impl Turn<'_> {
         if let Some(gate) = before.into_iter().chain(together).find_map(closed_by) {
             return Some(gate);
         }
+        self.settles(wait)
+    }
+
+    /// Workers know the tasks of those who give them some, so they move before these, and go back after them: an old
+    /// worker discards a task that it does not know.
+    fn goes_back_last(&self, revision: &Revision) -> bool {
+        self.pulls() && self.state.served.contains(revision)
+    }
+
+    /// What a way back waits for that comes after those of later waves: as long as one of them moves.
+    fn gate_back(&self, wait: &GroupWait) -> Option<Gate> {
+        let own = self.state.group.as_ref().and_then(|group| group.fault.as_ref());
+        let is_hit = |p: &Peer| own.is_some_and(|own| p.since.is_some_and(|since| own.at > since));
+        let phases = [Phase::Initializing, Phase::Progressing, Phase::RollingBack].map(Some);
+        let moves = |p: &&Peer| p.attempt || !p.current || phases.contains(&p.phase) || is_hit(p);
+        let mut later: Vec<&Peer> = self.peers().filter(|p| p.wave > self.wave()).collect();
+        later.sort_by_key(|p| (std::cmp::Reverse(p.wave), p.name.clone()));
+        if let Some(peer) = later.into_iter().find(moves) {
+            return Some(Gate {
+                peer: Some(peer.name.clone()),
+                text: format!(
+                    "{} (wave {}) goes before it, so that no old worker meets its new tasks",
+                    peer.name, peer.wave
+                ),
+                person: peer.attempt && peer.phase == Some(Phase::Paused),
+            });
+        }
+        self.settles(wait)
+    }
+
+    /// Others may be changed by the same commit.
+    fn settles(&self, wait: &GroupWait) -> Option<Gate> {
         (self.now < after(wait.since, SETTLE)).then(|| Gate {
             peer: None,
             text: format!("for {} s, whether others of it change as well", SETTLE.as_secs()),

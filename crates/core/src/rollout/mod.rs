@@ -51,11 +51,13 @@ mod room;
 mod scaler;
 mod share;
 mod shares;
+mod singleton;
 mod stages;
 mod standing;
 mod waits;
 mod watch;
 mod weights;
+mod workers;
 
 #[cfg(test)]
 mod tests;
@@ -93,6 +95,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.watch_route();
     turn.watch_scaling();
     turn.follow_strength();
+    turn.follow_alone();
     turn.follow_endpoints();
     turn.follow_share();
     turn.heed_hand();
@@ -176,6 +179,7 @@ impl Turn<'_> {
         times.extend(self.adoption_at());
         times.extend(self.group_at());
         times.extend(self.hold_again_at());
+        times.extend(self.alone_at());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.
         times.into_iter().filter(|t| *t > self.now).min()

@@ -32,6 +32,12 @@ impl Turn<'_> {
                 "it was meant for another revision or attempt; a restart is of the stable revision, {stable}; nothing was changed"
             ));
         }
+        if self.is_singleton() {
+            return Err(
+                "only one pod may run, and a ReplicaSet starts the next one before the last is gone: change spec.template, an annotation for instance, and the old pod is stopped before the new one starts; nothing was changed"
+                    .to_owned(),
+            );
+        }
         if self.plan.replicas == 0 {
             return Err("scaled to zero: there is no pod to restart; nothing was changed".to_owned());
         }

@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::doubt::is_open;
 use super::{Turn, after};
 use crate::observed::{ProblemKind, RevisionView};
-use crate::plan::{Revision, RouteMode};
+use crate::plan::Revision;
 use crate::state::{Attempt, Carried, Stage};
 
 /// Pods of both revisions of an attempt, as they should be.
@@ -23,7 +23,7 @@ pub(super) struct Pods {
 impl Turn<'_> {
     /// Pods that there may be in all; `None`: as many as it takes.
     fn most(&self, attempt: &Attempt) -> Option<u32> {
-        let divided = !attempt.at_once && self.plan.route != RouteMode::Shares;
+        let divided = !attempt.at_once && !self.divides_by_pods();
         let bounded = divided && self.state.stable.is_some() && self.plan.replicas > 0;
         let surge = self.plan.room.max_surge.filter(|_| bounded)?;
         Some(self.plan.replicas.saturating_add(surge.of(self.plan.replicas)))
@@ -36,7 +36,7 @@ impl Turn<'_> {
 
     /// Stable may have fewer pods than the service wants while this attempt runs.
     pub(super) fn makes_room(&self, attempt: &Attempt) -> bool {
-        let divided = !attempt.at_once && self.plan.route != RouteMode::Shares;
+        let divided = !attempt.at_once && !self.divides_by_pods();
         self.most(attempt).is_some() || (divided && self.plan.room.stable_scales && self.plan.replicas > 0)
     }
 
@@ -44,7 +44,8 @@ impl Turn<'_> {
     /// may be fewer or more for the moment. It is forgotten once they are as many again.
     pub(super) fn follow_strength(&mut self) {
         let replicas = self.plan.replicas;
-        let differs = self.attempt().is_some_and(|a| self.makes_room(a)) || self.state.restart.is_some();
+        let shrinks = |a: &Attempt| self.makes_room(a) || self.pulls();
+        let differs = self.attempt().is_some_and(shrinks) || self.state.restart.is_some();
         let stable = self.state.stable.as_ref();
         let stable = stable.and_then(|r| self.seen.revisions.get(r));
         let is_back = self.state.attempt.is_none() && stable.is_none_or(|view| view.wanted == replicas);
@@ -115,6 +116,9 @@ impl Turn<'_> {
             canary: of_canary.wanted,
         };
         let asks = asks.max(has.canary);
+        if self.pulls() {
+            return self.pods_of_workers(attempt, stable, has, asks);
+        }
         if !self.makes_room(attempt) {
             // It may have to take everything back.
             return Pods {
@@ -308,6 +312,9 @@ impl Turn<'_> {
 
     /// How strong stable is while the canary bakes, in words.
     pub(super) fn strength_text(&self, attempt: &Attempt) -> String {
+        if self.pulls() {
+            return "without pods".to_owned();
+        }
         if !self.makes_room(attempt) {
             return "at full strength".to_owned();
         }

@@ -8,7 +8,7 @@
 use super::Turn;
 use crate::decision::Effect;
 use crate::observed::Slot;
-use crate::plan::{Revision, RouteMode};
+use crate::plan::Revision;
 use crate::state::{Attempt, Stage};
 
 /// Whose pods it leads to.
@@ -22,7 +22,7 @@ enum Lead {
 
 impl Turn<'_> {
     pub(super) fn divides_by_pods(&self) -> bool {
-        self.plan.route == RouteMode::Shares
+        self.plan.route.is_by_pods()
     }
 
     /// The service of the service's own name leads to the pods of both revisions while the canary has a part.
@@ -119,6 +119,9 @@ impl Turn<'_> {
 
     /// It leads where it should.
     pub(super) fn leads_as_wanted(&self) -> bool {
+        if self.pulls() {
+            return self.attempt().is_none_or(|a| self.has_share(a, a.weight));
+        }
         self.wanted_lead() == self.lead()
     }
 
@@ -129,7 +132,7 @@ impl Turn<'_> {
             0 | 100 => written == weight,
             _ => {
                 let ready = self.seen.ready(&attempt.revision);
-                self.seen.shared && written > 0 && ready >= self.plan.pods_for(weight)
+                (self.seen.shared || self.pulls()) && written > 0 && ready >= self.plan.pods_for(weight)
             }
         }
     }

@@ -129,7 +129,7 @@ impl Turn<'_> {
                     self.raise(weight);
                     self.note(
                         "WeightRaised",
-                        format!("the canary gets {weight} % of the traffic"),
+                        format!("the canary gets {weight} % of {}", self.share_word()),
                     );
                     return true;
                 }
@@ -170,6 +170,9 @@ impl Turn<'_> {
     }
 
     fn promoting(&mut self, attempt: &Attempt) -> bool {
+        if self.is_singleton() {
+            return self.taking_turns(attempt);
+        }
         if self.begin_comparison(attempt) {
             return true;
         }
@@ -202,7 +205,8 @@ impl Turn<'_> {
         if attempt.weight < 100 {
             self.acquit();
             self.raise(100);
-            self.note("WeightRaised", "the canary gets all traffic");
+            let all = if self.pulls() { "all work" } else { "all traffic" };
+            self.note("WeightRaised", format!("the canary gets {all}"));
             return true;
         }
         self.reached(attempt, 100);

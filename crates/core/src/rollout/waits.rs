@@ -49,8 +49,12 @@ impl Turn<'_> {
                     return Some(Wait::World(problem.message.clone()));
                 }
                 if let Some(third) = self.third(attempt).filter(|_| self.divides_by_pods()) {
-                    let what =
-                        format!("revision {third} still has pods, which the Service would lead to as well");
+                    let why = if self.pulls() {
+                        "which take work as well"
+                    } else {
+                        "which the Service would lead to as well"
+                    };
+                    let what = format!("revision {third} still has pods, {why}");
                     return Some(Wait::World(what));
                 }
                 let needed = self.plan.pods_for(weight);
@@ -58,7 +62,8 @@ impl Turn<'_> {
                 (!ready).then(|| Wait::World(self.pods_wait(attempt, needed)))
             };
             // The first pods come before anything can be read of them, later ones only for good reason.
-            return if attempt.max_weight == 0 {
+            // Pods of workers can't wait for it: they work as soon as they run.
+            return if attempt.max_weight == 0 && !self.pulls() {
                 world().or_else(evidence)
             } else {
                 evidence().or_else(world)

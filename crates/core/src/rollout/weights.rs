@@ -10,8 +10,8 @@ impl Turn<'_> {
     /// The canary's backend in the route.
     fn canary_backend(&self, revision: &Revision) -> Backend {
         match self.plan.route {
-            RouteMode::Owned | RouteMode::Shares => Backend::Revision(revision.clone()),
             RouteMode::Adopted => Backend::Slot(Slot::Canary),
+            _ => Backend::Revision(revision.clone()),
         }
     }
 
@@ -19,12 +19,12 @@ impl Turn<'_> {
     pub(super) fn written_weight(&self, attempt: &Attempt) -> u8 {
         let backend = self.canary_backend(&attempt.revision);
         let selects_it = match self.plan.route {
-            RouteMode::Owned | RouteMode::Shares => true,
             RouteMode::Adopted => self
                 .seen
                 .selected
                 .get(&Slot::Canary)
                 .is_some_and(|s| s.revision == attempt.revision),
+            _ => true,
         };
         if selects_it {
             self.seen.route.weights.get(&backend).copied().unwrap_or(0)
@@ -161,15 +161,15 @@ impl Turn<'_> {
     fn shares_of(&self, stable: &Revision, canary: Option<&Revision>, share: u8) -> Weights {
         let mut weights = Weights::new();
         match self.plan.route {
-            RouteMode::Owned | RouteMode::Shares => {
+            RouteMode::Adopted => {
+                weights.insert(Backend::Slot(Slot::Stable), 100 - share);
+                weights.insert(Backend::Slot(Slot::Canary), share);
+            }
+            _ => {
                 weights.insert(Backend::Revision(stable.clone()), 100 - share);
                 if let Some(canary) = canary {
                     weights.insert(Backend::Revision(canary.clone()), share);
                 }
-            }
-            RouteMode::Adopted => {
-                weights.insert(Backend::Slot(Slot::Stable), 100 - share);
-                weights.insert(Backend::Slot(Slot::Canary), share);
             }
         }
         weights

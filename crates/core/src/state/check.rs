@@ -28,6 +28,7 @@ impl State {
             ("refused", self.refused.as_ref()),
             ("watch.backTo", self.watch.as_ref().map(|w| &w.back_to)),
             ("restart.revision", self.restart.as_ref().map(|r| &r.revision)),
+            ("alone.revision", self.alone.as_ref().map(|a| &a.revision)),
             ("pinned.revision", self.pinned.as_ref().map(|pin| &pin.revision)),
             (
                 "pinned.insteadOf",

@@ -177,7 +177,7 @@ async fn durations_are_told_apart_by_backend_as_well() {
     let fake = Fake::series([both(0, "270", "268"), both(1, "30", "20")].concat()).await;
     let mut request = asking(Preset::EnvoyGateway);
     request.slos = vec![slo(SliQuery::Latency(
-        Preset::EnvoyGateway,
+        Preset::EnvoyGateway.into(),
         SignedDuration::from_millis(500),
     ))];
     let measured = fake.measure(request).await;

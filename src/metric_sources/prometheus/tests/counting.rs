@@ -491,7 +491,7 @@ async fn the_proxies_beside_the_pods_are_read_as_the_applications_are() {
     let all = [of(canary_pod(), "30", "25"), of(stable_pod(), "270", "269")].concat();
     let fake = Fake::series(all).await;
     let measured = fake
-        .measure(request(vec![slo(SliQuery::Latency(Preset::Istio, edge))]))
+        .measure(request(vec![slo(SliQuery::Latency(Preset::Istio.into(), edge))]))
         .await;
     assert_eq!(only(&measured), counts((30.0, 5.0), (270.0, 1.0)));
     assert!(

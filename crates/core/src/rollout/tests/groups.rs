@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::world::World;
+use super::world::{World, plan};
 use crate::decision::Phase;
 use crate::group::{Fault, Group, Peer};
 use crate::observed::{Action, ActionView};
+use crate::plan::RouteMode;
 use crate::state::Outcome;
 use crate::step::{HeaderMatch, HeaderValue};
 
@@ -134,6 +135,7 @@ fn peer(name: &str, world: &World) -> Peer {
         out: state.refused.clone().or(pinned),
         deleting: world.plan.deleting,
         fault: group.and_then(|g| g.fault.clone()),
+        back: group.and_then(|g| g.waits.as_ref()).is_some_and(|wait| wait.back),
     }
 }
 
@@ -156,6 +158,7 @@ fn waiting(change: impl FnOnce(&mut Peer)) -> World {
         since: None,
         deleting: false,
         fault: None,
+        back: false,
     };
     change(&mut other);
     world.peers = vec![other];
@@ -192,6 +195,77 @@ fn waves_follow_one_another() {
     // The release is over, and nothing of it is left.
     town.run(10);
     assert!(town.worlds.values().all(|w| w.state.group.is_none()));
+}
+
+/// Workers in wave 0, and those who give them tasks in wave 1.
+fn with_workers() -> Town {
+    let mut town = Town::new(&[("tasks", 0), ("web", 1)]);
+    let mut workers = World::new(plan("v1"));
+    workers.plan.route = RouteMode::Workers;
+    workers.plan.group.clone_from(&town.world("tasks").plan.group);
+    assert!(workers.run_until(Phase::Healthy, 90));
+    town.worlds.insert("tasks", workers);
+    town.run(10);
+    town
+}
+
+/// The same, both at `v2`.
+fn with_workers_at_v2() -> Town {
+    let mut town = with_workers();
+    town.update(&["tasks", "web"], "v2");
+    town.run_until("all are at v2", 3 * LONG, |t| {
+        let known = t.is("tasks", "v2", Phase::Healthy);
+        assert!(
+            !t.is_moving("web") || known,
+            "a new task would meet an old worker"
+        );
+        t.are("v2", Phase::Healthy)
+    });
+    town.run(10);
+    town
+}
+
+#[test]
+fn workers_move_first_on_the_way_forward_and_last_on_the_way_back() {
+    let mut town = with_workers_at_v2();
+    town.update(&["tasks", "web"], "v1");
+    let mut waited = false;
+    town.run_until("all are at v1", 3 * LONG, |t| {
+        let home = t.is("web", "v1", Phase::Healthy);
+        assert!(
+            !t.is_moving("tasks") || home,
+            "an old worker would meet a new task"
+        );
+        t.are("v1", Phase::Healthy)
+    });
+    let last = town.world("tasks").state.last.clone().unwrap();
+    waited |= last.transitions[0].message.contains("for web at last");
+    assert!(waited, "{}", last.transitions[0].message);
+}
+
+#[test]
+fn workers_that_go_back_alone_wait_for_nobody() {
+    let mut town = with_workers_at_v2();
+    town.update(&["tasks"], "v1");
+    town.run_until("they move", 20, |t| t.is_moving("tasks"));
+    town.run_until("they are at v1", LONG, |t| t.is("tasks", "v1", Phase::Healthy));
+    assert!(town.is("web", "v2", Phase::Healthy));
+}
+
+#[test]
+fn a_bad_revision_of_those_who_give_tasks_takes_the_workers_back_after_it() {
+    let mut town = with_workers();
+    town.get("web").bad.insert("v2".into(), 0.3);
+    town.update(&["tasks", "web"], "v2");
+    town.run_until("web was taken back", 3 * LONG, |t| t.happened("web", "HarmShown"));
+    town.run_until("the workers were taken back", LONG, |t| {
+        assert!(
+            !t.is_moving("tasks") || !t.is_moving("web"),
+            "{}",
+            t.message("tasks")
+        );
+        t.is("tasks", "v1", Phase::RolledBack)
+    });
 }
 
 #[test]
@@ -598,6 +672,7 @@ fn one_of_a_later_wave_that_has_not_looked_yet_is_waited_for() {
         out: None,
         deleting: false,
         fault: None,
+        back: false,
     };
     world.peers = vec![other("shop", 1), other("web", 2)];
     world.update("v2");

@@ -9,8 +9,8 @@ use crate::state::Outcome;
 /// The highest weight that the canary has from now on, for so many seconds.
 fn highest(world: &mut World, seconds: u32) -> u8 {
     let has = |world: &World| match world.plan.route {
-        RouteMode::Owned | RouteMode::Shares => world.weight("v2"),
         RouteMode::Adopted => world.canary_weight(),
+        _ => world.weight("v2"),
     };
     (0..seconds)
         .map(|_| {

@@ -192,6 +192,7 @@ fn follow_peer(world: &mut World, n: u8, wave: u8, phase: u8, fault: u8) {
             attempt: 1,
             reason: "HarmShown".into(),
         }),
+        back: false,
     });
 }
 
@@ -254,6 +255,10 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         Event::Guard(guarded) => world.guarded = *guarded,
         Event::PauseBySpec(paused) => world.plan.paused = *paused,
         Event::RollbackWindow(revisions) => world.plan.rollback_window = usize::from(*revisions),
+        // Workers know of weights alone.
+        Event::Strategy(n) if world.plan.route.pulls() => {
+            world.plan.steps = vec![Step::SetWeight(10), Step::Pause {}, Step::SetWeight(50 + *n)];
+        }
         Event::Strategy(n) => follow_strategy(&mut world.plan, *n),
         Event::Room(pods, shrinks) => {
             world.plan.room = Room {
@@ -281,7 +286,7 @@ fn happen(world: &mut World, event: &Event, serial: usize) {
         }
         Event::Peer(n, wave, phase, fault) => follow_peer(world, *n, *wave, *phase, *fault),
         Event::Traffic(shared, sticky) => {
-            if world.plan.route != RouteMode::Shares {
+            if !world.plan.route.is_by_pods() {
                 world.plan.shared_in_cluster = *shared;
             }
             if world.plan.route == RouteMode::Owned {
@@ -337,6 +342,7 @@ fn checked_turn(world: &mut World, limit: usize) {
     }
     check_endpoints(&before, world, &decision);
     check_room(&before, &decision);
+    check_workers(&before, &decision);
     check_paused(&before, &decision.state);
     check_group(&before, &decision);
     check_kstatus(&decision.report);
@@ -541,7 +547,7 @@ fn check_endpoints(before: &World, after: &World, decision: &Decision) {
     let backend = match before.plan.route {
         RouteMode::Owned => Backend::Revision(attempt.revision.clone()),
         RouteMode::Adopted => Backend::Slot(Slot::Canary),
-        RouteMode::Shares => return,
+        _ => return,
     };
     let had = before.weights.get(&backend).copied().unwrap_or(0);
     for effect in &decision.effects {
@@ -568,7 +574,7 @@ fn check_room(world: &World, decision: &Decision) {
     let (Some(surge), Some(attempt)) = (world.plan.room.max_surge, &decision.state.attempt) else {
         return;
     };
-    let bounded = !attempt.at_once && world.plan.route != RouteMode::Shares && world.plan.replicas > 0;
+    let bounded = !attempt.at_once && !world.plan.route.is_by_pods() && world.plan.replicas > 0;
     if !bounded || decision.state.stable.is_none() {
         return;
     }
@@ -618,8 +624,35 @@ fn check_made_room(world: &World, state: &crate::state::State, revision: &Revisi
     }
 }
 
+/// Workers only go where others work in their place, whatever becomes of the attempt.
+fn check_workers(world: &World, decision: &Decision) {
+    if world.plan.route != RouteMode::Workers || world.sets.values().any(|set| set.scaled_by.is_some()) {
+        return;
+    }
+    let mut left: BTreeMap<&Revision, u32> = world.sets.iter().map(|(r, set)| (r, set.ready)).collect();
+    for effect in &decision.effects {
+        if let Effect::Scale {
+            revision, replicas, ..
+        } = effect
+        {
+            let pods = left.entry(revision).or_default();
+            *pods = (*pods).min(*replicas);
+        }
+    }
+    let had: u32 = world.sets.values().map(|set| set.ready).sum();
+    let works: u32 = left.values().sum();
+    assert!(
+        works >= had.min(world.plan.replicas),
+        "of {had} workers {works} are left: {left:?} {:?}",
+        decision.effects
+    );
+}
+
 fn check_scale(world: &World, state: &crate::state::State, revision: &Revision, replicas: u32) {
     let set = &world.sets[revision];
+    if world.plan.route.pulls() {
+        return;
+    }
     if replicas < set.wanted && world.plan.room != Room::default() && state.attempt.is_some() {
         let retired = state.retiring.iter().any(|r| r.revision == *revision);
         let tried = state.attempt.as_ref().is_some_and(|a| a.revision == *revision);
@@ -756,6 +789,11 @@ proptest! {
     #[test]
     fn without_a_router_the_invariants_hold(events in prop::collection::vec(event(), 1..40)) {
         story(RouteMode::Shares, &events);
+    }
+
+    #[test]
+    fn workers_keep_the_invariants(events in prop::collection::vec(event(), 1..40)) {
+        story(RouteMode::Workers, &events);
     }
 
     #[test]

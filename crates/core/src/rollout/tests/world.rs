@@ -296,7 +296,7 @@ impl World {
     /// Without a router, pods are what divides the traffic.
     fn divide_by_pods(&mut self) {
         let leads = |world: &Self, revision: &Revision| {
-            world.shared || world.selected.get(&Slot::InCluster) == Some(revision)
+            world.plan.route.pulls() || world.shared || world.selected.get(&Slot::InCluster) == Some(revision)
         };
         let behind: Vec<(Revision, u32)> = self
             .sets
@@ -306,6 +306,10 @@ impl World {
             .collect();
         let all: u32 = behind.iter().map(|(_, pods)| pods).sum();
         self.route_exists = self.shared || self.selected.contains_key(&Slot::InCluster);
+        if self.plan.route.pulls() {
+            self.route_exists = !self.sets.is_empty();
+            self.acknowledged = true;
+        }
         self.weights = behind
             .into_iter()
             .filter(|(_, pods)| *pods > 0)
@@ -319,7 +323,7 @@ impl World {
     }
 
     pub fn observe(&mut self) -> Observed {
-        if self.plan.route == RouteMode::Shares {
+        if self.plan.route.is_by_pods() {
             self.divide_by_pods();
         }
         let revisions = self
@@ -460,7 +464,10 @@ impl World {
                 .sum::<u8>(),
         ) / 100.0;
         // A pod that does not run is not scraped, so nothing can be said of it.
-        let scraped = share > 0.0 || self.sets.get(&canary).is_some_and(|s| s.ready > 0);
+        let of_canary = self.sets.get(&canary);
+        // Workers that there are none of have done nothing.
+        let idle = self.plan.route.pulls() && of_canary.is_none_or(|s| s.wanted == 0 && s.ready == 0);
+        let scraped = share > 0.0 || idle || of_canary.is_some_and(|s| s.ready > 0);
         let slos = self.plan.slos.len();
         let blocks = due
             .edges

@@ -1,0 +1,64 @@
+//! Workers: pods that take their work themselves, from a queue. No router stands before them, so a pod works as long as it
+//! runs, and to start one is to put users on it ([ADR 33](../../../../docs/adr/0033-workers-move-by-their-pods.md)).
+//!
+//! The canary's part is its part of the pods. Stable keeps all of its own until the canary has as many, then it has none:
+//! what the queue holds meanwhile is lost by nobody. On the way back the canary stops as stable's pods come.
+
+use super::Turn;
+use super::room::Pods;
+use crate::plan::Revision;
+use crate::state::{Attempt, Stage};
+
+impl Turn<'_> {
+    /// Pods take their work themselves.
+    pub(super) fn pulls(&self) -> bool {
+        self.plan.route.pulls()
+    }
+
+    /// What the canary gets a part of, for people.
+    pub(super) fn share_word(&self) -> &'static str {
+        if self.pulls() { "the work" } else { "the traffic" }
+    }
+
+    /// What both revisions should have; `asks`: pods that the canary needs for where it is cleared to go.
+    pub(super) fn pods_of_workers(&self, attempt: &Attempt, stable: &Revision, has: Pods, asks: u32) -> Pods {
+        let replicas = self.plan.replicas;
+        match attempt.stage {
+            // It works until somebody else does: bad work is better than none, and rarely is all of it bad.
+            Stage::Withdrawing { .. } | Stage::Held => Pods {
+                stable: replicas,
+                canary: has
+                    .canary
+                    .min(replicas.saturating_sub(self.seen.available(stable))),
+            },
+            _ if attempt.weight == 100 => {
+                let ready = self.seen.available(&attempt.revision);
+                Pods {
+                    // It only gives way, so that a pod that is moved to another node brings no old one back.
+                    stable: if ready == 0 && self.seen.ready(&attempt.revision) == 0 {
+                        replicas
+                    } else {
+                        has.stable.min(replicas.saturating_sub(ready))
+                    },
+                    canary: asks.max(replicas),
+                }
+            }
+            _ => Pods {
+                stable: replicas.max(has.stable),
+                canary: asks,
+            },
+        }
+    }
+
+    /// Workers of further revisions may stop: what they do is somebody else's by now. They have their part of the work
+    /// because they run, so nobody takes it from them first.
+    pub(super) fn others_may_go(&self) -> bool {
+        let replaced = |a: &Attempt| self.seen.available(&a.revision) >= self.plan.replicas;
+        self.pulls() && (self.state.stable.is_some() || self.attempt().is_some_and(replaced))
+    }
+
+    /// Workers may start: once they run they work, so it must be known before that somebody looks at them.
+    pub(super) fn may_begin_to_work(&self, attempt: &Attempt, weight: u8) -> bool {
+        !self.pulls() || attempt.is_cleared() || self.verdict_wait(attempt, Some(weight)).is_none()
+    }
+}
