@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use molt_core::analysis::{BURN_RATES, Objective};
 use molt_core::state::{SloEvidence, State};
+use serde::Serialize;
 
 use crate::api::v1alpha1::{Analysis, CountsStatus, PythonService, PythonServiceStatus, SloStatus};
 use crate::plugin::text::{Style, columns, grouped, ratio};
@@ -151,14 +152,19 @@ fn counts(counts: &CountsStatus) -> String {
 }
 
 /// How much evidence a decision needs, and how much budget an attempt may spend.
-struct Needed {
-    harm: String,
-    safe: String,
-    spend: String,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Needed {
+    /// For harm, as a factor; grouped by thousands.
+    pub harm: String,
+    /// For safety, as a factor; grouped by thousands.
+    pub safe: String,
+    /// Of the window's error budget: `2%`.
+    pub spend: String,
 }
 
 impl Needed {
-    fn of(service: &PythonService) -> Self {
+    /// By the spec, as far as it can be read; else the defaults.
+    pub(crate) fn of(service: &PythonService) -> Self {
         let analysis = service.spec.analysis.clone().unwrap_or_default();
         let Analysis {
             false_rollback_probability,
