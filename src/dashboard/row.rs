@@ -4,10 +4,12 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{DeserializeGuard, Object};
 use kube::{Resource, ResourceExt};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use crate::api::v1alpha1::{Phase, RevisionStatus, SloStatus, StepStatus};
+use crate::api::v1alpha1::{Analysis, Phase, RevisionStatus, SloStatus, StepStatus};
 use crate::k8s::Key;
+use crate::plugin::render::objectives::Needed;
 use crate::plugin::render::wrong;
 
 /// Bytes of a message that a line keeps.
@@ -16,9 +18,21 @@ const MOST_OF_MESSAGE: usize = 600;
 /// A PythonService, as much of it as a line needs: templates are not kept.
 pub type LeanService = DeserializeGuard<Object<LeanSpec, LeanStatus>>;
 
-/// Nothing of the spec is in a line.
+/// What a line needs of the spec: how much evidence a decision needs.
 #[derive(Clone, Debug, Default, Deserialize)]
-pub struct LeanSpec {}
+#[serde(default)]
+pub struct LeanSpec {
+    analysis: Option<serde_json::Value>,
+    slos: Vec<IgnoredAny>,
+}
+
+impl LeanSpec {
+    /// By the spec as far as it can be read, else by the defaults.
+    fn needed(&self) -> Needed {
+        let analysis = self.analysis.clone().map(serde_json::from_value::<Analysis>);
+        Needed::by(analysis.and_then(Result::ok).unwrap_or_default(), self.slos.len())
+    }
+}
 
 /// What a line needs of the status.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -105,6 +119,9 @@ pub struct Row {
     /// Objectives of the attempt under way.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     slos: Vec<SloStatus>,
+    /// How much evidence a decision about them needs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    needed: Option<Needed>,
     /// The objective with the least budget left.
     #[serde(skip_serializing_if = "Option::is_none")]
     budget: Option<Budget>,
@@ -142,7 +159,11 @@ impl Row {
         let generation = service.meta().generation.unwrap_or(0);
         let key = key(service);
         match &service.0 {
-            Ok(object) => Self::read(key, object.status.clone().unwrap_or_default(), generation),
+            Ok(object) => {
+                let mut row = Self::read(key, object.status.clone().unwrap_or_default(), generation);
+                row.needed = (!row.slos.is_empty()).then(|| object.spec.needed());
+                row
+            }
             Err(invalid) => {
                 let message = format!("its status can't be read: {}", invalid.error);
                 let mut row = Self::read(key, LeanStatus::default(), 0);
@@ -181,6 +202,7 @@ impl Row {
             step: status.step,
             budget: live_budget(&slos).or_else(|| last.as_ref().and_then(past_budget)),
             slos: if quiet { Vec::new() } else { slos },
+            needed: None,
             last: last.map(|last| Last {
                 revision: last.revision,
                 outcome: last.outcome,
@@ -254,6 +276,7 @@ mod tests {
         assert_eq!(row["phase"], "Progressing");
         assert_eq!(row["canary"]["weight"], 25);
         assert_eq!(row["slos"][0]["spentByRollout"], "0.2%");
+        assert_eq!(row["needed"], json!({"harm": "100", "safe": "20", "spend": "2%"}));
         assert_eq!(row["budget"], json!({"slo": "availability", "left": 83.1}));
         assert_eq!(row["since"], "2026-03-01T02:00:00Z");
         assert_eq!(row["stage"], "Stepping");

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use molt::api::v1alpha1::ActionKind;
+use molt::api::v1alpha1::{ActionKind, PythonService};
 use molt::dashboard::Settings;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Stage, config, service, without_operator};
+use crate::support::cluster::{config, service, without_operator};
 use crate::support::dashboard::{Cable, Dashboard, account};
 
 /// Longer than it ever takes on a machine that does something else as well.
@@ -31,10 +32,9 @@ pub fn progressing(weight: i32, message: &str) -> Value {
     })
 }
 
-pub async fn say(stage: &Stage, name: &str, status: Value) {
+pub async fn say(services: &Api<PythonService>, name: &str, status: Value) {
     let patch = Patch::Merge(json!({"status": status}));
-    stage
-        .services()
+    services
         .patch_status(name, &PatchParams::default(), &patch)
         .await
         .expect("the status is valid");
@@ -70,7 +70,7 @@ async fn a_status_write_is_on_the_page_within_a_moment() {
     for weight in 1..=20 {
         let message = format!("<img src=x onerror=alert(1)> at {weight} %");
         let began = Instant::now();
-        say(&stage, "shop", progressing(weight, &message)).await;
+        say(&stage.services(), "shop", progressing(weight, &message)).await;
         let written = began.elapsed();
         stream
             .until(BOUND, "the change is seen", |name, data| {
@@ -107,7 +107,7 @@ async fn a_status_write_is_on_the_page_within_a_moment() {
 async fn who_may_nothing_sees_nothing_and_does_nothing() {
     let stage = without_operator("dash-rights").await;
     stage.apply(service("shop", "shop:good")).await.unwrap();
-    say(&stage, "shop", progressing(25, "at 25 %")).await;
+    say(&stage.services(), "shop", progressing(25, "at 25 %")).await;
     // The server's own rights are the administrator's: none of them may be lent.
     let guests = Settings {
         guests: true,
@@ -202,7 +202,7 @@ async fn an_api_server_that_goes_and_comes_back_is_told_of_and_nothing_is_missed
         .await;
     let (status, told) = guest.get("/api/ns/dash-gone/services/shop").await;
     assert_eq!((status, &told["error"]), (503, &json!("Unavailable")), "{told}");
-    say(&stage, "shop", progressing(25, "while it was gone")).await;
+    say(&stage.services(), "shop", progressing(25, "while it was gone")).await;
     stage
         .services()
         .delete("cart", &DeleteParams::default())
@@ -248,7 +248,12 @@ async fn a_thousand_services_and_fifty_viewers() {
             let stage = &stage;
             async move {
                 stage.apply(service(&name(i), "shop:good")).await.unwrap();
-                say(stage, &name(i), progressing((i % 100) as i32, "at the beginning")).await;
+                say(
+                    &stage.services(),
+                    &name(i),
+                    progressing((i % 100) as i32, "at the beginning"),
+                )
+                .await;
             }
         })
         .await;
@@ -292,7 +297,7 @@ async fn a_thousand_services_and_fifty_viewers() {
     for round in 0..20_usize {
         let target = name(round * 37 % SERVICES);
         let message = format!("round {round}");
-        say(&stage, &target, progressing(42, &message)).await;
+        say(&stage.services(), &target, progressing(42, &message)).await;
         let written = Instant::now();
         for viewer in &mut viewers {
             viewer

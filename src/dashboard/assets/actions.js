@@ -1,7 +1,7 @@
 // What a person can do now, as `kubectl molt explain` says it, and the question before it is done.
 
 import {post} from "./api.js";
-import {h, path, say, section, show} from "./dom.js";
+import {focus, h, path, say, section, show} from "./dom.js";
 
 /** Verbs of the command line, and the actions that they make. */
 const VERBS = {
@@ -21,10 +21,10 @@ export function actions(shown, session, done) {
       {action: "Approve", title: `Approve ${gate}`, object: gate, meaning: "what waits for a person goes on", command: `kubectl molt approve ${shown.name} -n ${shown.namespace} --gate ${gate}`},
       {action: "Reject", title: `Reject ${gate}`, object: gate, meaning: "what waits for a person is not done", command: `kubectl molt reject ${shown.name} -n ${shown.namespace} --gate ${gate}`}]),
   ];
-  if (!all.length) return section("What you can do", {class: "card"}, h("p", {class: "quiet"}, "Nothing, at the moment."));
+  if (!all.length) return section("What you can do", {class: "card acts"}, h("p", {class: "quiet"}, "Nothing, at the moment."));
   const order = (one) => (one.action === "Abort" ? 0 : one.action.startsWith("Promote") ? 1 : 2);
   all.sort((a, b) => order(a) - order(b));
-  return section("What you can do", {class: "card"},
+  return section("What you can do", {class: "card acts"},
     session.guest && h("p", {class: "quiet"}, "Sign in to act in your own name."),
     h("div", {class: "buttons"}, all.map((one) =>
       h("button", {class: one.action === "Abort" ? "danger" : "", "data-focus": `act-${one.title}`, disabled: session.guest, title: one.meaning, onclick: () => confirm(one, shown, session, done)}, one.title, " …"))),
@@ -69,7 +69,7 @@ function confirm(one, shown, session, done) {
     h("label", {for: "reason"}, "Why (kept in the record)"), reason,
     h("p", {class: "quiet"}, session.user ? ["As ", h("b", {}, session.user.name), ", the same as "] : "The same as ", h("code", {}, one.command)),
     became, h("div", {class: "buttons"}, yes, no));
-  const dialog = h("dialog", {"aria-labelledby": "confirm", onclose: () => dialog.remove()}, form);
+  const dialog = h("dialog", {"aria-labelledby": "confirm", onclose: () => { dialog.remove(); focus(`act-${one.title}`); }}, form);
   document.body.append(dialog);
   dialog.showModal();
   reason.focus();

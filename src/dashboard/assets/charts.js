@@ -12,8 +12,7 @@ export function split(row) {
       h("span", {class: "of-canary", vars: {"--share": `${weight}%`}})),
     h("div", {class: "split-words"},
       h("span", {}, h("i", {class: "key canary"}), "canary ", h("code", {}, canary.revision), " ", h("b", {}, `${weight}%`), " ", h("small", {class: canary.ready < canary.replicas ? "bad" : ""}, pods(canary))),
-      stable && h("span", {}, h("i", {class: "key stable"}), "stable ", h("code", {}, stable.revision), " ", h("b", {}, `${stable.weight}%`), " ", h("small", {class: stable.ready < stable.replicas ? "bad" : ""}, pods(stable)))),
-    row.step && h("p", {class: "quiet"}, `step ${Math.min(row.step.index + 1, row.step.total)} of ${row.step.total}`));
+      stable && h("span", {}, h("i", {class: "key stable"}), "stable ", h("code", {}, stable.revision), " ", h("b", {}, `${stable.weight}%`), " ", h("small", {class: stable.ready < stable.replicas ? "bad" : ""}, pods(stable)))));
 }
 
 const number = (text) => {

@@ -29,15 +29,20 @@ function add(element, children) {
   }
 }
 
-/** Puts other children in place; what has the focus, by its data-focus, keeps it. */
+/** Puts other children in place; what has the focus, by its data-focus, keeps it, and what was opened stays open. */
 export function show(element, ...children) {
-  const key = document.activeElement?.closest?.("[data-focus]")?.dataset.focus;
+  const key = element.contains(document.activeElement) ? document.activeElement.closest("[data-focus]")?.dataset.focus : null;
+  const open = new Set([...element.querySelectorAll("details[open] > summary")].map((summary) => summary.textContent));
   element.replaceChildren();
   add(element, children);
-  if (key && !element.contains(document.activeElement)) {
-    for (const again of element.querySelectorAll("[data-focus]")) if (again.dataset.focus === key) again.focus({preventScroll: true});
-  }
+  if (open.size) for (const summary of element.querySelectorAll("summary")) if (open.has(summary.textContent)) summary.parentElement.open = true;
+  if (key) focus(key, element);
   return element;
+}
+
+/** Gives the focus to what has this key. */
+export function focus(key, within = document) {
+  for (const element of within.querySelectorAll("[data-focus]")) if (element.dataset.focus === key) return element.focus({preventScroll: true});
 }
 
 export const link = (href, attributes, ...children) => h("a", {href, "data-link": true, ...attributes}, ...children);

@@ -96,10 +96,10 @@ function card(row) {
     worst && h("dl", {class: "facts"},
       fact("Canary", [ratio(worst.canary), " bad"], `${grouped(worst.canary.bad)} of ${grouped(worst.canary.total)}`),
       fact("Stable", [ratio(worst.stable), " bad"], `${grouped(worst.stable.bad)} of ${grouped(worst.stable.total)}`),
-      fact("Costs", worst.spentByRollout, "of the error budget"),
+      fact("Costs", worst.spentByRollout, "of the budget"),
       row.budget && fact("Left", `${row.budget.left.toFixed(1)}%`, row.budget.slo)),
-    worst && evidence(worst, {}),
-    !row.canary && row.last && h("p", {class: "quiet"}, "Last: ", chip(row.last.outcome), " ", h("code", {}, row.last.revision), " ", words(row.last.reason), row.since && [" · ", when(row.since)]));
+    worst && evidence(worst, row.needed ?? {}),
+    !row.canary && row.last && row.phase !== "RolledBack" && h("p", {class: "quiet"}, "Last: ", chip(row.last.outcome), " ", h("code", {}, row.last.revision), " ", words(row.last.reason), row.since && [" · ", when(row.since)]));
 }
 
 export const fact = (title, value, more) => h("div", {}, h("dt", {}, title), h("dd", {}, value, more && h("small", {}, more)));

@@ -74,18 +74,18 @@ function draw(body, namespace, name, record) {
       h("p", {class: "quiet"}, h("time", {datetime: spec.startedAt}, utc(spec.startedAt)), status.endedAt && [" to ", h("time", {datetime: status.endedAt}, utc(status.endedAt))], status.durationSeconds !== undefined && `, ${span(status.durationSeconds)}`,
         spec.stableRevision ? ["; stable was ", h("code", {}, spec.stableRevision)] : "; a first deployment", `; it had up to ${status.maxWeight ?? 0}% of the traffic`)),
     status.slos?.length > 0 && section("What it cost", {}, table("Objectives", [
-      ["Objective", (s) => [s.name, s.objective && ` ${s.objective}%`]], ["Canary", (s) => `${grouped(s.canary.bad)} of ${grouped(s.canary.total)} bad`, "n"], ["", (s) => ratio(s.canary), "n"],
-      ["Stable", (s) => `${grouped(s.stable.bad)} of ${grouped(s.stable.total)} bad`, "n"], ["", (s) => ratio(s.stable), "n"],
+      ["Objective", (s) => [s.name, s.objective && ` ${s.objective}%`]], ["Canary", (s) => `${grouped(s.canary.bad)} of ${grouped(s.canary.total)} bad`, "n"], ["Share", (s) => ratio(s.canary), "n"],
+      ["Stable", (s) => `${grouped(s.stable.bad)} of ${grouped(s.stable.total)} bad`, "n"], ["Share of stable", (s) => ratio(s.stable), "n"],
       ["Error budget spent", (s) => s.spentByRollout, "n"], ["Evidence of harm", (s) => s.evidence.harm, "n"], ["Of safety", (s) => s.evidence.safe, "n"], ["Counted by", (s) => s.sli ?? ""]], status.slos)),
     section("Over time", {}, history(record, null, Date.now())),
     status.change && section("What it changed", {}, changes(status.change)),
     status.actions?.length > 0 && section("Who did what", {}, table("Actions", [
-      ["When", (a) => hour(a.at)], ["Who", (a) => a.requestedBy], ["What", (a) => words(a.action)], ["", (a) => chip(a.state)], ["Why", (a) => a.reason ?? ""], ["What became of it", (a) => a.message]], status.actions)),
-    status.gates?.length > 0 && section("Gates", {}, table("Gates", [["Gate", (g) => g.name], ["", (g) => chip(g.outcome)], ["Applied", (g) => (g.applied ?? []).join(", ")], ["Held", (g) => (g.held ?? []).join(", ")], ["Message", (g) => g.message ?? ""]], status.gates)),
+      ["When", (a) => hour(a.at)], ["Who", (a) => a.requestedBy], ["What", (a) => words(a.action)], ["State", (a) => chip(a.state)], ["Why", (a) => a.reason ?? ""], ["What became of it", (a) => a.message]], status.actions)),
+    status.gates?.length > 0 && section("Gates", {}, table("Gates", [["Gate", (g) => g.name], ["Outcome", (g) => chip(g.outcome)], ["Applied", (g) => (g.applied ?? []).join(", ")], ["Held", (g) => (g.held ?? []).join(", ")], ["Message", (g) => g.message ?? ""]], status.gates)),
     guards(status),
-    status.transitions?.length > 0 && section("What happened", {}, table("Transitions", [["When", (t) => hour(t.at)], ["Weight", (t) => `${t.weight}%`, "n"], ["What", (t) => words(t.reason)], ["", (t) => t.message]], status.transitions)),
+    status.transitions?.length > 0 && section("What happened", {}, table("Transitions", [["When", (t) => hour(t.at)], ["Weight", (t) => `${t.weight}%`, "n"], ["What", (t) => words(t.reason)], ["In words", (t) => t.message]], status.transitions)),
     h("details", {}, h("summary", {}, `Verdicts (${status.verdicts?.length ?? 0})`), table("Verdicts", [
       ["When", (v) => hour(v.at)], ["Step", (v) => v.step + 1, "n"], ["Weight", (v) => `${v.weight}%`, "n"], ["Objective", (v) => v.slo], ["Canary", (v) => `${v.canary.bad} of ${v.canary.total}`, "n"], ["Stable", (v) => `${v.stable.bad} of ${v.stable.total}`, "n"],
-      ["Harm", (v) => v.evidence.harm, "n"], ["Safe", (v) => v.evidence.safe, "n"], ["Spent", (v) => v.spent, "n"], ["", (v) => chip(v.verdict, "small")]], status.verdicts ?? [])),
+      ["Harm", (v) => v.evidence.harm, "n"], ["Safe", (v) => v.evidence.safe, "n"], ["Spent", (v) => v.spent, "n"], ["Verdict", (v) => chip(v.verdict, "small")]], status.verdicts ?? [])),
     h("p", {class: "quiet"}, "This address stays: ", h("code", {}, `${location.origin}${path("ns", namespace, "records", name)}`)));
 }

@@ -26,6 +26,7 @@ export function servicePage(main, [namespace, name], {session, title}) {
   let looking = false;
   let again = false;
   let last = "";
+  let drawn = "";
 
   async function look() {
     if (looking) { again = true; return; }
@@ -35,7 +36,10 @@ export function servicePage(main, [namespace, name], {session, title}) {
       if (left) return;
       gone = false;
       clock(shown.now);
-      draw(shown);
+      // What says the same is not drawn again: it may be selected, or read aloud.
+      const same = JSON.stringify({...shown, now: null});
+      if (same !== drawn) draw(shown);
+      drawn = same;
     } catch (refusal) {
       if (left) return;
       if (refusal.kind === "NotFound") deleted();
@@ -51,6 +55,7 @@ export function servicePage(main, [namespace, name], {session, title}) {
   function deleted() {
     if (gone) return;
     gone = true;
+    drawn = "";
     show(top, h("h1", {}, name), h("p", {class: "problem", role: "alert"}, last ? "This PythonService was deleted. Its records stay:" : "There is no such PythonService. It may have been deleted; its records stay:"));
     if (!last) show(body);
     say(`${name} does not exist any more`);
@@ -89,7 +94,7 @@ export function servicePage(main, [namespace, name], {session, title}) {
   return () => { left = true; clearTimeout(timer); stop(); pods.stop(); };
 }
 
-const traffic = (shown) => section("Traffic", {class: "card"}, split({canary: shown.status.canary, stable: shown.status.stable}));
+const traffic = (shown) => section("Traffic", {class: "card traffic"}, split({canary: shown.status.canary, stable: shown.status.stable}));
 
 function way(attempt) {
   return section("Steps", {class: "card"},
@@ -155,7 +160,7 @@ function change(shown) {
 export function guards(status) {
   const list = status.guards?.conditions ?? [];
   return list.length > 0 && section("Guards", {}, table("Guards", [
-    ["Condition", (g) => g.name], ["", (g) => chip(g.verdict)], ["Value", (g) => g.value ?? "–", "n"], ["Wanted", (g) => h("code", {}, g.successCondition)],
+    ["Condition", (g) => g.name], ["Verdict", (g) => chip(g.verdict)], ["Value", (g) => g.value ?? "–", "n"], ["Wanted", (g) => h("code", {}, g.successCondition)],
     ["Failed", (g) => `${g.failed} of ${g.evaluated}, ${g.failureLimit} may`], ["Message", (g) => g.message ?? ""]], list));
 }
 
@@ -176,7 +181,7 @@ function podsOf(namespace, api) {
       const {pods, total} = await get(`${api}/pods`);
       show(list, table("Pods", [
         ["Pod", (p) => p.name], ["Revision", (p) => h("code", {}, p.revision)],
-        ["", (p) => (p.ready ? h("span", {class: "chip good"}, "✓ Ready") : h("span", {class: "chip bad"}, `✕ ${p.phase}`))],
+        ["State", (p) => (p.ready ? h("span", {class: "chip good"}, "✓ Ready") : h("span", {class: "chip bad"}, `✕ ${p.phase}`))],
         ["Restarts", (p) => p.restarts, "n"], ["Trouble", (p) => p.trouble ?? ""],
         ["Last lines", (p) => p.containers.map((c) => [
           h("button", {class: "small", "data-focus": `log-${p.name}-${c}`, onclick: () => lines(p.name, c, false)}, c),

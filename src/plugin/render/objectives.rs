@@ -165,7 +165,14 @@ pub(crate) struct Needed {
 impl Needed {
     /// By the spec, as far as it can be read; else the defaults.
     pub(crate) fn of(service: &PythonService) -> Self {
-        let analysis = service.spec.analysis.clone().unwrap_or_default();
+        Self::by(
+            service.spec.analysis.clone().unwrap_or_default(),
+            service.spec.slos.len(),
+        )
+    }
+
+    /// By the analysis, and the number of objectives.
+    pub(crate) fn by(analysis: Analysis, objectives: usize) -> Self {
         let Analysis {
             false_rollback_probability,
             safe_confidence,
@@ -178,7 +185,7 @@ impl Needed {
                 .filter(|p| *p > 0.0 && *p < 1.0)
                 .unwrap_or(default)
         };
-        let objectives = service.spec.slos.len().max(1) as f64;
+        let objectives = objectives.max(1) as f64;
         let harm = objectives / number(false_rollback_probability, 0.01);
         let safe = 1.0 / (1.0 - number(safe_confidence, 0.95));
         Self {
