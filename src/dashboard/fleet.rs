@@ -27,6 +27,8 @@ struct Lines {
     by_key: HashMap<Key, Line>,
     by_change: BTreeMap<u64, Key>,
     gone: VecDeque<(u64, Key)>,
+    /// Every namespace that ever had a service.
+    namespaces: BTreeSet<String>,
     /// The change of the last deletion that was forgotten.
     forgotten: u64,
     last: u64,
@@ -43,6 +45,8 @@ struct Line {
 pub struct Pulse {
     /// The last change.
     pub change: u64,
+    /// Namespaces that have had a service.
+    pub namespaces: usize,
     /// All services have been read once.
     pub synced: bool,
     /// The API server answers.
@@ -119,6 +123,7 @@ impl Fleet {
             lines: RwLock::default(),
             pulse: watch::Sender::new(Pulse {
                 change: 0,
+                namespaces: 0,
                 synced: false,
                 connected: true,
                 since: Timestamp::now(),
@@ -145,12 +150,16 @@ impl Fleet {
             json: json.into(),
         };
         let change = line.change;
+        if !lines.namespaces.contains(&key.namespace) {
+            lines.namespaces.insert(key.namespace.clone());
+        }
+        let namespaces = lines.namespaces.len();
         if let Some(before) = lines.by_key.insert(key.clone(), line) {
             lines.by_change.remove(&before.change);
         }
         lines.by_change.insert(change, key);
         drop(lines);
-        self.tell(change);
+        self.tell(change, namespaces);
     }
 
     /// The service is gone.
@@ -169,7 +178,7 @@ impl Fleet {
             lines.forgotten = forgotten;
         }
         drop(lines);
-        self.tell(change);
+        self.tell(change, 0);
     }
 
     /// All services have been read: what is not among them is gone.
@@ -207,13 +216,9 @@ impl Fleet {
         });
     }
 
-    /// Namespaces with services.
+    /// Namespaces that have had a service.
     pub fn namespaces(&self) -> BTreeSet<String> {
-        self.read()
-            .by_key
-            .keys()
-            .map(|key| key.namespace.clone())
-            .collect()
+        self.read().namespaces.clone()
     }
 
     /// What came after a place, at most so many lines; of a viewer without a place, or of another process, everything.
@@ -259,9 +264,11 @@ impl Fleet {
         }
     }
 
-    fn tell(&self, change: u64) {
-        self.pulse
-            .send_modify(|pulse| pulse.change = pulse.change.max(change));
+    fn tell(&self, change: u64, namespaces: usize) {
+        self.pulse.send_modify(|pulse| {
+            pulse.change = pulse.change.max(change);
+            pulse.namespaces = pulse.namespaces.max(namespaces);
+        });
     }
 
     // A panic elsewhere leaves whole lines behind.

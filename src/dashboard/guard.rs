@@ -1,6 +1,7 @@
 //! What holds for every request and every answer, whoever asks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
@@ -17,12 +18,24 @@ pub const CHANGE_HEADER: &str = "x-molt-dashboard";
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
+/// How long an answer may take to begin: an action waits for the operator, and the API server may be silent.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn late() -> Refusal {
+    Refusal::Unavailable(format!(
+        "the API server did not answer within {} s",
+        PATIENCE.as_secs()
+    ))
+}
+
 /// Refuses what comes from elsewhere, and adds the headers that keep a browser to what is meant.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let refused = check(&app, request.method(), request.headers()).err();
     let mut response = match refused {
         Some(refusal) => refusal.into_response(),
-        None => next.run(request).await,
+        None => tokio::time::timeout(PATIENCE, next.run(request))
+            .await
+            .unwrap_or_else(|_| late().into_response()),
     };
     let headers = response.headers_mut();
     for (name, value) in [

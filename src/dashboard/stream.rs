@@ -44,6 +44,8 @@ pub async fn stream(
             "as many people look at this dashboard as it serves at once: try again later".to_owned(),
         )
     })?;
+    let pulse = app.fleet.pulse();
+    let namespaces = pulse.borrow().namespaces;
     let scope = viewer
         .access()
         .scope(viewer.client(), app.fleet.namespaces())
@@ -54,7 +56,8 @@ pub async fn stream(
         .or(was.after.as_deref())
         .and_then(|id| id.parse().ok());
     let of = Of {
-        pulse: app.fleet.pulse(),
+        pulse,
+        namespaces,
         app,
         viewer,
         scope,
@@ -77,8 +80,9 @@ struct Of {
     app: Arc<App>,
     viewer: Viewer,
     scope: Scope,
-    /// When it was asked what the viewer may see.
+    /// When it was asked what the viewer may see, and how many namespaces there were.
     asked: Instant,
+    namespaces: usize,
     place: Option<Place>,
     pulse: watch::Receiver<Pulse>,
     /// What the viewer was told of the API server.
@@ -92,12 +96,14 @@ impl Of {
     /// The next event, and whether others follow.
     async fn next(&mut self) -> (Event, bool) {
         loop {
-            if self.asked.elapsed() >= REMEMBERED
-                && let Err(refusal) = self.look_again().await
-            {
-                return (bye(&refusal), false);
-            }
             let pulse = self.pulse.borrow_and_update().clone();
+            let is_new = pulse.namespaces != self.namespaces && self.scope != Scope::All;
+            if is_new || self.asked.elapsed() >= REMEMBERED {
+                self.namespaces = pulse.namespaces;
+                if let Err(refusal) = self.look_again().await {
+                    return (bye(&refusal), false);
+                }
+            }
             if let Some(event) = self.standing(&pulse) {
                 return (event, true);
             }

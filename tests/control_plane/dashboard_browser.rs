@@ -26,7 +26,6 @@ fn release(name: &str, image: &str, steps: Value) -> Value {
     let mut object = service(name, image);
     object["metadata"]["annotations"] = json!({"molt.dev/author": "ada@example.com"});
     object["spec"]["strategy"]["canary"]["steps"] = steps;
-    object["spec"]["slos"][0]["objective"] = json!("99.9");
     object["spec"]["template"]["spec"]["containers"][0]["env"] = json!([
         {"name": "WORKERS", "value": if image.ends_with(":good") { "2" } else { "4" }},
         {"name": "DATABASE_URL", "value": image},

@@ -19,7 +19,8 @@ async function ask(method, address, body) {
   if (response.ok) return response.status === 204 ? null : response.headers.get("content-type")?.includes("json") ? response.json() : response.text();
   const told = await response.json().catch(() => ({}));
   const refusal = new Refusal(told.error ?? "Upstream", told.message ?? `the server answered ${response.status}`);
-  if (refusal.kind === "SignIn") on.signIn?.(refusal.message);
+  // A token that is just being tried is told of where it was pasted.
+  if (refusal.kind === "SignIn" && !(method === "POST" && address === "/api/session")) on.signIn?.(refusal.message);
   throw refusal;
 }
 
