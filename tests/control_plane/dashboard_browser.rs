@@ -34,6 +34,8 @@ fn release(name: &str, image: &str, steps: Value) -> Value {
 }
 
 async fn quiet(stage: &Stage, namespace: &str, name: &str, message: &str, phase: &str, left: i64) {
+    let ended = jiff::Timestamp::now() - jiff::SignedDuration::from_secs(left.rem_euclid(977_777));
+    let started = ended - jiff::SignedDuration::from_mins(31);
     let services: Api<PythonService> = Api::namespaced(stage.client.clone(), namespace);
     let object = serde_json::from_value(service(name, "shop:good")).unwrap();
     services.create(&PostParams::default(), &object).await.unwrap();
@@ -42,9 +44,9 @@ async fn quiet(stage: &Stage, namespace: &str, name: &str, message: &str, phase:
         "stable": {"revision": "5b6c7d8e9f", "replicas": 4, "ready": 4, "weight": 100},
         "state": {"stable": "5b6c7d8e9f", "last": {
             "revision": "5b6c7d8e9f", "number": 1, "outcome": "Promoted", "reason": "Promoted", "message": "",
-            "startedAt": "2026-03-01T02:00:00Z", "endedAt": "2026-03-01T02:30:00Z", "maxWeight": 100,
+            "startedAt": started, "endedAt": ended, "maxWeight": 100,
             "evidence": [{
-                "name": "availability", "budgetRemainingPpm": left, "measuredTo": "2026-03-01T02:30:00Z",
+                "name": "availability", "budgetRemainingPpm": left, "measuredTo": ended,
                 "evidence": serde_json::to_value(molt_core::analysis::Evidence::default()).unwrap(),
             }],
         }},

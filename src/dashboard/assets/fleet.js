@@ -2,7 +2,7 @@
 
 import {fleet, follow, rows} from "./api.js";
 import {chip, grouped, h, link, path, ratio, say, section, show, when, words} from "./dom.js";
-import {evidence, split} from "./charts.js";
+import {evidence, number, split} from "./charts.js";
 
 /** Quiet services that are shown before somebody asks for all. */
 const QUIET = 100;
@@ -83,7 +83,9 @@ function place(parent, children) {
 }
 
 function card(row) {
-  const worst = row.slos?.length ? row.slos.reduce((a, b) => (Number(b.evidence.harm.replace(/[^0-9.]/g, "")) > Number(a.evidence.harm.replace(/[^0-9.]/g, "")) ? b : a)) : null;
+  // That it is paused stands beside its name.
+  const wrong = (row.wrong ?? []).filter((text) => text !== `${row.phase}: ${row.phase}`);
+  const worst = row.slos?.length ? row.slos.reduce((a, b) => (number(b.evidence.harm) > number(a.evidence.harm) ? b : a)) : null;
   return h("article", {class: "card service", "aria-label": `${row.namespace}/${row.name}`},
     h("header", {},
       h("h3", {}, link(address(row), {"data-focus": `${row.namespace}/${row.name}`}, h("span", {class: "ns"}, row.namespace, "/"), row.name)),
@@ -91,7 +93,7 @@ function card(row) {
       row.since && h("span", {class: "age"}, when(row.since, {words: false}))),
     h("p", {class: "why"}, row.message),
     row.late && h("p", {class: "problem"}, "The operator has not seen the latest spec yet."),
-    row.wrong?.length && h("ul", {class: "wrong"}, row.wrong.map((text) => h("li", {}, text))),
+    wrong.length > 0 && h("ul", {class: "wrong"}, wrong.map((text) => h("li", {}, text))),
     row.canary && split(row),
     worst && h("dl", {class: "facts"},
       fact("Canary", [ratio(worst.canary), " bad"], `${grouped(worst.canary.bad)} of ${grouped(worst.canary.total)}`),

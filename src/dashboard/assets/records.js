@@ -25,7 +25,7 @@ export function recordTable(parent, which) {
   function draw({next, total}) {
     if (!total) return void show(parent, h("p", {class: "quiet"}, "There is no record yet."));
     show(parent, table(`Records, the newest first: ${list.length} of ${total}`, [
-      ["Started", (r) => link(of(r), {"data-focus": r.name}, utc(r.startedAt))],
+      ["Started", (r) => link(of(r), {"data-focus": r.name}, utc(r.startedAt)), "t"],
       ...(which.service ? [] : [["Service", (r) => link(path("ns", r.namespace, "services", r.service), {}, `${r.namespace}/${r.service}`)]]),
       ["Revision", (r) => [h("code", {}, r.revision), ` #${r.attempt}`]],
       ["Outcome", (r) => chip(r.outcome ?? "Running")],
@@ -80,12 +80,12 @@ function draw(body, namespace, name, record) {
     section("Over time", {}, history(record, null, Date.now())),
     status.change && section("What it changed", {}, changes(status.change)),
     status.actions?.length > 0 && section("Who did what", {}, table("Actions", [
-      ["When", (a) => hour(a.at)], ["Who", (a) => a.requestedBy], ["What", (a) => words(a.action)], ["State", (a) => chip(a.state)], ["Why", (a) => a.reason ?? ""], ["What became of it", (a) => a.message]], status.actions)),
+      ["When", (a) => hour(a.at), "t"], ["Who", (a) => a.requestedBy], ["What", (a) => words(a.action)], ["State", (a) => chip(a.state)], ["Why", (a) => a.reason ?? ""], ["What became of it", (a) => a.message]], status.actions)),
     status.gates?.length > 0 && section("Gates", {}, table("Gates", [["Gate", (g) => g.name], ["Outcome", (g) => chip(g.outcome)], ["Applied", (g) => (g.applied ?? []).join(", ")], ["Held", (g) => (g.held ?? []).join(", ")], ["Message", (g) => g.message ?? ""]], status.gates)),
     guards(status),
-    status.transitions?.length > 0 && section("What happened", {}, table("Transitions", [["When", (t) => hour(t.at)], ["Weight", (t) => `${t.weight}%`, "n"], ["What", (t) => words(t.reason)], ["In words", (t) => t.message]], status.transitions)),
+    status.transitions?.length > 0 && section("What happened", {}, table("Transitions", [["When", (t) => hour(t.at), "t"], ["Weight", (t) => `${t.weight}%`, "n"], ["What", (t) => words(t.reason)], ["In words", (t) => t.message]], status.transitions)),
     h("details", {}, h("summary", {}, `Verdicts (${status.verdicts?.length ?? 0})`), table("Verdicts", [
-      ["When", (v) => hour(v.at)], ["Step", (v) => v.step + 1, "n"], ["Weight", (v) => `${v.weight}%`, "n"], ["Objective", (v) => v.slo], ["Canary", (v) => `${v.canary.bad} of ${v.canary.total}`, "n"], ["Stable", (v) => `${v.stable.bad} of ${v.stable.total}`, "n"],
+      ["When", (v) => hour(v.at), "t"], ["Step", (v) => v.step + 1, "n"], ["Weight", (v) => `${v.weight}%`, "n"], ["Objective", (v) => v.slo], ["Canary", (v) => `${v.canary.bad} of ${v.canary.total}`, "n"], ["Stable", (v) => `${v.stable.bad} of ${v.stable.total}`, "n"],
       ["Harm", (v) => v.evidence.harm, "n"], ["Safe", (v) => v.evidence.safe, "n"], ["Spent", (v) => v.spent, "n"], ["Verdict", (v) => chip(v.verdict, "small")]], status.verdicts ?? [])),
     h("p", {class: "quiet"}, "This address stays: ", h("code", {}, `${location.origin}${path("ns", namespace, "records", name)}`)));
 }
