@@ -91,6 +91,13 @@ impl TrustedProxy {
                 self.user_header
             )));
         }
+        // A proxy that adds its own to what a stranger sent would let the stranger choose.
+        if headers.get_all(&self.user_header).iter().count() > 1 {
+            return Err(Refusal::Forbidden(format!(
+                "the request names several users in {}: the proxy must replace that header",
+                self.user_header
+            )));
+        }
         let text = |value: &HeaderValue| value.to_str().map(str::trim).map(str::to_owned);
         let unreadable =
             |_| Refusal::Invalid(format!("the header {} is not readable text", self.user_header));
@@ -398,6 +405,7 @@ mod tests {
             &[("x-forwarded-user", "system:admin")][..],
             &[("x-forwarded-user", "")],
             &[ADA, ("x-forwarded-groups", "dev,system:masters")],
+            &[ADA, ("x-forwarded-user", "bob")],
         ] {
             assert!(matches!(
                 proxy.user(&headers(pairs), near),

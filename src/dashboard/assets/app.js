@@ -96,7 +96,7 @@ function signIn(why) {
     } catch (refusal) { show(problem, refusal.message); field.focus(); }
   }},
     h("h1", {}, "Sign in"),
-    h("p", {}, why),
+    h("p", {}, why.charAt(0).toUpperCase() + why.slice(1) + (why.endsWith(".") ? "" : ".")),
     h("label", {for: "token"}, "Bearer token"), field,
     h("p", {id: "token-help", class: "quiet"}, "What you may see and do here is what this token may by the cluster's RBAC. For example: ", h("code", {}, "kubectl create token NAME -n NAMESPACE")),
     problem,
