@@ -80,9 +80,22 @@ test-crashes: ## The operator dies at each of its writes, on a real API server. 
 	e2e/cluster/build.sh control-plane
 	$(CARGO) test --test control_plane crashes -- --ignored $(TEST_ARGS)
 
+
 .PHONY: bench-verdict
 bench-verdict: ## What one verdict for five objectives costs; the goal is 20 µs.
 	$(CARGO) bench -p molt-bench --bench verdict
+
+.PHONY: e2e-browser
+e2e-browser: ## The dashboard in Debian's Chromium in front of real rollouts: checks, sizes, pictures into docs/images.
+	e2e/cluster/build.sh control-plane
+	e2e/browser/install.sh
+	$(CARGO) test --test control_plane dashboard_browser -- --ignored --nocapture $(TEST_ARGS)
+
+.PHONY: bench-dashboard
+bench-dashboard: ## 1,000 services and 50 viewers of the dashboard: how soon a change is seen, and what the server holds.
+	e2e/cluster/build.sh control-plane
+	$(CARGO) test --test control_plane a_thousand_services_and_fifty_viewers -- --ignored --nocapture
+
 
 .PHONY: bench-decisions
 bench-decisions: ## Molt's decisions beside other tools' on the same traffic: docs/decisions.md. RUNS, SEED.

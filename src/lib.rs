@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod controller;
+pub mod dashboard;
 pub mod gitops;
 pub mod k8s;
 pub mod leader;

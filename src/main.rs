@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use molt::controller::{self, Options};
+use molt::dashboard::args::DashboardArgs;
 use molt::leader::{Settings, Timing, TimingError};
 use molt::metrics::Metrics;
 use molt::server::{self, Readiness, ServerState};
@@ -28,6 +29,8 @@ struct Cli {
 enum Command {
     /// Run the controller, inside a cluster or with the kubeconfig of the environment.
     Controller(Box<ControllerArgs>),
+    /// Serve the dashboard of a cluster to people in their browsers.
+    Dashboard(Box<DashboardArgs>),
     /// Print the CustomResourceDefinitions.
     Crds,
     /// Print the version.
@@ -156,6 +159,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Command::Controller(args) => run(*args),
+        Command::Dashboard(args) => show(*args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -172,6 +176,24 @@ async fn connect() -> kube::Result<kube::Client> {
     let mut config = kube::Config::infer().await.map_err(kube::Error::InferConfig)?;
     config.default_retry = false;
     kube::Client::try_from(config)
+}
+
+#[tokio::main(worker_threads = 2)]
+async fn show(args: DashboardArgs) -> Result<(), Box<dyn std::error::Error>> {
+    telemetry::init(LogFormat::Auto)?;
+    let config = kube::Config::infer()
+        .await
+        .map_err(|e| format!("no cluster can be reached: {e}; run inside a cluster, or set KUBECONFIG"))?;
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stopped = async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    args.run(config, stopped)
+        .await
+        .map_err(|error| error.to_string().into())
 }
 
 #[tokio::main(worker_threads = 2)]

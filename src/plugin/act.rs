@@ -10,10 +10,91 @@ use kube::{Client, ResourceExt};
 
 use super::connect::Cluster;
 use super::{ActionArgs, Failure, route, text};
-use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction, RolloutActionSpec};
+use crate::api::v1alpha1::{
+    ActionKind, ActionState, PythonService, RolloutAction, RolloutActionSpec, RolloutActionStatus,
+};
 
 /// How long an operator may take to acknowledge.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a person wants done, as the command line and the dashboard have it.
+#[derive(Clone, Debug)]
+pub(crate) struct Wanted {
+    /// What.
+    pub action: ActionKind,
+    /// The revision to go back to, or the gate that is answered.
+    pub object: Option<String>,
+    /// Why; may be empty.
+    pub reason: String,
+}
+
+impl Wanted {
+    /// The action object for a service as it is now, in a user's name.
+    pub(crate) fn on(&self, service: &PythonService, requested_by: String) -> Result<RolloutAction, Failure> {
+        let (name, action) = (service.name_any(), self.action);
+        let (revision, attempt) = meant(action, service).ok_or_else(|| {
+            let message = service.status.as_ref().and_then(|s| s.message.clone());
+            let message = message.unwrap_or_else(|| "it has no status yet".to_owned());
+            Failure::NothingChanged(format!("{} at {name}: {message}", nothing_meant(action)))
+        })?;
+        let (to_revision, gate) = match action {
+            ActionKind::Approve | ActionKind::Reject => (None, self.object.clone()),
+            _ => (self.object.clone(), None),
+        };
+        Ok(RolloutAction {
+            metadata: ObjectMeta {
+                generate_name: Some(format!("{name}-")),
+                ..ObjectMeta::default()
+            },
+            spec: RolloutActionSpec {
+                service: name,
+                revision: Some(revision),
+                attempt,
+                to_revision,
+                gate,
+                action,
+                reason: Some(self.reason.clone()).filter(|reason| !reason.is_empty()),
+                requested_by,
+            },
+            status: None,
+        })
+    }
+}
+
+/// The revision and the attempt that an action is about.
+fn meant(action: ActionKind, service: &PythonService) -> Option<(String, Option<i32>)> {
+    match action {
+        ActionKind::Retry => taken_back(service).or_else(|| last(service)),
+        ActionKind::Override => current(service).or_else(|| waiting(service)),
+        ActionKind::Undo | ActionKind::Restart | ActionKind::Release => stable(service),
+        ActionKind::Approve | ActionKind::Reject => contracting(service),
+        _ => current(service),
+    }
+}
+
+fn nothing_meant(action: ActionKind) -> &'static str {
+    match action {
+        ActionKind::Retry => "no attempt has ended",
+        ActionKind::Undo | ActionKind::Restart | ActionKind::Release => "no revision is stable",
+        ActionKind::Approve | ActionKind::Reject => "nothing waits for an approval",
+        _ => "no attempt is under way",
+    }
+}
+
+/// Waits for what becomes of an action that was created; `None` if nobody acknowledges it in time.
+pub(crate) async fn answer(
+    actions: Api<RolloutAction>,
+    id: &str,
+) -> Result<Option<RolloutActionStatus>, Failure> {
+    let handled = |object: Option<&RolloutAction>| {
+        object.is_none_or(|o| o.status.as_ref().is_some_and(|status| status.state.is_some()))
+    };
+    let Ok(answer) = tokio::time::timeout(PATIENCE, await_condition(actions, id, handled)).await else {
+        return Ok(None);
+    };
+    let answer = answer.map_err(|error| Failure::Other(super::failure::chain(&error)))?;
+    Ok(Some(answer.and_then(|object| object.status).unwrap_or_default()))
+}
 
 /// `object` is the revision to go back to, or the gate that is answered.
 pub(super) async fn run(
@@ -23,71 +104,31 @@ pub(super) async fn run(
     object: Option<String>,
     direct: bool,
 ) -> Result<ExitCode, Failure> {
-    let (name, reason) = (args.name.as_str(), args.reason.as_str());
-    let service = cluster.service(name).await?;
-    let (to_revision, gate) = match action {
-        ActionKind::Approve | ActionKind::Reject => (None, object),
-        _ => (object, None),
+    let service = cluster.service(&args.name).await?;
+    let wanted = Wanted {
+        action,
+        object,
+        reason: args.reason.clone(),
     };
-    let meant = match action {
-        ActionKind::Retry => taken_back(&service).or_else(|| last(&service)),
-        ActionKind::Override => current(&service).or_else(|| waiting(&service)),
-        ActionKind::Undo | ActionKind::Restart | ActionKind::Release => stable(&service),
-        ActionKind::Approve | ActionKind::Reject => contracting(&service),
-        _ => current(&service),
-    };
-    let Some((revision, attempt)) = meant else {
-        let message = service
-            .status
-            .and_then(|s| s.message)
-            .unwrap_or_else(|| "it has no status yet".to_owned());
-        return Err(Failure::NothingChanged(format!(
-            "{} at {name}: {message}",
-            match action {
-                ActionKind::Retry => "no attempt has ended",
-                ActionKind::Undo | ActionKind::Restart | ActionKind::Release => "no revision is stable",
-                ActionKind::Approve | ActionKind::Reject => "nothing waits for an approval",
-                _ => "no attempt is under way",
-            }
-        )));
-    };
+    let wish = wanted.on(&service, whoami(&cluster.client).await?)?;
     let actions: Api<RolloutAction> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
-    let wish = RolloutAction {
-        metadata: ObjectMeta {
-            generate_name: Some(format!("{name}-")),
-            ..ObjectMeta::default()
-        },
-        spec: RolloutActionSpec {
-            service: name.to_owned(),
-            revision: Some(revision.clone()),
-            attempt,
-            to_revision,
-            gate,
-            action,
-            reason: Some(reason.to_owned()).filter(|reason| !reason.is_empty()),
-            requested_by: whoami(&cluster.client).await?,
-        },
-        status: None,
-    };
     let wish = actions.create(&PostParams::default(), &wish).await?;
     let id = wish.name_any();
     let verb = match action {
         ActionKind::PromoteFull => "full promotion".to_owned(),
         other => format!("{other:?}").to_lowercase(),
     };
-    let handled = |object: Option<&RolloutAction>| {
-        object.is_none_or(|o| o.status.as_ref().is_some_and(|status| status.state.is_some()))
-    };
-    let answer = tokio::time::timeout(PATIENCE, await_condition(actions, &id, handled)).await;
-    let Ok(answer) = answer else {
+    let Some(status) = answer(actions, &id).await? else {
         return unacknowledged(cluster, &service, action, &id, direct).await;
     };
-    let answer = answer.map_err(|error| Failure::Other(super::failure::chain(&error)))?;
-    let status = answer.and_then(|object| object.status).unwrap_or_default();
     let message = status.message.unwrap_or_default();
     match status.state {
         Some(ActionState::Applied) => {
-            let of = attempt.map_or_else(String::new, |attempt| format!(" of attempt {attempt}"));
+            let of = wish
+                .spec
+                .attempt
+                .map_or_else(String::new, |attempt| format!(" of attempt {attempt}"));
+            let revision = wish.spec.revision.unwrap_or_default();
             text::print(&format!("{verb}{of} at {revision}: {message}\n"));
             Ok(ExitCode::SUCCESS)
         }
@@ -128,7 +169,7 @@ fn last(service: &PythonService) -> Option<(String, Option<i32>)> {
 }
 
 /// The attempt whose contracting migration waits for a word.
-fn contracting(service: &PythonService) -> Option<(String, Option<i32>)> {
+pub(crate) fn contracting(service: &PythonService) -> Option<(String, Option<i32>)> {
     let database = service.status.as_ref()?.state.as_ref()?.database.as_ref()?;
     let work = database.work.as_ref().filter(|work| work.needs_approval)?;
     Some((work.revision.0.clone(), i32::try_from(work.attempt).ok()))

@@ -18,6 +18,27 @@ pub struct Cluster {
     pub namespace: String,
 }
 
+/// How to connect as the flags say; what they leave open is in the kubeconfig.
+pub(super) async fn config(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Config, Failure> {
+    let options = KubeConfigOptions {
+        context,
+        ..KubeConfigOptions::default()
+    };
+    match kubeconfig {
+        Some(path) => {
+            let file = Kubeconfig::read_from(path).map_err(|e| Failure::Config(chain(&e)))?;
+            Config::from_custom_kubeconfig(file, &options)
+                .await
+                .map_err(|e| Failure::Config(chain(&e)))
+        }
+        None => match Config::from_kubeconfig(&options).await {
+            Ok(config) => Ok(config),
+            // Without a kubeconfig this may be a pod of the cluster itself.
+            Err(error) => Config::incluster().map_err(|_| Failure::Config(chain(&error))),
+        },
+    }
+}
+
 impl Cluster {
     /// Connects as the flags say; what they leave open is in the kubeconfig.
     pub async fn connect(
@@ -25,23 +46,7 @@ impl Cluster {
         context: Option<String>,
         namespace: Option<String>,
     ) -> Result<Self, Failure> {
-        let options = KubeConfigOptions {
-            context,
-            ..KubeConfigOptions::default()
-        };
-        let config = match kubeconfig {
-            Some(path) => {
-                let file = Kubeconfig::read_from(path).map_err(|e| Failure::Config(chain(&e)))?;
-                Config::from_custom_kubeconfig(file, &options)
-                    .await
-                    .map_err(|e| Failure::Config(chain(&e)))?
-            }
-            None => match Config::from_kubeconfig(&options).await {
-                Ok(config) => config,
-                // Without a kubeconfig this may be a pod of the cluster itself.
-                Err(error) => Config::incluster().map_err(|_| Failure::Config(chain(&error)))?,
-            },
-        };
+        let config = config(kubeconfig, context).await?;
         let namespace = namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client = Client::try_from(config).map_err(|e| Failure::Config(chain(&e)))?;
         Ok(Self { client, namespace })

@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
+use kube::{Client, ResourceExt};
 use molt_core::state::State;
 use serde::Serialize;
 
@@ -43,19 +44,20 @@ pub(super) async fn run(cluster: &Cluster, name: &str, output: Option<Output>) -
 }
 
 /// What an explanation is made of.
-struct Seen {
+pub(crate) struct Seen {
     /// The service, as its kind has it.
-    service: PythonService,
+    pub(crate) service: PythonService,
     /// The same, as the operator reads it.
-    object: ServiceObject,
+    pub(crate) object: ServiceObject,
     /// Its ReplicaSets; `None` if they may not be listed.
-    sets: Option<Vec<ReplicaSetFacts>>,
+    pub(crate) sets: Option<Vec<ReplicaSetFacts>>,
     /// What people asked for and nobody has handled yet.
-    waiting: Vec<RolloutAction>,
+    pub(crate) waiting: Vec<RolloutAction>,
 }
 
 impl Seen {
-    async fn read(cluster: &Cluster, name: &str) -> Result<Self, Failure> {
+    /// Reads all of it, with the rights of whoever asks.
+    pub(crate) async fn read(cluster: &Cluster, name: &str) -> Result<Self, Failure> {
         let kind = ApiResource::erase::<PythonService>(&());
         let api: Api<DynamicObject> = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &kind);
         // As it was written: a field that this version does not know counts for the revision, too.
@@ -63,20 +65,28 @@ impl Seen {
             cluster.service(name).await?;
             return Err(cluster.missing(name).await);
         };
+        Self::around(&cluster.client, &cluster.namespace, raw)
+            .await
+            .map_err(Failure::Other)
+    }
+
+    /// What there is around a service that was read.
+    pub(crate) async fn around(client: &Client, namespace: &str, raw: DynamicObject) -> Result<Self, String> {
+        let name = &raw.name_any();
         let raw = serde_json::to_value(raw).unwrap_or_default();
         let of_service = ListParams::default().labels(&format!("{}={name}", labels::SERVICE));
-        let sets: Api<ReplicaSet> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+        let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), namespace);
         // Whoever may not see them is told all the rest.
         let sets = sets.list(&of_service).await.ok().map(|list| {
             let read = |set: &ReplicaSet| ReplicaSetFacts::read(set).map(|(_, facts)| facts);
             list.items.iter().filter_map(read).collect()
         });
-        let actions: Api<RolloutAction> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
+        let actions: Api<RolloutAction> = Api::namespaced(client.clone(), namespace);
         let waiting = actions.list(&ListParams::default()).await.map(|list| list.items);
         let unhandled = |action: &RolloutAction| {
-            action.spec.service == name && action.status.as_ref().is_none_or(|s| s.state.is_none())
+            action.spec.service == *name && action.status.as_ref().is_none_or(|s| s.state.is_none())
         };
-        let parse = |error: serde_json::Error| Failure::Other(format!("{name} can't be read: {error}"));
+        let parse = |error: serde_json::Error| format!("{name} can't be read: {error}");
         Ok(Self {
             service: serde_json::from_value(raw.clone()).map_err(parse)?,
             object: serde_json::from_value(raw).map_err(parse)?,
@@ -89,7 +99,8 @@ impl Seen {
         })
     }
 
-    fn state(&self) -> State {
+    /// What decides; empty if it can't be read.
+    pub(crate) fn state(&self) -> State {
         self.object.state().unwrap_or_default()
     }
 }
@@ -97,7 +108,7 @@ impl Seen {
 /// Why a service is where it is, and what would move it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Explanation {
+pub(crate) struct Explanation {
     /// Where it is, in one word.
     phase: Option<Phase>,
     /// Where it is, and what it waits for, in one sentence.
@@ -132,7 +143,8 @@ struct Wrong {
 }
 
 impl Explanation {
-    fn of(seen: &Seen, now: Timestamp) -> Self {
+    /// Of what was seen, as of `now`.
+    pub(crate) fn of(seen: &Seen, now: Timestamp) -> Self {
         let status = seen.service.status.clone().unwrap_or_default();
         let state = seen.state();
         let (commands, refused) = options::ask(seen, &state, now);

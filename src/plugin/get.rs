@@ -59,16 +59,7 @@ async fn list(api: Api<PythonService>) -> Result<Vec<PythonService>, Failure> {
 
 /// What needs somebody comes first, then what moves.
 fn urgency(service: &PythonService) -> u8 {
-    let phase = service.status.as_ref().and_then(|status| status.phase);
-    match phase {
-        Some(Phase::Degraded) => 0,
-        Some(Phase::RolledBack) => 1,
-        Some(Phase::Paused) => 2,
-        Some(Phase::RollingBack) => 3,
-        Some(Phase::Progressing) => 4,
-        Some(Phase::Initializing) | None => 5,
-        Some(Phase::Healthy) => 6,
-    }
+    Phase::urgency(service.status.as_ref().and_then(|status| status.phase))
 }
 
 /// One line for each service.

@@ -3,6 +3,7 @@
 //! - [`connect`]: to which cluster, as kubectl decides it.
 //! - [`render`]: a PythonService as text; pure.
 //! - `get`, `status`, `explain`, `history`, `act`, `fleet`: the commands.
+//! - `dashboard`: the same in a browser, from this machine; see [`crate::dashboard`].
 //! - `simulate`, `replay`: what would happen to a release; they need no cluster.
 //! - [`route`]: the patch that takes the traffic away without the operator.
 //! - `import`: manifests of other tools as PythonServices; needs no cluster.
@@ -10,10 +11,11 @@
 //! - `shell`: completion and manual pages, from the definition of the command line.
 //! - `rules`: alerts and a dashboard from a manifest; needs no cluster.
 
-mod act;
+pub(crate) mod act;
 pub mod connect;
-mod explain;
-mod failure;
+mod dashboard;
+pub(crate) mod explain;
+pub(crate) mod failure;
 mod fleet;
 mod get;
 mod history;
@@ -169,6 +171,8 @@ enum Command {
         #[arg(long)]
         gate: String,
     },
+    /// Serve the dashboard on this machine, with your own rights, and print the link that opens it.
+    Dashboard(dashboard::DashboardArgs),
     /// Stop every rollout of an operator, or let them go on: pause, resume, status.
     Fleet(fleet::FleetArgs),
     /// Try a release in virtual time: the operator's own decisions, against traffic and failures that you state.
@@ -262,8 +266,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         context,
         kubeconfig,
     } = cli.target;
-    let wanted = namespace.clone();
-    let cluster = || connect::Cluster::connect(kubeconfig, context, wanted);
+    let cluster = || connect::Cluster::connect(kubeconfig.clone(), context.clone(), namespace.clone());
     let person = |cluster, action, args, to| Box::pin(act::run(cluster, action, args, to, false));
     match cli.command {
         Command::Get {
@@ -313,6 +316,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             person(&cluster().await?, ActionKind::Reject, &args, Some(gate)).await
         }
         Command::Fleet(args) => fleet::run(&cluster().await?, &args).await,
+        Command::Dashboard(args) => Box::pin(dashboard::run(&args, kubeconfig, context, namespace)).await,
         Command::Simulate(args) => simulate::run(&args),
         Command::Replay(args) => Box::pin(replay::run(&args, namespace)).await,
         Command::Import(args) => import::run(&args),

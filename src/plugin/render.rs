@@ -3,7 +3,7 @@
 #[cfg(test)]
 pub(crate) mod fixtures;
 pub(super) mod guards;
-pub(super) mod objectives;
+pub(crate) mod objectives;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 use molt_core::plan::Step;
 use molt_core::state::{Attempt, Ended, Outcome, Stage, State, Transition};
+use serde::Serialize;
 
 use super::text::{Style, columns, span};
 use crate::api::v1alpha1::{CountsStatus, PythonService, PythonServiceStatus, RevisionStatus, SloStatus};
@@ -139,27 +140,67 @@ pub(super) fn steps(state: &State, now: Timestamp, style: Style) -> String {
     let Some(attempt) = &state.attempt else {
         return String::new();
     };
+    let running = format!(
+        "{}; runs for {}",
+        at(attempt, now),
+        span(now.duration_since(attempt.started_at))
+    );
+    if attempt.stage == Stage::Deploying {
+        return format!("  {running}\n");
+    }
+    let places = way(attempt);
+    let way: Vec<String> = places
+        .iter()
+        .map(|p| place(&p.word, p.here, p.done, style))
+        .collect();
+    format!("  {running}\n  {}\n", way.join(&style.dim(" → ")))
+}
+
+/// One place on the way of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Place {
+    /// What it is: `25%`, `1m`, `pause`, `bake`.
+    pub word: String,
+    /// The attempt is here.
+    pub here: bool,
+    /// The attempt has been here.
+    pub done: bool,
+}
+
+/// Every place on the way of an attempt, up to the bake.
+pub(crate) fn way(attempt: &Attempt) -> Vec<Place> {
     let here = attempt.step as usize;
     let stepping = attempt.stage == Stage::Stepping;
-    let mut way: Vec<String> = attempt
-        .steps
-        .iter()
-        .enumerate()
-        .map(|(index, step)| {
-            let word = match step {
-                Step::SetWeight(weight) => format!("{weight}%"),
-                Step::Dwell(seconds) => span(SignedDuration::from_secs(i64::from(*seconds))),
-                Step::Pause {} => "pause".to_owned(),
-                other => other.to_string(),
-            };
-            place(&word, stepping && index == here, index < here, style)
-        })
-        .collect();
+    let step = |(index, step): (usize, &Step)| Place {
+        word: match step {
+            Step::SetWeight(weight) => format!("{weight}%"),
+            Step::Dwell(seconds) => span(SignedDuration::from_secs(i64::from(*seconds))),
+            Step::Pause {} => "pause".to_owned(),
+            other => other.to_string(),
+        },
+        here: stepping && index == here,
+        done: index < here,
+    };
+    let mut way: Vec<Place> = attempt.steps.iter().enumerate().map(step).collect();
     let baking = matches!(attempt.stage, Stage::Baking { .. });
-    way.push(place("100%", attempt.stage == Stage::Promoting, baking, style));
-    way.push(place("bake", baking, false, style));
+    way.push(Place {
+        word: "100%".to_owned(),
+        here: attempt.stage == Stage::Promoting,
+        done: baking,
+    });
+    way.push(Place {
+        word: "bake".to_owned(),
+        here: baking,
+        done: false,
+    });
+    way
+}
+
+/// Where an attempt is, in words.
+pub(crate) fn at(attempt: &Attempt, now: Timestamp) -> String {
+    let here = attempt.step as usize;
     let total = attempt.steps.len();
-    let at = match &attempt.stage {
+    match &attempt.stage {
         Stage::Stepping => format!("step {} of {total}{}", here + 1, left(attempt, now)),
         Stage::Baking { until } => format!("bakes, {} left", span(until.duration_since(now).abs())),
         Stage::Promoting => "steps done, promoting".to_owned(),
@@ -178,12 +219,7 @@ pub(super) fn steps(state: &State, now: Timestamp, style: Style) -> String {
             )
         }
         Stage::Withdrawing { .. } => "going back to stable".to_owned(),
-    };
-    let running = format!("{at}; runs for {}", span(now.duration_since(attempt.started_at)));
-    if attempt.stage == Stage::Deploying {
-        return format!("  {running}\n");
     }
-    format!("  {running}\n  {}\n", way.join(&style.dim(" → ")))
 }
 
 fn place(word: &str, here: bool, done: bool, style: Style) -> String {
@@ -212,7 +248,7 @@ fn left(attempt: &Attempt, now: Timestamp) -> String {
 }
 
 /// Those that are wrong. `Ready` and `Reconciling` say no more than the phase does.
-pub(super) fn wrong(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
+pub(crate) fn wrong(conditions: &[Condition]) -> impl Iterator<Item = &Condition> {
     conditions
         .iter()
         .filter(|condition| match condition.type_.as_str() {

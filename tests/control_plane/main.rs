@@ -12,6 +12,8 @@ mod bad_input;
 mod conditions;
 mod config;
 mod crashes;
+mod dashboard;
+mod dashboard_browser;
 mod fleet;
 mod gitops;
 mod groups;

@@ -28,6 +28,25 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
 {{- end -}}
 
+{{- define "molt.dashboardName" -}}
+{{- include "molt.fullname" . | trunc 53 | trimSuffix "-" }}-dashboard
+{{- end -}}
+
+{{/* Of its own: what selects the operator's pods must not select these. */}}
+{{- define "molt.dashboardSelector" -}}
+app.kubernetes.io/name: {{ include "molt.name" . | trunc 53 | trimSuffix "-" }}-dashboard
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "molt.dashboardLabels" -}}
+{{ include "molt.dashboardSelector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: dashboard
+app.kubernetes.io/part-of: {{ include "molt.name" . }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- end -}}
+
 {{- define "molt.serviceAccountName" -}}
 {{- if .Values.serviceAccount.create -}}
 {{- default (include "molt.fullname" .) .Values.serviceAccount.name -}}

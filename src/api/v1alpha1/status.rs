@@ -96,6 +96,22 @@ pub enum Phase {
     Degraded,
 }
 
+impl Phase {
+    /// The place in a list of many services, from 0: what needs somebody comes first, then what moves. A service that no
+    /// operator has looked at yet is like one that begins.
+    pub fn urgency(phase: Option<Self>) -> u8 {
+        match phase {
+            Some(Self::Degraded) => 0,
+            Some(Self::RolledBack) => 1,
+            Some(Self::Paused) => 2,
+            Some(Self::RollingBack) => 3,
+            Some(Self::Progressing) => 4,
+            Some(Self::Initializing) | None => 5,
+            Some(Self::Healthy) => 6,
+        }
+    }
+}
+
 /// One revision.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -3,6 +3,7 @@
 use jiff::SignedDuration;
 use molt_core::analysis::{BURN_RATES, Objective};
 use molt_core::state::{SloEvidence, State};
+use serde::Serialize;
 
 use crate::api::v1alpha1::{Analysis, CountsStatus, PythonService, PythonServiceStatus, SloStatus};
 use crate::plugin::text::{Style, columns, grouped, ratio};
@@ -151,15 +152,27 @@ fn counts(counts: &CountsStatus) -> String {
 }
 
 /// How much evidence a decision needs, and how much budget an attempt may spend.
-struct Needed {
-    harm: String,
-    safe: String,
-    spend: String,
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Needed {
+    /// For harm, as a factor; grouped by thousands.
+    pub harm: String,
+    /// For safety, as a factor; grouped by thousands.
+    pub safe: String,
+    /// Of the window's error budget: `2%`.
+    pub spend: String,
 }
 
 impl Needed {
-    fn of(service: &PythonService) -> Self {
-        let analysis = service.spec.analysis.clone().unwrap_or_default();
+    /// By the spec, as far as it can be read; else the defaults.
+    pub(crate) fn of(service: &PythonService) -> Self {
+        Self::by(
+            service.spec.analysis.clone().unwrap_or_default(),
+            service.spec.slos.len(),
+        )
+    }
+
+    /// By the analysis, and the number of objectives.
+    pub(crate) fn by(analysis: Analysis, objectives: usize) -> Self {
         let Analysis {
             false_rollback_probability,
             safe_confidence,
@@ -172,7 +185,7 @@ impl Needed {
                 .filter(|p| *p > 0.0 && *p < 1.0)
                 .unwrap_or(default)
         };
-        let objectives = service.spec.slos.len().max(1) as f64;
+        let objectives = objectives.max(1) as f64;
         let harm = objectives / number(false_rollback_probability, 0.01);
         let safe = 1.0 / (1.0 - number(safe_confidence, 0.95));
         Self {

@@ -108,12 +108,17 @@ pub async fn kubectl_molt(namespace: &str, words: &[&str]) -> std::process::Exit
     molt::plugin::run(all.iter().chain(words).map(std::ffi::OsString::from)).await
 }
 
+/// How the control plane is connected to, as its administrator.
+pub async fn config() -> Config {
+    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+        .await
+        .expect("it is valid")
+}
+
 /// A client of the control plane, with a connection of its own.
 pub async fn connect() -> Client {
-    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .expect("it is valid");
+    let mut config = config().await;
     // As the operator's own.
     config.default_retry = false;
     Client::try_from(config).expect("a client can be made")
@@ -121,10 +126,7 @@ pub async fn connect() -> Client {
 
 /// A client that acts as somebody else.
 pub async fn as_user(name: &str) -> Client {
-    let kubeconfig = Kubeconfig::read_from(&control_plane().kubeconfig).expect("the kubeconfig is readable");
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
-        .await
-        .expect("it is valid");
+    let mut config = config().await;
     config.auth_info.impersonate = Some(name.to_owned());
     Client::try_from(config).expect("a client can be made")
 }

@@ -1,6 +1,7 @@
 //! A control plane for all tests of this binary, a namespace and an operator for each.
 
 pub mod cluster;
+pub mod dashboard;
 mod database;
 pub mod gateway;
 pub mod istio;

@@ -1,0 +1,194 @@
+//! What a person does: the same action objects that `kubectl molt` makes, in the person's own name and by their own rights.
+
+use axum::Json;
+use axum::extract::Path;
+use kube::ResourceExt;
+use kube::api::{Api, PostParams};
+use serde::{Deserialize, Serialize};
+
+use super::identity::Viewer;
+use super::refusal::Refusal;
+use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction};
+use crate::plugin::act::{PATIENCE, Wanted, answer};
+
+/// Characters of a reason, as the schema has it.
+const MOST_OF_REASON: usize = 1_024;
+
+/// What is asked for.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Asked {
+    action: ActionKind,
+    /// The revision to go back to, or the gate that is answered.
+    #[serde(default)]
+    object: Option<String>,
+    #[serde(default)]
+    reason: String,
+    /// What the person saw when they decided.
+    #[serde(default)]
+    seen: Option<Meant>,
+}
+
+/// A revision and an attempt.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Meant {
+    revision: String,
+    #[serde(default)]
+    attempt: Option<i32>,
+}
+
+/// What became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Became {
+    /// The action object.
+    name: String,
+    /// `Applied` or `Expired`; absent if nobody has said so yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<ActionState>,
+    message: String,
+}
+
+/// `POST /api/ns/NAMESPACE/services/NAME/actions`.
+pub async fn act(
+    viewer: Viewer,
+    Path((namespace, name)): Path<(String, String)>,
+    Json(asked): Json<Asked>,
+) -> Result<Json<Became>, Refusal> {
+    if !viewer.may_act() {
+        return Err(Refusal::SignIn(
+            "sign in to change anything: nothing is done in the server's own name".to_owned(),
+        ));
+    }
+    if asked.reason.chars().count() > MOST_OF_REASON {
+        return Err(Refusal::Invalid(format!(
+            "reason: at most {MOST_OF_REASON} characters"
+        )));
+    }
+    let client = viewer.client();
+    let services: Api<PythonService> = Api::namespaced(client.clone(), &namespace);
+    let service = services.get(&name).await?;
+    let user = viewer.access().user(client).await?;
+    let wanted = Wanted {
+        action: asked.action,
+        object: asked.object,
+        reason: asked.reason,
+    };
+    let wish = wanted.on(&service, user.name.clone())?;
+    if let Some(changed) = asked.seen.as_ref().and_then(|seen| changed(seen, &wish)) {
+        return Err(Refusal::Conflict(changed));
+    }
+    let actions: Api<RolloutAction> = Api::namespaced(client.clone(), &namespace);
+    let made = actions.create(&PostParams::default(), &wish).await?;
+    let id = made.name_any();
+    tracing::info!(%namespace, service = name, action = ?made.spec.action, user = user.name, id, "a person acts");
+    // It is made, whatever can be seen of it afterwards.
+    let became = match answer(actions, &id).await {
+        Ok(Some(status)) => Became {
+            name: id,
+            state: status.state,
+            message: status.message.unwrap_or_default(),
+        },
+        Ok(None) => Became {
+            message: format!(
+                "nobody acknowledged {id} within {} s: is the operator running? The action stays; an operator that comes back heeds it first. To take the traffic away without it: kubectl molt abort {name} -n {namespace} --direct",
+                PATIENCE.as_secs()
+            ),
+            name: id,
+            state: None,
+        },
+        Err(why) => Became {
+            message: format!("{id} was made; what became of it can't be seen: {why}"),
+            name: id,
+            state: None,
+        },
+    };
+    Ok(Json(became))
+}
+
+/// How what is meant now differs from what the person saw. Evidence may have decided meanwhile.
+fn changed(seen: &Meant, wish: &RolloutAction) -> Option<String> {
+    let now = Meant {
+        revision: wish.spec.revision.clone().unwrap_or_default(),
+        attempt: wish.spec.attempt,
+    };
+    let same = now.revision == seen.revision
+        && (seen.attempt.is_none() || now.attempt.is_none() || now.attempt == seen.attempt);
+    let attempt = |meant: &Meant| {
+        meant
+            .attempt
+            .map_or_else(String::new, |number| format!("attempt {number} at "))
+    };
+    (!same).then(|| {
+        format!(
+            "nothing was changed: you saw {}{}, and by now it is {}{}; look again",
+            attempt(seen),
+            seen.revision,
+            attempt(&now),
+            now.revision
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::render::fixtures::progressing;
+
+    fn wish(action: ActionKind) -> RolloutAction {
+        let wanted = Wanted {
+            action,
+            object: None,
+            reason: "INC-12".to_owned(),
+        };
+        wanted.on(&progressing(), "ada".to_owned()).unwrap()
+    }
+
+    #[test]
+    fn an_action_is_the_one_that_the_command_makes_in_the_persons_name() {
+        let abort = wish(ActionKind::Abort);
+        assert_eq!(abort.metadata.generate_name.as_deref(), Some("checkout-"));
+        let spec = abort.spec;
+        assert_eq!(
+            (spec.service.as_str(), spec.requested_by.as_str()),
+            ("checkout", "ada")
+        );
+        assert_eq!(
+            (spec.revision.as_deref(), spec.attempt),
+            (Some("7d9f8c0000"), Some(1))
+        );
+        assert_eq!(
+            wish(ActionKind::Restart).spec.revision.as_deref(),
+            Some("5b6c7d0000")
+        );
+    }
+
+    #[test]
+    fn what_has_moved_on_since_it_was_seen_is_not_acted_on() {
+        let meant = |revision: &str, attempt| Meant {
+            revision: revision.to_owned(),
+            attempt,
+        };
+        let abort = wish(ActionKind::Abort);
+        assert_eq!(changed(&meant("7d9f8c0000", Some(1)), &abort), None);
+        assert_eq!(changed(&meant("7d9f8c0000", None), &abort), None);
+        let moved = changed(&meant("1111111111", Some(1)), &abort).unwrap();
+        assert!(
+            moved.contains("you saw attempt 1 at 1111111111") && moved.contains("7d9f8c0000"),
+            "{moved}"
+        );
+        assert!(changed(&meant("7d9f8c0000", Some(2)), &abort).is_some());
+    }
+
+    #[test]
+    fn unknown_actions_and_fields_are_refused() {
+        for text in [
+            r#"{"action":"Explode"}"#,
+            r#"{"action":"Abort","as":"root"}"#,
+            r#"{"reason":""}"#,
+        ] {
+            assert!(serde_json::from_str::<Asked>(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! The dashboard on a real API server: what is written is seen at once, by whoever may, and nobody does what they may not.
+
+use std::time::{Duration, Instant};
+
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use molt::api::v1alpha1::{ActionKind, PythonService};
+use molt::dashboard::Settings;
+use serde_json::{Value, json};
+
+use crate::support::cluster::{config, service, without_operator};
+use crate::support::dashboard::{Cable, Dashboard, account};
+
+/// Longer than it ever takes on a machine that does something else as well.
+const BOUND: Duration = Duration::from_secs(5);
+
+/// A status as an operator writes it in the middle of an attempt.
+pub fn progressing(weight: i32, message: &str) -> Value {
+    json!({
+        "phase": "Progressing", "message": message, "observedGeneration": 1,
+        "stable": {"revision": "5b6c7d0000", "replicas": 2, "ready": 2, "weight": 100 - weight},
+        "canary": {"revision": "7d9f8c0000", "replicas": 1, "ready": 1, "weight": weight, "attempt": 1},
+        "state": {
+            "stable": "5b6c7d0000",
+            "attempt": {
+                "revision": "7d9f8c0000", "number": 1, "startedAt": "2026-03-01T02:00:00Z",
+                "stage": {"name": "Stepping"}, "since": "2026-03-01T02:00:00Z",
+                "steps": [{"setWeight": 25}, {"dwell": 60}], "step": 1, "stepSince": "2026-03-01T02:03:00Z",
+                "weight": weight, "maxWeight": weight, "measuredTo": "2026-03-01T02:03:15Z",
+            },
+        },
+    })
+}
+
+pub async fn say(services: &Api<PythonService>, name: &str, status: Value) {
+    let patch = Patch::Merge(json!({"status": status}));
+    services
+        .patch_status(name, &PatchParams::default(), &patch)
+        .await
+        .expect("the status is valid");
+}
+
+/// What somebody on call may do.
+fn on_call() -> Value {
+    json!([
+        {"apiGroups": ["molt.dev"], "resources": ["pythonservices", "rolloutrecords", "rolloutactions"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": ["molt.dev"], "resources": ["rolloutactions"], "verbs": ["create"]},
+        {"apiGroups": ["apps"], "resources": ["replicasets"], "verbs": ["get", "list"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+    ])
+}
+
+fn is_row<'a>(data: &'a Value, name: &str) -> Option<&'a Value> {
+    data["rows"].as_array()?.iter().find(|row| row["name"] == name)
+}
+
+#[tokio::test]
+async fn a_status_write_is_on_the_page_within_a_moment() {
+    let stage = without_operator("dash-live").await;
+    stage.apply(service("shop", "shop:good")).await.unwrap();
+    let dashboard = Dashboard::start(config().await, Settings::default()).await;
+    let ada = dashboard.person(&account(&stage, "ada", on_call()).await);
+    let mut stream = ada.stream().await;
+    stream
+        .until(BOUND, "the service is there", |_, data| {
+            is_row(data, "shop").is_some()
+        })
+        .await;
+    let mut times = Vec::new();
+    for weight in 1..=20 {
+        let message = format!("<img src=x onerror=alert(1)> at {weight} %");
+        let began = Instant::now();
+        say(&stage.services(), "shop", progressing(weight, &message)).await;
+        let written = began.elapsed();
+        stream
+            .until(BOUND, "the change is seen", |name, data| {
+                let row = is_row(data, "shop").filter(|_| name == "rows");
+                row.is_some_and(|row| row["message"] == message && row["canary"]["weight"] == weight)
+            })
+            .await;
+        times.push(began.elapsed().saturating_sub(written));
+    }
+    times.sort_unstable();
+    println!(
+        "from the answered status write to the viewer: median {:?}, most {:?}",
+        times[10], times[19]
+    );
+    assert!(times[10] < Duration::from_secs(1), "{times:?}");
+
+    let (status, shown) = ada.get("/api/ns/dash-live/services/shop").await;
+    assert_eq!((status, &shown["attempt"]["number"]), (200, &json!(1)), "{shown}");
+    stage
+        .services()
+        .delete("shop", &DeleteParams::default())
+        .await
+        .unwrap();
+    stream
+        .until(BOUND, "it is gone", |_, data| {
+            data["gone"] == json!(["dash-live/shop"])
+        })
+        .await;
+    let (status, told) = ada.get("/api/ns/dash-live/services/shop").await;
+    assert_eq!((status, &told["error"]), (404, &json!("NotFound")));
+}
+
+#[tokio::test]
+async fn who_may_nothing_sees_nothing_and_does_nothing() {
+    let stage = without_operator("dash-rights").await;
+    stage.apply(service("shop", "shop:good")).await.unwrap();
+    say(&stage.services(), "shop", progressing(25, "at 25 %")).await;
+    // The server's own rights are the administrator's: none of them may be lent.
+    let guests = Settings {
+        guests: true,
+        ..Settings::default()
+    };
+    let dashboard = Dashboard::start(config().await, guests).await;
+    let bob = dashboard.person(&account(&stage, "bob", json!([])).await);
+    let path = "/api/ns/dash-rights/services/shop";
+    for path in [
+        path,
+        "/api/ns/dash-rights/services/shop/pods",
+        "/api/ns/dash-rights/records/x",
+        "/api/records?namespace=dash-rights",
+    ] {
+        let (status, told) = bob.get(path).await;
+        assert_eq!(
+            (status, &told["error"]),
+            (403, &json!("Forbidden")),
+            "{path}: {told}"
+        );
+    }
+    let abort = json!({"action": "Abort", "reason": "INC-12"});
+    let (status, told) = bob.act("dash-rights/services/shop", abort.clone()).await;
+    assert_eq!(status, 403, "{told}");
+    let mut stream = bob.stream().await;
+    let mut nothing = false;
+    loop {
+        let (name, data) = stream.next().await;
+        nothing |= data["nothing"] == true;
+        assert!(data["rows"].as_array().is_none_or(Vec::is_empty), "{data}");
+        if name == "whole" {
+            break;
+        }
+    }
+    assert!(nothing);
+    let (status, told) = dashboard.person("no-such-token").get(path).await;
+    assert_eq!((status, &told["error"]), (401, &json!("SignIn")));
+    let guest = dashboard.person("");
+    assert_eq!(guest.get(path).await.0, 200);
+    assert_eq!(guest.act("dash-rights/services/shop", abort.clone()).await.0, 401);
+    assert!(
+        stage
+            .actions()
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .items
+            .is_empty()
+    );
+
+    // Who may, does it in their own name; no operator answers here, and that is said.
+    let ada = dashboard.person(&account(&stage, "ada", on_call()).await);
+    let (status, became) = ada.act("dash-rights/services/shop", abort).await;
+    assert_eq!(status, 200, "{became}");
+    assert!(
+        became["message"]
+            .as_str()
+            .unwrap()
+            .contains("nobody acknowledged"),
+        "{became}"
+    );
+    let made = stage.actions().list(&ListParams::default()).await.unwrap().items;
+    let spec = &made[0].spec;
+    assert_eq!(spec.requested_by, "system:serviceaccount:dash-rights:ada");
+    assert_eq!((spec.action, spec.attempt), (ActionKind::Abort, Some(1)));
+    assert_eq!((made.len(), spec.reason.as_deref()), (1, Some("INC-12")));
+}
+
+#[tokio::test]
+async fn an_api_server_that_goes_and_comes_back_is_told_of_and_nothing_is_missed() {
+    let stage = without_operator("dash-gone").await;
+    stage.apply(service("shop", "shop:good")).await.unwrap();
+    stage.apply(service("cart", "cart:good")).await.unwrap();
+    let mut through = config().await;
+    let cable = Cable::between(&mut through).await;
+    let guests = Settings {
+        guests: true,
+        namespace: Some("dash-gone".to_owned()),
+        ..Settings::default()
+    };
+    let dashboard = Dashboard::start(through, guests).await;
+    let guest = dashboard.person("");
+    let mut stream = guest.stream().await;
+    stream
+        .until(BOUND, "all are there", |name, _| name == "whole")
+        .await;
+    cable.plug(false);
+    stream
+        .until(BOUND * 3, "it is told", |name, data| {
+            name == "standing" && data["connected"] == false
+        })
+        .await;
+    let (status, told) = guest.get("/api/ns/dash-gone/services/shop").await;
+    assert_eq!((status, &told["error"]), (503, &json!("Unavailable")), "{told}");
+    say(&stage.services(), "shop", progressing(25, "while it was gone")).await;
+    stage
+        .services()
+        .delete("cart", &DeleteParams::default())
+        .await
+        .unwrap();
+    cable.plug(true);
+    let (mut connected, mut changed, mut gone) = (false, false, false);
+    let all = tokio::time::timeout(BOUND * 3, async {
+        while !(connected && changed && gone) {
+            let (name, data) = stream.next().await;
+            connected |= name == "standing" && data["connected"] == true;
+            changed |= is_row(&data, "shop").is_some_and(|row| row["message"] == "while it was gone");
+            gone |= data["gone"] == json!(["dash-gone/cart"]);
+        }
+    });
+    assert!(
+        all.await.is_ok(),
+        "connected {connected}, changed {changed}, gone {gone}"
+    );
+}
+
+/// Ends with the test.
+struct Process(std::process::Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.0.kill());
+        drop(self.0.wait());
+    }
+}
+
+/// What the server holds and how soon 50 viewers see a change, with 1,000 services: `make bench-dashboard`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute, and measures the machine as well"]
+async fn a_thousand_services_and_fifty_viewers() {
+    use futures::{StreamExt, stream};
+    const SERVICES: usize = 1_000;
+    const VIEWERS: usize = 50;
+    let stage = without_operator("dash-many").await;
+    let name = |i: usize| format!("service-{i:04}");
+    stream::iter(0..SERVICES)
+        .for_each_concurrent(16, |i| {
+            let stage = &stage;
+            async move {
+                stage.apply(service(&name(i), "shop:good")).await.unwrap();
+                say(
+                    &stage.services(),
+                    &name(i),
+                    progressing((i % 100) as i32, "at the beginning"),
+                )
+                .await;
+            }
+        })
+        .await;
+    let port = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let address = format!("127.0.0.1:{port}");
+    let server = Process(
+        std::process::Command::new(env!("CARGO_BIN_EXE_molt"))
+            .args(["dashboard", "--anonymous-read", "--listen", &address])
+            .env("KUBECONFIG", crate::support::cluster::kubeconfig())
+            .spawn()
+            .unwrap(),
+    );
+    let dashboard = Dashboard {
+        address: format!("http://{address}"),
+    };
+    crate::support::cluster::until("it serves", async || {
+        tokio::net::TcpStream::connect(&address).await.is_ok()
+    })
+    .await;
+    let guest = dashboard.person("");
+    let began = Instant::now();
+    let mut viewers = Vec::new();
+    for _ in 0..VIEWERS {
+        viewers.push(guest.stream().await);
+    }
+    for viewer in &mut viewers {
+        viewer
+            .until(BOUND * 12, "all are there", |name, _| name == "whole")
+            .await;
+    }
+    println!(
+        "{VIEWERS} viewers have {SERVICES} services after {:?}",
+        began.elapsed()
+    );
+    let mut times = Vec::new();
+    for round in 0..20_usize {
+        let target = name(round * 37 % SERVICES);
+        let message = format!("round {round}");
+        say(&stage.services(), &target, progressing(42, &message)).await;
+        let written = Instant::now();
+        for viewer in &mut viewers {
+            viewer
+                .until(BOUND, "the change is seen", |_, data| {
+                    is_row(data, &target).is_some_and(|row| row["message"] == message)
+                })
+                .await;
+        }
+        times.push(written.elapsed());
+    }
+    times.sort_unstable();
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.0.id())).unwrap();
+    let memory = |what: &str| -> f64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
+    };
+    let (now, most) = (memory("VmRSS:"), memory("VmHWM:"));
+    println!(
+        "from the answered status write until the last of {VIEWERS} viewers has it: median {:?}, most {:?}; resident {now:.1} MiB, at most {most:.1} MiB",
+        times[10], times[19]
+    );
+    assert!(
+        times[19] < Duration::from_secs(1) && most < 60.0,
+        "{times:?} {most}"
+    );
+}
