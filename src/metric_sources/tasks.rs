@@ -46,13 +46,7 @@ pub fn outcomes(preset: Preset) -> Option<Outcomes> {
             alive: None,
             alive_varies: false,
         }),
-        Preset::FastapiInstrumentator
-        | Preset::Otel
-        | Preset::Istio
-        | Preset::Linkerd
-        | Preset::EnvoyGateway
-        | Preset::IstioGateway
-        | Preset::LinkerdOutbound => None,
+        _ => None,
     }
 }
 
