@@ -271,7 +271,7 @@ mod tests {
     fn of_a_scheduler_one_pod_runs_without_steps_and_objectives() {
         let alone = given(|s| {
             s["exposure"] = json!({"singleton": {}});
-            s["slos"] = Value::Null;
+            s.as_object_mut().unwrap().remove("slos");
             s["replicas"] = Value::Null;
         });
         assert_eq!(alone.errors, []);

@@ -2,8 +2,9 @@
 //!
 //! Where a backend sets headers of its own, Envoy Gateway makes one cluster for each place in the list
 //! (`rule/0/backend/1`), and none for a weight of 0. Envoy lets go of a cluster before it lets go of the rule that names it, and
-//! answers with 500 in between (`cluster_not_found`). So a place that users go by keeps its cluster: it goes down to one in a
-//! million first, and if its backend goes, the one that stays takes the place as well.
+//! answers with 500 in between (`cluster_not_found`); so it does where it has the rule and not yet the cluster. So a place that users
+//! go by keeps its cluster: it goes down to one in a million, and if its backend goes, the one that stays takes the place as
+//! well. The next canary takes it over: the cluster is there, and gets other endpoints.
 
 use super::types::BackendRef;
 
@@ -14,48 +15,47 @@ const PERCENT: i32 = ALL / 100;
 /// The least weight with which a place keeps its cluster.
 const LEAST: i32 = 1;
 
-/// The places in their order: each the index of one of `wanted`, names with weights in percent, and the weight to write.
+/// The list: each entry the index of one of `wanted`, names with weights in percent, and the weight to write.
 /// `written` is what is there.
+///
+/// Two places have a cluster at any time; what has no users and never had is listed behind them, with a weight of 0.
 pub fn divide(wanted: &[(String, i32)], written: &[BackendRef]) -> Vec<(usize, i32)> {
     let weight_at = |place: usize| written.get(place).map_or(0, |b| b.weight.unwrap_or(1));
-    let total: i64 = (0..written.len()).map(|place| i64::from(weight_at(place))).sum();
+    let clusters = (0..written.len())
+        .rfind(|place| weight_at(*place) > 0)
+        .map_or(0, |last| last + 1);
+    let total: i64 = (0..clusters).map(|place| i64::from(weight_at(place))).sum();
     // A place that is likely to have met nobody is nobody's.
     let used = |place: usize| i64::from(weight_at(place)) * i64::from(PERCENT) > total;
     let Some((users, _)) = wanted.iter().enumerate().max_by_key(|(_, (_, weight))| *weight) else {
         return Vec::new();
     };
 
-    let mut places: Vec<Option<(usize, i32)>> = Vec::new();
-    let mut new = Vec::new();
+    // Places stay: to write the same again changes nothing, and the next canary finds one.
+    let mut places: Vec<Option<(usize, i32)>> = vec![None; clusters.max(2)];
+    let (mut new, mut listed) = (Vec::new(), Vec::new());
     for (index, (name, weight)) in wanted.iter().enumerate() {
         // Of several places it is at the one that its users go by.
-        let place = (0..written.len())
-            .filter(|place| written[*place].name == *name)
+        let place = (0..clusters)
+            .filter(|place| written[*place].name == *name && weight_at(*place) > 0)
             .max_by_key(|place| weight_at(*place));
-        let weight = match (weight, place) {
-            (0, Some(place)) => weight_at(place).min(LEAST),
-            (weight, _) => weight * PERCENT,
-        };
-        match place {
-            Some(place) => put(&mut places, place, (index, weight)),
-            None => new.push((index, weight)),
+        match (place, *weight) {
+            (Some(place), 0) => places[place] = Some((index, LEAST)),
+            (Some(place), weight) => places[place] = Some((index, weight * PERCENT)),
+            (None, 0) => listed.push((index, 0)),
+            (None, weight) => new.push((index, weight * PERCENT)),
         }
     }
-    // Places stay: to write the same again changes nothing, and the next canary finds one.
-    places.resize(places.len().max(written.len()), None);
     for share in new {
-        // A place that nobody goes by, or one more.
+        // A place that has a cluster and that nobody goes by; one more only if there is none.
         let free = (0..places.len()).find(|place| places[*place].is_none() && !used(*place));
         let place = free.unwrap_or(places.len());
-        put(&mut places, place, share);
+        places.resize(places.len().max(place + 1), None);
+        places[place] = Some(share);
     }
     let keeps = (users, LEAST);
-    places.into_iter().map(|share| share.unwrap_or(keeps)).collect()
-}
-
-fn put(places: &mut Vec<Option<(usize, i32)>>, place: usize, share: (usize, i32)) {
-    places.resize(places.len().max(place + 1), None);
-    places[place] = Some(share);
+    let places = places.into_iter().map(|share| share.unwrap_or(keeps));
+    places.chain(listed).collect()
 }
 
 #[cfg(test)]
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_keeps_its_place_for_one_in_a_million_and_then_who_stays_has_it() {
+    fn what_goes_keeps_its_place_for_one_in_a_million_and_who_comes_takes_it_over() {
         let steps: [&[(&str, i32)]; 8] = [
             &[("a", 100)],
             &[("a", 100), ("b", 0)],
@@ -107,12 +107,12 @@ mod tests {
         assert_eq!(
             lists,
             [
-                "a=1000000",
-                "a=1000000 b=0",
+                "a=1000000 a=1",
+                "a=1000000 a=1 b=0",
                 "a=500000 b=500000",
                 "a=1 b=1000000",
                 "b=1 b=1000000",
-                "c=0 b=1000000",
+                "b=1 b=1000000 c=0",
                 "c=100000 b=900000",
                 "c=1 b=1000000",
             ]
@@ -141,6 +141,16 @@ mod tests {
                 for (place, old) in written.iter().enumerate() {
                     if f64::from(old.weight.unwrap_or(1)) / f64::from(total) > 0.001 {
                         prop_assert!(next.get(place).is_some_and(|(_, weight)| *weight > 0), "{old:?} {next:?}");
+                    }
+                }
+                // Nor does a place get users whose cluster is not there yet, if there is another.
+                let weight = |place: usize| written.get(place).map_or(0, |b| b.weight.unwrap_or(1));
+                let spare = (0..written.len()).filter(|place| weight(*place) == 1).count();
+                let is_new = |name: &str| !written.iter().any(|b| b.name == name && b.weight.unwrap_or(1) > 0);
+                let new = wanted.iter().filter(|(name, share)| *share > 0 && is_new(name)).count();
+                for (place, (_, share)) in next.iter().enumerate() {
+                    if new <= spare && *share > 1 {
+                        prop_assert!(weight(place) > 0, "{written:?} {next:?}");
                     }
                 }
                 let sum: i32 = next.iter().map(|(_, weight)| weight).sum();
