@@ -111,7 +111,7 @@ async fn without_an_exporter_no_worker_of_a_new_revision_starts() {
     assert_eq!(pods(&stage).await, [first.clone(), first.clone()]);
     let message = paused.status.unwrap().message.unwrap();
     assert!(
-        message.contains("hostname") && message.contains("celery worker -E"),
+        message.contains("the metrics of availability have not been read"),
         "{message}"
     );
     assert_eq!(stable(&stage.service("mail").await), first);

@@ -271,8 +271,9 @@ mod tests {
     fn of_a_scheduler_one_pod_runs_without_steps_and_objectives() {
         let alone = given(|s| {
             s["exposure"] = json!({"singleton": {}});
-            s.as_object_mut().unwrap().remove("slos");
-            s["replicas"] = Value::Null;
+            for field in ["slos", "replicas"] {
+                s.as_object_mut().unwrap().remove(field);
+            }
         });
         assert_eq!(alone.errors, []);
         let plan = alone.plan;

@@ -96,7 +96,7 @@ impl Arm {
                 None => request.starts.get(pod),
                 Some(_) => Some(&exporters),
             };
-            arm.add(&request.source, pod, &series, starts)?;
+            arm.add(&request.source, pod, &series, starts, worker)?;
         }
         if worker.is_some() {
             // Its exporter begins again now and then, and the worker's starts tell nothing of that.
@@ -124,7 +124,7 @@ impl Arm {
         }
         let mut arm = Self::default();
         for (proxy, series) in proxies {
-            arm.add(source, &proxy, &series, Some(&Starts::default()))?;
+            arm.add(source, &proxy, &series, Some(&Starts::default()), None)?;
         }
         // A proxy begins again, and so do the counters of a cluster that was gone for a while. Several falls in
         // a short time are several proxies behind one address.
@@ -138,10 +138,15 @@ impl Arm {
         pod: &str,
         series: &[(Role, &RawSeries)],
         starts: Option<&Starts>,
+        worker: Option<&str>,
     ) -> Result<(), String> {
         let ups = series.iter().filter(|(role, _)| *role == Role::Up);
         let added = ups.flat_map(|(_, up)| up.metric.keys()).map(String::as_str);
-        let mut ignored: BTreeSet<&str> = added.chain(READER_LABELS).collect();
+        // The label of the worker is the exporter's own, also where it comes with what stands for `up`.
+        let mut ignored: BTreeSet<&str> = added
+            .chain(READER_LABELS)
+            .filter(|label| worker != Some(*label))
+            .collect();
         let scraper = speaker(series, &ignored);
         let speaks = |series: &RawSeries| {
             scraper
