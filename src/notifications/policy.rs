@@ -142,7 +142,7 @@ impl Plan {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let on = spec.on.clone().unwrap_or_else(|| DEFAULT_ON.to_vec());
+        let on = spec.events.clone().unwrap_or_else(|| DEFAULT_ON.to_vec());
         Ok(Self {
             selector: spec.selector.clone().unwrap_or_default(),
             on: on.into_iter().collect(),
@@ -161,7 +161,7 @@ impl Plan {
                 .all(|(key, value)| labels.get(key) == Some(value))
     }
 
-    /// Whether a sink is told of this. What resolves an incident is told whatever `on` says.
+    /// Whether a sink is told of this. What resolves an incident is told whatever `events` says.
     pub fn tells(&self, sink: &SinkPlan, event: NotificationEvent) -> bool {
         if !matches!(sink.form, Form::PagerDuty { .. }) {
             return self.on.contains(&event);

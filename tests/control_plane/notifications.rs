@@ -113,7 +113,7 @@ async fn a_rollback_is_told_once_also_across_a_restart_of_the_operator() {
     .await;
     secret(&stage, "hook-headers", json!({"Authorization": "Bearer hush\n"})).await;
     let spec = json!({
-        "on": ["RolledBack", "Promoted", "Degraded"],
+        "events": ["RolledBack", "Promoted", "Degraded"],
         "sinks": [{"name": "hook", "webhook": {
             "urlFrom": {"name": "hooks", "key": "url"}, "headersFrom": {"name": "hook-headers"}, "allowHttp": true,
         }}],

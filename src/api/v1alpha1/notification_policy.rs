@@ -46,7 +46,7 @@ pub struct NotificationPolicySpec {
     /// What is told. Default: `RolledBack`, `WaitingForApproval`, `Paused`, `Degraded`, `BudgetExhausted`, `Healthy`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 12))]
-    pub on: Option<Vec<NotificationEvent>>,
+    pub events: Option<Vec<NotificationEvent>>,
     /// Where it is told.
     #[schemars(length(min = 1, max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]

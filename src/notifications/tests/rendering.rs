@@ -255,7 +255,7 @@ fn selectors_and_events_choose() {
     let all = plan(json!({"sinks": [{"name": "a", "slack": secret()}]})).unwrap();
     assert!(all.selects("cart", &labels("shop")));
     let some = plan(json!({
-        "selector": {"matchLabels": {"team": "shop"}, "names": ["cart"]}, "on": ["Promoted", "Degraded"],
+        "selector": {"matchLabels": {"team": "shop"}, "names": ["cart"]}, "events": ["Promoted", "Degraded"],
         "sinks": [
             {"name": "a", "slack": secret()},
             {"name": "p", "pagerDuty": {"routingKeyFrom": {"name": "pd", "key": "key"}}},
