@@ -12,6 +12,7 @@ pub mod leader;
 pub mod metric_sources;
 pub mod metrics;
 pub mod migrations;
+pub mod notifications;
 pub mod plugin;
 pub mod readiness;
 pub mod reference;

@@ -74,6 +74,9 @@ struct ControllerArgs {
     /// they wait for its end. Default: Current, with a `Paused` condition.
     #[arg(long, env = "MOLT_STRICT_PAUSED", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false)]
     strict_paused: bool,
+    /// Where people find the dashboard, such as `https://molt.example.com`: notifications link to it.
+    #[arg(long, env = "MOLT_DASHBOARD_URL", value_name = "URL", value_parser = web_address)]
+    dashboard_url: Option<String>,
     #[command(flatten)]
     election: ElectionArgs,
     /// How logs are written; what is logged is chosen by the filter in `MOLT_LOG`.
@@ -136,6 +139,14 @@ fn identity() -> String {
     // Each is made with keys of its own, which come from the system's source of randomness.
     let word = RandomState::new().hash_one(std::process::id());
     format!("{}_{word:016x}", name.as_deref().unwrap_or("molt"))
+}
+
+fn web_address(text: &str) -> Result<String, String> {
+    let is_one = text.starts_with("https://") || text.starts_with("http://");
+    let address = text.trim_end_matches('/').to_owned();
+    is_one
+        .then_some(address)
+        .ok_or_else(|| "write https:// and a host".to_owned())
 }
 
 fn duration(text: &str) -> Result<Duration, String> {
@@ -223,6 +234,7 @@ async fn run(args: ControllerArgs) -> Result<(), Box<dyn std::error::Error>> {
         snapshot_secrets: args.snapshot_secrets,
         fleet_namespace: client.default_namespace().to_owned(),
         strict_paused: args.strict_paused,
+        dashboard_url: args.dashboard_url,
         leader_election: args.election.settings(client.default_namespace())?,
     };
     tracing::info!(version = VERSION, "molt controller");

@@ -66,6 +66,7 @@ struct Inner {
     query_errors: Family<ReasonLabels, Counter>,
     leader: Gauge,
     fleet_paused: Gauge,
+    notifications: Family<NotificationLabels, Counter>,
 }
 
 type WeightGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
@@ -83,6 +84,12 @@ struct OutcomeLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabels {
     reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct NotificationLabels {
+    sink_kind: &'static str,
+    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -110,6 +117,7 @@ impl Metrics {
         let query_errors = Family::default();
         let leader = Gauge::default();
         let fleet_paused = Gauge::default();
+        let notifications = Family::default();
 
         // Names follow the conventions of Prometheus; the encoder itself appends `_seconds`, `_total`, `_info`.
         let mut registry = Registry::with_prefix(PREFIX);
@@ -157,6 +165,11 @@ impl Metrics {
             fleet_paused.clone(),
         );
         registry.register(
+            "notifications",
+            "Notifications by kind of sink, and tries that failed and are made again",
+            notifications.clone(),
+        );
+        registry.register(
             "build",
             "The version that runs",
             Info::new(vec![("version".to_owned(), version.to_owned())]),
@@ -173,6 +186,7 @@ impl Metrics {
             query_errors,
             leader,
             fleet_paused,
+            notifications,
         }));
         // A counter that appears with its first event hides that event from `rate()`.
         for outcome in OUTCOMES {
@@ -259,6 +273,13 @@ impl Metrics {
     /// A query to a metric source gave no usable answer.
     pub fn query_failed(&self, reason: &'static str) {
         self.0.query_errors.get_or_create(&ReasonLabels { reason }).inc();
+    }
+
+    /// A notification for a kind of sink ended so: `delivered`, `gave_up`, `rate_limited`, `dropped`; or a try failed, and
+    /// it is `retried`. Both are words of the code's.
+    pub fn notified(&self, sink_kind: &'static str, outcome: &'static str) {
+        let labels = NotificationLabels { sink_kind, outcome };
+        self.0.notifications.get_or_create(&labels).inc();
     }
 
     /// Everything, as [`CONTENT_TYPE`].

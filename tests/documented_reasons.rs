@@ -4,16 +4,18 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Where reasons are written.
-const SOURCES: [&str; 5] = [
+const SOURCES: [&str; 6] = [
     "crates/core/src/rollout",
     "src/controller",
     "src/k8s/failure.rs",
     "src/metric_sources",
+    "src/notifications",
     "src/traffic",
 ];
 
 /// Words that look like reasons: of other APIs and libraries, verdicts, and categories of the operator's metrics.
-const OTHERS: [&str; 17] = [
+const OTHERS: [&str; 20] = [
+    "AdaptiveCard",
     "BadSignature",
     "ConfigMap",
     "GRPCRoute",
@@ -27,7 +29,9 @@ const OTHERS: [&str; 17] = [
     "RequestHeaderModifier",
     "RequestMirror",
     "ResolvedRefs",
+    "RichTextBlock",
     "ServiceUnavailable",
+    "TextRun",
     "UnknownIssuer",
     "UnreadableState",
     "VirtualService",

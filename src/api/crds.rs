@@ -9,7 +9,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::{Map, Value, json};
 
-use super::v1alpha1::{PythonService, RolloutAction, RolloutRecord};
+use super::v1alpha1::{NotificationPolicy, PythonService, RolloutAction, RolloutRecord};
 
 /// Where the pod templates are.
 const TEMPLATES: [&str; 2] = [
@@ -73,7 +73,12 @@ pub fn all() -> Vec<CustomResourceDefinition> {
 }
 
 /// The kinds that there are.
-pub const KINDS: [&str; 3] = ["PythonService", "RolloutRecord", "RolloutAction"];
+pub const KINDS: [&str; 4] = [
+    "PythonService",
+    "RolloutRecord",
+    "RolloutAction",
+    "NotificationPolicy",
+];
 
 /// The schema of a kind, as its CustomResourceDefinition has it. To read what was generated takes a tenth of the time
 /// that it takes to generate it again.
@@ -82,6 +87,7 @@ pub fn schema(kind: &str) -> Option<Value> {
         "PythonService" => include_str!("../../crds/pythonservices.yaml"),
         "RolloutRecord" => include_str!("../../crds/rolloutrecords.yaml"),
         "RolloutAction" => include_str!("../../crds/rolloutactions.yaml"),
+        "NotificationPolicy" => include_str!("../../crds/notificationpolicies.yaml"),
         _ => return None,
     };
     let mut document: Value = serde_saphyr::from_str(text).ok()?;
@@ -109,8 +115,13 @@ pub fn all_yaml() -> String {
 }
 
 fn documents() -> Vec<Value> {
-    let mut documents = [PythonService::crd(), RolloutRecord::crd(), RolloutAction::crd()]
-        .map(|crd| serde_json::to_value(crd).expect("a CRD is JSON"));
+    let mut documents = [
+        PythonService::crd(),
+        RolloutRecord::crd(),
+        RolloutAction::crd(),
+        NotificationPolicy::crd(),
+    ]
+    .map(|crd| serde_json::to_value(crd).expect("a CRD is JSON"));
     for document in &mut documents {
         if let Some(schema) = document.pointer_mut("/spec/versions/0/schema/openAPIV3Schema") {
             finish(schema);
@@ -384,7 +395,8 @@ mod tests {
             [
                 "pythonservices.molt.dev",
                 "rolloutrecords.molt.dev",
-                "rolloutactions.molt.dev"
+                "rolloutactions.molt.dev",
+                "notificationpolicies.molt.dev"
             ]
         );
         for ((name, text), crd) in files().iter().zip(all()) {

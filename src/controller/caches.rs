@@ -31,6 +31,7 @@ use crate::api::v1alpha1::{RolloutAction, RolloutRecord};
 use crate::k8s::index::{Facts, Index, follow};
 use crate::k8s::{Key, labels};
 use crate::metrics::Metrics;
+use crate::notifications::books::PolicyFacts;
 use crate::traffic::gateway_api::{GrpcRoute, HttpRoute};
 use crate::traffic::istio::VirtualService;
 
@@ -89,6 +90,8 @@ pub struct Caches {
     pub contents: Contents,
     /// Which services name them.
     pub config_users: Arc<Users>,
+    /// Who is to be told what. Nothing waits for them for long, and nothing is decided by them.
+    pub policies: Arc<Index<PolicyFacts>>,
 }
 
 impl Caches {
@@ -127,6 +130,7 @@ impl Caches {
             autoscalers: Arc::default(),
             contents: Contents::default(),
             config_users: Arc::default(),
+            policies: Arc::default(),
         };
         caches.follow_services(api(client, namespace), writer, backoff(), wake.clone());
         let ours = Config::default().labels(labels::SERVICE);
@@ -160,6 +164,12 @@ impl Caches {
             caches.follow_contents(&watch, small.fields(SECRETS), index);
         }
         caches.follow_fleet(client, backoff(), metrics.clone(), wake.clone());
+        if edges.outside.is_some() {
+            let (api, index) = (api(client, namespace), caches.policies.clone());
+            tokio::spawn(follow(api, Config::default(), backoff(), index, |_| (), || ()));
+        } else {
+            caches.policies.set_missing();
+        }
         caches
     }
 
@@ -335,7 +345,8 @@ impl Caches {
                 self.grpc_routes.known(),
                 self.virtual_services.known(),
                 self.deployments.known(),
-                self.autoscalers.known()
+                self.autoscalers.known(),
+                self.policies.known()
             )
         };
         drop(tokio::time::timeout(CONTENTS_LIMIT, others).await);

@@ -13,6 +13,7 @@ use molt_core::rollout::decide;
 use molt_core::state::State;
 
 use crate::metric_sources::MetricSource;
+use crate::notifications::outside::Outside;
 
 /// What decides: [`decide`] itself, or a wrapper that shows what would come of a mistake in it.
 pub type Decide = dyn Fn(&Plan, &State, &Observed, Timestamp) -> Decision + Send + Sync;
@@ -46,6 +47,8 @@ pub struct Edges {
     pub backoff: fn() -> Box<dyn Backoff>,
     /// What decides.
     pub decide: Arc<Decide>,
+    /// Where notifications go; without it nobody is notified, and NotificationPolicies are not looked at.
+    pub outside: Option<Arc<dyn Outside>>,
 }
 
 impl Edges {
@@ -57,6 +60,7 @@ impl Edges {
             clock: Arc::new(SystemClock),
             backoff: || Box::new(DefaultBackoff::default()),
             decide: Arc::new(decide),
+            outside: None,
         }
     }
 }

@@ -79,7 +79,7 @@ fn was_told(conditions: &[Condition], kind: &str, status: bool, reason: &str) ->
         .any(|c| c.type_ == kind && c.status == status && c.reason == reason)
 }
 
-fn is_warning(reason: &str) -> bool {
+pub(crate) fn is_warning(reason: &str) -> bool {
     !matches!(
         reason,
         "FirstDeployment"

@@ -10,7 +10,7 @@
 //! | persist | [`status`] | one write |
 //! | apply | [`apply`], [`render`], [`traffic`](crate::traffic) | writes |
 //! | side objects | [`rules`], [`jobs`] | writes that nothing waits for |
-//! | tell | [`record`], [`events`] | writes |
+//! | tell | [`record`], [`events`]; [`notifications`](crate::notifications), beside the reconciles | writes |
 //!
 //! `steer` does so while this replica leads, see [`crate::leader`].
 //!
@@ -65,6 +65,8 @@ use crate::metric_sources::MetricSource;
 use crate::metric_sources::headers::{self, Headers};
 use crate::metric_sources::sources::Sources;
 use crate::metrics::Metrics;
+use crate::notifications::outbox::Outbox;
+use crate::notifications::outside::World;
 use crate::server::Readiness;
 use crate::traffic::Routers;
 use caches::Caches;
@@ -94,6 +96,8 @@ pub struct Options {
     pub fleet_namespace: String,
     /// A pause for a person is told to delivery tools as work in progress.
     pub strict_paused: bool,
+    /// Where people find the dashboard, for links in notifications.
+    pub dashboard_url: Option<String>,
     /// How one of several replicas is chosen; without it this one must be alone.
     pub leader_election: Option<Settings>,
 }
@@ -119,6 +123,7 @@ struct Context {
     warm_ups: WarmUps,
     defaults: validate::Defaults,
     rule_labels: BTreeMap<String, String>,
+    outbox: Outbox,
 }
 
 /// Why a reconcile has to be tried again.
@@ -143,14 +148,13 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), StartError> {
     let source = sources(&client, &options, &metrics).map_err(StartError::Prometheus)?;
-    run_on(
-        Edges::new(client, Arc::new(source)),
-        options,
-        metrics,
-        readiness,
-        shutdown,
-    )
-    .await;
+    let ca = authorities(&options).map_err(StartError::Prometheus)?;
+    let world = World::new(client.clone(), ca.as_deref()).map_err(StartError::Prometheus)?;
+    let edges = Edges {
+        outside: Some(Arc::new(world)),
+        ..Edges::new(client, Arc::new(source))
+    };
+    run_on(edges, options, metrics, readiness, shutdown).await;
     Ok(())
 }
 
@@ -184,6 +188,7 @@ pub async fn run_on(
             strict_paused: options.strict_paused,
         },
         rule_labels: options.rule_labels,
+        dashboard_url: options.dashboard_url,
         edges,
     };
     let shutdown = shutdown.shared();
@@ -224,16 +229,18 @@ fn sources(client: &Client, options: &Options, metrics: &Metrics) -> Result<Sour
         // A slip is told at the start, not at the first rollout.
         headers::read_file(path)?;
     }
-    let ca = options.prometheus_ca_file.as_ref().map(|path| {
+    let ca = authorities(options)?;
+    let secrets = Arc::new(Secrets::new(client.clone()));
+    Sources::new(metrics.clone(), Headers::new(Some(secrets), file), ca.as_deref())
+}
+
+/// Authorities that are trusted beside the system's.
+fn authorities(options: &Options) -> Result<Option<Vec<u8>>, String> {
+    let read = |path: &PathBuf| {
         std::fs::read(path)
             .map_err(|error| format!("--prometheus-ca-file {} can't be read: {error}", path.display()))
-    });
-    let secrets = Arc::new(Secrets::new(client.clone()));
-    Sources::new(
-        metrics.clone(),
-        Headers::new(Some(secrets), file),
-        ca.transpose()?.as_deref(),
-    )
+    };
+    options.prometheus_ca_file.as_ref().map(read).transpose()
 }
 
 /// When to look again if nothing happens.

@@ -100,7 +100,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(Action::requeue(CATCH_UP));
     }
     if object.is_deleting() && !object.has_finalizer() {
-        return Ok(gone(context, key));
+        return Ok(gone(object, context, key));
     }
     let before = match object.state() {
         Ok(state) => state,
@@ -145,7 +145,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
     let beside = conditions_beside(object, context, &asked, &rules);
     decision.report.conditions.extend(beside);
-    persist(object, context, key, &validated, &seen, &decision, now).await?;
+    let written = persist(object, context, key, &validated, &seen, &decision, now).await?;
+    context.outbox.tell(object, &written, now);
     tell_metrics(context, key, &before, &decision, &seen, &validated);
 
     let mut verdicts = memory.verdicts.clone();
@@ -181,7 +182,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     }
     outcome?;
     if goes {
-        return Ok(gone(context, key));
+        return Ok(gone(object, context, key));
     }
     if !object.is_deleting() {
         applier.heal().await?;
@@ -207,8 +208,9 @@ fn until(context: &Context, at: Option<Timestamp>) -> Option<Duration> {
 }
 
 /// It is gone, and nothing is remembered of it.
-fn gone(context: &Context, key: &Key) -> Action {
+fn gone(object: &ServiceObject, context: &Context, key: &Key) -> Action {
     context.memories.forget(key);
+    context.outbox.gone(object, context.clock.now());
     context.metrics.forget(&key.namespace, &key.name);
     Action::await_change()
 }
@@ -474,7 +476,7 @@ fn request(
     })
 }
 
-/// The one status write, of the version that was decided on; skipped when nothing has changed.
+/// The one status write, of the version that was decided on; skipped when nothing has changed. Returns what it says.
 async fn persist(
     object: &ServiceObject,
     context: &Context,
@@ -483,13 +485,14 @@ async fn persist(
     seen: &Observed,
     decision: &Decision,
     now: Timestamp,
-) -> Result<(), WriteError> {
+) -> Result<PythonServiceStatus, WriteError> {
     let ready = readiness::judge(object, validated.plan.replicas, &context.memories, key);
     let new = status::status(object, validated.plan.route, seen, decision, ready, now);
     if object.status.as_ref().is_ok_and(|old| *old == new) {
-        return Ok(());
+        return Ok(new);
     }
-    put(object, context, key, &new).await
+    put(object, context, key, &new).await?;
+    Ok(new)
 }
 
 async fn put(

@@ -12,7 +12,7 @@ use kube::runtime::controller::{Config, ReconcileRequest, applier};
 use kube::runtime::events::{Event, EventType, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
 
 use super::caches::Caches;
 use super::edges::Edges;
@@ -24,6 +24,9 @@ use crate::k8s::Key;
 use crate::k8s::writer::Writer;
 use crate::leader::{Fence, Leadership, Leading};
 use crate::metrics::Metrics;
+use crate::notifications::delivery::{self, Delivery};
+use crate::notifications::desk::Patience;
+use crate::notifications::outbox::{Handover, Outbox};
 use crate::server::Readiness;
 use crate::traffic::Routers;
 use crate::traffic::gateway_api::GatewayApi;
@@ -54,6 +57,8 @@ pub struct Operator {
     pub defaults: validate::Defaults,
     /// Labels of every PrometheusRule.
     pub rule_labels: BTreeMap<String, String>,
+    /// Where people find the dashboard.
+    pub dashboard_url: Option<String>,
 }
 
 /// The keys of services that something has happened to.
@@ -109,7 +114,8 @@ impl Operator {
     where
         S: Future<Output = ()> + Send + 'static,
     {
-        let context = Arc::new(self.context(fence));
+        let (outbox, handovers) = Outbox::new(self.caches.policies.clone(), self.metrics.clone());
+        let context = Arc::new(self.context(fence, outbox));
         tokio::select! {
             biased;
             () = shutdown.clone() => return,
@@ -121,6 +127,7 @@ impl Operator {
         let config = Config::default()
             .concurrency(self.concurrency)
             .debounce(Duration::from_millis(20));
+        let delivery = self.deliver(&context, handovers, shutdown.clone());
         let queue = requests(&mut wakes.receiver)
             .take_until(shutdown)
             .map(Ok::<_, std::convert::Infallible>);
@@ -145,10 +152,32 @@ impl Operator {
             }
             std::future::ready(())
         });
-        tokio::join!(reconciles, tell(leading, &context.writer));
+        tokio::join!(reconciles, tell(leading, &context.writer), delivery);
     }
 
-    fn context(&self, fence: Fence) -> Context {
+    /// Delivers notifications beside the reconciles, for as long as this replica leads.
+    async fn deliver(
+        &self,
+        context: &Context,
+        handovers: Receiver<Handover>,
+        shutdown: impl Future<Output = ()>,
+    ) {
+        let Some(outside) = self.edges.outside.clone() else {
+            return;
+        };
+        let edges = delivery::Edges {
+            policies: self.caches.policies.clone(),
+            outside,
+            store: Arc::new(context.writer.clone()),
+            clock: self.edges.clock.clone(),
+            metrics: self.metrics.clone(),
+            patience: Patience::default(),
+            dashboard: self.dashboard_url.clone(),
+        };
+        Delivery::new(edges, handovers).run(shutdown).await;
+    }
+
+    fn context(&self, fence: Fence, outbox: Outbox) -> Context {
         let reporter = Reporter {
             controller: "molt".to_owned(),
             instance: std::env::var("POD_NAME").ok(),
@@ -178,6 +207,7 @@ impl Operator {
             defaults: self.defaults.clone(),
             caches: self.caches.clone(),
             rule_labels: self.rule_labels.clone(),
+            outbox,
         }
     }
 

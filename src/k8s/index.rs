@@ -81,6 +81,22 @@ impl<V: Facts> Index<V> {
         self.read().groups.get(group).cloned().unwrap_or_default()
     }
 
+    /// A group has members.
+    pub fn has(&self, group: &Key) -> bool {
+        self.read().groups.contains_key(group)
+    }
+
+    /// Everything, by the objects' own keys.
+    pub fn all(&self) -> BTreeMap<Key, Arc<V>> {
+        let inner = self.read();
+        let of = |(group, members): (&Key, &BTreeMap<String, Arc<V>>)| {
+            let namespace = group.namespace.clone();
+            let own = |(name, facts): (&String, &Arc<V>)| (Key::new(&namespace, name), facts.clone());
+            members.iter().map(own).collect::<Vec<_>>()
+        };
+        inner.groups.iter().flat_map(of).collect()
+    }
+
     /// One member of a group.
     pub fn get(&self, group: &Key, name: &str) -> Option<Arc<V>> {
         self.read().groups.get(group)?.get(name).cloned()

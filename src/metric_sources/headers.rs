@@ -184,7 +184,8 @@ const RESERVED: [&str; 8] = [
     "trailer",
 ];
 
-fn from_entries(source: &str, entries: SecretData) -> Result<HeaderMap, String> {
+/// Headers whose names are the keys of a Secret; the error names `source` and shows no value.
+pub fn from_entries(source: &str, entries: SecretData) -> Result<HeaderMap, String> {
     if entries.is_empty() {
         return Err(format!(
             "{source} has no headers: write each header's name as a key, with its value"

@@ -23,6 +23,7 @@ mod leaders;
 mod like_the_real_one;
 mod limits;
 mod migrations;
+mod notifications;
 mod people;
 mod poison;
 mod readiness;

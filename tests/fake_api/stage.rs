@@ -157,6 +157,7 @@ pub fn options() -> molt::controller::Options {
         snapshot_secrets: false,
         fleet_namespace: "molt-system".to_owned(),
         strict_paused: false,
+        dashboard_url: None,
         leader_election: None,
     }
 }

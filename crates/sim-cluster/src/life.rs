@@ -277,6 +277,7 @@ async fn operate(
         snapshot_secrets: false,
         fleet_namespace: crate::world::NAMESPACE.to_owned(),
         strict_paused: false,
+        dashboard_url: None,
         leader_election: elects.then_some(settings),
     };
     run_on(

@@ -8,6 +8,7 @@
 
 mod gates;
 mod guards;
+mod notification_policy;
 mod python_service;
 mod rollout_action;
 mod rollout_record;
@@ -18,6 +19,7 @@ mod traffic;
 
 pub use gates::*;
 pub use guards::*;
+pub use notification_policy::*;
 pub use python_service::*;
 pub use rollout_action::*;
 pub use rollout_record::*;

@@ -11,10 +11,12 @@ use serde_json::Value;
 use super::source::Object;
 use super::{Added, Report, Scored, Told, related};
 use crate::api::crds;
+use crate::api::v1alpha1::NotificationPolicySpec;
 use crate::controller::object::ServiceObject;
 use crate::controller::server_presets;
 use crate::controller::validate::{Defaults, FieldError, Known, validate};
 use crate::controller::workers;
+use crate::notifications::policy::Plan;
 use crate::readiness;
 
 const GROUP: &str = "molt.dev";
@@ -48,6 +50,9 @@ pub(super) fn check(objects: &[Object]) -> Result<Report, String> {
                 .into_iter()
                 .map(|violation| of_schema(object, violation));
             report.findings.extend(all);
+            if kind == "NotificationPolicy" {
+                policy(object, &mut report);
+            }
         }
     }
     if !looked_at {
@@ -85,6 +90,18 @@ fn service(object: &Object, objects: &[Object], violations: Vec<Violation>, repo
     tell_of_grace(object, report);
     readiness_of(object, objects, report);
     report.added.extend(added(object));
+}
+
+/// What the operator would say to a NotificationPolicy that the schema lets through.
+fn policy(object: &Object, report: &mut Report) {
+    let Ok(spec) = NotificationPolicySpec::deserialize(&object.value["spec"]) else {
+        return;
+    };
+    let errors = Plan::parse(&spec).err().unwrap_or_default();
+    let errors = errors
+        .iter()
+        .map(|error| told(object, &error.field, "spec", error.message.clone()));
+    report.findings.extend(errors);
 }
 
 /// What its pods get beyond its template; `None` where that is nothing.

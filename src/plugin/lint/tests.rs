@@ -326,3 +326,24 @@ fn what_the_pods_get_for_their_server_is_shown_with_the_reason() {
     );
     assert!(!print(&report, false, Style::PLAIN).contains("added by Molt"));
 }
+
+#[test]
+fn a_notification_policy_is_looked_at_by_its_schema_and_by_the_operators_rules() {
+    let policy = |sink: &str| {
+        format!(
+            "apiVersion: molt.dev/v1alpha1\nkind: NotificationPolicy\nmetadata: {{name: oncall}}\nspec:\n  sinks:\n  - name: chat\n{sink}"
+        )
+    };
+    let good = policy("    slack: {urlFrom: {name: hooks, key: slack}}\n    template: \"{{title}}\"\n");
+    assert_eq!(found(&lint(&[("p.yaml", &good)]).unwrap()), [""; 0]);
+    let unknown = policy("    slack: {urlFrom: {name: hooks, key: slack}}\n    template: \"{{nme}}\"\n");
+    let report = lint(&[("p.yaml", &unknown)]).unwrap();
+    assert_eq!(rules(&report), ["spec"]);
+    assert!(
+        report.findings[0].field.ends_with(".template"),
+        "{:?}",
+        found(&report)
+    );
+    let misspelt = policy("    slack: {urlFrom: {name: hooks}}\n");
+    assert!(rules(&lint(&[("p.yaml", &misspelt)]).unwrap()).contains(&"schema"));
+}

@@ -245,6 +245,7 @@ impl Stage {
             snapshot_secrets: self.snapshot_secrets,
             fleet_namespace: self.namespace.clone(),
             strict_paused: self.strict_paused,
+            dashboard_url: None,
             leader_election: None,
         }
     }

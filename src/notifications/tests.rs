@@ -1,0 +1,5 @@
+mod deliveries;
+mod notices;
+mod rendering;
+mod stage;
+mod told;
