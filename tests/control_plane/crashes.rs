@@ -95,6 +95,7 @@ impl Life {
             fleet_namespace: namespace.clone(),
             strict_paused: false,
             leader_election: None,
+            dashboard_url: None,
         });
         Self {
             world,
