@@ -332,19 +332,24 @@ impl Rollout {
         // Whatever else is asked for: no more of the budget than a rollout may spend.
         let spends = self.study.budget_spent_percent.p95;
         let bounded = spends.is_none_or(|spent| spent <= Limits::default().max_budget_spend() * 100.0);
-        Some(bounded && match self.goal {
-            Goal::Reference => return None,
-            Goal::AtTheFloor(most) => {
-                let median = floor.is_some_and(|floor| within(p50, floor + 1.0));
-                promoted >= 0.95 && median && within(p95, most)
-            }
-            Goal::Promoted(most) => promoted >= 0.95 && within(p95, most),
-            Goal::SeldomRolledBack(most) => rolled_back <= most,
-            Goal::SeldomPromoted => promoted <= 0.05,
-            Goal::RolledBack(most) => rolled_back >= 0.99 && within(p95, most),
-            Goal::Found(median, most) => rolled_back >= 0.99 && within(p50, median) && within(p95, most),
-            Goal::InOneBlock => rolled_back >= 0.99 && within(p95, self.block + READ),
-        })
+        Some(
+            bounded
+                && match self.goal {
+                    Goal::Reference => return None,
+                    Goal::AtTheFloor(most) => {
+                        let median = floor.is_some_and(|floor| within(p50, floor + 1.0));
+                        promoted >= 0.95 && median && within(p95, most)
+                    }
+                    Goal::Promoted(most) => promoted >= 0.95 && within(p95, most),
+                    Goal::SeldomRolledBack(most) => rolled_back <= most,
+                    Goal::SeldomPromoted => promoted <= 0.05,
+                    Goal::RolledBack(most) => rolled_back >= 0.99 && within(p95, most),
+                    Goal::Found(median, most) => {
+                        rolled_back >= 0.99 && within(p50, median) && within(p95, most)
+                    }
+                    Goal::InOneBlock => rolled_back >= 0.99 && within(p95, self.block + READ),
+                },
+        )
     }
 
     fn wanted(&self) -> String {

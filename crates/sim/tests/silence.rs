@@ -13,7 +13,10 @@ fn a_canary_that_leaves_requests_unanswered_is_held_once_it_may_have_spent_its_p
         setup.environment.scrape_interval = setup.plan.block / 2;
         let study = study(&setup, 100, 1);
         assert_eq!(study.outcomes[&Outcome::Promoted], 0, "{scenario} {study:?}");
-        assert!(study.budget_spent_percent.p95 <= Some(2.5), "{scenario} {study:?}");
+        assert!(
+            study.budget_spent_percent.p95 <= Some(2.5),
+            "{scenario} {study:?}"
+        );
     }
 }
 

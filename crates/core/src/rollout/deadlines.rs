@@ -13,7 +13,8 @@ pub(super) const STUCK: &str = "ProgressDeadlineExceeded";
 impl Turn<'_> {
     /// At a deadline: a stuck rollout goes back, an undecided one follows the policy.
     pub(super) fn check_deadline(&mut self, attempt: &Attempt, wait: &Wait) -> bool {
-        let of_evidence = matches!(wait, Wait::Evidence(_) | Wait::Safety(_)) && attempt.incident_since.is_none();
+        let of_evidence =
+            matches!(wait, Wait::Evidence(_) | Wait::Safety(_)) && attempt.incident_since.is_none();
         if let Some(what) = self.spent_in_silence(attempt).filter(|_| of_evidence) {
             self.undecided(attempt, &what);
             return true;

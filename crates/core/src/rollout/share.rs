@@ -44,7 +44,8 @@ impl Turn<'_> {
     /// spent what it may: a sentence. Nobody is to blame, but its users are not to wait for the deadline.
     pub(super) fn spent_in_silence(&self, attempt: &Attempt) -> Option<String> {
         let views = self.views(attempt);
-        if self.share_mismatch(attempt, &views).is_none() && self.ln_share_lacking(attempt, &views).is_none() {
+        if self.share_mismatch(attempt, &views).is_none() && self.ln_share_lacking(attempt, &views).is_none()
+        {
             return None;
         }
         let over = |view: &&SloView<'_>| {
