@@ -160,17 +160,14 @@ impl Turn<'_> {
 
     fn shares_of(&self, stable: &Revision, canary: Option<&Revision>, share: u8) -> Weights {
         let mut weights = Weights::new();
-        match self.plan.route {
-            RouteMode::Adopted => {
-                weights.insert(Backend::Slot(Slot::Stable), 100 - share);
-                weights.insert(Backend::Slot(Slot::Canary), share);
-            }
-            _ => {
-                weights.insert(Backend::Revision(stable.clone()), 100 - share);
-                if let Some(canary) = canary {
-                    weights.insert(Backend::Revision(canary.clone()), share);
-                }
-            }
+        if self.plan.route == RouteMode::Adopted {
+            weights.insert(Backend::Slot(Slot::Stable), 100 - share);
+            weights.insert(Backend::Slot(Slot::Canary), share);
+            return weights;
+        }
+        weights.insert(Backend::Revision(stable.clone()), 100 - share);
+        if let Some(canary) = canary {
+            weights.insert(Backend::Revision(canary.clone()), share);
         }
         weights
     }
