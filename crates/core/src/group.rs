@@ -27,10 +27,7 @@ pub const CANARY: &str = "canary";
 pub const STABLE: &str = "stable";
 
 /// Another service of the group, as its object and its status have it.
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "facts that are independent of each other"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
     /// Its name.

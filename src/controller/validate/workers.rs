@@ -342,7 +342,7 @@ mod tests {
             (
                 said(|s| {
                     s["slos"][0]["sli"] =
-                        json!({"preset": "rq-exporter", "type": "runtime", "threshold": "1s"})
+                        json!({"preset": "rq-exporter", "type": "runtime", "threshold": "1s"});
                 }),
                 "spec.slos[0].sli.type: is timed by celery-exporter alone",
             ),

@@ -57,13 +57,11 @@ impl Scope {
         route: &str,
         sli: &SliQuery,
     ) -> Self {
-        match sli.at_route() {
-            Some(naming) => Self::of(source, naming.of_service(namespace, service, route).0),
-            None => {
-                let pods = format!("{}{REVISION_AND_POD}", escape_regex(service));
-                Self::of_pods(source, namespace, sli, &pods)
-            }
+        if let Some(naming) = sli.at_route() {
+            return Self::of(source, naming.of_service(namespace, service, route).0);
         }
+        let pods = format!("{}{REVISION_AND_POD}", escape_regex(service));
+        Self::of_pods(source, namespace, sli, &pods)
     }
 
     /// The matchers as they stand between braces.
@@ -344,18 +342,14 @@ impl<'a> Rates<'a> {
             source,
             ..
         } = subject;
-        let revision = match sli.at_route() {
-            Some(naming) => (
+        let pods = || format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service));
+        let revision = match (sli.at_route(), sli.worker_label()) {
+            (Some(naming), _) => (
                 naming.label().to_owned(),
                 naming.of_service(namespace, service, route).1?,
             ),
-            None => {
-                let pods = format!("{}-([0-9a-f]{{10}}){POD_SUFFIX}", escape_regex(service));
-                match sli.worker_label() {
-                    Some(worker) => (worker.to_owned(), tasks::worker_pattern(&pods)),
-                    None => (source.pod_label.clone(), pods),
-                }
-            }
+            (None, Some(worker)) => (worker.to_owned(), tasks::worker_pattern(&pods())),
+            (None, None) => (source.pod_label.clone(), pods()),
         };
         Some(Self {
             revision: Some(revision),

@@ -346,12 +346,12 @@ async fn query(
                 .collect();
             json!({"metric": metric, "values": values})
         };
-        let (counter, shows) = match (of_tasks, *class) {
+        let (metric, shows) = match (of_tasks, *class) {
             (true, "5xx") => ("celery_task_failed_total", "celery_worker_up"),
             (true, _) => ("celery_task_succeeded_total", "celery_worker_up"),
             (false, _) => ("http_requests_total", "up"),
         };
-        result.push(series(counter, Some(class), |v| v));
+        result.push(series(metric, Some(class), |v| v));
         if *class == "2xx" {
             result.push(series(shows, None, |_| 1.0));
         }

@@ -163,11 +163,11 @@ impl Turn<'_> {
         if self.plan.route == RouteMode::Adopted {
             weights.insert(Backend::Slot(Slot::Stable), 100 - share);
             weights.insert(Backend::Slot(Slot::Canary), share);
-        } else {
-            weights.insert(Backend::Revision(stable.clone()), 100 - share);
-            if let Some(canary) = canary {
-                weights.insert(Backend::Revision(canary.clone()), share);
-            }
+            return weights;
+        }
+        weights.insert(Backend::Revision(stable.clone()), 100 - share);
+        if let Some(canary) = canary {
+            weights.insert(Backend::Revision(canary.clone()), share);
         }
         weights
     }
