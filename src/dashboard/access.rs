@@ -18,7 +18,7 @@ use super::fleet::Scope;
 use super::refusal::Refusal;
 
 /// How long an answer counts: who loses a right loses the sight within this time.
-pub const REMEMBERED: Duration = Duration::from_secs(60);
+pub const REMEMBERED: Duration = Duration::from_mins(1);
 /// Questions that are asked at the same time.
 const AT_ONCE: usize = 8;
 
@@ -31,11 +31,14 @@ pub struct User {
     pub groups: Vec<String>,
 }
 
+/// Whether a resource may be listed, in a namespace or in all.
+type Question = (&'static str, Option<String>);
+
 /// The answers for one identity.
 #[derive(Debug)]
 pub struct Access {
     user: Mutex<Option<(User, Instant)>>,
-    answers: Mutex<HashMap<(&'static str, Option<String>), (bool, Instant)>>,
+    answers: Mutex<HashMap<Question, (bool, Instant)>>,
     sees_all: bool,
 }
 

@@ -3,7 +3,8 @@
 use axum::extract::Path;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use sha2::{Digest, Sha256};
+
+use super::identity::{digest, hex};
 
 /// The page; every address of the dashboard answers with it, and the script looks at the address.
 const PAGE: &[u8] = include_bytes!("assets/index.html");
@@ -41,9 +42,7 @@ pub async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
 
 /// Kept by the browser, and asked for again: another version of the server has other files.
 fn answer(headers: &HeaderMap, bytes: &'static [u8], kind: &'static str) -> Response {
-    let digest = Sha256::digest(bytes);
-    let hex: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
-    let tag = format!("\"{hex}\"");
+    let tag = format!("\"{}\"", hex(&digest(bytes)[..8]));
     let about = [
         (header::CONTENT_TYPE, kind.to_owned()),
         (header::CACHE_CONTROL, "no-cache".to_owned()),

@@ -190,7 +190,9 @@ impl Fleet {
             .filter(|key| !there.contains(*key))
             .cloned()
             .collect();
-        gone.iter().for_each(|key| self.remove(key));
+        for key in &gone {
+            self.remove(key);
+        }
         self.pulse
             .send_if_modified(|pulse| !std::mem::replace(&mut pulse.synced, true));
     }
@@ -384,15 +386,12 @@ mod tests {
             };
             for (name, value, looks) in changes {
                 let name = format!("s{name}");
-                match value {
-                    Some(value) => {
-                        there.insert(name.clone(), format!("{name}={value}"));
-                        fleet.put(key(&name), format!("{name}={value}"));
-                    }
-                    None => {
-                        there.remove(&name);
-                        fleet.remove(&key(&name));
-                    }
+                if let Some(value) = value {
+                    there.insert(name.clone(), format!("{name}={value}"));
+                    fleet.put(key(&name), format!("{name}={value}"));
+                } else {
+                    there.remove(&name);
+                    fleet.remove(&key(&name));
                 }
                 if looks {
                     look(&fleet, &mut seen);

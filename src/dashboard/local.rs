@@ -3,7 +3,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use super::identity::{Shown, digest};
+use super::identity::{Shown, digest, hex};
 
 /// The link and the session.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Door {
 pub fn secret_word() -> Result<String, String> {
     let mut bytes = [0_u8; 24];
     getrandom::fill(&mut bytes).map_err(|error| format!("the system gives no random numbers: {error}"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&bytes))
 }
 
 #[cfg(test)]

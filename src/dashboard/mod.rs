@@ -19,6 +19,7 @@ mod fleet;
 mod guard;
 mod identity;
 mod local;
+mod proxy;
 mod records;
 mod refusal;
 mod row;
@@ -42,9 +43,10 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
 use fleet::Fleet;
+pub use identity::digest;
 use identity::{Everybody, Known};
-pub use identity::{TrustedProxy, digest};
 use local::Door;
+pub use proxy::TrustedProxy;
 use records::Records;
 use refusal::Refusal;
 

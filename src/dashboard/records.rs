@@ -148,7 +148,9 @@ impl Records {
             let gone = lines.started.keys().filter(|key| !there.contains(*key));
             gone.cloned().collect()
         };
-        gone.iter().for_each(|key| self.remove(key));
+        for key in &gone {
+            self.remove(key);
+        }
     }
 
     /// A page of those that are asked for, the newest first.

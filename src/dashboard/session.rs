@@ -63,13 +63,10 @@ pub async fn sign_in(
         .get(header::ORIGIN)
         .and_then(|origin| origin.to_str().ok())
         .unwrap_or_default();
-    let secure = match safe(origin) {
-        Some(secure) => secure,
-        None => {
-            return Err(Refusal::Invalid(
-                "a token does not travel without encryption: open this page by https, or by kubectl port-forward at localhost".to_owned(),
-            ));
-        }
+    let Some(secure) = safe(origin) else {
+        return Err(Refusal::Invalid(
+            "a token does not travel without encryption: open this page by https, or by kubectl port-forward at localhost".to_owned(),
+        ));
     };
     let known = app.token(token)?;
     let viewer = Viewer::by_token(known);
@@ -86,8 +83,7 @@ fn fits(c: char) -> bool {
 /// Whether a page of this origin may hold a token, and what keeps it on encrypted ways. A program has no origin.
 fn safe(origin: &str) -> Option<&'static str> {
     match origin.split_once("://") {
-        None => Some("; Secure"),
-        Some(("https", _)) => Some("; Secure"),
+        None | Some(("https", _)) => Some("; Secure"),
         Some((_, host)) => {
             let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
             ["localhost", "127.0.0.1", "[::1]"].contains(&name).then_some("")

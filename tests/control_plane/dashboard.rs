@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use molt::api::v1alpha1::{ActionKind, PythonService};
-use molt::dashboard::Settings;
+use molt::dashboard::{Settings, TrustedProxy, digest};
 use serde_json::{Value, json};
 
 use crate::support::cluster::{config, service, without_operator};
-use crate::support::dashboard::{Cable, Dashboard, account};
+use crate::support::dashboard::{Cable, Dashboard, account, allow};
 
 /// Longer than it ever takes on a machine that does something else as well.
 const BOUND: Duration = Duration::from_secs(5);
@@ -177,6 +177,40 @@ async fn who_may_nothing_sees_nothing_and_does_nothing() {
 }
 
 #[tokio::test]
+async fn whom_a_trusted_proxy_names_has_the_rights_of_their_groups() {
+    let stage = without_operator("dash-proxy").await;
+    stage.apply(service("shop", "shop:good")).await.unwrap();
+    say(&stage.services(), "shop", progressing(25, "at 25 %")).await;
+    let group = json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "payments-oncall"});
+    allow(&stage, "oncall", on_call(), group).await;
+    let settings = Settings {
+        proxy: TrustedProxy {
+            networks: vec!["127.0.0.0/8".parse().unwrap()],
+            secret: Some(digest(b"s3cret-of-the-proxy")),
+            user_header: "x-forwarded-user".to_owned(),
+            groups_header: "x-forwarded-groups".to_owned(),
+        },
+        ..Settings::default()
+    };
+    let dashboard = Dashboard::start(config().await, settings).await;
+    let path = "/api/ns/dash-proxy/services/shop";
+    let (carol, secret) = (
+        ("x-forwarded-user", "carol"),
+        ("x-molt-proxy-secret", "s3cret-of-the-proxy"),
+    );
+    let member = ("x-forwarded-groups", "dev, payments-oncall");
+    assert_eq!(dashboard.proxied(&[carol, member]).get(path).await.0, 403);
+    assert_eq!(dashboard.proxied(&[carol, secret]).get(path).await.0, 403);
+    let carol = dashboard.proxied(&[carol, member, secret]);
+    let (status, shown) = carol.get(path).await;
+    assert_eq!((status, &shown["name"]), (200, &json!("shop")), "{shown}");
+    let abort = json!({"action": "Abort"});
+    assert_eq!(carol.act("dash-proxy/services/shop", abort).await.0, 200);
+    let made = stage.actions().list(&ListParams::default()).await.unwrap().items;
+    assert_eq!(made[0].spec.requested_by, "carol");
+}
+
+#[tokio::test]
 async fn an_api_server_that_goes_and_comes_back_is_told_of_and_nothing_is_missed() {
     let stage = without_operator("dash-gone").await;
     stage.apply(service("shop", "shop:good")).await.unwrap();
@@ -251,7 +285,7 @@ async fn a_thousand_services_and_fifty_viewers() {
                 say(
                     &stage.services(),
                     &name(i),
-                    progressing((i % 100) as i32, "at the beginning"),
+                    progressing(i32::try_from(i % 100).unwrap(), "at the beginning"),
                 )
                 .await;
             }

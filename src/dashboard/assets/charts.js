@@ -67,7 +67,7 @@ export function chart(title, series, {unit = "", bounds = [], log = false, heigh
     h("figcaption", {}, title),
     svg("svg", {viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}: ${shown.map((s) => `${s.name} ${label(last(s))} at last`).join(", ")}`},
       marks.map((m) => [svg("line", {class: "grid", x1: left, x2: width - right, y1: y(m), y2: y(m)}), svg("text", {class: "axis", x: left - 6, y: y(m) + 3.5, "text-anchor": "end"}, label(m))]),
-      bounds.map((b) => [svg("line", {class: `bound ${b.kind}`, x1: left, x2: width - right, y1: y(b.at), y2: y(b.at)}), svg("text", {class: `axis ${b.kind}`, x: width - right, y: y(b.at) - 4, "text-anchor": "end"}, b.name)]),
+      bounds.map((b) => [svg("line", {class: `bound ${b.kind}`, x1: left, x2: width - right, y1: y(b.at), y2: y(b.at)}), svg("text", {class: `axis ${b.kind}`, x: width - right, y: y(b.at) + (b.kind === "good" ? 13 : -4), "text-anchor": "end"}, b.name)]),
       shown.map((s) => [svg("path", {class: `line ${s.kind}`, d: line(s)}), svg("circle", {class: `dot ${s.kind}`, r: 3, cx: x(s.points.at(-1)[0]), cy: y(last(s))})]),
       svg("text", {class: "axis", x: left, y: height - 5}, hour(new Date(t0).toISOString())),
       svg("text", {class: "axis", x: width - right, y: height - 5, "text-anchor": "end"}, hour(new Date(t1).toISOString()))),

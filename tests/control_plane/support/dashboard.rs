@@ -39,7 +39,16 @@ impl Dashboard {
         Person {
             address: self.address.clone(),
             token: token.to_owned(),
+            proxied: Vec::new(),
             client: Client::new(),
+        }
+    }
+
+    /// Somebody whom a proxy names, by these headers.
+    pub fn proxied(&self, headers: &[(&'static str, &'static str)]) -> Person {
+        Person {
+            proxied: headers.to_vec(),
+            ..self.person("")
         }
     }
 }
@@ -48,11 +57,14 @@ impl Dashboard {
 pub struct Person {
     address: String,
     token: String,
+    proxied: Vec<(&'static str, &'static str)>,
     client: Client,
 }
 
 impl Person {
     fn of(&self, request: RequestBuilder) -> RequestBuilder {
+        let proxied = self.proxied.iter();
+        let request = proxied.fold(request, |request, (name, value)| request.header(*name, *value));
         if self.token.is_empty() {
             request
         } else {
@@ -109,7 +121,8 @@ impl Stream {
                     let data = serde_json::from_str(field("data:").unwrap_or("null")).unwrap_or(Value::Null);
                     (name.to_owned(), data)
                 });
-                self.rest = rest.to_owned();
+                let rest = rest.to_owned();
+                self.rest = rest;
                 match found {
                     Some(found) => return found,
                     // A comment.
@@ -142,15 +155,9 @@ impl Stream {
     }
 }
 
-/// A ServiceAccount with these rules in the stage's namespace; its token.
-pub async fn account(stage: &Stage, name: &str, rules: Value) -> String {
+/// A role with these rules in the stage's namespace, and somebody who has it.
+pub async fn allow(stage: &Stage, name: &str, rules: Value, subject: Value) {
     let namespace = &stage.namespace;
-    let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), namespace);
-    let object = json!({"metadata": {"name": name}});
-    accounts
-        .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
-        .await
-        .expect("the account is new");
     let role = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
         "metadata": {"name": name, "namespace": namespace}, "rules": rules,
@@ -159,7 +166,7 @@ pub async fn account(stage: &Stage, name: &str, rules: Value) -> String {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": name, "namespace": namespace},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+        "subjects": [subject],
     });
     for object in [role, binding] {
         let gvk = GroupVersionKind::gvk(
@@ -173,6 +180,19 @@ pub async fn account(stage: &Stage, name: &str, rules: Value) -> String {
             .await
             .expect("roles are taken");
     }
+}
+
+/// An account with these rules in the stage's namespace; its token.
+pub async fn account(stage: &Stage, name: &str, rules: Value) -> String {
+    let namespace = &stage.namespace;
+    let accounts: Api<ServiceAccount> = Api::namespaced(stage.client.clone(), namespace);
+    let object = json!({"metadata": {"name": name}});
+    accounts
+        .create(&PostParams::default(), &serde_json::from_value(object).unwrap())
+        .await
+        .expect("the account is new");
+    let subject = json!({"kind": "ServiceAccount", "name": name, "namespace": namespace});
+    allow(stage, name, rules, subject).await;
     let wanted = TokenRequest {
         spec: TokenRequestSpec {
             audiences: vec!["https://kubernetes.default.svc".to_owned()],
