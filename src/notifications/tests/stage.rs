@@ -44,8 +44,6 @@ pub enum Answer {
 /// A request that came.
 #[derive(Clone, Debug)]
 pub struct Got {
-    /// Its path and query.
-    pub path: String,
     /// Its headers, one `name: value` a line, names in small letters.
     pub headers: Vec<String>,
     /// Its body.
@@ -116,9 +114,8 @@ fn serve(mut stream: TcpStream, got: &Mutex<Vec<Got>>, answers: &Mutex<VecDeque<
         }
         let mut body = vec![0; length];
         reader.read_exact(&mut body).unwrap();
-        let path = first.split(' ').nth(1).unwrap().to_owned();
         let body = serde_json::from_slice(&body).unwrap();
-        got.lock().unwrap().push(Got { path, headers, body });
+        got.lock().unwrap().push(Got { headers, body });
         let answer = {
             let mut answers = answers.lock().unwrap();
             let next = answers.front().copied().unwrap_or(Answer::Code(200, ""));
