@@ -66,11 +66,11 @@ impl fmt::Display for Addition {
 /// over, and a server that is `custom`, run as they are.
 pub fn complete(template: &mut PodTemplateSpec, spec: &PythonServiceSpec) -> Vec<Addition> {
     let server = spec.runtime.server;
-    let serves = matches!(
+    let is_known = matches!(
         server,
         Server::Uvicorn | Server::Gunicorn | Server::Hypercorn | Server::Granian
     );
-    if !serves || spec.workload_ref.is_some() {
+    if !is_known || spec.workload_ref.is_some() {
         return Vec::new();
     }
     let Some(pod) = template.spec.as_mut() else {

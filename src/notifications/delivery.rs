@@ -17,6 +17,7 @@ use super::outbox::Handover;
 use super::outside::Outside;
 use super::policy::SinkPlan;
 use super::render::{Facts, body};
+use crate::api::v1alpha1::NotificationPolicyStatus;
 use crate::controller::edges::Clock;
 use crate::k8s::Key;
 use crate::k8s::index::Index;
@@ -175,7 +176,7 @@ impl Delivery {
             Ok(None) => return,
             Err(error) => {
                 tracing::warn!(policy = %key, error, "what was told is not known; it may be told again");
-                Default::default()
+                NotificationPolicyStatus::default()
             }
         };
         let is_old = status.observed_generation != Some(facts.generation);

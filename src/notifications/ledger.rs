@@ -214,7 +214,7 @@ impl Ledger {
                 at: *at,
             })
             .collect();
-        told.sort_by(|a, b| b.at.cmp(&a.at));
+        told.sort_by_key(|told| std::cmp::Reverse(told.at));
         told.truncate(MOST_TOLD);
         self.status.told = told;
         self.status.open = self.open.keys().take(MOST_OPEN).cloned().collect();

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use molt_core::plan::Step;
 use molt_core::state::{Attempt, Ended, Outcome, Stage, State, Transition};
 use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
 
 use crate::api::v1alpha1::{NotificationEvent, Phase, PythonServiceStatus};
 use crate::controller::events::is_warning;
@@ -62,7 +63,11 @@ impl Source<'_> {
             revision: self.attempt.map(|(revision, ..)| revision.to_owned()),
             attempt: self.attempt.map(|(_, number, _)| number),
             weight: None,
-            id: digest[..12].iter().map(|byte| format!("{byte:02x}")).collect(),
+            id: digest[..12].iter().fold(String::new(), |mut id, byte| {
+                // Writing to a String does not fail.
+                let _ = write!(id, "{byte:02x}");
+                id
+            }),
             lasts: false,
         }
     }

@@ -56,8 +56,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         .zip(CASES.iter().zip(&known))
         .flat_map(|(purpose, (case, known))| measure(case, &[Contender::Molt(*known)], runs, seed, purpose))
         .collect();
-    let speed = speed(began.elapsed(), runs);
-    eprintln!("{speed}");
+    let how_fast = speed(began.elapsed(), runs);
+    eprintln!("{how_fast}");
     let mut rows = Vec::new();
     let mut long = Vec::new();
     for ((purpose, case), (known, molt)) in (0..).zip(CASES).zip(known.into_iter().zip(molt)) {
@@ -92,11 +92,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let whole = rollouts::table(&rollouts::measure(few, seed)?);
     eprintln!("{:>4} s  whole rollouts", began.elapsed().as_secs());
     let tables = report::tables(&rows);
-    println!("{tables}\n{}\n{whole}\n{speed}", report::goals(&rows));
+    println!("{tables}\n{}\n{whole}\n{how_fast}", report::goals(&rows));
     fs::create_dir_all("docs/img")?;
     fs::write(
         "docs/decisions.md",
-        report::document(&rows, &long, &whole, (runs, seed), &speed),
+        report::document(&rows, &long, &whole, (runs, seed), &how_fast),
     )?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
     println!("docs/decisions.md and docs/img/decisions.svg are written");

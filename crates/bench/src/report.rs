@@ -256,13 +256,13 @@ fn worse(rows: &[Row]) -> String {
 
 /// `docs/decisions.md`.
 ///
-/// `speed` says how long it took.
+/// `how_fast` says how long it took.
 pub fn document(
     rows: &[Row],
     long: &[(Case, Outcome)],
     rollouts: &str,
     (runs, seed): (usize, u64),
-    speed: &str,
+    how_fast: &str,
 ) -> String {
     let mut text = include_str!("decisions.md").to_owned();
     for (mark, value) in [
@@ -274,7 +274,7 @@ pub fn document(
         ("{{GOALS}}", goals(rows)),
         ("{{SETTINGS}}", settings(rows)),
         ("{{WORSE}}", worse(rows)),
-        ("{{SPEED}}", speed.to_owned()),
+        ("{{SPEED}}", how_fast.to_owned()),
     ] {
         text = text.replace(mark, value.trim_end());
     }

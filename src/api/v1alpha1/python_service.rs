@@ -462,7 +462,7 @@ pub enum Preset {
     /// prometheus-fastapi-instrumentator.
     #[serde(rename = "fastapi-instrumentator")]
     FastapiInstrumentator,
-    /// starlette_exporter, with its default prefix.
+    /// `starlette_exporter`, with its default prefix.
     #[serde(rename = "starlette-exporter")]
     StarletteExporter,
     /// django-prometheus. A view that raises an exception is timed twice by it.

@@ -47,10 +47,22 @@ pub fn divide(wanted: &[(String, i32)], written: &[BackendRef]) -> Vec<(usize, i
         }
     }
     for share in new {
-        // A place that has a cluster and that nobody goes by; one more only if there is none.
-        let free = (0..places.len()).find(|place| places[*place].is_none() && !used(*place));
-        let place = free.unwrap_or(places.len());
+        // A place that has a cluster and that nobody goes by, if need be that of one who has gone down; one more only if
+        // there is none.
+        let unused = |place: &usize| !used(*place);
+        let free = (0..places.len())
+            .filter(unused)
+            .find(|place| places[*place].is_none());
+        let gone = || {
+            (0..places.len())
+                .filter(unused)
+                .find(|place| places[*place].is_some_and(|(_, w)| w == LEAST))
+        };
+        let place = free.or_else(gone).unwrap_or(places.len());
         places.resize(places.len().max(place + 1), None);
+        if let Some((index, _)) = places[place] {
+            listed.push((index, 0));
+        }
         places[place] = Some(share);
     }
     let keeps = (users, LEAST);
@@ -145,7 +157,13 @@ mod tests {
                 }
                 // Nor does a place get users whose cluster is not there yet, if there is another.
                 let weight = |place: usize| written.get(place).map_or(0, |b| b.weight.unwrap_or(1));
-                let spare = (0..written.len()).filter(|place| weight(*place) == 1).count();
+                // One that has gone down and comes back has its own.
+                let comes_back = |place: usize| {
+                    let name = &written[place].name;
+                    let others = (0..written.len()).any(|p| written[p].name == *name && weight(p) > weight(place));
+                    !others && wanted.iter().any(|(n, share)| n == name && *share > 0)
+                };
+                let spare = (0..written.len()).filter(|place| weight(*place) == 1 && !comes_back(*place)).count();
                 let is_new = |name: &str| !written.iter().any(|b| b.name == name && b.weight.unwrap_or(1) > 0);
                 let new = wanted.iter().filter(|(name, share)| *share > 0 && is_new(name)).count();
                 for (place, (_, share)) in next.iter().enumerate() {
