@@ -52,10 +52,12 @@ fn anchors(page: &Path) -> BTreeSet<String> {
 #[test]
 fn links_lead_somewhere() {
     let link = Regex::new(r"\]\(([^)\s]+)\)").expect("it is a pattern");
+    let code = Regex::new("`[^`\n]*`").expect("it is a pattern");
     let mut broken = Vec::new();
     let mut seen = 0;
     for page in pages() {
-        for found in link.captures_iter(&prose(&page)) {
+        // What is between backticks is no link.
+        for found in link.captures_iter(&code.replace_all(&prose(&page), "")) {
             let target = &found[1];
             if target.contains("://") || target.starts_with("mailto:") {
                 continue;
