@@ -96,9 +96,6 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
     Ok(player.play(recording))
 }
 
-/// So long before the recording the attempt begins: more than endpoints take to settle.
-const LEAD: Millis = 3000;
-
 struct Player<'a> {
     plan: &'a Plan,
     stage: Stage,
@@ -115,8 +112,7 @@ impl Player<'_> {
         let blocks = recording.blocks();
         let last = blocks.last().map_or(0, |block| block.end);
         let mut used = 0;
-        // What a router needs to know the canary's endpoints is over when the recording begins.
-        let mut now = -LEAD;
+        let mut now = 0;
         let end = loop {
             let due = blocks.get(used).filter(|block| block.end <= now);
             used += usize::from(due.is_some());
