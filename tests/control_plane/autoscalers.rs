@@ -26,12 +26,15 @@ fn shop(image: &str) -> Value {
     shop
 }
 
+/// A value is read a moment before the pods are counted by which it is multiplied: what is wanted for no longer than
+/// it takes a pod to be seen by both is not heard.
 async fn scale_by(stage: &Stage, target: Value, metric: Value) {
+    let settled = json!({"stabilizationWindowSeconds": 3});
     let object = json!({
         "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": {"name": "shop"},
         "spec": {
             "scaleTargetRef": target, "minReplicas": 1, "maxReplicas": 10, "metrics": [metric],
-            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
+            "behavior": {"scaleUp": settled, "scaleDown": settled},
         },
     });
     autoscalers(stage)
