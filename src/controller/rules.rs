@@ -221,6 +221,8 @@ pub fn plan(
         route: validated.route.name(&key.name),
         source,
         slos: &slos,
+        owner: object.spec.as_ref().ok().and_then(|spec| spec.owner.as_deref()),
+        runbook: object.spec.as_ref().ok().and_then(|spec| spec.runbook.as_deref()),
     };
     let made = match rules::build(subject) {
         Ok(made) => made,

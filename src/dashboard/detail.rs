@@ -94,6 +94,8 @@ fn shown(seen: &Seen, record: Option<&RolloutRecord>, now: Timestamp) -> Value {
         "name": service.name_any(),
         "generation": service.metadata.generation,
         "deleting": service.metadata.deletion_timestamp.is_some(),
+        "owner": service.spec.owner,
+        "runbook": service.spec.runbook,
         "author": service.annotations().get(labels::AUTHOR),
         "images": containers.map(|c| json!({"container": c.name, "image": c.image})).collect::<Vec<_>>(),
         "objectives": slos.map(|slo| json!({"name": slo.name, "objective": slo.objective})).collect::<Vec<_>>(),

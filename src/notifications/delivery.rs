@@ -380,6 +380,8 @@ fn job(sink: &SinkPlan, notice: &Notice, handover: &Handover, omitted: u64, dash
         namespace: &handover.service.namespace,
         service: &handover.service.name,
         uid: &handover.uid,
+        owner: handover.owner.as_deref(),
+        runbook: handover.runbook.as_deref(),
         dashboard,
         omitted,
     };

@@ -29,6 +29,10 @@ pub struct Handover {
     pub uid: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Who is called for it, if it is said.
+    pub owner: Option<String>,
+    /// Where it is written what to do, if it is said.
+    pub runbook: Option<String>,
     /// What is new.
     pub fresh: Vec<Notice>,
     /// IDs of what lasted, and has passed.
@@ -101,6 +105,8 @@ impl Outbox {
             service: key,
             uid,
             labels: object.labels().clone(),
+            owner: object.spec.as_ref().ok().and_then(|spec| spec.owner.clone()),
+            runbook: object.spec.as_ref().ok().and_then(|spec| spec.runbook.clone()),
             fresh,
             passed,
             first,
@@ -131,6 +137,8 @@ impl Outbox {
             service: key,
             uid: object.uid_text().to_owned(),
             labels: object.labels().clone(),
+            owner: object.spec.as_ref().ok().and_then(|spec| spec.owner.clone()),
+            runbook: object.spec.as_ref().ok().and_then(|spec| spec.runbook.clone()),
             fresh: vec![notice],
             passed: Vec::new(),
             first: false,

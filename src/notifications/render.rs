@@ -26,6 +26,10 @@ pub struct Facts<'a> {
     pub service: &'a str,
     /// Its UID.
     pub uid: &'a str,
+    /// Who is called for it, if it is said.
+    pub owner: Option<&'a str>,
+    /// Where it is written what to do, if it is said.
+    pub runbook: Option<&'a str>,
     /// Where the dashboard is, if there is one.
     pub dashboard: Option<&'a str>,
     /// Notifications before this one that the rate limit left out.
@@ -51,6 +55,8 @@ impl Facts<'_> {
             namespace: "shop",
             service: "checkout",
             uid: "u-1",
+            owner: Some("team \"checkout\" <@U1>"),
+            runbook: Some("https://runbooks.example/checkout"),
             dashboard: Some("https://molt.example"),
             omitted: 0,
         }
@@ -72,6 +78,8 @@ impl Facts<'_> {
             Field::Weight => number(notice.weight.map(u32::from)),
             Field::At => notice.at.to_string(),
             Field::Command => self.command(),
+            Field::Owner => self.owner.unwrap_or_default().to_owned(),
+            Field::Runbook => self.runbook.unwrap_or_default().to_owned(),
             Field::Url => self.url().unwrap_or_default(),
             Field::Id => notice.id.clone(),
         }
@@ -113,6 +121,13 @@ impl Facts<'_> {
         Some(format!("{base}/ns/{}/services/{}", self.namespace, self.service))
     }
 
+    /// Where links lead, and what they are called.
+    fn links(&self) -> Vec<(&'static str, String)> {
+        let runbook = self.runbook.map(|url| ("Runbook", url.to_owned()));
+        let dashboard = self.url().map(|url| ("Dashboard", url));
+        dashboard.into_iter().chain(runbook).collect()
+    }
+
     /// What machines read, the same for webhooks, CloudEvents and PagerDuty.
     fn data(&self) -> Value {
         let notice = &self.notice;
@@ -134,6 +149,8 @@ impl Facts<'_> {
         put("weight", json!(notice.weight));
         put("command", json!(self.command()));
         put("url", json!(self.url()));
+        put("owner", json!(self.owner));
+        put("runbook", json!(self.runbook));
         put("omittedBefore", json!((self.omitted > 0).then_some(self.omitted)));
         Value::Object(data)
     }
@@ -193,9 +210,12 @@ fn slack(template: Option<&Template>, facts: &Facts<'_>) -> Value {
             json!({"type": "context", "elements": [plain(line(facts))]}),
         ],
     };
-    if let Some(url) = facts.url() {
-        let button = json!({"type": "button", "text": plain("Dashboard".to_owned()), "url": url});
-        blocks.push(json!({"type": "actions", "elements": [button]}));
+    let buttons = facts.links().into_iter().map(
+        |(name, url)| json!({"type": "button", "text": plain(name.to_owned()), "url": url, "action_id": name}),
+    );
+    let buttons: Vec<Value> = buttons.collect();
+    if !buttons.is_empty() {
+        blocks.push(json!({"type": "actions", "elements": buttons}));
     }
     if let Some(text) = facts.omitted_text() {
         blocks.push(json!({"type": "context", "elements": [plain(text)]}));
@@ -220,8 +240,11 @@ fn teams(template: Option<&Template>, facts: &Facts<'_>) -> Value {
         "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
         "type": "AdaptiveCard", "version": "1.4", "body": body,
     });
-    if let Some(url) = facts.url() {
-        card["actions"] = json!([{"type": "Action.OpenUrl", "title": "Dashboard", "url": url}]);
+    let actions = facts.links().into_iter();
+    let actions = actions.map(|(name, url)| json!({"type": "Action.OpenUrl", "title": name, "url": url}));
+    let actions: Vec<Value> = actions.collect();
+    if !actions.is_empty() {
+        card["actions"] = json!(actions);
     }
     json!({"type": "message", "attachments": [{
         "contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": null, "content": card,
@@ -290,7 +313,13 @@ fn pager_duty(template: Option<&Template>, severity: Option<PagerDutySeverity>, 
     });
     if let Some(url) = facts.url() {
         event["client_url"] = json!(url);
-        event["links"] = json!([{"href": url, "text": "Dashboard"}]);
+    }
+    let links = facts.links().into_iter();
+    let links: Vec<Value> = links
+        .map(|(text, href)| json!({"href": href, "text": text}))
+        .collect();
+    if !links.is_empty() {
+        event["links"] = json!(links);
     }
     event
 }
@@ -305,8 +334,11 @@ fn line(facts: &Facts<'_>) -> String {
             .map_or_else(String::new, |n| format!(", attempt {n}"));
         format!(" · revision {revision}{attempt}")
     });
+    let owner = facts
+        .owner
+        .map_or_else(String::new, |owner| format!(" · {owner}"));
     format!(
-        "{}{about} · {:.0} · {}",
+        "{}{about} · {:.0} · {}{owner}",
         notice.reason,
         notice.at,
         facts.command()

@@ -29,12 +29,16 @@ pub enum Field {
     Command,
     /// The dashboard's page; empty without a dashboard.
     Url,
+    /// Who is called for the service; empty where it is not said.
+    Owner,
+    /// Where it is written what to do; empty where it is not said.
+    Runbook,
     /// The notification's identity.
     Id,
 }
 
 /// Every field, as it is written.
-pub const FIELDS: [(&str, Field); 13] = [
+pub const FIELDS: [(&str, Field); 15] = [
     ("event", Field::Event),
     ("title", Field::Title),
     ("reason", Field::Reason),
@@ -47,6 +51,8 @@ pub const FIELDS: [(&str, Field); 13] = [
     ("at", Field::At),
     ("command", Field::Command),
     ("url", Field::Url),
+    ("owner", Field::Owner),
+    ("runbook", Field::Runbook),
     ("id", Field::Id),
 ];
 

@@ -70,6 +70,17 @@ pub fn line(service: &PythonService) -> String {
     )
 }
 
+/// Who is called for a service, and where it is written what to do; empty if neither is said.
+pub(super) fn contact(service: &PythonService, style: Style) -> String {
+    let owner = service.spec.owner.as_ref().map(|owner| format!("owner {owner}"));
+    let runbook = service.spec.runbook.as_ref().map(|url| format!("runbook {url}"));
+    let said: Vec<String> = owner.into_iter().chain(runbook).collect();
+    if said.is_empty() {
+        return String::new();
+    }
+    format!("{}\n", style.dim(&said.join(", ")))
+}
+
 fn head(service: &PythonService, status: &PythonServiceStatus, style: Style) -> String {
     let name = format!(
         "{}/{}",
@@ -88,6 +99,7 @@ fn head(service: &PythonService, status: &PythonServiceStatus, style: Style) -> 
         text.push_str(message);
         text.push('\n');
     }
+    text.push_str(&contact(service, style));
     let (seen, wanted) = (
         status.observed_generation.unwrap_or(0),
         service.metadata.generation.unwrap_or(0),

@@ -116,6 +116,8 @@ struct Service {
     source: PrometheusSource,
     route: RouteSpec,
     slos: Vec<SloQuery>,
+    owner: Option<String>,
+    runbook: Option<String>,
 }
 
 impl Service {
@@ -147,6 +149,8 @@ impl Service {
         match validated.source {
             Some(source) if validated.errors.is_empty() => Ok(Self {
                 key: object.key(),
+                owner: object.spec.as_ref().ok().and_then(|spec| spec.owner.clone()),
+                runbook: object.spec.as_ref().ok().and_then(|spec| spec.runbook.clone()),
                 source,
                 route: validated.route,
                 slos: validated.queries,
@@ -166,6 +170,8 @@ impl Service {
             route: self.route.name(&self.key.name),
             source: &self.source,
             slos: &self.slos,
+            owner: self.owner.as_deref(),
+            runbook: self.runbook.as_deref(),
         }
     }
 

@@ -158,6 +158,12 @@ fn missing(target: &Target<'_>) -> Rule {
 fn labels(target: &Target<'_>, more: &[(&str, &str)]) -> BTreeMap<String, String> {
     let mut labels = target.labels();
     labels.extend(
+        target
+            .subject
+            .owner
+            .map(|owner| ("owner".to_owned(), literal(owner))),
+    );
+    labels.extend(
         more.iter()
             .map(|(label, value)| ((*label).to_owned(), (*value).to_owned())),
     );
@@ -166,11 +172,18 @@ fn labels(target: &Target<'_>, more: &[(&str, &str)]) -> BTreeMap<String, String
 
 fn annotations(summary: String, description: String, target: &Target<'_>) -> BTreeMap<&'static str, String> {
     let (service, namespace) = (target.subject.service, target.subject.namespace);
-    BTreeMap::from([
+    let mut annotations = BTreeMap::from([
         ("summary", summary),
         ("description", description),
         ("command", format!("kubectl molt status {service} -n {namespace}")),
-    ])
+    ]);
+    annotations.extend(target.subject.runbook.map(|url| ("runbook_url", literal(url))));
+    annotations
+}
+
+/// A text of people's as it is: labels and annotations are templates.
+fn literal(text: &str) -> String {
+    text.replace("{{", "{{ `{{` }}")
 }
 
 fn severity(severity: Severity) -> &'static str {

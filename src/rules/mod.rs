@@ -43,6 +43,10 @@ pub struct Subject<'a> {
     pub source: &'a PrometheusSource,
     /// Its objectives.
     pub slos: &'a [SloQuery],
+    /// Who is called for it: a label of its alerts, to route them by.
+    pub owner: Option<&'a str>,
+    /// Where it is written what to do: the annotation `runbook_url` of its alerts.
+    pub runbook: Option<&'a str>,
 }
 
 /// The rules of a service.

@@ -28,6 +28,8 @@ fn made(slo: SloQuery, interval: &str) -> Result<Rules, FieldError> {
         route: "checkout",
         source: &source(interval),
         slos: &[slo],
+        owner: None,
+        runbook: None,
     })
 }
 
@@ -118,6 +120,44 @@ fn what_is_counted_at_the_route_is_recorded_by_backend() {
 }
 
 #[test]
+fn an_alert_says_whom_to_call_and_where_it_is_written_what_to_do() {
+    let source = source("15s");
+    let named = |owner| {
+        build(Subject {
+            namespace: "shop",
+            service: "checkout",
+            route: "checkout",
+            source: &source,
+            slos: &[slo("99.9", "30d")],
+            owner,
+            runbook: owner.map(|_| "https://runbooks.example/{{ $x }}"),
+        })
+    };
+    let mut alerts = 0;
+    for rule in named(Some("team {{ x"))
+        .unwrap()
+        .groups
+        .iter()
+        .flat_map(|g| &g.rules)
+    {
+        if let Rule::Alert {
+            labels, annotations, ..
+        } = rule
+        {
+            assert_eq!(labels["owner"], "team {{ `{{` }} x", "no template of its own");
+            assert_eq!(
+                annotations["runbook_url"],
+                "https://runbooks.example/{{ `{{` }} $x }}"
+            );
+            alerts += 1;
+        }
+    }
+    assert!(alerts > 2);
+    let text = serde_json::to_string(&named(None).unwrap().groups).unwrap();
+    assert!(!text.contains("owner") && !text.contains("runbook"), "{text}");
+}
+
+#[test]
 fn a_service_that_is_scraped_too_seldom_has_no_rules() {
     assert!(made(slo("99.9", "30d"), "2m").is_ok());
     assert_eq!(made(slo("99.9", "30d"), "5m").unwrap_err().field, "interval");
@@ -133,6 +173,8 @@ fn a_service_has_one_dashboard_and_each_panel_a_place() {
             route: "checkout",
             source: &source,
             slos: &slos,
+            owner: None,
+            runbook: None,
         })
     };
     let (shop, test) = (of("shop"), of("test"));

@@ -59,6 +59,14 @@ use super::{Decimal, Duration, Gates, Guards, Percent, PythonServiceStatus, Stra
         .message("workloadRef.name can't be changed: give the Deployment back with `kubectl molt release`, delete this PythonService, and make another for the other Deployment")
 )]
 pub struct PythonServiceSpec {
+    /// Who is called for it: a team, a rota, a channel. Shown wherever somebody is, and a label of its alerts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 120), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
+    pub owner: Option<String>,
+    /// Where it is written what to do when it is in trouble: a URL, shown beside the owner.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024), regex(pattern = r"^https?://[^\s]+$"))]
+    pub runbook: Option<String>,
     /// Pods at full strength. Leave it out when a HorizontalPodAutoscaler owns it: it is never defaulted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]

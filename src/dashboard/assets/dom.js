@@ -45,6 +45,9 @@ export function focus(key, within = document) {
   for (const element of within.querySelectorAll("[data-focus]")) if (element.dataset.focus === key) return element.focus({preventScroll: true});
 }
 
+/** An address of the web: others, such as `javascript:`, lead nowhere. */
+export const isWeb = (address) => /^https?:\/\//.test(address ?? "");
+
 export const link = (href, attributes, ...children) => h("a", {href, "data-link": true, ...attributes}, ...children);
 
 /** An address of this dashboard from names, whatever is in them. */

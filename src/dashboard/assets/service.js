@@ -3,7 +3,7 @@
 import {fleet, follow, get, rows} from "./api.js";
 import {actions} from "./actions.js";
 import {evidence, history, split} from "./charts.js";
-import {chip, clock, grouped, h, hour, link, now, path, ratio, say, section, show, table, when, words} from "./dom.js";
+import {chip, clock, grouped, h, hour, isWeb, link, now, path, ratio, say, section, show, table, when, words} from "./dom.js";
 import {recordTable} from "./records.js";
 import {fact} from "./fleet.js";
 
@@ -69,6 +69,7 @@ export function servicePage(main, [namespace, name], {session, title}) {
         h("h1", {}, name), chip(phase, "large"),
         attempt ? h("span", {class: "age"}, "for ", when(attempt.startedAt, {words: false})) : shown.last && h("span", {class: "age"}, when(shown.last.endedAt)),
         h("p", {class: "why large"}, explanation.message),
+        (shown.owner || shown.runbook) && h("p", {class: "contact"}, shown.owner && ["Owner ", h("b", {}, shown.owner)], shown.owner && shown.runbook && " · ", isWeb(shown.runbook) && h("a", {href: shown.runbook, rel: "noreferrer"}, "Runbook")),
         shown.deleting && h("p", {class: "problem"}, "It is being deleted."),
         (status.observedGeneration ?? 0) < shown.generation && status.phase && h("p", {class: "problem"}, "The operator has not seen the latest spec yet: what follows is of the one before."),
         !status.phase && h("p", {class: "problem"}, "No operator has taken it up yet. Is one running? ", h("code", {}, "kubectl get pods -A -l app.kubernetes.io/name=molt"))));

@@ -157,6 +157,14 @@ fn teams_pager_duty_and_machines_get_it_as_it_is() {
     );
     assert_eq!(webhook.json["omittedBefore"], 3);
 
+    for (told, path) in [
+        (&webhook.json["owner"], "team \"checkout\" <@U1>"),
+        (&webhook.json["runbook"], "https://runbooks.example/checkout"),
+        (&card["actions"][1]["url"], "https://runbooks.example/checkout"),
+    ] {
+        assert_eq!(told, path);
+    }
+
     let event = rendered(
         &sink(json!({"name": "c", "cloudEvents": url})),
         NASTY,

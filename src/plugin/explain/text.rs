@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::{Explanation, Seen};
 use crate::api::v1alpha1::Phase;
-use crate::plugin::render::{guards, objectives, steps};
+use crate::plugin::render::{contact, guards, objectives, steps};
 use crate::plugin::text::{Style, columns, span};
 
 pub(super) fn render(seen: &Seen, explained: &Explanation, now: Timestamp, style: Style) -> String {
@@ -23,6 +23,7 @@ pub(super) fn render(seen: &Seen, explained: &Explanation, now: Timestamp, style
         .phase
         .map_or_else(|| style.busy("Unknown"), |phase| style.phase(phase));
     let mut text = format!("{}  {phase}\n{}\n", style.bold(&name), explained.message);
+    text.push_str(&contact(service, style));
     if explained.phase.is_none() {
         text.push_str("is the operator running? (kubectl get pods -A -l app.kubernetes.io/name=molt)\n");
     }

@@ -6,6 +6,19 @@ fn now() -> Timestamp {
 }
 
 #[test]
+fn whoever_looks_sees_whom_to_call() {
+    let mut service = progressing();
+    assert!(!render(&service, now(), Style::PLAIN).contains("owner"));
+    service.spec.owner = Some("team-checkout".to_owned());
+    service.spec.runbook = Some("https://runbooks.example/checkout".to_owned());
+    let text = render(&service, now(), Style::PLAIN);
+    assert!(
+        text.contains("\nowner team-checkout, runbook https://runbooks.example/checkout\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn a_rollout_under_way() {
     let expected = "\
 shop/checkout  Progressing
