@@ -114,7 +114,12 @@ pub fn all_yaml() -> String {
         .fold(String::new(), |stream, (_, text)| stream + "---\n" + &text)
 }
 
-fn documents() -> Vec<Value> {
+/// The same as JSON.
+///
+/// # Panics
+///
+/// Never, as [`all`].
+pub fn documents() -> Vec<Value> {
     let mut documents = [
         PythonService::crd(),
         RolloutRecord::crd(),
