@@ -1,13 +1,16 @@
 //! Molt's judge. The only file that knows the engine's functions.
 
+use std::collections::BTreeMap;
+
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
-    Block, Counts, Evidence, Limits, Objective, Past, PodCounts, SloView, WATCH, judge_harm,
-    margin_for_promotion, margin_for_step, safe_for_promotion,
+    Block, Counts, Evidence, Falls, Limits, MANY_FALLS, Objective, Past, PodCounts, Sample, Series, SloView,
+    Starts, WATCH, increase, judge_harm, look_back, margin_for_promotion, margin_for_step,
+    safe_for_promotion,
 };
 
 use crate::judge::{Judge, Verdict};
-use crate::traces::{Arm, BEFORE, Pods, SCRAPE, Seen, Trace, World};
+use crate::traces::{Arm, BEFORE, Pods, SCRAPE, Scrape, Seen, Trace, World};
 
 /// Molt's engine with one objective and the default limits.
 #[derive(Clone, Debug)]
@@ -19,6 +22,8 @@ pub struct Engine {
     scrapes: u32,
     /// Seconds up to which blocks were read, or given up.
     read_to: u32,
+    /// Stable's counters of the hour before are evidence, once that was looked at.
+    is_known: Option<bool>,
 }
 
 /// A history that the operator reads: a hundred and twenty blocks.
@@ -37,7 +42,8 @@ pub fn history(world: &World, seed: u64) -> Past {
         ..*world
     };
     let trace = Trace::simulate(&before, seed);
-    if trace.falls(0, i64::from(HISTORY)).count() >= SAW_TOOTH {
+    let read = Reading::of(&trace, Arm::Stable, 0, i64::from(HISTORY));
+    if read.is_some_and(|reading| reading.falls.is_saw_tooth()) {
         return Past::default();
     }
     let blocks: Vec<Counts> = trace
@@ -65,6 +71,7 @@ impl Engine {
             evidence,
             scrapes: 1,
             read_to: 0,
+            is_known: None,
         }
     }
 
@@ -74,7 +81,7 @@ impl Engine {
         Self { scrapes, ..self }
     }
 
-    /// Takes in the block that begins at `start`.
+    /// Takes in the block that begins at `start`, of so many scrapes.
     fn absorb(&mut self, start: u32, weight: f64, [canary, stable]: [Counts; 2], pods: Option<&[Pods; 2]>) {
         let [canary_pods, stable_pods] = pods.map_or_else(Default::default, |pods| pods.map(by_pod));
         self.evidence.absorb(&Block {
@@ -135,64 +142,140 @@ fn counts(seen: Seen) -> Counts {
     Counts::new(seen.total, seen.bad).unwrap_or_default()
 }
 
+/// The start of each trace, in seconds of the epoch.
+const BEGIN: i64 = 1_000_000;
+
 fn at(seconds: u32) -> Timestamp {
-    Timestamp::UNIX_EPOCH + SignedDuration::from_secs(i64::from(seconds))
+    at_millis(i64::from(seconds) * 1000)
 }
 
-/// The operator looks so many seconds back before the first block that it reads.
-const LOOK_BACK: u32 = 120;
-/// From so many falls in that time on nothing that it reads counts.
-const SAW_TOOTH: usize = 2;
-/// From so many in the hour before the canary on nothing ever does.
-const SAW_TOOTH_BEFORE: usize = 5;
-/// After so many changes of the process without a fall these don't matter.
-const OCCASIONS: usize = 4;
+/// So many milliseconds from the start.
+fn at_millis(millis: i64) -> Timestamp {
+    Timestamp::from_second(BEGIN).unwrap_or_default() + SignedDuration::from_millis(millis)
+}
+
+/// An arm's counters fell so often in the hour before the canary that nothing is compared with it.
+fn falls_before(trace: &Trace, arm: Arm) -> bool {
+    let reading = Reading::of(trace, arm, -i64::from(BEFORE * SCRAPE), 0);
+    reading.is_some_and(|reading| reading.falls.count() >= MANY_FALLS)
+}
+
 /// So many blocks that could not be read are asked for again.
 const AGAIN: u32 = 20;
 
-impl Engine {
-    /// The blocks up to `now` that the operator takes for evidence, by their ends.
-    fn readable(&mut self, now: u32, trace: &Trace) -> Vec<u32> {
-        let block = self.scrapes * SCRAPE;
-        let from = self.read_to.max(now.saturating_sub(AGAIN * block));
-        let (since, to) = (i64::from(from) - i64::from(LOOK_BACK), i64::from(now));
-        let before = -i64::from(BEFORE * SCRAPE);
-        let (falls, changes) = (trace.falls(since, to).count(), trace.changes(since, to));
-        let several = changes > 0 && (falls > 0 || changes < OCCASIONS);
-        if several || falls >= SAW_TOOTH || trace.falls(before, 0).count() >= SAW_TOOTH_BEFORE {
-            return Vec::new();
-        }
-        let is_spoilt = |end: u32| {
-            let end = i64::from(end);
-            trace
-                .falls(end - i64::from(block) - i64::from(LOOK_BACK), end)
-                .next()
-                .is_some()
+/// The counters of one arm, as the operator reads them: where several workers answer, by its own rules.
+struct Reading<'a> {
+    scrapes: &'a [Scrape],
+    falls: Falls,
+    /// The beginning of the time that the samples cover.
+    seen_from: Timestamp,
+    /// When the pod was created.
+    born: Timestamp,
+}
+
+impl<'a> Reading<'a> {
+    /// What was scraped in `(from, to]` seconds from the start; `None` where nothing but clean counters is.
+    fn of(trace: &'a Trace, arm: Arm, from: i64, to: i64) -> Option<Self> {
+        let scrapes = trace.raw(arm, from, to);
+        let counter = |value: fn(&Scrape) -> Option<f64>| -> Vec<Sample> {
+            let sample = |s: &Scrape| {
+                let at = at_millis(s.millis);
+                value(s).map(|value| Sample { at, value })
+            };
+            scrapes.iter().filter_map(sample).collect()
         };
-        let ends: Vec<u32> = (from / block + 1..=now / block)
-            .map(|edge| edge * block)
-            .filter(|end| !is_spoilt(*end))
-            .collect();
-        self.read_to = ends.last().copied().unwrap_or(from);
-        ends
+        let counters = [counter(|s| Some(s.good)), counter(|s| Some(s.bad))];
+        let began = counter(|s| s.began.map(|began| BEGIN as f64 + began));
+        // Its container began with it, before the first request: nothing explains a fall.
+        let born = at_millis(match arm {
+            Arm::Canary => -20_000,
+            Arm::Stable => -7_200_000,
+        });
+        let containers = Starts {
+            at: vec![born],
+            older: false,
+        };
+        let falls = Falls::find(
+            POD_NAMES[0],
+            counters.iter().map(Vec::as_slice),
+            &[began],
+            &containers,
+        );
+        (!scrapes.is_empty()).then_some(Self {
+            scrapes,
+            falls,
+            seen_from: at_millis(from * 1000),
+            born,
+        })
     }
 
-    fn take_in(&mut self, end: u32, trace: &Trace) {
+    /// What was counted in `(start, end]` seconds from the start; `None` where it is no evidence.
+    fn counts(&self, start: u32, end: u32) -> Option<Counts> {
+        let (start, end) = (at(start), at(end));
+        if self.falls.spoil(start, end) {
+            return None;
+        }
+        let series = |key: &str, value: fn(&Scrape) -> f64| Series {
+            pod: POD_NAMES[0].to_owned(),
+            key: key.to_owned(),
+            samples: (self.scrapes.iter())
+                .map(|s| Sample {
+                    at: at_millis(s.millis),
+                    value: value(s),
+                })
+                .collect(),
+        };
+        let births = BTreeMap::from([(POD_NAMES[0].to_owned(), self.born)]);
+        let grown = |series: Series| increase(&[series], &births, self.seen_from, start, end);
+        let (good, bad) = (grown(series("good", |s| s.good)), grown(series("bad", |s| s.bad)));
+        Counts::new(good + bad, bad)
+    }
+}
+
+/// What the operator has of both arms in `(start, end]`, of counters that several workers answer with.
+fn both_counts(
+    [canary, stable]: &[Option<Reading<'_>>; 2],
+    trace: &Trace,
+    start: u32,
+    end: u32,
+) -> Option<[Counts; 2]> {
+    let of = |reading: &Option<Reading<'_>>, arm| match reading {
+        Some(reading) => reading.counts(start, end),
+        None => Some(clean(trace, arm, start, end)),
+    };
+    Some([of(canary, Arm::Canary)?, of(stable, Arm::Stable)?])
+}
+
+/// What counters that each request is counted by once tell.
+fn clean(trace: &Trace, arm: Arm, start: u32, end: u32) -> Counts {
+    let scrapes = (start / SCRAPE + 1..=end / SCRAPE).map(|scrape| trace.once(arm, scrape * SCRAPE));
+    counts(scrapes.fold(Seen::default(), Seen::plus))
+}
+
+impl Engine {
+    /// Takes in what the operator can read up to `now`: it reads again what it could not before.
+    fn read(&mut self, now: u32, trace: &Trace) {
         let block = self.scrapes * SCRAPE;
-        let scrapes = || (0..self.scrapes).map(|scrape| end - scrape * SCRAPE);
-        let pods = scrapes()
+        let from = self.read_to.max(now.saturating_sub(AGAIN * block)) / block * block;
+        let since = i64::from(from) - look_back(SignedDuration::from_secs(i64::from(block) / 2)).as_secs();
+        let readings = [Arm::Canary, Arm::Stable].map(|arm| Reading::of(trace, arm, since, i64::from(now)));
+        for edge in from / block..now / block {
+            let (start, end) = (edge * block, (edge + 1) * block);
+            if let Some(both) = both_counts(&readings, trace, start, end) {
+                self.take_in(start, end, both, trace);
+                self.read_to = end;
+            }
+        }
+        self.read_to = self.read_to.max(from);
+    }
+
+    fn take_in(&mut self, start: u32, end: u32, both: [Counts; 2], trace: &Trace) {
+        let scrapes = (start / SCRAPE + 1..=end / SCRAPE).map(|scrape| scrape * SCRAPE);
+        let pods = scrapes
             .map(|end| trace.pods(end).copied())
             .reduce(|sum, more| Some(both_plus(sum?, more?)))
             .flatten();
-        let both = match pods {
-            // A pod that is scraped twice counts once.
-            Some(pods) => pods.map(|pods| counts(pods.into_iter().fold(Seen::default(), Seen::plus))),
-            None => [Arm::Canary, Arm::Stable].map(|arm| {
-                let parts = scrapes().map(|end| trace.once(arm, end));
-                counts(parts.fold(Seen::default(), Seen::plus))
-            }),
-        };
-        self.absorb(end - block, trace.weight, both, pods.as_ref());
+        self.absorb(start, trace.weight, both, pods.as_ref());
     }
 }
 
@@ -201,8 +284,11 @@ impl Judge for Engine {
         if !now.is_multiple_of(self.scrapes * SCRAPE) {
             return Verdict::Continue;
         }
-        for end in self.readable(now, trace) {
-            self.take_in(end, trace);
+        let is_known = *self
+            .is_known
+            .get_or_insert_with(|| !falls_before(trace, Arm::Stable));
+        if is_known {
+            self.read(now, trace);
         }
         match judge_harm(&[self.view(trace.per_second)], 1, &self.limits) {
             Some(_) => Verdict::Rollback,

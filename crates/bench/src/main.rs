@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::hint::black_box;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use std::{env, fs, thread};
 
@@ -39,13 +40,13 @@ fn only(part: &str, runs: usize, seed: u64) {
     }
 }
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let runs: usize = arguments.next().as_deref().unwrap_or("10000").parse()?;
     let seed: u64 = arguments.next().as_deref().unwrap_or("1").parse()?;
     if let Some(part) = arguments.next() {
         only(&part, runs, seed);
-        return Ok(());
+        return Ok(ExitCode::SUCCESS);
     }
     let began = Instant::now();
     let known: Vec<Past> = (0..)
@@ -94,13 +95,16 @@ fn main() -> Result<(), Box<dyn Error>> {
     let tables = report::tables(&rows);
     println!("{tables}\n{}\n{whole}\n{how_fast}", report::goals(&rows));
     fs::create_dir_all("docs/img")?;
-    fs::write(
-        "docs/decisions.md",
-        report::document(&rows, &long, &whole, (runs, seed), &how_fast),
-    )?;
+    let document = report::document(&rows, &long, &whole, (runs, seed), &how_fast);
+    fs::write("docs/decisions.md", &document)?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
     println!("docs/decisions.md and docs/img/decisions.svg are written");
-    Ok(())
+    let missed = report::missed(&document);
+    if missed.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    eprintln!("goals that are missed:\n{}", missed.join("\n"));
+    Ok(ExitCode::FAILURE)
 }
 
 /// Blocks and verdicts that one measurement of their speed takes.

@@ -16,6 +16,9 @@ pub const NAMES: [&str; 7] = [
     "Kayenta, tuned",
 ];
 
+/// How a table says that a goal is missed.
+pub(crate) const MISSED: &str = "**missed**";
+
 /// One case with what came out.
 #[derive(Clone, Debug)]
 pub struct Row {
@@ -58,11 +61,7 @@ pub fn long_blocks(rows: &[(Case, Outcome)]) -> String {
             .goal
             .detect
             .map_or("–".to_owned(), |(median, most)| format!("{median} / {most}"));
-        let verdict = if is_met(case, outcome) {
-            "met"
-        } else {
-            "**missed**"
-        };
+        let verdict = if is_met(case, outcome) { "met" } else { MISSED };
         let _ = writeln!(text, "{} {goal} | {verdict} |", line(case, outcome));
     }
     text
@@ -118,7 +117,7 @@ pub fn goals(rows: &[Row]) -> String {
         let _ = writeln!(
             text,
             "| {what} | {measured} | {} |",
-            if met { "met" } else { "**missed**" }
+            if met { "met" } else { MISSED }
         );
     };
     for row in rows {
@@ -162,6 +161,12 @@ pub fn goals(rows: &[Row]) -> String {
         }
     }
     text
+}
+
+/// The lines of a document's tables that say that a goal is missed.
+pub fn missed(document: &str) -> Vec<&str> {
+    let is_missed = |line: &&str| line.starts_with('|') && line.contains(MISSED);
+    document.lines().filter(is_missed).collect()
 }
 
 /// The settings that were found by hindsight.

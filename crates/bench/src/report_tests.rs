@@ -48,6 +48,9 @@ fn goals_are_met_or_missed() {
     let text = goals(&rows());
     assert!(text.contains("| 15 s, 120 s | met |"), "{text}");
     assert!(text.contains("| 50 % | **missed** |"), "{text}");
+    let missed = missed(&text);
+    assert!(missed.iter().any(|line| line.contains("50 %")), "{missed:?}");
+    assert!(missed.len() < text.lines().count() / 2, "{missed:?}");
 }
 
 #[test]

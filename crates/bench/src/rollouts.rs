@@ -9,11 +9,15 @@ use molt_core::plan::{
 };
 use molt_sim::{Measure, Outcome, Setup, Study, study};
 
+use crate::report::MISSED;
+
 /// What is expected of a rollout.
 #[derive(Clone, Copy, Debug)]
 enum Goal {
     /// Nothing is asked for: this is what the others are held against.
     Reference,
+    /// Nothing is asked for: what it takes is told.
+    Reported,
     /// Promoted, unattended, at the median a second after the floor at most, and within so many seconds at the 95th
     /// percentile. The floor is what the dwells and the router take: a rollout whose objective is shown at once.
     AtTheFloor(f64),
@@ -42,7 +46,7 @@ struct Case {
     left: f64,
     /// Seconds of a block.
     block: i64,
-    /// The weights of its steps.
+    /// The weights of its steps; without any all users move at once.
     weights: &'static [u8],
     goal: Goal,
 }
@@ -73,7 +77,7 @@ const fn case(
 }
 
 /// The cases; the first is the floor.
-const CASES: [Case; 20] = [
+const CASES: [Case; 29] = [
     case(
         "the floor: an objective of 10 %",
         "10",
@@ -150,6 +154,18 @@ const CASES: [Case; 20] = [
             Goal::RolledBack(45.0),
         )
     },
+    // The goal is of judges at a weight of 10 %; a block and its reading come on top here.
+    Case {
+        stable: "errors=1%",
+        weights: &[10, 25, 50],
+        ..case(
+            "1 → 5 %, the first step at 10 %, 99 %, 20 rps",
+            "99",
+            20.0,
+            "errors=5%",
+            Goal::Found(90.0 + BLOCK as f64 + READ, 225.0 + BLOCK as f64 + READ),
+        )
+    },
     Case {
         stable: "errors=1%",
         block: 30,
@@ -159,7 +175,7 @@ const CASES: [Case; 20] = [
             "99",
             20.0,
             "errors=5%",
-            Goal::Found(90.0, 225.0),
+            Goal::Reported,
         )
     },
     case(
@@ -169,6 +185,49 @@ const CASES: [Case; 20] = [
         "hang=100%",
         Goal::RolledBack(45.0),
     ),
+    case(
+        "no answers at all, 99.9 %, 200 rps",
+        "99.9",
+        200.0,
+        "hang=100%",
+        Goal::RolledBack(45.0),
+    ),
+    // Some twenty requests must have been due by the weight: 21 / (r·w), to the end of a block that is read two seconds
+    // later.
+    case(
+        "no answers at all, 99.9 %, 5 rps",
+        "99.9",
+        5.0,
+        "hang=100%",
+        Goal::RolledBack(92.0),
+    ),
+    case(
+        "no answers at all, 99.9 %, 2 rps",
+        "99.9",
+        2.0,
+        "hang=100%",
+        Goal::RolledBack(242.0),
+    ),
+    Case {
+        weights: &[],
+        ..case(
+            "all users at once, half of the requests never answered, 99.9 %, 20 rps",
+            "99.9",
+            20.0,
+            "hang=50%",
+            Goal::RolledBack(62.0),
+        )
+    },
+    Case {
+        weights: &[],
+        ..case(
+            "all users at once, healthy, 99.9 %, 20 rps",
+            "99.9",
+            20.0,
+            "good",
+            Goal::SeldomRolledBack(0.01),
+        )
+    },
     case(
         "a fifth of the requests never answered, 99.9 %, 20 rps",
         "99.9",
@@ -225,6 +284,41 @@ const CASES: [Case; 20] = [
     Case {
         stable: "errors=1%",
         left: 0.0,
+        block: 30,
+        ..case(
+            "healthy, stable at 1 %, no budget left, blocks of 30 s, 99.9 %, 20 rps",
+            "99.9",
+            20.0,
+            "good",
+            Goal::SeldomRolledBack(0.01),
+        )
+    },
+    Case {
+        stable: "errors=1%",
+        left: 0.0,
+        weights: &[],
+        ..case(
+            "all users at once, healthy, stable at 1 %, no budget left, 99.9 %, 5 rps",
+            "99.9",
+            5.0,
+            "good",
+            Goal::SeldomRolledBack(0.01),
+        )
+    },
+    Case {
+        stable: "errors=0.5%",
+        left: 0.0,
+        ..case(
+            "healthy, stable at 0.5 %, no budget left, 99.9 %, 5 rps",
+            "99.9",
+            5.0,
+            "good",
+            Goal::SeldomRolledBack(0.01),
+        )
+    },
+    Case {
+        stable: "errors=1%",
+        left: 0.0,
         ..case(
             "5 % of the canary's bad, stable at 1 %, no budget left, 99.9 %, 1 rps",
             "99.9",
@@ -245,6 +339,10 @@ pub struct Rollout {
     goal: Goal,
     /// Seconds of a block.
     block: f64,
+    /// The share of the budget that it may spend, in percent.
+    may_spend: f64,
+    /// What it may be seen to have spent by then, in percent: chance moves the count.
+    seen_spend: f64,
     study: Study,
 }
 
@@ -263,15 +361,37 @@ pub fn measure(runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error:
             let (baseline, scenario) = (case.stable.parse()?, case.canary.parse()?);
             let mut setup = Setup::new(plan, measures, baseline, scenario, case.rps)?;
             setup.budget_remaining = Some(case.left);
+            let objective = &setup.plan.slos[0].objective;
+            let budget = objective.budget(objective.expected_requests(case.rps).unwrap_or(0.0));
             let study = study(&setup, runs, seed);
             Ok(Rollout {
                 name: case.name,
                 goal: case.goal,
                 block: case.block as f64,
+                may_spend: may_spend(case.left) * 100.0,
+                seen_spend: seen_spend(may_spend(case.left), budget) * 100.0,
                 study,
             })
         })
         .collect()
+}
+
+/// What a rollout may spend of the budget with so much of it left, 1 for all: what is left, at most what any may, and a
+/// tenth of that at the least (docs/adr/0011-an-exhausted-budget-slows.md).
+fn may_spend(left: f64) -> f64 {
+    let usual = Limits::default().max_budget_spend();
+    left.clamp(0.1 * usual, usual)
+}
+
+/// What has been spent when the count says `share` of a budget of so many requests, at the 95th percentile of Poisson's
+/// distribution: five requests of two thousand may be eight.
+fn seen_spend(share: f64, budget: f64) -> f64 {
+    let requests = share * budget;
+    if requests > 0.0 {
+        share * (1.0 + 1.645 / requests.sqrt())
+    } else {
+        share
+    }
 }
 
 /// The default strategy with these weights, in blocks of 15 s.
@@ -286,7 +406,7 @@ fn plan(objective: &str, weights: &[u8]) -> Option<Plan> {
             .iter()
             .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(60)])
             .collect(),
-        at_once: false,
+        at_once: weights.is_empty(),
         bake: minutes(5),
         watch: SignedDuration::ZERO,
         scale_down_delay: SignedDuration::from_secs(30),
@@ -329,13 +449,13 @@ impl Rollout {
         let within = |seconds: Option<f64>, most: f64| seconds.is_some_and(|s| s <= most);
         let promoted = self.share(Outcome::Promoted);
         let rolled_back = self.share(Outcome::RolledBack);
-        // Whatever else is asked for: no more of the budget than a rollout may spend.
+        // Whatever else is asked for: no more of the budget than this rollout may spend, as far as it can be seen.
         let spends = self.study.budget_spent_percent.p95;
-        let bounded = spends.is_none_or(|spent| spent <= Limits::default().max_budget_spend() * 100.0);
+        let bounded = spends.is_none_or(|spent| spent <= self.seen_spend);
         Some(
             bounded
                 && match self.goal {
-                    Goal::Reference => return None,
+                    Goal::Reference | Goal::Reported => return None,
                     Goal::AtTheFloor(most) => {
                         let median = floor.is_some_and(|floor| within(p50, floor + 1.0));
                         promoted >= 0.95 && median && within(p95, most)
@@ -354,7 +474,7 @@ impl Rollout {
 
     fn wanted(&self) -> String {
         match self.goal {
-            Goal::Reference => "–".to_owned(),
+            Goal::Reference | Goal::Reported => "–".to_owned(),
             Goal::AtTheFloor(most) => format!("at the floor / {most:.0} s"),
             Goal::Promoted(most) => format!("95 % within {:.0} min", most / 60.0),
             Goal::SeldomRolledBack(most) => format!("rolled back: at most {} %", most * 100.0),
@@ -368,7 +488,7 @@ impl Rollout {
 
 /// The table.
 pub fn table(rollouts: &[Rollout]) -> String {
-    let mut text = "| rollout | promoted | rolled back | undecided | to the decision, median / 95 % | budget spent, median / 95 % | goal | |\n|---|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| rollout | promoted | rolled back | undecided | to the decision, median / 95 % | budget spent, median / 95 % | of what it may | goal | |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
     let floor = rollouts.first().and_then(|floor| floor.study.decide_seconds.p50);
     for row in rollouts {
         let share = |outcome| format!("{:.1} %", row.share(outcome) * 100.0);
@@ -377,7 +497,7 @@ pub fn table(rollouts: &[Rollout]) -> String {
         let study = &row.study;
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} / {} | {} / {} | {} | {} |",
+            "| {} | {} | {} | {} | {} / {} | {} / {} | {} % | {} | {} |",
             row.name,
             share(Outcome::Promoted),
             share(Outcome::RolledBack),
@@ -386,11 +506,12 @@ pub fn table(rollouts: &[Rollout]) -> String {
             seconds(study.decide_seconds.p95),
             percent(study.budget_spent_percent.p50),
             percent(study.budget_spent_percent.p95),
+            row.may_spend,
             row.wanted(),
             match row.is_met(floor) {
                 None => "",
                 Some(true) => "met",
-                Some(false) => "**missed**",
+                Some(false) => MISSED,
             }
         );
     }

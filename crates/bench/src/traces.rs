@@ -9,6 +9,8 @@ use rand_pcg::Pcg64Mcg;
 
 /// Seconds between two scrapes.
 pub const SCRAPE: u32 = 15;
+/// A block is two scrapes long: so often are counters of workers read in that time.
+const SCRAPES_A_STEP: i64 = 2;
 /// Workers behind one endpoint where counters are dirty.
 const WORKERS: usize = 4;
 /// Pods of each arm.
@@ -118,11 +120,22 @@ pub struct Trace {
     canary: Vec<Seen>,
     stable: Vec<Seen>,
     pods: Vec<[Pods; 2]>,
-    /// Scrapes in which a counter fell without a restart, in order: those before the start are 0 and negative.
-    falls: Vec<i64>,
-    /// Scrapes in which another process answered than before, twice where that happened twice.
-    changes: Vec<i64>,
+    /// What was scraped of the canary's and of stable's counters, as it is stored, where several workers answer.
+    raw: [Vec<Scrape>; 2],
     scraped: f64,
+}
+
+/// What one scrape of workers behind one endpoint stores.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scrape {
+    /// When, in milliseconds from the start: those before it are negative.
+    pub millis: i64,
+    /// The counter of good requests of the worker that answered.
+    pub good: f64,
+    /// The same of bad ones.
+    pub bad: f64,
+    /// When this worker began, in seconds from the start, if it tells.
+    pub began: Option<f64>,
 }
 
 /// What each pod of an arm counted in one scrape.
@@ -137,8 +150,7 @@ impl Trace {
             canary: vec![Seen::default()],
             stable: vec![Seen::default()],
             pods: Vec::new(),
-            falls: Vec::new(),
-            changes: Vec::new(),
+            raw: Default::default(),
             scraped: 1.0,
         };
         let (mut canary, mut stable) = (Seen::default(), Seen::default());
@@ -161,13 +173,12 @@ impl Trace {
             other => [other, other],
         }
         .map(Reader::new);
-        let (mut falls, mut changes) = (Vec::new(), Vec::new());
         if of_stable.kind == Counters::SawTooth {
             let mean = world.per_second * f64::from(SCRAPE);
-            for step in 0..i64::from(BEFORE) {
+            of_stable.millis = -i64::from(BEFORE * SCRAPE) * 1000;
+            for _ in 0..BEFORE {
                 let served = dice.requests(mean, world.stable_bad, world.clustering);
                 of_stable.read(&mut dice, served);
-                falls.extend(of_stable.fell.then_some(step + 1 - i64::from(BEFORE)));
             }
         }
         let steps = world.seconds / SCRAPE;
@@ -217,13 +228,10 @@ impl Trace {
                 of_canary.read(&mut dice, canary),
                 of_stable.read(&mut dice, stable),
             ));
-            falls.extend((of_canary.fell || of_stable.fell).then_some(i64::from(step) + 1));
-            changes.extend(std::iter::repeat_n(i64::from(step) + 1, of_canary.changed));
         }
         Self {
             pods,
-            falls,
-            changes,
+            raw: [of_canary.stored, of_stable.stored],
             scraped: if world.counters == Counters::ScrapedTwice {
                 2.0
             } else {
@@ -248,16 +256,14 @@ impl Trace {
         }
     }
 
-    /// The times, in `(from, to]` seconds from the start, of the scrapes in which a counter fell without a restart, as a
-    /// reader finds them who looks at each counter and not at sums. Those before the start, at 0 and below, are
-    /// stable's.
-    pub fn falls(&self, from: i64, to: i64) -> impl Iterator<Item = i64> + '_ {
-        times(&self.falls).filter(move |at| *at > from && *at <= to)
-    }
-
-    /// How often in that time another process answered than before, and both tell when they began.
-    pub fn changes(&self, from: i64, to: i64) -> usize {
-        times(&self.changes).filter(|at| *at > from && *at <= to).count()
+    /// What was scraped of an arm in `(from, to]` seconds from the start, where several workers answer; nothing elsewhere.
+    pub fn raw(&self, arm: Arm, from: i64, to: i64) -> &[Scrape] {
+        let all = match arm {
+            Arm::Canary => &self.raw[0],
+            Arm::Stable => &self.raw[1],
+        };
+        let until = |seconds: i64| all.partition_point(|scrape| scrape.millis <= seconds * 1000);
+        &all[until(from)..until(to).max(until(from))]
     }
 
     /// The ends of all scrapes, in seconds from the start.
@@ -276,21 +282,19 @@ impl Trace {
     }
 }
 
-fn times(scrapes: &[i64]) -> impl Iterator<Item = i64> + '_ {
-    scrapes.iter().map(|scrape| scrape * i64::from(SCRAPE))
-}
-
 /// Reads the counters of one arm as Prometheus' `increase()` does: a fall is a restart from 0.
 struct Reader {
     kind: Counters,
     workers: [Seen; WORKERS],
     /// The last reading: of a pod that was scraped before its first request.
     last: Seen,
-    worker: Option<usize>,
-    /// How often another worker answered than before, and told so.
-    changed: usize,
-    fell: bool,
+    /// When the last scrape was, in milliseconds from the start.
+    millis: i64,
+    stored: Vec<Scrape>,
 }
+
+/// Seconds before its weight that a canary's first worker began, and between one and the next.
+const BEGAN: (f64, f64) = (-15.0, 0.03);
 
 impl Reader {
     fn new(kind: Counters) -> Self {
@@ -298,9 +302,8 @@ impl Reader {
             kind,
             workers: [Seen::default(); WORKERS],
             last: Seen::default(),
-            worker: None,
-            changed: 0,
-            fell: false,
+            millis: 0,
+            stored: Vec::new(),
         }
     }
 
@@ -309,9 +312,7 @@ impl Reader {
             Counters::Clean => new,
             Counters::ScrapedTwice => new.plus(new),
             Counters::SawTooth | Counters::NewSawTooth | Counters::UntoldSawTooth => {
-                (self.changed, self.fell) = (0, false);
-                // A block is two scrapes long.
-                let mut halves = [Seen::default(); 2];
+                let mut halves = [Seen::default(); SCRAPES_A_STEP as usize];
                 dice.deal(new, &mut halves);
                 halves.into_iter().fold(Seen::default(), |sum, half| {
                     sum.plus(self.read_worker(dice, half))
@@ -324,12 +325,16 @@ impl Reader {
         dice.deal(new, &mut self.workers);
         let worker = (dice.uniform() * WORKERS as f64) as usize % WORKERS;
         let reading = self.workers[worker];
-        let changed = self.worker.replace(worker).is_some_and(|last| last != worker);
-        self.changed += usize::from(changed && self.kind == Counters::NewSawTooth);
         let last = std::mem::replace(&mut self.last, reading);
-        let good = |seen: Seen| seen.total - seen.bad;
         // Good and bad requests are counted in series of their own, by their status.
-        self.fell |= good(reading) < good(last) || reading.bad < last.bad;
+        let good = |seen: Seen| seen.total - seen.bad;
+        self.millis += i64::from(SCRAPE) * 1000 / SCRAPES_A_STEP;
+        self.stored.push(Scrape {
+            millis: self.millis,
+            good: good(reading),
+            bad: reading.bad,
+            began: (self.kind == Counters::NewSawTooth).then(|| BEGAN.0 + worker as f64 * BEGAN.1),
+        });
         let rise = |now: f64, before: f64| if now < before { now } else { now - before };
         let bad = rise(reading.bad, last.bad);
         Seen {

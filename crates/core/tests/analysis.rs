@@ -279,16 +279,53 @@ fn a_burn_that_pages_needs_real_spend_and_some_evidence_while_stable_serves() {
         slo.alone = alone;
         judge_harm(&[slo], 1, &limits).map(|harm| harm.kind)
     };
-    // 16 beyond stable's: a quarter of x is 5 events of 1,000,000 requests' budget, and of 4,000,000's 20.
+    // 16 beyond stable's of 96: a quarter of x is 5 events of 1,000,000 requests' budget, and chance does as much.
     assert_eq!(kind(&unlucky, 1e6, false), None);
-    assert_eq!(kind(&unlucky, 1e6, true), Some(HarmKind::BurnRate));
-    assert_eq!(kind(&unlucky, 4e6, true), None);
-    // Where stable has no failure, the evidence is there anyway.
+    assert_eq!(kind(&unlucky, 1e6, true), None);
+    // Where stable has no failure, the evidence is there anyway; alone, spend that is no chance is enough.
     assert_eq!(kind(&alike, 1e9, false), Some(HarmKind::Evidence));
-    // A few events are spent by bad luck, unless nobody serves beside the canary.
+    assert_eq!(kind(&alike, 1e7, true), Some(HarmKind::BurnRate));
+    assert_eq!(kind(&alike, 4e7, true), None);
+    // A few events are spent by bad luck, also where nobody serves beside the canary.
     let few = evidence(1, (400.0, 6.5), (3600.0, 36.0));
     assert_eq!(kind(&few, 1e5, false), None);
-    assert_eq!(kind(&few, 1e5, true), Some(HarmKind::BudgetSpent));
+    assert_eq!(kind(&few, 1e5, true), None);
+    let more = evidence(1, (400.0, 18.5), (3600.0, 36.0));
+    assert_eq!(kind(&more, 1e5, true), Some(HarmKind::BudgetSpent));
+}
+
+/// A service that burns its budget all the time: a healthy revision in its bake does as well.
+#[test]
+fn a_burn_that_is_usual_is_no_reason_to_suspect_who_has_all_the_traffic() {
+    let (objective, limits) = (objective("99.9"), Limits::default());
+    let mut beside = evidence(20, (30.0, 0.3), (270.0, 2.7));
+    let mut bake = |bad: f64| {
+        let start = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(200);
+        beside.absorb(&Block {
+            start,
+            end: start + SignedDuration::from_mins(5),
+            canary_weight: 100,
+            weight_in_force: true,
+            weight_settled: true,
+            canary: Counts::new(3000.0, bad).unwrap(),
+            canary_late: Counts::default(),
+            stable: Counts::default(),
+            canary_pods: PodCounts::default(),
+            stable_pods: PodCounts::default(),
+            at_route: None,
+            reference: Some(0.012),
+        });
+        let mut slo = view("a", &objective, Some(2.6e6), &beside);
+        slo.alone = true;
+        // Nothing was left of the budget when it began.
+        slo.may_spend *= 0.1;
+        judge_harm(&[slo], 1, &limits).map(|harm| harm.kind)
+    };
+    assert_eq!(
+        bake(45.0),
+        None,
+        "nine more than the usual, and five are all it may spend"
+    );
 }
 
 /// The design's vector of one bet alone, on five times stable's rate.

@@ -1,7 +1,7 @@
 //! The state machine driven by recorded counts.
 //!
-//! The world is as kind as can be: pods are ready when the recording begins, the router acknowledges at once,
-//! and what was counted is what was recorded, whatever weight the machine asks for. So evidence and verdicts
+//! The world is as kind as can be: pods are ready when the recording begins, the router knows them and acknowledges at
+//! once, and what was counted is what was recorded, whatever weight the machine asks for. So evidence and verdicts
 //! are those of the recorded counts, and the rest of the timeline is what the machine would have done by them.
 
 use std::collections::BTreeMap;
@@ -152,6 +152,7 @@ impl Player<'_> {
             conditions: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
+            self.know_endpoints();
             let (asks, comes) = person::asks(&self.machine.state, now);
             let mut seen = self.stage.observe(self.plan, now);
             seen.actions = asks;
@@ -171,6 +172,14 @@ impl Player<'_> {
             if !changed {
                 break;
             }
+        }
+    }
+
+    /// This router has no address to learn: whatever serves has been an endpoint for long. Else the first weight would
+    /// begin within the first block, which would be no evidence.
+    fn know_endpoints(&mut self) {
+        if let Some(attempt) = &mut self.machine.state.attempt {
+            attempt.endpoints = None;
         }
     }
 

@@ -43,7 +43,6 @@ fn errors_that_begin_in_the_bake_interrupt_it_and_are_rolled_back() {
 }
 
 #[test]
-#[ignore = "the evidence of a block that interrupts a bake has changed with what was merged; not understood yet"]
 fn the_suspicion_is_told_while_the_bake_lasts_and_the_harm_beside_stable_stays_as_it_was() {
     let run = run(&given(&format!("errors=20%@{IN_THE_BAKE}")), 1);
 
@@ -63,10 +62,13 @@ fn the_suspicion_is_told_while_the_bake_lasts_and_the_harm_beside_stable_stays_a
     assert!(last.evidence.suspicion >= Some(100f64.ln()), "{last:?}");
     assert!(before.evidence.suspicion < Some(100f64.ln()), "{before:?}");
     assert!(last.verdict != "RollBack");
+    // Nothing of it is bet on beside stable; that pods differ in the block in which it began may only take from that.
     assert!(
-        (last.evidence.deciding_harm - before.evidence.deciding_harm).abs() < 1e-9,
+        (last.evidence.harm - before.evidence.harm).abs() < 1e-9,
         "{before:?} {last:?}"
     );
+    let (then, now) = (before.evidence.deciding_harm, last.evidence.deciding_harm);
+    assert!(now <= then && now * then >= 0.0, "{before:?} {last:?}");
 }
 
 #[test]

@@ -2,9 +2,9 @@
 
 mod support;
 
-use molt_core::plan::RouteMode;
+use molt_core::plan::{RouteMode, Step};
 use molt_sim::scenario::{Baseline, Scenario};
-use molt_sim::{Clusters, Measure, Outcome, Setup, Study, Tenant, run, study, summaries};
+use molt_sim::{Clusters, Measure, Outcome, Setup, Study, Tenant, TransitionEntry, run, study, summaries};
 use proptest::prelude::*;
 
 use support::{plan, setup};
@@ -43,6 +43,31 @@ fn a_bad_release_is_rolled_back_soon_and_hurts_few() {
     assert!(study.failed_requests.p95 < Some(40.0), "{study:?}");
     assert!(study.budget_spent_percent.p50 > Some(0.0), "{study:?}");
     assert!(study.budget_spent_percent.p95 < Some(2.0), "{study:?}");
+}
+
+/// Dwells end with a block, which is read a moment later: when the weight has risen.
+#[test]
+fn a_block_that_ended_before_the_weight_rose_is_of_the_weight_before() {
+    let mut setup = setup("errors=1%", "errors=5%", 20.0);
+    setup.plan.slos[0].objective.bad_fraction = 0.01;
+    setup.plan.replicas = 1;
+    let weights = [10, 25, 50];
+    setup.plan.steps = (weights.iter())
+        .flat_map(|weight| [Step::SetWeight(*weight), Step::Dwell(60)])
+        .collect();
+    let found = study(&setup, 200, 1).decide_seconds;
+    assert!(found.p50 <= Some(125.0) && found.p95 <= Some(215.0), "{found:?}");
+
+    setup.scenario = "good".parse().unwrap();
+    let timeline = run(&setup, 1).timeline;
+    let raised = |to: u8| {
+        let is_it = |t: &&TransitionEntry| t.reason == "WeightRaised" && t.weight == to;
+        timeline.transitions.iter().find(is_it).unwrap().seconds()
+    };
+    for (weight, next) in [(10, 25), (25, 50)] {
+        let mut before = timeline.blocks.iter().filter(|block| block.t <= raised(next));
+        assert_eq!(before.next_back().map(|block| block.weight), Some(weight));
+    }
 }
 
 /// Where stable was scraped before an incident began and the canary after, the canary shows it alone.

@@ -38,6 +38,8 @@ const RECENT: f64 = 20.0;
 
 /// From so many pods on, harm must show without the worst of them too.
 const SEVERAL: usize = 3;
+/// And from so many on where the canary has all the traffic: nothing else tells a sick one there.
+const SEVERAL_ALONE: usize = 2;
 /// The log-likelihood ratio of a clear difference: a normal deviate of 3, one in seven hundred by chance.
 const LN_CLEARLY: f64 = 4.5;
 
@@ -223,6 +225,7 @@ impl Clustering {
         incident: bool,
     ) {
         self.absorb_alone(canary_pods);
+        self.canary_spread.absorb(canary_pods);
         self.stable_pods.plus(stable_pods);
         self.stable_spread.absorb(stable_pods);
         if stable.total() > 0.0 {
@@ -247,16 +250,16 @@ impl Clustering {
         }
     }
 
-    /// Takes in a block in which the canary served alone.
+    /// Takes in a block in which the canary served alone. How its pods differ in such a block says nothing of the evidence
+    /// beside stable: harm that begins within it, or an incident, is seen by each pod's scrapes from another moment on.
     pub(super) fn absorb_alone(&mut self, canary_pods: &PodCounts) {
         self.canary_pods.plus(canary_pods);
-        self.canary_spread.absorb(canary_pods);
         self.canary_lately = self.canary_lately.faded();
         self.canary_lately.plus(canary_pods);
     }
 
     /// Forgets what the pods served. In an incident they all fail alike, but those that began later have less to set
-    /// against it: that is no difference between pods.
+    /// against it, and each was scraped at another moment of it: that is no difference between pods.
     pub(super) fn forget_pods(&mut self) {
         self.canary_pods = PodCounts::default();
         self.stable_pods = PodCounts::default();
@@ -291,9 +294,13 @@ impl Clustering {
     }
 
     /// The canary has several pods, and without the worst of them it is not clearly worse than stable, neither
-    /// since the attempt's start nor lately. `stable` is all that stable served.
-    pub(super) fn rests_on_one_pod(&self, stable: Counts) -> bool {
-        is_of_one(&self.canary_pods, stable) && is_of_one(&self.canary_lately, self.stable_lately)
+    /// since the attempt's start nor lately. `stable` is all that stable served; `alone`: nobody is beside it now.
+    pub(super) fn rests_on_one_pod(&self, stable: Counts, alone: bool) -> bool {
+        let several = if alone { SEVERAL_ALONE } else { SEVERAL };
+        // Beside nothing that is known none is worse.
+        stable.total() > 0.0
+            && is_of_one(&self.canary_pods, stable, several)
+            && is_of_one(&self.canary_lately, self.stable_lately, several)
     }
 
     /// `ρ_b`, 0 to 1: what the attempt shows, or more if history does; without a history what is assumed, as
@@ -329,9 +336,9 @@ impl Clustering {
 }
 
 /// See [`Clustering::rests_on_one_pod`].
-fn is_of_one(canary: &PodCounts, stable: Counts) -> bool {
+fn is_of_one(canary: &PodCounts, stable: Counts, several: usize) -> bool {
     let pods: Vec<Counts> = canary.served().collect();
-    if pods.len() < SEVERAL {
+    if pods.len() < several {
         return false;
     }
     let without = |worst: usize| {

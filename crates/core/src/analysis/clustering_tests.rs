@@ -95,7 +95,7 @@ fn a_sick_pod_of_several_is_told_from_a_bad_revision() {
         }
         seen.absorb(stable.all(), &canary, &stable, false);
         (
-            seen.rests_on_one_pod(stable.all()),
+            seen.rests_on_one_pod(stable.all(), false),
             seen.design_effect(canary.all(), stable.all()),
         )
     };

@@ -43,6 +43,8 @@ const ALONE_BLOCKS: f64 = 40.0;
 const LEAST_TRAFFIC: f64 = 0.25;
 /// At the route, a canary that answers is expected to answer this part of what is due to it at the least.
 const ANSWERING: f64 = 0.5;
+/// For so many seconds counters are too young for their silence to convict: two short blocks, or one of the default's.
+const YOUNG: f64 = 20.0;
 /// So many standard deviations are no chance, although they are looked for after each block.
 const CHANCE: f64 = 4.0;
 /// The largest share that is taken for due, so that what stable answers has a likelihood.
@@ -215,6 +217,7 @@ impl Exposure {
             self.empty = past.empty;
             self.requests = past.requests;
             self.seconds = f64::from(past.blocks.saturating_add(past.empty)) * seconds;
+            self.flow.know(past, seconds);
         }
     }
 
@@ -289,9 +292,11 @@ impl Exposure {
         weight * part.clamp(LEAST_PART, 1.0) / 2.0
     }
 
-    /// Logarithm of the evidence that the canary does not answer; 0 while it does.
+    /// Logarithm of the evidence that the canary does not answer; 0 while it does. Where pods count, nothing in the first
+    /// seconds: one of several workers that had no request yet may have answered both scrapes.
     pub(super) fn ln_silent(&self) -> f64 {
-        self.ln_silent.unwrap_or(0.0)
+        let known = self.at_route || self.seconds >= YOUNG;
+        self.ln_silent.filter(|_| known).unwrap_or(0.0)
     }
 
     /// Logarithm of the evidence that the canary answers less than four fifths of what is due to it at the

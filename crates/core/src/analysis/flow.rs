@@ -2,12 +2,13 @@
 //!
 //! A canary that has all the traffic has nobody beside it, and frameworks count a request when it is over. So what it
 //! leaves without an answer, because its workers hang under the full load for instance, shows as requests that do not
-//! come. That fewer callers came can't be told from it: it is a reason to compare, and no more.
+//! come. That fewer callers came can't be told from it: it is a reason to compare, and no more. Only where all users moved
+//! at once, and nobody is to be asked beside it, they go back by it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::exact;
+use super::{PastFlow, exact};
 
 /// Of fewer blocks nothing usual is known.
 const LEAST_BLOCKS: u32 = 4;
@@ -51,14 +52,18 @@ impl Flow {
             return;
         }
         self.low = 0;
-        if alone {
-            // What is usual is known from before it had all the traffic.
-            return;
-        }
+        // Callers come and go with the hours: what is not far below the usual is learnt to be so.
         self.blocks = self.blocks.saturating_add(1);
         let off = rate - self.mean;
         self.mean += off / f64::from(self.blocks);
         self.squares += off * (rate - self.mean);
+    }
+
+    /// Takes what was answered before the attempt, in blocks of so many seconds, above 0, for what is usual.
+    pub(super) fn know(&mut self, past: &PastFlow, seconds: f64) {
+        self.blocks = past.blocks.saturating_add(past.empty);
+        self.mean = past.requests / (f64::from(self.blocks.max(1)) * seconds);
+        self.squares = past.squares / (seconds * seconds);
     }
 
     /// Forgets that it has fallen.
@@ -83,6 +88,7 @@ impl Flow {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Counts, Past};
     use super::*;
 
     fn after(usual: &[f64], alone: &[f64]) -> Flow {
@@ -113,6 +119,37 @@ mod tests {
             None,
             "a quarter less is no reason"
         );
+    }
+
+    #[test]
+    fn what_was_usual_before_is_known_from_the_first_block() {
+        let counts = |requests: &[f64]| -> Vec<Counts> {
+            (requests.iter().map(|n| Counts::new(*n, 0.0).unwrap())).collect()
+        };
+        let known = |before: &[f64], alone: &[f64]| {
+            let mut flow = Flow::default();
+            flow.know(&Past::of(&counts(before)).flow, 10.0);
+            for requests in alone {
+                flow.absorb(*requests, 10.0, true);
+            }
+            flow.fallen()
+        };
+        let usual = [200.0, 210.0, 190.0, 205.0, 195.0, 200.0, 212.0, 188.0];
+        assert!(known(&usual, &[100.0, 100.0]).is_some());
+        assert_eq!(known(&usual, &[150.0, 160.0]), None);
+        // With pauses of the callers among the blocks, one more is none of the revision's.
+        assert_eq!(
+            known(&[200.0, 0.0, 210.0, 0.0, 190.0, 200.0], &[60.0, 60.0]),
+            None
+        );
+        assert_eq!(known(&[], &[0.0, 0.0]), None);
+    }
+
+    #[test]
+    fn an_evening_is_no_fall() {
+        let usual = [200.0; 60];
+        let evening: Vec<f64> = (0..120).map(|block| 200.0 - f64::from(block)).collect();
+        assert_eq!(after(&usual, &evening).fallen(), None);
     }
 
     #[test]

@@ -40,7 +40,8 @@ pub enum HarmKind {
     MissingResponses,
     /// The canary answers less than four fifths of the requests that the route sends to it.
     FewResponses,
-    /// The canary has all the traffic and answers far fewer requests than were usual: a suspicion, and no more.
+    /// The canary has all the traffic and answers far fewer requests than were usual: a suspicion, and no more unless all
+    /// users moved at once.
     FewerRequests,
 }
 
@@ -65,8 +66,13 @@ impl fmt::Display for Harm {
             ),
             HarmKind::BurnRate => write!(
                 f,
-                "{compared}; the canary burns the error budget {:.1} times as fast as its window allows, stable does not",
-                self.burn.unwrap_or(0.0)
+                "{compared}; the canary burns the error budget {:.1} times as fast as its window allows, {}",
+                self.burn.unwrap_or(0.0),
+                if self.alone {
+                    "and more of it than stable usually did"
+                } else {
+                    "stable does not"
+                }
             ),
             HarmKind::MissingResponses => write!(
                 f,

@@ -1,6 +1,7 @@
 //! Counts into evidence, evidence into verdicts.
 //!
 //! - `counts`, `samples`: from raw samples of counters to requests and bad requests.
+//! - `falls`: counters of several processes that answer in turn, which are no evidence.
 //! - `e_process`: one block of counts as a factor of evidence; the formulas.
 //! - `bets`, `safety`: running products of such factors, for harm and for safety.
 //! - `clustering`: how much less the evidence says when requests are not independent.
@@ -20,6 +21,7 @@ mod e_process;
 mod evidence;
 mod exact;
 mod exposure;
+mod falls;
 mod flow;
 mod harm;
 mod past;
@@ -35,6 +37,7 @@ pub use counts::Counts;
 pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, During, Evidence};
 pub use exposure::AtRoute;
+pub use falls::{Falls, MANY_FALLS, Starts, look_back};
 pub use harm::{Harm, HarmKind};
 pub use past::{Past, PastFlow};
 pub use safety::{MARGINS, MOST_MARGINS};

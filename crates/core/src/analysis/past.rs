@@ -30,12 +30,16 @@ pub struct PastFlow {
     pub blocks: u32,
     /// Blocks without any.
     pub empty: u32,
+    /// The sum over all of these blocks of the squared deviations of their requests from the mean.
+    pub squares: f64,
 }
 
 impl Past {
     /// What these blocks of stable's tell, in order of time; blocks in which it served nothing tell nothing.
     pub fn of(blocks: &[Counts]) -> Self {
         let of_all = u32::try_from(blocks.len()).unwrap_or(u32::MAX);
+        let mean = blocks.iter().map(|b| b.total()).sum::<f64>() / f64::from(of_all.max(1));
+        let squares = blocks.iter().map(|b| (b.total() - mean).powi(2)).sum();
         let blocks: Vec<Counts> = blocks.iter().copied().filter(|b| b.total() > 0.0).collect();
         let all = blocks
             .iter()
@@ -50,6 +54,7 @@ impl Past {
                     requests: all.total(),
                     blocks: served,
                     empty: of_all - served,
+                    squares,
                 }
             },
         }
@@ -67,6 +72,7 @@ impl Past {
                 requests: served.map_or(0.0, Counts::total),
                 blocks: MOST_BLOCKS as u32,
                 empty: 0,
+                squares: 0.0,
             },
         }
     }
@@ -91,6 +97,14 @@ mod tests {
         let past = Past::of(&[block, Counts::default(), block]);
         assert_eq!(past.served.total().round() as u64, 200);
         assert_eq!(past.correlation, None, "two blocks tell nothing of bursts");
+        // A hundred, none, a hundred.
+        assert_eq!(
+            (
+                past.flow.requests.round() as u64,
+                past.flow.squares.round() as u64
+            ),
+            (200, 6667)
+        );
         assert_eq!(Past::of(&[]), Past::default());
     }
 }

@@ -10,7 +10,8 @@ const SOME_EVIDENCE: f64 = 5.0;
 /// The part of what it may spend that a canary has spent before its burn rate speaks against it.
 const REAL_SPEND: f64 = 0.25;
 
-/// How long a wrong promotion is watched: what it could spend until then bounds the last margin.
+/// How long a wrong promotion is reckoned to spend for at the least: what it could spend until then bounds the last
+/// margin.
 pub const WATCH: SignedDuration = SignedDuration::from_hours(1);
 /// A step may spend this share of the budget in [`STEP_TIME`].
 const STEP_SPEND: f64 = 0.005;
@@ -107,34 +108,45 @@ impl SloView<'_> {
         self.objective.share_spent(bad, self.expected_requests)
     }
 
-    /// What it has spent as far as that speaks against it: beside stable, only what stable did not have as well.
-    fn charged(&self) -> Option<f64> {
-        let bad = if self.alone {
+    /// The bad requests that speak against it: beside stable, only those that stable did not have as well; alone, those
+    /// beyond what was usual for stable too.
+    fn charged_bad(&self) -> f64 {
+        if self.alone {
             self.evidence.attributable_bad()
         } else {
             self.evidence.attributable_beside()
-        };
-        self.objective.share_spent(bad, self.expected_requests)
+        }
     }
 
-    /// The attempt has spent what it may: where that is fewer than five events, a few unlucky requests would
-    /// spend it, and some evidence of harm is asked for as well. It has to be more than chance does, for the rule is
-    /// looked at all the time; but the canary's spend with all the traffic only makes it suspect.
-    fn overspent(&self) -> bool {
+    /// What of the window's budget they have spent.
+    fn charged(&self) -> Option<f64> {
+        self.objective
+            .share_spent(self.charged_bad(), self.expected_requests)
+    }
+
+    /// The attempt has spent what it may, by chance perhaps. Where that is fewer than five events, a few unlucky requests
+    /// would spend it, and some evidence of harm is asked for as well, unless there is nobody beside it.
+    pub fn has_spent_its_part(&self) -> bool {
         let (Some(spent), Some(requests)) = (self.charged(), self.expected_requests) else {
             return false;
         };
         let few = self.may_spend * self.objective.budget(requests) < FEW_EVENTS;
-        let beside = || self.is_no_chance() && (!few || self.is_somewhat_harmed());
-        spent >= self.may_spend && (self.alone || beside())
+        spent >= self.may_spend && (self.alone || !few || self.is_somewhat_harmed())
+    }
+
+    /// It has spent what it may, and more than chance does, for the rule is looked at all the time.
+    fn overspent(&self) -> bool {
+        self.has_spent_its_part() && self.is_no_chance()
     }
 
     /// The canary alone burns fast enough to page somebody, with real spend, and with some evidence of harm
-    /// unless it has all the traffic.
+    /// unless it has all the traffic. A stable that burns as fast is no reason to blame the canary: beside it neither is
+    /// blamed, and where stable's rate stands for it, only what is beyond that, and no chance, counts.
     fn burns(&self) -> bool {
         let beside = || self.evidence.stable_pages(self.objective).is_none() && self.is_somewhat_harmed();
         self.evidence.canary_pages(self.objective).is_some()
-            && (self.alone || (beside() && self.is_no_chance()))
+            && self.is_no_chance()
+            && (self.alone || beside())
             && self
                 .charged()
                 .is_some_and(|spent| spent >= REAL_SPEND * self.may_spend)
@@ -152,7 +164,7 @@ impl SloView<'_> {
     /// What it has spent is more than chance does to its bad requests: three standard deviations of their number, as
     /// Poisson's distribution has it.
     fn is_no_chance(&self) -> bool {
-        self.evidence.attributable_beside() >= CHANCE * self.evidence.canary().bad().sqrt()
+        self.charged_bad() >= CHANCE * self.evidence.canary().bad().sqrt()
     }
 
     fn is_somewhat_harmed(&self) -> bool {

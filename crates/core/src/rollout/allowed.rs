@@ -5,7 +5,7 @@ use jiff::SignedDuration;
 use super::resume::first_weight;
 use super::waits::Wait;
 use super::{Turn, after};
-use crate::analysis::{self, WATCH};
+use crate::analysis;
 use crate::observed::ProblemKind;
 use crate::plan::{BudgetExhausted, SloPlan, Step};
 use crate::state::{Attempt, Patience, Stage};
@@ -72,7 +72,7 @@ impl Turn<'_> {
         }
         let lacking = match next {
             Some(_) => analysis::safe_for_step(&views, limits, share),
-            None => analysis::safe_for_promotion(&views, limits, WATCH),
+            None => analysis::safe_for_promotion(&views, limits, self.reckoned_watch(attempt)),
         };
         let unsafe_yet = lacking.err().map(|lack| {
             let needed = limits.ln_safe_needed().exp();

@@ -8,8 +8,8 @@ use super::Turn;
 use super::conditions::lack;
 use super::preview::is_previewed;
 use super::waits::Wait;
-use crate::analysis::{WATCH, margin_for_promotion};
-use crate::plan::{Check, SloPlan};
+use crate::analysis::margin_for_promotion;
+use crate::plan::{Check, OnShareMismatch, SloPlan};
 use crate::state::{Attempt, SloEvidence, Stage};
 
 impl Turn<'_> {
@@ -53,6 +53,14 @@ impl Turn<'_> {
         at_once && !self.state.served.contains(&attempt.revision)
     }
 
+    /// Far fewer answers than usual take all users back: they have just moved, all of them, to a revision that is new to
+    /// them, and nobody is to meet both. That as many callers went away in that very moment is less likely.
+    pub(super) fn convicts_at_once(&self) -> bool {
+        let counts = self.plan.on_share_mismatch != OnShareMismatch::Ignore;
+        let of = |attempt: &Attempt| attempt.at_once && self.is_new_to_all(attempt);
+        counts && self.state.stable.is_some() && self.attempt().is_some_and(of)
+    }
+
     /// What a revision with all the traffic is judged beside: what stable's rate was, as far as that is known.
     pub(super) fn reference(&self, attempt: &Attempt, slo: &SloPlan, entry: &SloEvidence) -> f64 {
         if self.is_new_to_all(attempt) {
@@ -69,7 +77,7 @@ impl Turn<'_> {
         }
         self.plan.slos.iter().find_map(|slo| {
             let entry = attempt.evidence.iter().find(|entry| entry.is_of(slo))?;
-            let margin = margin_for_promotion(&slo.objective, &self.plan.limits, WATCH);
+            let margin = margin_for_promotion(&slo.objective, &self.plan.limits, self.reckoned_watch(attempt));
             let reference = self.reference(attempt, slo, entry).max(slo.objective.bad_fraction);
             let (bound, most) = (entry.evidence.canary_upper_bound(), reference + margin);
             (bound > most).then(|| {

@@ -15,7 +15,11 @@ impl Turn<'_> {
     pub(super) fn check_deadline(&mut self, attempt: &Attempt, wait: &Wait) -> bool {
         let of_evidence =
             matches!(wait, Wait::Evidence(_) | Wait::Safety(_)) && attempt.incident_since.is_none();
-        if let Some(what) = self.spent_in_silence(attempt).filter(|_| of_evidence) {
+        let spent = || {
+            self.spent_in_silence(attempt)
+                .or_else(|| self.spent_in_doubt(attempt))
+        };
+        if let Some(what) = of_evidence.then(spent).flatten() {
             self.undecided(attempt, &what);
             return true;
         }
@@ -40,6 +44,22 @@ impl Turn<'_> {
             },
         }
         true
+    }
+
+    /// What the attempt may spend is spent, and nothing shows yet whether by chance: a sentence. Nobody is to blame, and
+    /// nothing is left to wait with.
+    fn spent_in_doubt(&self, attempt: &Attempt) -> Option<String> {
+        if self.is_way_back(attempt) || attempt.overridden.is_some() {
+            return None;
+        }
+        let views = self.views(attempt);
+        let view = views.iter().find(|view| view.has_spent_its_part())?;
+        Some(format!(
+            "{}: the rollout has spent {:.2} % of the error budget and may spend {:.2} %, which may be chance",
+            view.name,
+            view.spent().unwrap_or(0.0) * 100.0,
+            view.may_spend * 100.0
+        ))
     }
 
     fn stuck(&mut self, what: &str) {

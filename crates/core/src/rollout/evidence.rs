@@ -1,5 +1,7 @@
 //! New counts into evidence, evidence into verdicts.
 
+use jiff::Timestamp;
+
 use super::attempt::End;
 use super::doubt::is_pending;
 use super::objectives::first_reading;
@@ -32,8 +34,8 @@ impl Turn<'_> {
         self.state.attempt = Some(attempt);
         match harm {
             Some(harm) if self.is_in_doubt(&harm) => self.doubt(&harm),
-            // Callers come and go: that alone convicts nobody.
-            Some(harm) if harm.kind == HarmKind::FewerRequests => {}
+            // Callers come and go: that alone convicts nobody who could be asked beside stable.
+            Some(harm) if harm.kind == HarmKind::FewerRequests && !self.convicts_at_once() => {}
             Some(harm) => self.withdraw(self.harmed(&harm)),
             None => self.tell_of_incident(),
         }
@@ -127,10 +129,12 @@ impl Turn<'_> {
         let in_force = is_in_force && !says_nothing;
         let settled = !says_nothing && in_force_for.is_some_and(|time| time >= self.plan.block / 2);
         // A router that never acknowledges has not changed anything either.
-        let raised = attempt.raised_at.map(|at| after(at, self.plan.block));
+        // What ended before it rose is of the weight before, for it is read a moment later.
+        let is_of_before = exposed && attempt.raised_at.is_some_and(|at| block.end <= at);
+        let rises = |at: Timestamp| at < block.end && block.start < after(at, self.plan.block);
         let during = During {
             incident: attempt.incident_since.is_some(),
-            weight_rises: !is_in_force && raised.is_some_and(|until| block.start < until),
+            weight_rises: !is_in_force && attempt.raised_at.is_some_and(rises),
         };
         let entry_of = |slo: &SloPlan| attempt.evidence.iter().find(|e| e.is_of(slo));
         let reference = |slo| entry_of(slo).map_or(1.0, |entry| self.reference(attempt, slo, entry));
@@ -146,6 +150,8 @@ impl Turn<'_> {
                 continue;
             }
             entry.measured_to = block.end;
+            let before = entry.newest.filter(|_| is_of_before).map(|newest| newest.weight);
+            let weight = before.unwrap_or(weight);
             let reference = (weight == 100).then_some(references[index]);
             let block_of_slo = Block {
                 start: block.start,

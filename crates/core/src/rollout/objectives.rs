@@ -55,12 +55,36 @@ impl Turn<'_> {
     }
 }
 
+impl Turn<'_> {
+    /// The time that a wrong promotion is reckoned to spend for: until its watch ends, and an hour at the least, for
+    /// nobody looks sooner where there is none. A watch that was made longer on the way counts from the next attempt on:
+    /// this one has gathered nothing at so small a margin.
+    pub(super) fn reckoned_watch(&self, attempt: &Attempt) -> SignedDuration {
+        let watch = longest_watch(self.plan);
+        let gathered = |slo: &SloPlan| {
+            let margin = margin_for_promotion(&slo.objective, &self.plan.limits, watch);
+            let entry = attempt.evidence.iter().find(|entry| entry.is_of(slo));
+            entry.is_none_or(|entry| entry.evidence.ln_safe_at(margin).is_finite())
+        };
+        if self.plan.slos.iter().all(gathered) {
+            watch
+        } else {
+            WATCH
+        }
+    }
+}
+
+fn longest_watch(plan: &Plan) -> SignedDuration {
+    plan.watch.max(WATCH)
+}
+
 /// The margins that an attempt will ask for.
 fn margins(plan: &Plan, attempt: &Attempt, slo: &SloPlan) -> Vec<f64> {
     let weights = attempt.steps.iter().filter_map(Step::weight);
     let steps = weights.map(|weight| margin_for_step(&slo.objective, f64::from(weight) / 100.0));
-    let promotion = margin_for_promotion(&slo.objective, &plan.limits, WATCH);
-    std::iter::once(promotion).chain(steps).collect()
+    let promotions = [longest_watch(plan), WATCH];
+    let promotions = promotions.map(|watch| margin_for_promotion(&slo.objective, &plan.limits, watch));
+    promotions.into_iter().chain(steps).collect()
 }
 
 /// The beginning of an objective's evidence, once something of it could be read. What was read before users

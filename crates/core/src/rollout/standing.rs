@@ -1,7 +1,7 @@
 //! Where each objective stands: what a block said of it, and all that is known so far.
 
 use super::Turn;
-use crate::analysis::{self, Burn, WATCH, margin_for_promotion, margin_for_step};
+use crate::analysis::{self, Burn, margin_for_promotion, margin_for_step};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock};
 use crate::plan::{SloPlan, Step};
@@ -25,7 +25,10 @@ impl Turn<'_> {
         Verdict {
             at: block.end,
             step: attempt.step,
-            weight: attempt.weight,
+            // A block that ended before the weight rose was counted at the one before.
+            weight: entry
+                .newest
+                .map_or(attempt.weight, |newest| newest.weight.min(attempt.weight)),
             slo: slo.name.clone(),
             canary: counts.canary,
             stable: counts.stable,
@@ -82,7 +85,7 @@ impl Turn<'_> {
             .find(|weight| *weight > attempt.weight);
         match next {
             Some(weight) => margin_for_step(&slo.objective, f64::from(weight) / 100.0),
-            None => margin_for_promotion(&slo.objective, &self.plan.limits, WATCH),
+            None => margin_for_promotion(&slo.objective, &self.plan.limits, self.reckoned_watch(attempt)),
         }
     }
 }

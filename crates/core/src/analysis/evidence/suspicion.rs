@@ -38,7 +38,8 @@ impl Evidence {
 
     /// What a bake made suspect is to be compared beside stable again. What was seen while the canary was alone is set
     /// aside, for stable may have had the same in these minutes, and safety has to be shown anew: nothing is safe before
-    /// the suspicion is refuted. The canary will have as many requests as in so many `blocks` of the bake; what
+    /// the suspicion is refuted. What is known of its pods stays: that it is not one of them alone was looked at in the bake,
+    /// and of the few requests of a comparison chance would make clusters. The canary will have as many requests as in so many `blocks` of the bake; what
     /// these could not refute of a healthy one is not asked for.
     pub fn compare_again(&mut self, blocks: f64) {
         self.again.get_or_insert_default();
@@ -50,7 +51,6 @@ impl Evidence {
             .then(|| Safety::of(excess.max(refutable(requests, plug_in(self.expected())))));
         self.alone_requests = 0.0;
         self.safety.begin_anew();
-        self.clustering.forget_pods();
         self.exposure.begin_anew();
         self.canary_windows = Windows::default();
         self.stable_windows = Windows::default();

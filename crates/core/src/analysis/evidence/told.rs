@@ -88,7 +88,7 @@ impl Evidence {
             .filter(|past| self.alone.is_some() && past.total() > self.stable.total());
         // Where both hardly served together, what stable did before stands for it.
         self.clustering
-            .rests_on_one_pod(self.stable.plus(past.unwrap_or_default()))
+            .rests_on_one_pod(self.stable.plus(past.unwrap_or_default()), self.alone.is_some())
     }
 
     /// Clustering weakens evidence; it is no reason to forget what speaks against a claim.

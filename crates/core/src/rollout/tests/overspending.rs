@@ -1,5 +1,7 @@
 //! The first users go to a revision of which nothing is known: only as many as the budget bears.
 
+use jiff::SignedDuration;
+
 use super::world::{World, plan};
 use crate::analysis::Objective;
 use crate::decision::Phase;
@@ -37,6 +39,26 @@ fn a_long_first_step_of_a_bad_revision_ends_within_the_budget() {
         let spent = bad_seconds / (0.001 * 30.0 * 86_400.0);
         assert!(spent < world.plan.limits.max_budget_spend(), "{bad}: {spent}");
     }
+}
+
+#[test]
+fn what_is_spent_ends_a_wait_that_nothing_is_left_for_and_convicts_nobody() {
+    // A service far beyond its objective, with nothing left: a tenth of the usual spend is 26 requests, and 130 are bad by
+    // then.
+    let mut world = stepping(5, 60);
+    (world.rps, world.budget_remaining) = (5.0, 0.0);
+    world.plan.progress_deadline = SignedDuration::from_hours(2);
+    world.bad = [("v1".into(), 0.08), ("v2".into(), 0.10)].into_iter().collect();
+    world.update("v2");
+    assert!(world.run_until(Phase::Paused, 7200), "{:?}", world.last);
+    assert_eq!(world.weight("v2"), 0);
+    let told = &world.state.attempt.as_ref().unwrap().transitions;
+    let told = told.iter().find(|t| t.reason == "Inconclusive").unwrap();
+    assert!(
+        told.message.contains("and may spend 0.20 %, which may be chance"),
+        "{}",
+        told.message
+    );
 }
 
 #[test]

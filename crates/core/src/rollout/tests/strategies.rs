@@ -6,7 +6,7 @@ use super::world::World;
 use crate::analysis::Counts;
 use crate::decision::Phase;
 use crate::observed::{Action, Backend, JobPhase, Preview, Trouble, TroubleKind};
-use crate::plan::{Check, ConditionPlan, JobPlan, RouteMode};
+use crate::plan::{Check, ConditionPlan, JobPlan, OnShareMismatch, RouteMode};
 use crate::state::{Outcome, Stage};
 use crate::step::{CanaryScale, HeaderMatch, HeaderValue, Mirror, Step};
 
@@ -306,6 +306,36 @@ fn green_that_is_a_little_worse_goes_back_by_what_blue_did_before() {
         ["HarmShown", "BurnRate", "BudgetSpent"].contains(&reason.as_str()),
         "{reason}"
     );
+}
+
+#[test]
+fn green_that_leaves_half_unanswered_sends_all_users_back_unless_shares_are_ignored() {
+    let mut world = blue_green(1);
+    world.plan.bake = SignedDuration::from_mins(2);
+    world.answers.insert("v2".into(), 0.5);
+    assert_eq!(shares(&mut world, LONG), [0, 100, 0]);
+    let last = world.state.last.as_ref().unwrap();
+    assert_eq!(
+        (last.outcome, last.reason.as_str()),
+        (Outcome::RolledBack, "MissingResponses")
+    );
+    assert!(last.message.contains("50 % of the requests"), "{}", last.message);
+
+    let mut world = blue_green(1);
+    world.plan.bake = SignedDuration::from_mins(2);
+    world.plan.on_share_mismatch = OnShareMismatch::Ignore;
+    world.answers.insert("v2".into(), 0.5);
+    assert_eq!(shares(&mut world, LONG), [0, 100]);
+}
+
+#[test]
+fn the_way_back_to_blue_is_not_held_for_callers_that_have_left() {
+    let mut world = blue_green(1);
+    assert!(world.run_until(Phase::Healthy, LONG));
+    world.rps *= 0.5;
+    world.update("v1");
+    assert!(world.run_until(Phase::Healthy, LONG), "{}", message(&world));
+    assert_eq!(world.state.stable, Some("v1".into()));
 }
 
 #[test]

@@ -33,6 +33,31 @@ fn is_back(world: &World) -> bool {
     world.state.stable == Some("v1".into()) && world.weight("v1") == 100 && world.phase() == Phase::RolledBack
 }
 
+/// What a wrong promotion could spend until nobody looks any more bounds the last margin.
+#[test]
+fn the_longer_the_watch_the_more_a_promotion_asks_for() {
+    let seconds_until_all = |hours: i64, on_the_way: Option<i64>| {
+        let mut world = World::with_stable();
+        (world.rps, world.plan.progress_deadline) = (5.0, SignedDuration::from_hours(2));
+        world.plan.watch = SignedDuration::from_hours(hours);
+        world.update("v2");
+        let mut seconds = 0;
+        while world.weight("v2") < 100 && seconds < 6000 {
+            world.run(1);
+            seconds += 1;
+            if let Some(hours) = on_the_way.filter(|_| seconds == 60) {
+                world.plan.watch = SignedDuration::from_hours(hours);
+            }
+        }
+        seconds
+    };
+    let [none, hour, day] = [0, 1, 24].map(|hours| seconds_until_all(hours, None));
+    assert_eq!(none, hour, "a watch that nobody keeps allows no more");
+    assert!(day > 2 * hour && day < 6000, "{hour} {day}");
+    let begun = seconds_until_all(1, Some(24));
+    assert_eq!(begun, hour, "an attempt ends by what it began with");
+}
+
 #[test]
 fn harm_after_the_promotion_starts_the_old_pods_and_takes_users_back() {
     let mut world = watched();

@@ -504,7 +504,7 @@ impl World {
                     past: Past {
                         correlation: Some(0.0),
                         served: self.past,
-                        ..Past::default()
+                        flow: Past::steady(self.rps * self.plan.block.as_secs_f64(), 0.0, None).flow,
                     },
                     falls: self.stable_falls,
                 };
