@@ -97,6 +97,12 @@ bench-dashboard: ## 1,000 services and 50 viewers of the dashboard: how soon a c
 	$(CARGO) test --test control_plane a_thousand_services_and_fifty_viewers -- --ignored --nocapture
 
 
+.PHONY: bench-status
+bench-status: binaries ## What `kubectl molt status` takes beside the API server; the goal is 50 ms.
+	e2e/cluster/build.sh control-plane
+	MOLT_PLUGIN="$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/kubectl-molt" $(CARGO) test --test control_plane status_takes_little_time -- --ignored --nocapture
+
+
 .PHONY: bench-decisions
 bench-decisions: ## Molt's decisions beside other tools' on the same traffic: docs/decisions.md. RUNS, SEED.
 	$(CARGO) run --release --quiet -p molt-bench -- $(RUNS) $(SEED)

@@ -3,11 +3,12 @@
 //! Labels are bounded: words that the code chooses, and the names of PythonServices, which are removed
 //! together with the object.
 
+mod services;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use molt_core::decision::Phase;
-use molt_core::state::Outcome;
+use molt_core::decision::VerdictKind;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +18,10 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use self::services::Services;
+pub use self::services::{CANARY_WEIGHT, Finished, Judged, ROLLOUT_PHASE, RevertedBy, Standing};
+use crate::k8s::Key;
+
 /// What [`Metrics::encode`] produces, as an HTTP content type.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -25,30 +30,8 @@ const EDGES: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
 ];
 
-/// 1 for the phase that a PythonService (`namespace`, `name`) is in, as it is scraped.
-pub const ROLLOUT_PHASE: &str = "molt_rollout_phase";
-/// The share of the traffic that a PythonService's revision under test has, as it is scraped.
-pub const CANARY_WEIGHT: &str = "molt_canary_weight_ratio";
 /// What the registry puts before every name.
 const PREFIX: &str = "molt";
-
-const PHASES: [Phase; 7] = [
-    Phase::Initializing,
-    Phase::Healthy,
-    Phase::Progressing,
-    Phase::Paused,
-    Phase::RollingBack,
-    Phase::RolledBack,
-    Phase::Degraded,
-];
-
-const OUTCOMES: [Outcome; 5] = [
-    Outcome::Promoted,
-    Outcome::RolledBack,
-    Outcome::Aborted,
-    Outcome::Superseded,
-    Outcome::Inconclusive,
-];
 
 /// A handle to the operator's metrics; clones share them.
 #[derive(Clone, Debug)]
@@ -59,9 +42,7 @@ struct Inner {
     registry: Registry,
     reconcile_duration: Histogram,
     reconcile_errors: Family<CategoryLabels, Counter>,
-    rollouts: Family<OutcomeLabels, Counter>,
-    rollout_phase: Family<PhaseLabels, Gauge>,
-    canary_weight: Family<ObjectLabels, WeightGauge>,
+    services: Services,
     query_duration: Histogram,
     query_errors: Family<ReasonLabels, Counter>,
     leader: Gauge,
@@ -69,16 +50,9 @@ struct Inner {
     notifications: Family<NotificationLabels, Counter>,
 }
 
-type WeightGauge = Gauge<f64, std::sync::atomic::AtomicU64>;
-
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CategoryLabels {
     category: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OutcomeLabels {
-    outcome: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -92,27 +66,11 @@ struct NotificationLabels {
     outcome: &'static str,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct ObjectLabels {
-    namespace: String,
-    name: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PhaseLabels {
-    namespace: String,
-    name: String,
-    phase: &'static str,
-}
-
 impl Metrics {
     /// Metrics of a process that runs this version.
     pub fn new(version: &str) -> Self {
         let reconcile_duration = Histogram::new(EDGES);
         let reconcile_errors = Family::default();
-        let rollouts = Family::default();
-        let rollout_phase = Family::default();
-        let canary_weight = Family::default();
         let query_duration = Histogram::new(EDGES);
         let query_errors = Family::default();
         let leader = Gauge::default();
@@ -121,6 +79,7 @@ impl Metrics {
 
         // Names follow the conventions of Prometheus; the encoder itself appends `_seconds`, `_total`, `_info`.
         let mut registry = Registry::with_prefix(PREFIX);
+        let services = Services::new(&mut registry);
         registry.register_with_unit(
             "reconcile_duration",
             "Time that one reconcile of a PythonService took",
@@ -131,17 +90,6 @@ impl Metrics {
             "reconcile_errors",
             "Reconciles that failed, by category of the error",
             reconcile_errors.clone(),
-        );
-        registry.register("rollouts", "Attempts that ended, by outcome", rollouts.clone());
-        registry.register(
-            unprefixed(ROLLOUT_PHASE),
-            "1 for the phase that a PythonService is in",
-            rollout_phase.clone(),
-        );
-        registry.register(
-            unprefixed(CANARY_WEIGHT),
-            "Share of the traffic that the revision under test has, 0 to 1",
-            canary_weight.clone(),
         );
         registry.register_with_unit(
             "metric_query_duration",
@@ -175,30 +123,17 @@ impl Metrics {
             Info::new(vec![("version".to_owned(), version.to_owned())]),
         );
 
-        let metrics = Self(Arc::new(Inner {
+        Self(Arc::new(Inner {
             registry,
             reconcile_duration,
             reconcile_errors,
-            rollouts,
-            rollout_phase,
-            canary_weight,
+            services,
             query_duration,
             query_errors,
             leader,
             fleet_paused,
             notifications,
-        }));
-        // A counter that appears with its first event hides that event from `rate()`.
-        for outcome in OUTCOMES {
-            metrics
-                .0
-                .rollouts
-                .get_or_create(&OutcomeLabels {
-                    outcome: outcome_name(outcome),
-                })
-                .inc_by(0);
-        }
-        metrics
+        }))
     }
 
     /// A reconcile took this long.
@@ -220,37 +155,29 @@ impl Metrics {
         self.0.fleet_paused.set(i64::from(paused));
     }
 
-    /// An attempt ended.
-    pub fn rollout_ended(&self, outcome: Outcome) {
-        self.0
-            .rollouts
-            .get_or_create(&OutcomeLabels {
-                outcome: outcome_name(outcome),
-            })
-            .inc();
+    /// An attempt of a service ended.
+    pub fn rollout_ended(&self, service: &Key, finished: Finished) {
+        self.0.services.ended(service, finished);
     }
 
-    /// A PythonService is in this phase, and the router gives its canary this many percent of the traffic.
-    pub fn set_rollout(&self, namespace: &str, name: &str, phase: Phase, canary_weight: u8) {
-        for other in PHASES.into_iter().filter(|&other| other != phase) {
-            self.0.rollout_phase.remove(&phase_labels(namespace, name, other));
-        }
-        self.0
-            .rollout_phase
-            .get_or_create(&phase_labels(namespace, name, phase))
-            .set(1);
-        self.0
-            .canary_weight
-            .get_or_create(&object_labels(namespace, name))
-            .set(f64::from(canary_weight) / 100.0);
+    /// A service went back from a revision that was promoted.
+    pub fn reverted(&self, service: &Key, by: RevertedBy) {
+        self.0.services.reverted(service, by);
     }
 
-    /// A PythonService is gone, and its series with it.
-    pub fn forget(&self, namespace: &str, name: &str) {
-        for phase in PHASES {
-            self.0.rollout_phase.remove(&phase_labels(namespace, name, phase));
-        }
-        self.0.canary_weight.remove(&object_labels(namespace, name));
+    /// A block was judged.
+    pub fn judged(&self, verdict: VerdictKind) {
+        self.0.services.judged(verdict);
+    }
+
+    /// Where a service is.
+    pub fn set_rollout(&self, service: &Key, standing: &Standing) {
+        self.0.services.set(service, standing);
+    }
+
+    /// A service is gone, and its series with it.
+    pub fn forget(&self, service: &Key) {
+        self.0.services.forget(service);
     }
 
     /// This replica steers from now on.
@@ -261,8 +188,7 @@ impl Metrics {
     /// This replica steers no longer: what was said of the services is another one's to say.
     pub fn stood_down(&self) {
         self.0.leader.set(0);
-        self.0.rollout_phase.clear();
-        self.0.canary_weight.clear();
+        self.0.services.clear();
     }
 
     /// A query to a metric source took this long, whatever came of it.
@@ -298,95 +224,5 @@ fn unprefixed(name: &str) -> &str {
         .unwrap_or(name)
 }
 
-fn object_labels(namespace: &str, name: &str) -> ObjectLabels {
-    ObjectLabels {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-    }
-}
-
-fn phase_labels(namespace: &str, name: &str, phase: Phase) -> PhaseLabels {
-    let phase = match phase {
-        Phase::Initializing => "Initializing",
-        Phase::Healthy => "Healthy",
-        Phase::Progressing => "Progressing",
-        Phase::Paused => "Paused",
-        Phase::RollingBack => "RollingBack",
-        Phase::RolledBack => "RolledBack",
-        Phase::Degraded => "Degraded",
-    };
-    PhaseLabels {
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        phase,
-    }
-}
-
-fn outcome_name(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Promoted => "Promoted",
-        Outcome::RolledBack => "RolledBack",
-        Outcome::Aborted => "Aborted",
-        Outcome::Superseded => "Superseded",
-        Outcome::Inconclusive => "Inconclusive",
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn has(metrics: &Metrics, line: &str) -> bool {
-        metrics.encode().lines().any(|l| l == line)
-    }
-
-    #[test]
-    fn names_carry_each_suffix_once() {
-        let metrics = Metrics::new("1.2.3");
-        metrics.reconciled(Duration::from_millis(3));
-        metrics.reconcile_failed("Conflict");
-        metrics.queried(Duration::from_millis(30));
-        metrics.query_failed("PrometheusUnreachable");
-        metrics.rollout_ended(Outcome::Promoted);
-        for line in [
-            "# TYPE molt_reconcile_duration_seconds histogram",
-            "molt_reconcile_duration_seconds_bucket{le=\"0.005\"} 1",
-            "molt_reconcile_errors_total{category=\"Conflict\"} 1",
-            "molt_rollouts_total{outcome=\"Promoted\"} 1",
-            "molt_rollouts_total{outcome=\"RolledBack\"} 0",
-            "molt_metric_query_duration_seconds_count 1",
-            "molt_metric_query_errors_total{reason=\"PrometheusUnreachable\"} 1",
-            "molt_build_info{version=\"1.2.3\"} 1",
-            "# EOF",
-        ] {
-            assert!(has(&metrics, line), "{line} is not in\n{}", metrics.encode());
-        }
-        assert!(!metrics.encode().contains("_total_total"));
-    }
-
-    #[test]
-    fn a_service_is_in_one_phase_and_leaves_nothing_behind() {
-        let metrics = Metrics::new("1.2.3");
-        metrics.set_rollout("shop", "checkout", Phase::Progressing, 25);
-        metrics.set_rollout("shop", "checkout", Phase::RollingBack, 0);
-        metrics.set_rollout("shop", "cart", Phase::Progressing, 50);
-        assert!(has(
-            &metrics,
-            "molt_rollout_phase{namespace=\"shop\",name=\"checkout\",phase=\"RollingBack\"} 1"
-        ));
-        assert!(has(
-            &metrics,
-            "molt_canary_weight_ratio{namespace=\"shop\",name=\"cart\"} 0.5"
-        ));
-        assert_eq!(metrics.encode().matches("molt_rollout_phase{").count(), 2);
-
-        metrics.took_over();
-        assert!(has(&metrics, "molt_leader 1"), "{}", metrics.encode());
-
-        metrics.forget("shop", "checkout");
-        assert!(!metrics.encode().contains("checkout"));
-        assert!(metrics.encode().contains("cart"));
-        metrics.stood_down();
-        assert!(has(&metrics, "molt_leader 0") && !metrics.encode().contains("cart"));
-    }
-}
+mod tests;

@@ -1,12 +1,17 @@
 //! Logs, on standard error.
 
+use std::fmt::{self, Debug};
 use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
+use serde_json::{Map, Value, json};
 use thiserror::Error;
-use tracing::Subscriber;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{JsonFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 
 /// The environment variable that says what is logged, in the syntax of `EnvFilter`: `info,molt=debug`.
@@ -82,16 +87,78 @@ where
         .with_env_filter(filter)
         .with_writer(writer);
     if json {
-        Box::new(
-            builder
-                .json()
-                .flatten_event(true)
-                .with_current_span(true)
-                .with_span_list(false)
-                .finish(),
-        )
+        Box::new(builder.fmt_fields(JsonFields::new()).event_format(Flat).finish())
     } else {
         Box::new(builder.with_ansi(colours).finish())
+    }
+}
+
+/// One JSON object a line, in which what is said of the whole work (a service, its revision, its attempt) stands beside
+/// what the line says, so that it is looked for by one name.
+struct Flat;
+
+impl<S> FormatEvent<S, JsonFields> for Flat
+where
+    S: Subscriber + for<'lookup> LookupSpan<'lookup>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, JsonFields>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = Map::new();
+        for span in context
+            .event_scope()
+            .into_iter()
+            .flat_map(|scope| scope.from_root())
+        {
+            let extensions = span.extensions();
+            let fields = extensions.get::<FormattedFields<JsonFields>>();
+            let fields = fields.and_then(|fields| serde_json::from_str::<Map<_, _>>(&fields.fields).ok());
+            line.extend(fields.unwrap_or_default());
+        }
+        event.record(&mut Said(&mut line));
+        let metadata = event.metadata();
+        line.insert("timestamp".to_owned(), json!(jiff::Timestamp::now()));
+        line.insert("level".to_owned(), json!(metadata.level().as_str()));
+        line.insert("target".to_owned(), json!(metadata.target()));
+        writeln!(writer, "{}", Value::Object(line))
+    }
+}
+
+/// The fields of one line.
+struct Said<'a>(&'a mut Map<String, Value>);
+
+impl Said<'_> {
+    fn say(&mut self, field: &Field, value: Value) {
+        self.0.insert(field.name().to_owned(), value);
+    }
+}
+
+impl Visit for Said<'_> {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.say(field, json!(value));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.say(field, json!(value));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.say(field, json!(value));
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.say(field, json!(value));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.say(field, json!(value));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.say(field, json!(format!("{value:?}")));
     }
 }
 
@@ -133,6 +200,38 @@ mod tests {
         assert_eq!(line["message"], "weight raised");
         assert_eq!(line["service"], "checkout");
         assert_eq!(line["level"], "INFO");
+    }
+
+    #[test]
+    fn what_is_said_of_the_whole_work_stands_beside_what_a_line_says() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = subscriber(filter(Some("warn")).unwrap(), true, false, move || writer.clone());
+        tracing::subscriber::with_default(subscriber, || {
+            let span = crate::controller::log_span(&crate::k8s::Key::new("shop", "checkout"));
+            let _in = span.enter();
+            tracing::warn!(wait_seconds = 5_u64, "first");
+            span.record("revision", "7d9f8c0000");
+            span.record("attempt", 1_u32);
+            span.record("attempt", 2_u32);
+            tracing::warn!("second");
+        });
+        let bytes = lines.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert_eq!(
+            (
+                &lines[0]["namespace"],
+                &lines[0]["service"],
+                &lines[0]["wait_seconds"]
+            ),
+            (&json!("shop"), &json!("checkout"), &json!(5))
+        );
+        assert_eq!(
+            (&lines[1]["message"], &lines[1]["revision"], &lines[1]["attempt"]),
+            (&json!("second"), &json!("7d9f8c0000"), &json!(2))
+        );
+        assert!(lines[1]["timestamp"].is_string());
     }
 
     #[test]

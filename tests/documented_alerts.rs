@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use molt::metrics::Metrics;
-use molt_core::decision::Phase;
+use molt::k8s::Key;
+use molt::metrics::{Judged, Metrics, Standing};
+use molt_core::decision::{Phase, VerdictKind};
 use promql_parser::parser::{self, Expr, VectorSelector};
 use serde_json::Value;
 
@@ -46,7 +47,22 @@ fn series(query: &str) -> BTreeSet<String> {
 /// Every series of an operator to which all kinds of things have happened.
 fn exposed() -> String {
     let metrics = Metrics::new("1");
-    metrics.set_rollout("shop", "cart", Phase::Healthy, 0);
+    let cart = Key::new("shop", "cart");
+    let judged = Judged {
+        name: "availability".to_owned(),
+        verdict: VerdictKind::NoData,
+        harm: 0.0,
+        safe: 0.0,
+        budget_remaining: Some(0.5),
+        budget_spent: Some(0.0),
+    };
+    let standing = Standing {
+        phase: Phase::Progressing,
+        canary_weight: 5,
+        attempt_since: Some(jiff::Timestamp::UNIX_EPOCH),
+        objectives: vec![judged],
+    };
+    metrics.set_rollout(&cart, &standing);
     metrics.reconciled(std::time::Duration::from_millis(1));
     metrics.reconcile_failed("Forbidden");
     metrics.queried(std::time::Duration::from_millis(1));

@@ -65,7 +65,7 @@ impl Applier<'_> {
     /// Carries out the effects in order. The first that fails ends it: what follows may depend on it.
     pub async fn apply(&self, effects: &[Effect], now: Timestamp) -> Result<(), WriteError> {
         for effect in effects {
-            tracing::info!(service = %self.target.service, ?effect, "apply");
+            tracing::info!(?effect, "apply");
             self.apply_one(effect, now).await?;
         }
         Ok(())
@@ -335,7 +335,7 @@ impl Applier<'_> {
         };
         let message = config::lost_message(service, &set.revision, &lost);
         if !is_tried {
-            tracing::warn!(service = %self.target.service, message);
+            tracing::warn!(message);
             return Ok(());
         }
         if self.caches.contents.is_known(lost.kind) {

@@ -358,7 +358,7 @@ pub(super) async fn carry_out(
                     failed.map(|error| {
                         let times = known.map_or(0, |k| k.times);
                         let wait = backoff(times);
-                        tracing::warn!(service = %key, %error, wait_seconds = wait.as_secs(), "the Job is created later");
+                        tracing::warn!(%error, wait_seconds = wait.as_secs(), "the Job is created later");
                         let kept = Refused {
                             message: error.to_string(),
                             times: times.saturating_add(1),
@@ -373,7 +373,7 @@ pub(super) async fn carry_out(
             JobEffect::Delete(run) => {
                 let deleted = delete(object, context, key, run).await;
                 deleted.err().map(|error| {
-                    tracing::warn!(service = %key, %error, "the Job is deleted later");
+                    tracing::warn!(%error, "the Job is deleted later");
                     FIRST_WAIT
                 })
             }

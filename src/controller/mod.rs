@@ -27,6 +27,7 @@ pub mod fleet;
 pub mod groups;
 pub mod job_template;
 pub mod jobs;
+mod measures;
 pub mod memory;
 pub mod migration_job;
 pub mod object;
@@ -246,4 +247,16 @@ fn authorities(options: &Options) -> Result<Option<Vec<u8>>, String> {
 /// When to look again if nothing happens.
 fn requeue(wait: Option<Duration>) -> Action {
     wait.map_or_else(Action::await_change, Action::requeue)
+}
+
+/// What every log line about a service says beside its own words; the revision and the attempt once they are known. It
+/// has the highest level, so that no filter that lets a line through takes this from it.
+pub(crate) fn log_span(service: &Key) -> tracing::Span {
+    tracing::error_span!(
+        "service",
+        namespace = service.namespace,
+        service = service.name,
+        revision = tracing::field::Empty,
+        attempt = tracing::field::Empty,
+    )
 }

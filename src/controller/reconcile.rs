@@ -7,13 +7,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use molt_core::config::Asked;
-use molt_core::decision::{ConditionView, Decision, Effect, Phase};
+use molt_core::decision::{ConditionView, Decision, Effect};
 use molt_core::observed::{Observed, ProblemKind, Slot};
 use molt_core::plan::{Revision, RouteMode};
 use molt_core::rollout::{Due, measurement_due};
 use molt_core::state::State;
 use serde_json::json;
 use tokio::time::Instant;
+use tracing::Instrument;
 
 use super::apply::Applier;
 use super::memory::KeptHistory;
@@ -22,7 +23,8 @@ use super::observe::{known, mark, observe, route_target};
 use super::render::{revision_name, slot_name};
 use super::validate::{Known, Validated, validate};
 use super::{
-    Context, Failure, adopted, config, events, jobs, readiness, record, requeue, rules, status, warm_up,
+    Context, Failure, adopted, config, events, jobs, log_span, measures, readiness, record, requeue, rules,
+    status, warm_up,
 };
 use crate::api::v1alpha1::PythonServiceStatus;
 use crate::k8s::Key;
@@ -41,9 +43,14 @@ const RECORD_RETRY: Duration = Duration::from_secs(5);
 
 /// Reconciles a service, with its duration and its failures counted.
 pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Result<Action, Failure> {
+    let span = log_span(&object.key());
+    Box::pin(timed(&object, &context)).instrument(span).await
+}
+
+async fn timed(object: &ServiceObject, context: &Context) -> Result<Action, Failure> {
     let key = object.key();
     let began = Instant::now();
-    let result = Box::pin(one(&object, &context, &key)).await;
+    let result = Box::pin(one(object, context, &key)).await;
     context.metrics.reconciled(began.elapsed());
     match &result {
         Ok(_) => context.memories.update(&key, |m| {
@@ -52,7 +59,7 @@ pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Res
         }),
         Err(Failure::Write(error)) => {
             if error.is_untold() {
-                tell_beside(&object, &context, "StatusNotWritten", &error.to_string()).await;
+                tell_beside(object, context, "StatusNotWritten", &error.to_string()).await;
             }
             // The next decision tells of it; what passes by itself is no news.
             let problem = error.problem();
@@ -67,7 +74,7 @@ pub async fn reconcile(object: Arc<ServiceObject>, context: Arc<Context>) -> Res
 async fn tell_beside(object: &ServiceObject, context: &Context, reason: &str, message: &str) {
     let event = events::untold(reason, message);
     if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
-        tracing::warn!(service = %object.key(), reason, %error, "an event was lost");
+        tracing::warn!(reason, %error, "an event was lost");
     }
 }
 
@@ -75,6 +82,10 @@ async fn tell_beside(object: &ServiceObject, context: &Context, reason: &str, me
 #[allow(clippy::needless_pass_by_value)] // The signature is kube's.
 pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Context>) -> Action {
     let key = object.key();
+    let _span = log_span(&key).entered();
+    if let Ok(state) = object.state() {
+        name_attempt(&state);
+    }
     let category = match failure {
         Failure::Write(error) => error.category(),
         Failure::State(_) => "UnreadableState",
@@ -84,13 +95,22 @@ pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Cont
         failure,
         Failure::Write(WriteError::Stale(_) | WriteError::NotLeading { .. })
     ) {
-        tracing::debug!(service = %key, error = %failure, "decided anew");
+        tracing::debug!(error = %failure, "decided anew");
         return Action::requeue(CATCH_UP);
     }
     let for_a_person = matches!(failure, Failure::Write(error) if error.is_for_a_person());
     let wait = context.memories.failed(&key, for_a_person);
-    tracing::warn!(service = %key, error = %failure, wait_seconds = wait.as_secs(), "reconcile failed");
+    tracing::warn!(error = %failure, wait_seconds = wait.as_secs(), "reconcile failed");
     Action::requeue(wait)
+}
+
+/// Has the log lines that follow say which attempt they are about; one that has just ended stays to be named.
+fn name_attempt(state: &State) {
+    let span = tracing::Span::current();
+    if let Some(attempt) = &state.attempt {
+        span.record("revision", attempt.revision.0.as_str());
+        span.record("attempt", attempt.number);
+    }
 }
 
 async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Action, Failure> {
@@ -108,6 +128,10 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         Err(_) if object.is_deleting() => State::default(),
         Err(why) => return unreadable_state(object, context, key, why).await,
     };
+    if let Some(stable) = &before.stable {
+        tracing::Span::current().record("revision", stable.0.as_str());
+    }
+    name_attempt(&before);
     let resolved = adopted::resolve(object, &context.caches);
     let object = &*resolved;
     if object.workload.is_some() {
@@ -140,6 +164,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let patience = answer_awaited(context, key, &target, &mut seen, now);
     let warm = warm(&before, context, key, &validated, &mut seen, now);
     let mut decision = (context.decide)(&validated.plan, &before, &seen, now);
+    name_attempt(&decision.state);
     let target = target.marked(mark(&validated, &decision.state));
     let applier = applier.with(&target);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
@@ -147,7 +172,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     decision.report.conditions.extend(beside);
     let written = persist(object, context, key, &validated, &seen, &decision, now).await?;
     context.outbox.tell(object, &written, now);
-    tell_metrics(context, key, &before, &decision, &seen, &validated);
+    measures::tell(&context.metrics, key, &before, &decision, &seen, &validated.plan);
 
     let mut verdicts = memory.verdicts.clone();
     verdicts.extend(decision.report.verdicts.iter().cloned());
@@ -211,7 +236,7 @@ fn until(context: &Context, at: Option<Timestamp>) -> Option<Duration> {
 fn gone(object: &ServiceObject, context: &Context, key: &Key) -> Action {
     context.memories.forget(key);
     context.outbox.gone(object, context.clock.now());
-    context.metrics.forget(&key.namespace, &key.name);
+    context.metrics.forget(key);
     Action::await_change()
 }
 
@@ -289,7 +314,7 @@ async fn tell_events(object: &ServiceObject, context: &Context, key: &Key, decis
     let told = events::events(object, &decision.report).into_iter();
     for event in told.chain(events::advice(object)) {
         if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
-            tracing::warn!(service = %key, reason = event.reason, %error, "an event was lost");
+            tracing::warn!(reason = event.reason, %error, "an event was lost");
         }
     }
 }
@@ -559,25 +584,5 @@ async fn write_record(
         verdicts.to_vec()
     };
     context.memories.update(key, |m| m.verdicts = kept);
-    written.map_err(|error| tracing::warn!(service = %key, %error, "the record is written later"))
-}
-
-fn tell_metrics(
-    context: &Context,
-    key: &Key,
-    before: &State,
-    decision: &Decision,
-    seen: &Observed,
-    validated: &Validated,
-) {
-    let phase: Phase = decision.report.phase;
-    let attempt = decision.state.attempt.as_ref();
-    let weight = attempt.map_or(0, |a| status::weight(&a.revision, validated.plan.route, seen));
-    context
-        .metrics
-        .set_rollout(&key.namespace, &key.name, phase, weight);
-    let ended = decision.state.last.as_ref();
-    if let Some(last) = ended.filter(|l| before.last.as_ref() != Some(*l)) {
-        context.metrics.rollout_ended(last.outcome);
-    }
+    written.map_err(|error| tracing::warn!(%error, "the record is written later"))
 }

@@ -249,7 +249,7 @@ impl Change<'_> {
             let name = revision_name(&service.name, revision);
             let set = writer.get::<ReplicaSet>(&service.namespace, &name).await;
             set.unwrap_or_else(|error| {
-                tracing::warn!(%service, %error, "the record does not say what changed");
+                tracing::warn!(%error, "the record does not say what changed");
                 None
             })
         };

@@ -308,7 +308,7 @@ pub(super) async fn carry_out(
     let wait = FIRST_WAIT
         .saturating_mul(2u32.saturating_pow(times.min(16)))
         .min(LONGEST_WAIT);
-    tracing::warn!(service = %key, %error, wait_seconds = wait.as_secs(), "the PrometheusRule is written later");
+    tracing::warn!(%error, wait_seconds = wait.as_secs(), "the PrometheusRule is written later");
     let reason = error
         .problem()
         .map_or_else(|| "Conflict".to_owned(), |p| p.reason);

@@ -155,7 +155,7 @@ impl Outbox {
                     handover
                 }
             };
-            tracing::warn!(service = %handover.service, "notifications were lost: too many wait to be delivered");
+            tracing::warn!("notifications were lost: too many wait to be delivered");
             for _ in &handover.fresh {
                 self.metrics.notified("none", "dropped");
             }

@@ -3,6 +3,7 @@
 //! - [`connect`]: to which cluster, as kubectl decides it.
 //! - [`render`]: a PythonService as text; pure.
 //! - `get`, `status`, `explain`, `history`, `act`, `fleet`: the commands.
+//! - `live`: `status --watch`, as a screen or in lines.
 //! - `dashboard`: the same in a browser, from this machine; see [`crate::dashboard`].
 //! - `simulate`, `replay`: what would happen to a release; they need no cluster.
 //! - [`route`]: the patch that takes the traffic away without the operator.
@@ -21,6 +22,7 @@ mod get;
 mod history;
 pub mod import;
 mod lint;
+mod live;
 mod manifest;
 mod policy;
 pub mod render;
@@ -101,7 +103,7 @@ enum Command {
     Status {
         /// The PythonService.
         name: String,
-        /// Follow it until nothing moves any more.
+        /// Follow it until nothing moves any more: live on a terminal, a line for each change elsewhere.
         #[arg(short, long)]
         watch: bool,
         /// The form of the output. Default: text.
@@ -254,7 +256,8 @@ pub async fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     match Box::pin(execute(cli)).await {
         Ok(code) => code,
         Err(failure) => {
-            eprintln!("error: {failure}");
+            // It may quote what others wrote.
+            text::complain(&format!("error: {failure}"));
             failure.code().into()
         }
     }
@@ -276,7 +279,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         } => get::run(&cluster().await?, name, all_namespaces, output).await,
         Command::Status {
             name, watch: true, ..
-        } => Box::pin(status::watch(&cluster().await?, &name)).await,
+        } => Box::pin(live::run(&cluster().await?, &name, cluster)).await,
         Command::Status {
             name,
             watch: false,

@@ -1,6 +1,8 @@
 //! Words and columns on a terminal.
 
 use std::io::{IsTerminal, Write};
+use std::iter::Peekable;
+use std::str::Chars;
 
 use jiff::SignedDuration;
 
@@ -21,9 +23,8 @@ impl Style {
     /// Colours on a terminal only, and not where `NO_COLOR` is set.
     pub fn of_stdout() -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let dumb = std::env::var_os("TERM").is_some_and(|value| value == "dumb");
         Self {
-            colour: is_terminal() && !refused && !dumb,
+            colour: is_terminal() && !refused && !is_dumb(),
         }
     }
 
@@ -71,10 +72,68 @@ pub(super) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }
 
-/// Prints; a reader that has gone away (`| head`) is no failure.
+/// The terminal can only add to what it shows.
+pub(super) fn is_dumb() -> bool {
+    std::env::var_os("TERM").is_some_and(|value| value == "dumb")
+}
+
+/// Prints; a reader that has gone away (`| head`) is no failure. What others wrote into a message does not steer the
+/// terminal.
 pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
-    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    let _ = out
+        .write_all(harmless(text).as_bytes())
+        .and_then(|()| out.flush());
+}
+
+/// Prints beside what was asked for, as harmless.
+pub(super) fn complain(text: &str) {
+    let mut out = std::io::stderr().lock();
+    let _ = writeln!(out, "{}", harmless(text));
+}
+
+/// The text in one line, without a character that steers a terminal or turns the direction of what follows: each
+/// shows as a sign for one that can't be shown.
+pub(super) fn clean(text: &str) -> String {
+    let one = |c: char| match c {
+        '\n' | '\r' | '\t' => ' ',
+        c if steers(c) => char::REPLACEMENT_CHARACTER,
+        c => c,
+    };
+    text.chars().map(one).collect()
+}
+
+/// The same, of a text that may have lines, tabs and the colours of [`Style`].
+fn harmless(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\n' | '\t' => clean.push(c),
+            '\x1b' => match colour(&mut rest) {
+                Some(code) => clean.push_str(&format!("\x1b[{code}m")),
+                None => clean.push(char::REPLACEMENT_CHARACTER),
+            },
+            c if steers(c) => clean.push(char::REPLACEMENT_CHARACTER),
+            c => clean.push(c),
+        }
+    }
+    clean
+}
+
+/// What follows an escape, if it is one of the colours of [`Style`]; else nothing is taken.
+fn colour(rest: &mut Peekable<Chars<'_>>) -> Option<&'static str> {
+    let ahead: String = rest.clone().take(4).collect();
+    let code = ["0", "1", "2", "31", "32", "33"]
+        .into_iter()
+        .find(|code| ahead.starts_with(&format!("[{code}m")))?;
+    rest.by_ref().take(code.len() + 2).for_each(drop);
+    Some(code)
+}
+
+/// It steers a terminal, or turns the direction of a text.
+fn steers(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// Rows in columns, two spaces apart, each line behind `indent`.
@@ -156,6 +215,19 @@ pub(super) fn ratio(total: i64, bad: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_others_wrote_steers_the_terminal() {
+        let evil = "a\x1b]0;title\x07b\x1b[2Jc\u{9b}31md\x08\u{202e}e\r\n";
+        let kept = harmless(evil);
+        assert_eq!(
+            kept,
+            "a\u{fffd}]0;title\u{fffd}b\u{fffd}[2Jc\u{fffd}31md\u{fffd}\u{fffd}e\u{fffd}\n"
+        );
+        assert_eq!(clean("a\nb\tc\x1b[1m"), "a b c\u{fffd}[1m");
+        let coloured = format!("{} {}\n", Style::COLOUR.bad("no"), Style::COLOUR.bold("x"));
+        assert_eq!(harmless(&coloured), coloured);
+    }
 
     #[test]
     fn numbers_are_read_at_a_glance() {

@@ -22,6 +22,7 @@ mod istio;
 mod leaders;
 mod like_the_real_one;
 mod limits;
+mod live;
 mod migrations;
 mod notifications;
 mod people;

@@ -136,7 +136,7 @@ fn burn(service: &PythonService, slo: &SloStatus, style: Style) -> String {
 }
 
 /// The name with its objective: `availability 99.9%`.
-fn named(service: &PythonService, name: &str) -> String {
+pub(in crate::plugin) fn named(service: &PythonService, name: &str) -> String {
     match service.spec.slos.iter().find(|slo| slo.name == name) {
         Some(slo) => format!("{name} {}%", slo.objective.0),
         None => name.to_owned(),
