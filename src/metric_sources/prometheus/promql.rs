@@ -178,6 +178,12 @@ pub fn count_and_bucket(timed: Timed, edge: SignedDuration) -> Selector {
     selector
 }
 
+/// Series of any of these names.
+pub fn any_of(names: &[String]) -> Selector {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    presets::named_as(&names)
+}
+
 /// A histogram's count.
 pub fn count(histogram: &Selector) -> Selector {
     Selector {
