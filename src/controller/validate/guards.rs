@@ -11,6 +11,7 @@ use super::fields::{check_job_template, check_label, duration, in_range};
 use crate::api::v1alpha1 as api;
 use crate::controller::revision::digest;
 use crate::metric_sources::conditions::PromqlQuery;
+use crate::metric_sources::presets;
 use crate::metric_sources::web::WebQuery;
 use crate::metric_sources::{ConditionQuery, GuardQuery, SliQuery, SloQuery};
 
@@ -170,7 +171,11 @@ pub(super) fn runtime(
         spec.max_ratio.as_ref(),
         2.0,
     );
-    let of_preset = |slo: &&SloQuery| matches!(slo.sli, SliQuery::Availability(_));
+    // Tasks have no statuses.
+    let of_preset = |slo: &&SloQuery| match slo.sli {
+        SliQuery::Availability(preset) => !presets::counts_tasks(preset),
+        _ => false,
+    };
     let query = slos.iter().find(of_preset).cloned().map(GuardQuery::ClientErrors);
     add(spec.mode, GuardRule::ClientErrors { max_ratio }, query);
 

@@ -90,7 +90,7 @@ impl<'a> Runtime<'a> {
             seen_from: Timestamp::MIN,
             failure,
         };
-        let (Some(scope), [first, .., last]) = (Scope::of_revisions(request), request.edges.as_slice())
+        let (Some(scope), [first, .., last]) = (Scope::of_runtimes(request), request.edges.as_slice())
         else {
             return none(None);
         };

@@ -9,7 +9,7 @@ use super::lower_median;
 /// Each third needs so many samples.
 const LEAST_SAMPLES: usize = 3;
 /// Growth goes on where the later half has this part of the earlier one's.
-const GOES_ON: f64 = 0.5;
+const GOES_ON: f64 = 0.4;
 
 /// How something grew.
 #[derive(Clone, Copy, Debug, PartialEq)]

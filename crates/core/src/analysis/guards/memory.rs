@@ -15,7 +15,7 @@ const LEAST_SECONDS: f64 = 150.0;
 /// Looks are so far apart that they share at most two thirds of their samples.
 const APART: SignedDuration = SignedDuration::from_secs(80);
 /// A process that grew by less than this, from the first third of the window to the last, may have done so by chance.
-const LEAST_RISE: f64 = 12.0 * 1_048_576.0;
+const LEAST_RISE: f64 = 14.0 * 1_048_576.0;
 /// A leak is as fast at the next look, within its noise.
 const AS_FAST: f64 = 0.6;
 /// A healthy canary is beyond the bound at so many looks, at most.
