@@ -18,4 +18,6 @@ pub enum GuardQuery {
     },
     /// Processor time.
     Cpu,
+    /// Open files and sockets.
+    OpenFiles,
 }

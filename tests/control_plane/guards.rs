@@ -24,10 +24,7 @@ fn guarded(image: &str, weight: u32, stays: &str) -> Value {
 
 async fn given_stable(namespace: &str, image: &str) -> (Stage, String) {
     let stage = given(namespace).await;
-    stage
-        .apply(guarded(image, 50, "1s"))
-        .await
-        .expect("it is valid");
+    stage.apply(guarded(image, 50, "1s")).await.expect("it is valid");
     let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
     (stage, first)
 }
@@ -116,7 +113,11 @@ async fn what_stable_does_as_well_what_is_off_and_what_only_warns_lets_pass() {
     stage.apply(guarded("told:blocks-too", 50, "110s")).await.unwrap();
     let last = ended(&stage, &first, Duration::from_mins(4)).await;
     assert_eq!(last.outcome, Outcome::Promoted, "{}", last.message);
-    let told = last.guards.iter().find(|g| g.guard.name() == "eventLoopLag").unwrap();
+    let told = last
+        .guards
+        .iter()
+        .find(|g| g.guard.name() == "eventLoopLag")
+        .unwrap();
     assert!(told.canary.is_some() && told.fired.is_none(), "{told:?}");
 
     let mode = |namespace: &'static str, image: &'static str, mode: &'static str| async move {
@@ -150,7 +151,10 @@ async fn a_guard_without_its_metric_is_silent_and_says_so() {
     used(&stage).await;
     until("the guards have looked", async || {
         let shown = guard(&stage.service("shop").await, "memoryGrowth");
-        shown.is_some_and(|g| g.message.is_some_and(|m| m.contains("process_resident_memory_bytes")))
+        shown.is_some_and(|g| {
+            g.message
+                .is_some_and(|m| m.contains("process_resident_memory_bytes"))
+        })
     })
     .await;
     let shown = stage.service("shop").await;
@@ -252,11 +256,15 @@ async fn readiness_that_comes_and_goes_is_taken_back() {
     let (stage, first) = given_stable("guard-flaps", "shop:good").await;
     stage.apply(guarded("shop:flaky", 60, "3m")).await.unwrap();
     used(&stage).await;
-    for times in 0..6 {
-        tokio::time::sleep(Duration::from_secs(2)).await;
+    // Twice as many calls as losses: it comes back each time.
+    for times in 0..60 {
+        tokio::time::sleep(Duration::from_millis(1100)).await;
         let word = if times % 2 == 0 { "False" } else { "True" };
         let pods = pods_of(&stage, "shop:flaky").await;
-        let Some(pod) = pods.first() else { break };
+        let over = stage.service("shop").await.status.and_then(|s| s.phase) != Some(Phase::Progressing);
+        let Some(pod) = pods.first().filter(|_| !over) else {
+            break;
+        };
         let now = Timestamp::now();
         let conditions = ["Ready", "ContainersReady"]
             .map(|kind| json!({"type": kind, "status": word, "lastTransitionTime": now}));

@@ -23,6 +23,8 @@ pub enum GuardKind {
     EventLoopLag,
     /// The processor time that a request takes.
     CpuPerRequest,
+    /// Files and sockets that a pod has open.
+    OpenFiles,
 }
 
 impl GuardKind {
@@ -34,6 +36,7 @@ impl GuardKind {
             Self::MemoryGrowth => "memoryGrowth",
             Self::EventLoopLag => "eventLoopLag",
             Self::CpuPerRequest => "cpuPerRequest",
+            Self::OpenFiles => "openFiles",
         }
     }
 }
@@ -88,6 +91,11 @@ pub enum GuardRule {
         /// The factor.
         max_ratio: f64,
     },
+    /// So many times stable's open files, 1 or more, where they grow on and on.
+    OpenFiles {
+        /// The factor.
+        max_ratio: f64,
+    },
 }
 
 impl GuardRule {
@@ -99,6 +107,7 @@ impl GuardRule {
             Self::MemoryGrowth { .. } => GuardKind::MemoryGrowth,
             Self::EventLoopLag { .. } => GuardKind::EventLoopLag,
             Self::CpuPerRequest { .. } => GuardKind::CpuPerRequest,
+            Self::OpenFiles { .. } => GuardKind::OpenFiles,
         }
     }
 }
@@ -114,6 +123,7 @@ impl fmt::Display for GuardRule {
             }
             Self::EventLoopLag { p99 } => write!(f, "99 % of samples within {:.0}ms", p99 * 1000.0),
             Self::CpuPerRequest { max_ratio } => write!(f, "{max_ratio} times stable's time"),
+            Self::OpenFiles { max_ratio } => write!(f, "{max_ratio} times stable's, and 24"),
         }
     }
 }
@@ -236,6 +246,8 @@ pub struct PodRuntime {
     /// Its resident memory in bytes, in any order: of the [time](crate::analysis::MEMORY_WINDOW) up to the block's end.
     /// Empty where it is not known.
     pub memory: Vec<Sample>,
+    /// How many files and sockets it had open, in the same way.
+    pub files: Vec<Sample>,
     /// Processor seconds that it took in the block.
     pub cpu: Option<f64>,
     /// Samples of its event loop's lag in the block, those beyond the bound as the bad ones.

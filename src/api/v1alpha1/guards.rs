@@ -34,6 +34,9 @@ pub struct Guards {
     /// Processor time for a request. On, where the pods tell their processor time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_per_request: Option<CpuPerRequestGuard>,
+    /// Files and sockets that are never closed. On, where the pods tell how many they have open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<OpenFilesGuard>,
 }
 
 /// What a guard does when the canary is shown to be worse than stable.
@@ -105,6 +108,19 @@ pub struct CpuPerRequestGuard {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<GuardMode>,
     /// How many times stable's time a request may take, from 1 to 100. Default `"1.5"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ratio: Option<Decimal>,
+}
+
+/// Open files and sockets.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenFilesGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// How many times as many as at stable a pod may have open while they grow on and on, from 1 to 100, and 24 more; in
+    /// proportion to its requests where it has more of them. Default `"2"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ratio: Option<Decimal>,
 }

@@ -209,6 +209,16 @@ pub(super) fn runtime(
     );
     let rule = GuardRule::CpuPerRequest { max_ratio };
     add(spec.mode, rule, Some(GuardQuery::Cpu));
+
+    let spec = guards.open_files.clone().unwrap_or_default();
+    let max_ratio = ratio(
+        errors,
+        "spec.guards.openFiles.maxRatio",
+        spec.max_ratio.as_ref(),
+        2.0,
+    );
+    let rule = GuardRule::OpenFiles { max_ratio };
+    add(spec.mode, rule, Some(GuardQuery::OpenFiles));
     (plans, queries)
 }
 

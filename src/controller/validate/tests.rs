@@ -372,10 +372,11 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
         "memoryGrowth: 64.0 MiB an hour more than stable, Rollback",
         "eventLoopLag: 99 % of samples within 200ms, Rollback",
         "cpuPerRequest: 1.5 times stable's time, Rollback",
+        "openFiles: 2 times stable's, and 24, Rollback",
     ];
     let validated = result(|_| ());
     assert_eq!(names(&validated), usual);
-    assert_eq!(validated.guards.len(), 4, "restarts ask nobody");
+    assert_eq!(validated.guards.len(), 5, "restarts ask nobody");
     assert_eq!(names(&result(with(json!({"memoryGrowth": {}})))), usual);
     let tuned = result(with(json!({
         "restarts": {"mode": "Off"},
@@ -383,6 +384,7 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
         "memoryGrowth": {"maxPerHour": "1Gi"},
         "eventLoopLag": {"p99": "1s", "metric": "loop:lag_seconds"},
         "cpuPerRequest": {"mode": "Off", "maxRatio": "2"},
+        "openFiles": {"mode": "Warn", "maxRatio": "4"},
     })));
     assert_eq!(tuned.errors, []);
     assert_eq!(
@@ -391,9 +393,10 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
             "clientErrors: 3.5 times stable's share, Warn",
             "memoryGrowth: 1024.0 MiB an hour more than stable, Rollback",
             "eventLoopLag: 99 % of samples within 1000ms, Rollback",
+            "openFiles: 4 times stable's, and 24, Warn",
         ]
     );
-    assert_eq!(tuned.guards.len(), 3);
+    assert_eq!(tuned.guards.len(), 4);
 
     for (guards, expected) in [
         (
@@ -403,6 +406,10 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
         (
             json!({"cpuPerRequest": {"maxRatio": "NaN"}}),
             "spec.guards.cpuPerRequest.maxRatio: \"NaN\" is not a decimal number, such as 0.01",
+        ),
+        (
+            json!({"openFiles": {"maxRatio": "101"}}),
+            "spec.guards.openFiles.maxRatio: 101 is out of range: write 1 to 100, as many times as at stable, such as 2.0",
         ),
         (
             json!({"memoryGrowth": {"maxPerHour": "64MB"}}),

@@ -27,6 +27,9 @@ const MEMORY: [&str; 2] = [
 /// Processor seconds, likewise.
 const CPU: [&str; 2] = ["process_cpu_seconds_total", "container_cpu_usage_seconds_total"];
 
+/// Files and sockets that a process has open; nobody else tells of them.
+const FILES: &str = "process_open_fds";
+
 /// What the guards of a request ask for, in each block; none if there is no guard.
 pub async fn read(asker: &Asker, request: &MeasureRequest, limit: Duration) -> Vec<RuntimeBlock> {
     if request.guards.is_empty() || request.canary.is_none() || request.edges.len() < 2 {
@@ -90,8 +93,7 @@ impl<'a> Runtime<'a> {
             seen_from: Timestamp::MIN,
             failure,
         };
-        let (Some(scope), [first, .., last]) = (Scope::of_runtimes(request), request.edges.as_slice())
-        else {
+        let (Some(scope), [first, .., last]) = (Scope::of_runtimes(request), request.edges.as_slice()) else {
             return none(None);
         };
         if names.is_empty() {
@@ -129,7 +131,8 @@ impl<'a> Runtime<'a> {
             all.map(|pod| PodRuntime {
                 pod: pod.clone(),
                 since: since(request, pod),
-                memory: memory.map_or_else(Vec::new, |name| self.memory(pod, name, end)),
+                memory: memory.map_or_else(Vec::new, |name| self.values(pod, name, end)),
+                files: self.values(pod, FILES, end),
                 cpu: cpu.and_then(|name| self.cpu(pod, name, start, end)),
                 lag: self.lag(pod, start, end),
             })
@@ -166,7 +169,8 @@ impl<'a> Runtime<'a> {
         lines.into_iter()
     }
 
-    fn memory(&self, pod: &str, name: &str, end: Timestamp) -> Vec<Sample> {
+    /// What a gauge of a pod was in the time up to the end of a block.
+    fn values(&self, pod: &str, name: &str, end: Timestamp) -> Vec<Sample> {
         let in_window = |s: &&Sample| s.at <= end && end.duration_since(s.at) <= MEMORY_WINDOW;
         let most = |line: &Line| {
             let values = line.samples.iter().map(|s| s.value);
@@ -223,6 +227,7 @@ impl<'a> Runtime<'a> {
                 GuardQuery::ClientErrors(_) => continue,
                 GuardQuery::Memory => (GuardKind::MemoryGrowth, self.lacks(&MEMORY)),
                 GuardQuery::Cpu => (GuardKind::CpuPerRequest, self.lacks(&CPU)),
+                GuardQuery::OpenFiles => (GuardKind::OpenFiles, self.lacks_files()),
                 GuardQuery::EventLoopLag { metric, p99 } => {
                     (GuardKind::EventLoopLag, self.lacks_lag(metric, *p99))
                 }
@@ -236,6 +241,13 @@ impl<'a> Runtime<'a> {
         self.told_by(names).is_none().then(|| {
             let [own, kubelet] = names;
             format!("not both revisions' pods have {own}, nor {kubelet} by the kubelet's cAdvisor")
+        })
+    }
+
+    fn lacks_files(&self) -> Option<String> {
+        let tells = self.lines.iter().any(|line| line.name == FILES);
+        (!tells).then(|| {
+            format!("no pod has {FILES}: the client for Python has none where several processes serve")
         })
     }
 
@@ -266,6 +278,7 @@ fn names(guards: &[GuardQuery]) -> Vec<String> {
             GuardQuery::ClientErrors(_) => Vec::new(),
             GuardQuery::Memory => owned(MEMORY),
             GuardQuery::Cpu => owned(CPU),
+            GuardQuery::OpenFiles => vec![FILES.to_owned()],
             GuardQuery::EventLoopLag { metric, .. } => ["count", "bucket"]
                 .map(|part| format!("{metric}_{part}"))
                 .to_vec(),

@@ -26,7 +26,11 @@ impl Teller {
 
     /// The series that a query asks for, with a sample for each second up to `end`.
     pub fn series(&self, query: &str, pod: &str, end: f64) -> Vec<Value> {
-        let leak = if self.tag.starts_with("leaks") { 1e7 / 60.0 } else { 0.0 };
+        let leak = if self.tag.starts_with("leaks") {
+            1e7 / 60.0
+        } else {
+            0.0
+        };
         let late = if self.tag.starts_with("blocks") { 0.25 } else { 0.0 };
         let all: [(&str, &str, Box<dyn Fn(f64) -> f64>); 4] = [
             (
@@ -48,7 +52,9 @@ impl Teller {
         ];
         let seconds = || {
             let first = self.since.max(end - 300.0).ceil();
-            (0..).map(move |i| first + f64::from(i)).take_while(move |at| *at <= end)
+            (0..)
+                .map(move |i| first + f64::from(i))
+                .take_while(move |at| *at <= end)
         };
         all.iter()
             .filter(|(name, _, _)| query.contains(name))

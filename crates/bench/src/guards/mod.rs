@@ -4,7 +4,7 @@ mod pods;
 
 use std::fmt::Write as _;
 
-use molt_core::analysis::{Block, Counts, GuardEvidence, PodCounts, flapping};
+use molt_core::analysis::{Block, Counts, GuardEvidence, Losses, PodCounts};
 use molt_core::guard::{GuardKind, PodRuntime, RuntimeBlock};
 use rand::SeedableRng;
 use rand_distr::{Beta, Binomial, Distribution, Poisson};
@@ -60,6 +60,7 @@ const FINE: Conduct = Conduct {
     late: 0.0,
     price: 0.0,
     refused: 0.0,
+    unclosed: 0.0,
 };
 /// Ten megabytes a minute.
 const LEAK: Conduct = Conduct {
@@ -68,7 +69,7 @@ const LEAK: Conduct = Conduct {
 };
 
 /// All that is measured.
-pub const CASES: [Case; 11] = [
+pub const CASES: [Case; 12] = [
     healthy("healthy, the default steps, 20 rps", FINE, USUAL, 20.0),
     healthy("healthy, the default steps, 200 rps", FINE, USUAL, 200.0),
     healthy("healthy, an hour at 25 %, 20 rps", FINE, LONG, 20.0),
@@ -85,6 +86,15 @@ pub const CASES: [Case; 11] = [
         Conduct { late: 0.1, ..FINE },
         USUAL,
         120.0,
+    ),
+    harmful(
+        "a file in two seconds never closed, the default steps",
+        Conduct {
+            unclosed: 0.5,
+            ..FINE
+        },
+        USUAL,
+        480.0,
     ),
     harmful(
         "4xx from 2 % to 8 %, the default steps",
@@ -104,18 +114,24 @@ pub const CASES: [Case; 11] = [
         USUAL,
         180.0,
     ),
-    harmful(
-        "twice the processor time, an hour at 25 %",
-        Conduct { price: 2.0, ..FINE },
-        LONG,
-        600.0,
-    ),
-    harmful(
-        "three times the processor time, the default steps",
-        Conduct { price: 3.0, ..FINE },
-        USUAL,
-        480.0,
-    ),
+    Case {
+        rps: 200.0,
+        ..harmful(
+            "twice the processor time, an hour at 25 %, 200 rps",
+            Conduct { price: 2.0, ..FINE },
+            LONG,
+            600.0,
+        )
+    },
+    Case {
+        rps: 200.0,
+        ..harmful(
+            "three times the processor time, the default steps, 200 rps",
+            Conduct { price: 3.0, ..FINE },
+            USUAL,
+            480.0,
+        )
+    },
 ];
 
 const fn healthy(name: &'static str, beside: Conduct, weights: &'static [(f64, f64)], rps: f64) -> Case {
@@ -155,7 +171,7 @@ fn rollout(case: &Case, run: u64) -> Option<(GuardKind, f64)> {
     let age = rand_range(&mut dice, 600.0, 6.0 * 3600.0);
     let mut stable: Vec<Pod> = (0..REPLICAS).map(|_| Pod::new(rng(), -age)).collect();
     let mut canary = vec![Pod::new(rng(), -HEAD_START)];
-    let mut guards: [GuardEvidence; 5] = Default::default();
+    let mut guards: [GuardEvidence; 6] = Default::default();
     let end = case.weights.last().map_or(0.0, |(until, _)| *until);
     let mut now = 0.0;
     let mut weight_before = 0.0;
@@ -189,21 +205,31 @@ fn rollout(case: &Case, run: u64) -> Option<(GuardKind, f64)> {
         }
         if weight < 1.0 && settled {
             let _ = guards[2].absorb_cpu(&block, served[0], served[1], 1.5);
+            let _ = guards[5].absorb_files(&block, served[0], served[1], 2.0);
             let refused = [case.conduct, case.beside].map(|c| REFUSED + c.refused);
             let counts = [0, 1].map(|arm| clustered(&mut dice, served[arm], refused[arm]));
             let _ = guards[3].absorb_client_errors(&answered(&block, weight, counts));
         }
         let lost = |pods: &[Pod]| pods.iter().flat_map(|pod| pod.flaps.clone()).collect::<Vec<_>>();
-        guards[4].absorb_flaps(&lost(&canary), &lost(&stable), at(0.0));
+        guards[4].absorb_flaps(
+            Losses {
+                at: &lost(&canary),
+                pods: canary.len() as u32,
+            },
+            Losses {
+                at: &lost(&stable),
+                pods: REPLICAS as u32,
+            },
+            at(0.0),
+        );
         now += BLOCK;
-        let (flaps, beside) = guards[4].flaps();
-        let flapping = flapping(flaps, canary.len() as u32, beside, REPLICAS as u32);
         let shown = [
             (GuardKind::MemoryGrowth, guards[0].is_shown()),
             (GuardKind::EventLoopLag, guards[1].is_shown()),
             (GuardKind::CpuPerRequest, guards[2].is_shown()),
+            (GuardKind::OpenFiles, guards[5].is_shown()),
             (GuardKind::ClientErrors, guards[3].client_errors_shifted(2.0)),
-            (GuardKind::Restarts, flapping),
+            (GuardKind::Restarts, guards[4].is_shown()),
         ];
         if let Some((kind, _)) = shown.into_iter().find(|(_, shown)| *shown) {
             return Some((kind, now));
@@ -329,6 +355,7 @@ fn by_guard(measured: &Measured) -> String {
         GuardKind::MemoryGrowth,
         GuardKind::EventLoopLag,
         GuardKind::CpuPerRequest,
+        GuardKind::OpenFiles,
     ];
     let count = |kind| measured.found.iter().filter(|(_, k)| *k == kind).count();
     let told: Vec<String> = kinds

@@ -11,8 +11,8 @@ use rand_pcg::Pcg64Mcg;
 const SCRAPE: f64 = 15.0;
 /// Bytes.
 const MB: f64 = 1e6;
-/// The event loop's lag is sampled once a second.
-const LAG_SAMPLES: f64 = 1.0;
+/// The event loop's lag is sampled so often in a second, as in the lines of docs/guards.md.
+const LAG_SAMPLES: f64 = 4.0;
 /// Seconds that a container lives on average before it is restarted for whatever reason.
 const LIFE: f64 = 6.0 * 3600.0;
 /// Seconds between two losses of readiness, on average.
@@ -29,6 +29,8 @@ pub struct Conduct {
     pub price: f64,
     /// The share of requests that are answered with 4xx beyond the usual, 0 to 1.
     pub refused: f64,
+    /// Files a second that are never closed.
+    pub unclosed: f64,
 }
 
 /// One pod.
@@ -47,6 +49,9 @@ pub struct Pod {
     /// Losses of readiness so far.
     pub flaps: Vec<Timestamp>,
     samples: Vec<(f64, f64)>,
+    /// Files that are open beside connections, connections for each request a second, and what connections there are.
+    files: (f64, f64, f64),
+    open: Vec<(f64, f64)>,
     scraped_to: f64,
 }
 
@@ -101,6 +106,15 @@ pub fn at(seconds: f64) -> Timestamp {
     Timestamp::from_millisecond((seconds * 1000.0) as i64).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
+fn samples(of: &[(f64, f64)]) -> Vec<Sample> {
+    of.iter()
+        .map(|(t, value)| Sample {
+            at: at(*t),
+            value: *value,
+        })
+        .collect()
+}
+
 impl Pod {
     /// A pod that began at `born`, in seconds.
     pub fn new(mut rng: Pcg64Mcg, born: f64) -> Self {
@@ -114,6 +128,8 @@ impl Pod {
             flaps_at: waits(&mut rng, FLAP),
             flaps: Vec::new(),
             samples: Vec::new(),
+            files: (rng.random_range(12.0..40.0), rng.random_range(0.2..4.0), 0.0),
+            open: Vec::new(),
             scraped_to: 0.0,
             rng,
         }
@@ -140,8 +156,8 @@ impl Pod {
             self.flaps.push(at(self.flaps_at));
             self.flaps_at += waits(&mut self.rng, FLAP);
         }
-        self.scrape(end, conduct, day.0);
         let seconds = end - start;
+        self.scrape(end, conduct, day.0, requests / seconds);
         // Requests differ: their times have the variance of three times their mean's square.
         let factor = if conduct.price > 0.0 { conduct.price } else { 1.0 };
         let price = 0.004 * self.node * day.1 * factor;
@@ -150,20 +166,14 @@ impl Pod {
         PodRuntime {
             pod: String::new(),
             since: at(self.born),
-            memory: self
-                .samples
-                .iter()
-                .map(|(t, value)| Sample {
-                    at: at(*t),
-                    value: *value,
-                })
-                .collect(),
+            memory: samples(&self.samples),
+            files: samples(&self.open),
             cpu: Some(self.idle * seconds * self.node + served),
             lag: self.lag(seconds, conduct),
         }
     }
 
-    fn scrape(&mut self, end: f64, conduct: Conduct, day: f64) {
+    fn scrape(&mut self, end: f64, conduct: Conduct, day: f64, load: f64) {
         while self.scraped_to + self.phase <= end {
             let now = self.scraped_to + self.phase;
             self.scraped_to += SCRAPE;
@@ -174,9 +184,15 @@ impl Pod {
             let age = (now - self.born).max(0.0);
             let value = self.memory.at(age, &mut self.rng) + conduct.leak * age + day * now;
             self.samples.push((now, value));
+            // Connections that are kept alive come and go within a minute or so.
+            let connections = poisson(&mut self.rng, (self.files.1 * load).max(1e-3));
+            self.files.2 += 0.3 * (connections - self.files.2);
+            let open = self.files.0 + self.files.2 + conduct.unclosed * age;
+            self.open.push((now, open.round()));
         }
         let oldest = end - 300.0;
         self.samples.retain(|(t, _)| *t > oldest);
+        self.open.retain(|(t, _)| *t > oldest);
     }
 
     fn lag(&mut self, seconds: f64, conduct: Conduct) -> Option<Counts> {

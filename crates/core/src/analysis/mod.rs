@@ -38,7 +38,7 @@ pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, During, Evidence};
 pub use exposure::AtRoute;
 pub use guards::{
-    Compared, FALSE_ALARM, Growth, GuardEvidence, MEMORY_WINDOW, Silence, far_more, flapping, growth,
+    Compared, FALSE_ALARM, Growth, GuardEvidence, Losses, MEMORY_WINDOW, Silence, far_more, growth,
 };
 pub use harm::{Harm, HarmKind};
 pub use past::{Past, PastFlow};

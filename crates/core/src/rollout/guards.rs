@@ -7,7 +7,7 @@ use super::Turn;
 use super::attempt::End;
 use super::conditions::{is_judged, short};
 use super::preview::{is_previewed, is_used};
-use crate::analysis::{Block, Compared, GuardEvidence, Silence, far_more, flapping};
+use crate::analysis::{Block, Compared, GuardEvidence, Losses, Silence, far_more};
 use crate::guard::{Bytes, GuardKind, GuardMode, GuardPlan, GuardRule, GuardState, RuntimeBlock};
 use crate::observed::{Measurement, RevisionView};
 use crate::plan::Revision;
@@ -147,6 +147,10 @@ impl Turn<'_> {
                 Some(block) => evidence.absorb_client_errors(&block),
                 None => Err(Silence::Canary),
             },
+            GuardRule::OpenFiles { max_ratio } => {
+                let (canary, stable) = requests(measured, block).unwrap_or_default();
+                evidence.absorb_files(block, canary, stable, max_ratio)
+            }
             // It is not measured in blocks.
             GuardRule::Restarts => Err(Silence::Canary),
         };
@@ -175,7 +179,7 @@ impl Turn<'_> {
         let view = |revision: &Revision| self.seen.revisions.get(revision);
         let canary = view(&attempt.revision)?;
         let stable = view(self.state.stable.as_ref()?)?;
-        evidence.absorb_flaps(&canary.unready_since, &stable.unready_since, since);
+        evidence.absorb_flaps(losses(canary), losses(stable), since);
         let kills = |view: &RevisionView| {
             let all = view.crashes.iter().flat_map(|c| &c.out_of_memory);
             u32::try_from(all.filter(|at| **at >= since).count()).unwrap_or(u32::MAX)
@@ -201,13 +205,20 @@ impl Turn<'_> {
                 killed_beside,
             ));
         }
-        flapping(flaps, canary.pods, flaps_beside, stable.pods).then(|| {
+        evidence.is_shown().then(|| {
             of(
                 "a pod was no longer ready although it went on running",
                 flaps,
                 flaps_beside,
             )
         })
+    }
+}
+
+fn losses(view: &RevisionView) -> Losses<'_> {
+    Losses {
+        at: &view.unready_since,
+        pods: view.pods,
     }
 }
 
@@ -219,6 +230,7 @@ fn reason(kind: GuardKind) -> &'static str {
         GuardKind::MemoryGrowth => "GuardMemoryGrowth",
         GuardKind::EventLoopLag => "GuardEventLoopLag",
         GuardKind::CpuPerRequest => "GuardCpuPerRequest",
+        GuardKind::OpenFiles => "GuardOpenFiles",
     }
 }
 
@@ -229,7 +241,7 @@ fn text(kind: GuardKind, value: f64) -> String {
         GuardKind::EventLoopLag => format!("{:.1} % late", value * 100.0),
         GuardKind::CpuPerRequest => format!("{:.2} ms a request", value * 1000.0),
         GuardKind::ClientErrors => format!("{:.2} %", value * 100.0),
-        GuardKind::Restarts => format!("{value:.0}"),
+        GuardKind::Restarts | GuardKind::OpenFiles => format!("{value:.0}"),
     }
 }
 
@@ -252,6 +264,9 @@ fn message(plan: &GuardPlan, state: &GuardState, evidence: &GuardEvidence) -> St
         ),
         GuardKind::CpuPerRequest => format!(
             "{kind}: the canary takes {canary}, stable {stable}; allowed are {bound}; beyond it {times} of {looks} times"
+        ),
+        GuardKind::OpenFiles => format!(
+            "{kind}: a pod of the canary has {canary} files open, one of stable's {stable}, and they grow on; allowed are {bound}; beyond it {times} of {looks} times"
         ),
         GuardKind::Restarts => format!("{kind}: {canary}; at stable {stable}"),
     }

@@ -55,6 +55,11 @@ async fn all_guards_are_one_query_and_pods_are_told_apart() {
         &[(-10, "2e8"), (20, "2e8")],
     );
     all.extend(both(CPU, &[(-10, "5"), (20, "8")], &[(-10, "70"), (20, "71.5")]));
+    all.extend(both(
+        "process_open_fds",
+        &[(-10, "12"), (20, "40")],
+        &[(-10, "13"), (20, "13")],
+    ));
     for (le, canary, stable) in [
         ("0.1", "10", "40"),
         ("0.25", "20", "70"),
@@ -86,7 +91,12 @@ async fn all_guards_are_one_query_and_pods_are_told_apart() {
     ));
 
     let fake = Fake::series(all).await;
-    let request = asking(vec![GuardQuery::Memory, lag_query(), GuardQuery::Cpu]);
+    let request = asking(vec![
+        GuardQuery::Memory,
+        lag_query(),
+        GuardQuery::Cpu,
+        GuardQuery::OpenFiles,
+    ]);
     let measured = fake.measure(request).await;
     let block = &measured.measurement.runtime[0];
     let ([canary], [stable]) = (&block.canary[..], &block.stable[..]) else {
@@ -94,6 +104,8 @@ async fn all_guards_are_one_query_and_pods_are_told_apart() {
     };
     assert_eq!(values(canary), [1e8, 1.1e8]);
     assert_eq!(values(stable), [2e8, 2e8]);
+    let open = |pod: &PodRuntime| pod.files.iter().map(|s| s.value).collect::<Vec<_>>();
+    assert_eq!((open(canary), open(stable)), (vec![12.0, 40.0], vec![13.0, 13.0]));
     assert_eq!((canary.cpu, stable.cpu), (Some(3.0), Some(1.5)));
     // 200 ms is no edge: the next one above it counts.
     assert_eq!(
@@ -164,7 +176,12 @@ async fn where_processes_tell_nothing_the_kubelet_does_and_one_is_never_beside_t
 
 #[tokio::test]
 async fn what_is_not_there_says_why() {
-    let block = told(vec![lag_query(), GuardQuery::Cpu], Vec::new()).await;
+    let block = told(
+        vec![lag_query(), GuardQuery::Cpu, GuardQuery::OpenFiles],
+        Vec::new(),
+    )
+    .await;
+    assert!(why(&block, GuardKind::OpenFiles).contains("process_open_fds"));
     assert!(why(&block, GuardKind::EventLoopLag).contains("eventLoopLag.metric"));
     assert!(why(&block, GuardKind::CpuPerRequest).contains(CPU));
     let short = series(

@@ -93,9 +93,9 @@ mod tests {
 
     #[test]
     fn two_looks_in_a_row_are_enough_from_the_start_and_three_later() {
-        let needed = 500f64.ln();
+        let needed = 625f64.ln();
         assert!(after(&[true], 0.02) < needed && after(&[true, true], 0.02) >= needed);
-        let mut late = vec![false; 20];
+        let mut late = vec![false; 10];
         late.extend([true, true]);
         assert!(after(&late, 0.02) < needed);
         late.push(true);

@@ -18,8 +18,9 @@ use crate::guard::{PodRuntime, RuntimeBlock};
 const SETTLES: SignedDuration = SignedDuration::from_secs(60);
 /// Requests of each revision in one look: the price of a few is chance.
 const LEAST_REQUESTS: f64 = 100.0;
-/// A process that takes less than this part of a processor is idle.
-const IDLE: f64 = 0.01;
+/// A pod that takes no more than this part of a processor beyond the bound is not worth a rollback; what it does beside its
+/// requests may differ by as much from pod to pod.
+const SLIGHT: f64 = 0.05;
 /// Each pod of the canary has this part of the requests of each of stable's, at least.
 const LEAST_LOAD: f64 = 0.5;
 /// A healthy canary is beyond the bound at so many looks, at most.
@@ -123,8 +124,7 @@ impl GuardEvidence {
             return Err(Silence::LightLoad);
         }
         let may = max_ratio * load.max(1.0) * stable.usage();
-        self.beyond
-            .absorb(canary.usage() > may && canary.usage() > IDLE, CHANCE);
+        self.beyond.absorb(canary.usage() > may + SLIGHT, CHANCE);
         Ok(Compared {
             canary: canary.price(),
             stable: stable.price(),

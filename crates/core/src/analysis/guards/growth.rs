@@ -18,6 +18,8 @@ pub struct Growth {
     pub rate: f64,
     /// From the median of the first third to that of the last.
     pub rise: f64,
+    /// The median of the last third.
+    pub last: f64,
     /// It grows, and does not level off.
     pub goes_on: bool,
 }
@@ -62,6 +64,7 @@ pub fn growth(samples: &[Sample], least_seconds: f64) -> Option<Growth> {
     Some(Growth {
         rate: rate(a, c),
         rise,
+        last: c.1,
         goes_on: rise > 0.0 && late > 0.0 && late >= GOES_ON * early,
     })
 }

@@ -1,14 +1,14 @@
-//! Guards of the runtime: memory, event loop, processor time and 4xx of the canary beside stable's.
+//! Guards of the runtime: memory, open files, event loop, processor time and 4xx of the canary beside stable's.
 //!
-//! Each is a sequential test with the same probability of a false alarm, [`FALSE_ALARM`], so that five of them together
+//! Each is a sequential test with the same probability of a false alarm, [`FALSE_ALARM`], so that six of them together
 //! stay below one in a hundred rollouts. Shares of 4xx are what objectives are, and use their [`Evidence`]. What the
 //! others measure has no distribution that could be written down (a collector's saw-tooth, steps of an allocator, a
 //! noisy neighbour), so they look at each block with a robust bound and count how often the canary is beyond it:
 //! see `beyond`.
 //!
 //! - `beyond`: how often the canary was beyond a bound that a healthy one seldom is.
-//! - `growth`: how fast memory grows, by medians of thirds.
-//! - `memory`, `event_loop`, `cpu`: the bound of each.
+//! - `growth`: how fast something grows, by medians of thirds.
+//! - `growing`, `event_loop`, `cpu`: the bound of each, memory and open files being what grows.
 //! - `flaps`: readiness that comes and goes, by numbers alone.
 //!
 //! What is not measured says nothing, for or against.
@@ -17,8 +17,8 @@ mod beyond;
 mod cpu;
 mod event_loop;
 mod flaps;
+mod growing;
 mod growth;
-mod memory;
 
 use std::fmt;
 
@@ -26,9 +26,9 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use flaps::{far_more, flapping};
+pub use flaps::{Losses, far_more};
+pub use growing::WINDOW as MEMORY_WINDOW;
 pub use growth::{Growth, growth};
-pub use memory::WINDOW as MEMORY_WINDOW;
 
 use self::beyond::Beyond;
 use self::cpu::Chunk;
@@ -38,7 +38,7 @@ use super::{Block, Counts, Evidence, exact};
 use crate::guard::{PodRuntime, RuntimeBlock};
 
 /// The probability that one guard takes a healthy canary back, at most.
-pub const FALSE_ALARM: f64 = 0.002;
+pub const FALSE_ALARM: f64 = 0.0016;
 /// A look covers so many seconds at least: what lasts for a moment is one look, however often the pods are scraped.
 const LOOK: f64 = 30.0;
 /// A share of 4xx is not worse by less than this: half a percent of the requests.
@@ -90,10 +90,10 @@ pub struct GuardEvidence {
     /// How often the canary was beyond the bound.
     #[serde(default, skip_serializing_if = "Beyond::is_none")]
     beyond: Beyond,
-    /// Memory: the end of the last block that was looked at.
+    /// What grows: the end of the last block that was looked at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     looked_at: Option<Timestamp>,
-    /// Memory: how fast the canary's grew then, in bytes a second.
+    /// What grows: how fast the canary's did then, a second.
     #[serde(default, with = "exact::option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     rate: Option<f64>,

@@ -19,6 +19,7 @@ fn pod(name: &str, end: i64, memory: impl Fn(f64) -> f64) -> PodRuntime {
         pod: name.to_owned(),
         since: at(0),
         memory: memory.collect(),
+        files: Vec::new(),
         cpu: None,
         lag: None,
     }
@@ -163,7 +164,7 @@ fn priced(canary: f64, idle: f64, requests: f64) -> GuardEvidence {
     for end in (3..43).map(|i| i * 30) {
         let canary = vec![busy("c-1", idle + canary * requests)];
         let stable = (0..4)
-            .map(|i| busy(&format!("s-{i}"), idle + 0.004 * 250.0))
+            .map(|i| busy(&format!("s-{i}"), idle + 0.032 * 250.0))
             .collect();
         let _ = evidence.absorb_cpu(&block(end, canary, stable), requests, 1000.0, 1.5);
     }
@@ -172,21 +173,21 @@ fn priced(canary: f64, idle: f64, requests: f64) -> GuardEvidence {
 
 #[test]
 fn requests_that_cost_twice_as_much_are_found_and_idle_time_is_not_laid_on_a_few_requests() {
-    assert!(priced(0.008, 0.3, 250.0).is_shown());
-    assert!(!priced(0.004, 0.3, 250.0).is_shown());
+    assert!(priced(0.064, 0.3, 250.0).is_shown());
+    assert!(!priced(0.032, 0.3, 250.0).is_shown());
     assert!(
-        !priced(0.0055, 0.3, 250.0).is_shown(),
+        !priced(0.044, 0.3, 250.0).is_shown(),
         "less than half as much again"
     );
     // Five requests in a block beside 250: idle time is most of what they cost.
-    let few = priced(0.004, 0.3, 5.0);
+    let few = priced(0.032, 0.3, 5.0);
     assert!(!few.is_shown());
     assert_eq!(few.looks().0, 0, "too light a load to be compared");
     assert!(
-        !priced(0.004, 0.0, 600.0).is_shown(),
+        !priced(0.032, 0.0, 600.0).is_shown(),
         "more requests, the same price"
     );
-    assert!(priced(0.008, 0.0, 600.0).is_shown());
+    assert!(priced(0.064, 0.0, 600.0).is_shown());
 }
 
 fn requests(total: f64, bad: f64) -> Counts {
@@ -245,6 +246,7 @@ fn any_pod() -> impl Strategy<Value = PodRuntime> {
         .prop_map(|(since, memory, cpu, lag)| PodRuntime {
             pod: "p".to_owned(),
             since: at(since),
+            files: memory.clone(),
             memory,
             cpu,
             lag,
@@ -261,23 +263,27 @@ fn any_blocks() -> impl Strategy<Value = Vec<RuntimeBlock>> {
     })
 }
 
-fn absorb(evidence: &mut [GuardEvidence; 3], block: &RuntimeBlock) {
+fn absorb(evidence: &mut [GuardEvidence; 4], block: &RuntimeBlock) {
     let _ = evidence[0].absorb_memory(block, 64.0 * MIB);
     let _ = evidence[1].absorb_lag(block);
     let _ = evidence[2].absorb_cpu(block, 200.0, 900.0, 1.5);
+    let _ = evidence[3].absorb_files(block, 200.0, 900.0, 2.0);
 }
 
 proptest! {
     #[test]
     fn whatever_is_read_order_and_restarts_change_nothing(blocks in any_blocks(), cut in 0usize..14) {
-        let mut whole: [GuardEvidence; 3] = Default::default();
+        let mut whole: [GuardEvidence; 4] = Default::default();
         let (mut turned, mut restarted) = (whole.clone(), whole.clone());
         for (index, block) in blocks.iter().enumerate() {
             absorb(&mut whole, block);
             let mut other = block.clone();
             for pods in [&mut other.canary, &mut other.stable] {
                 pods.reverse();
-                pods.iter_mut().for_each(|pod| pod.memory.reverse());
+                for pod in pods.iter_mut() {
+                    pod.memory.reverse();
+                    pod.files.reverse();
+                }
             }
             absorb(&mut turned, &other);
             if index == cut {
@@ -287,9 +293,49 @@ proptest! {
             absorb(&mut restarted, block);
         }
         prop_assert_eq!(&whole, &restarted);
-        let looks = |all: &[GuardEvidence; 3]| all.clone().map(|e| e.looks());
+        let looks = |all: &[GuardEvidence; 4]| all.clone().map(|e| e.looks());
         prop_assert_eq!(looks(&whole), looks(&turned));
         let size = serde_json::to_string(&whole).unwrap().len();
         prop_assert!(size < 2000, "{} bytes", size);
     }
+}
+
+/// When a canary whose open files are so is found, in seconds, with so many requests for one of stable's.
+fn leaks_files(canary: impl Fn(f64) -> f64, stable: impl Fn(f64) -> f64, load: f64) -> Option<i64> {
+    let mut evidence = GuardEvidence::default();
+    let files = |name: &str, end: i64, files: &dyn Fn(f64) -> f64| PodRuntime {
+        files: pod(name, end, files).memory,
+        memory: Vec::new(),
+        ..pod(name, end, flat)
+    };
+    (1..=40).map(|i| i * 30).find(|end| {
+        let block = block(
+            *end,
+            vec![files("c-1", *end, &canary)],
+            vec![files("s-1", *end, &stable), files("s-2", *end, &stable)],
+        );
+        let _ = evidence.absorb_files(&block, load, 2.0, 2.0);
+        evidence.is_shown()
+    })
+}
+
+#[test]
+fn files_that_are_never_closed_are_found_and_connections_of_more_requests_are_not() {
+    let leak = |t: f64| 20.0 + t * 0.3;
+    let found = leaks_files(leak, |_| 25.0, 1.0).expect("it is found");
+    assert!(found <= 450, "{found}");
+    assert_eq!(leaks_files(leak, leak, 1.0), None, "stable leaks as well");
+    let pool = |t: f64| 20.0 + 200.0 * (1.0 - (-t / 60.0).exp());
+    assert_eq!(leaks_files(pool, |_| 25.0, 1.0), None, "a pool fills");
+    let ramp = |t: f64| 20.0 + f64::min(t, 600.0) * 0.3;
+    assert_eq!(
+        leaks_files(ramp, |_| 60.0, 3.0),
+        None,
+        "it has three times the requests"
+    );
+    assert_eq!(
+        leaks_files(|t| 20.0 + t * 0.1, |_| 25.0, 1.0),
+        None,
+        "16 files in a window are few"
+    );
 }

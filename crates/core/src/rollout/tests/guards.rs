@@ -11,7 +11,7 @@ use crate::plan::Step;
 use crate::state::{Outcome, State};
 
 const MIB: f64 = 1_048_576.0;
-const ALL: [GuardRule; 5] = [
+const ALL: [GuardRule; 6] = [
     GuardRule::Restarts,
     GuardRule::ClientErrors { max_ratio: 2.0 },
     GuardRule::MemoryGrowth {
@@ -19,6 +19,7 @@ const ALL: [GuardRule; 5] = [
     },
     GuardRule::EventLoopLag { p99: 0.2 },
     GuardRule::CpuPerRequest { max_ratio: 1.5 },
+    GuardRule::OpenFiles { max_ratio: 2.0 },
 ];
 
 /// A rollout that stays at 10 % for 20 minutes, with blocks of 30 s.
@@ -44,6 +45,7 @@ fn pod(name: &str, end: Timestamp, per_second: f64) -> PodRuntime {
         pod: name.to_owned(),
         since: Timestamp::UNIX_EPOCH,
         memory: memory.collect(),
+        files: Vec::new(),
         cpu: Some(3.0),
         lag: Counts::new(30.0, 0.0),
     }
@@ -69,6 +71,20 @@ fn leaking(start: Timestamp, end: Timestamp) -> RuntimeBlock {
     block
 }
 
+fn never_closing(start: Timestamp, end: Timestamp) -> RuntimeBlock {
+    let mut block = healthy(start, end);
+    block.stable[0].files = pod("s", end, 0.0).memory;
+    for sample in &mut block.stable[0].files {
+        sample.value = 30.0;
+    }
+    block.canary[0].files = pod("c", end, 1.0).memory;
+    for sample in &mut block.canary[0].files {
+        // One a second.
+        sample.value = 1000.0 + (sample.value - 1e8) % 100_000.0;
+    }
+    block
+}
+
 fn blocked(start: Timestamp, end: Timestamp) -> RuntimeBlock {
     let mut block = healthy(start, end);
     block.canary[0].lag = Counts::new(20.0, 5.0);
@@ -85,7 +101,7 @@ fn stricter(start: Timestamp, end: Timestamp) -> RuntimeBlock {
 
 fn hungry(start: Timestamp, end: Timestamp) -> RuntimeBlock {
     let mut block = healthy(start, end);
-    block.canary[0].cpu = Some(6.0);
+    block.canary[0].cpu = Some(9.0);
     block
 }
 
@@ -120,7 +136,13 @@ fn each_takes_the_canary_back_in_time_by_a_reason_of_its_own_and_with_numbers() 
         &'static [&'static str],
         i64,
     );
-    let cases: [Case; 4] = [
+    let cases: [Case; 5] = [
+        (
+            never_closing,
+            "GuardOpenFiles",
+            &["one of stable's 30", "2 times stable's, and 24"],
+            480,
+        ),
         (
             leaking,
             "GuardMemoryGrowth",
@@ -259,15 +281,15 @@ fn kills_for_want_of_memory_in_two_pods_take_it_back_and_not_if_stable_has_them_
 fn readiness_that_comes_and_goes_takes_it_back() {
     let mut world = given(GuardMode::Rollback, silent);
     until_users(&mut world);
-    for _ in 0..3 {
-        world.run(20);
+    for _ in 0..15 {
+        world.run(5);
         let now = world.now;
         world.sets.get_mut(&"v2".into()).unwrap().unready_since = vec![now];
     }
     assert!(world.run_until(Phase::RolledBack, 60));
     let last = world.state.last.as_ref().unwrap();
     assert_eq!(last.reason, "GuardRestarts");
-    assert!(last.message.contains("3 times"), "{}", last.message);
+    assert!(last.message.contains("no longer ready"), "{}", last.message);
 }
 
 #[test]
