@@ -90,7 +90,7 @@ async fn a_canary_that_blocks_its_event_loop_is_taken_back() {
         last.message
     );
     assert!(last.message.contains("25.0 % late"), "{}", last.message);
-    stage.until_event("shop", "RolledBack").await;
+    stage.until_event("shop", "GuardEventLoopLag").await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);
     let record = stage
