@@ -131,6 +131,7 @@ fn request(server: &Server, threshold: i64, edges: Vec<Timestamp>) -> MeasureReq
             .collect::<BTreeMap<_, _>>(),
         edges,
         conditions: Vec::new(),
+        guards: Vec::new(),
         want_history: false,
         now: Timestamp::now(),
     }

@@ -169,6 +169,7 @@ mod tests {
             verdicts: vec![],
             slos: vec![],
             guards: Vec::new(),
+            runtime: Vec::new(),
         }
     }
 

@@ -211,6 +211,7 @@ fn revisions(object: &ServiceObject, route: RouteMode, caches: &Caches) -> BTree
                 .is_some_and(|first| *first != set.template)
                 || snapshots.is_altered(set),
             crashes: of_set.iter().flat_map(|p| p.crashes.clone()).collect(),
+            unready_since: of_set.iter().filter_map(|p| p.unready_since).collect(),
         };
         views.insert(set.revision.clone(), view);
     }

@@ -38,6 +38,8 @@ pub struct PodFacts {
     pub trouble: Option<Trouble>,
     /// Its containers that were restarted.
     pub crashes: Vec<Crashes>,
+    /// It was ready, its containers go on running, and it is not ready now: since when.
+    pub unready_since: Option<Timestamp>,
 }
 
 impl Facts for PodFacts {
@@ -80,6 +82,7 @@ impl Facts for PodFacts {
             } else {
                 crashes(pod)
             },
+            unready_since: unready_since(pod).filter(|_| !leaving && !is_disrupted(pod)),
         };
         Some((set.get(labels::SERVICE)?.clone(), facts))
     }
@@ -224,6 +227,7 @@ fn crashes(pod: &Pod) -> Vec<Crashes> {
                 last_end(container)
             ),
             ends: ends(container),
+            out_of_memory: kills(container),
         })
         .collect()
 }
@@ -251,6 +255,36 @@ fn ends(container: &ContainerStatus) -> Vec<Timestamp> {
         )
         .map(|t| t.0)
         .collect()
+}
+
+/// Which of the ends that the kubelet tells were kills for want of memory.
+fn kills(container: &ContainerStatus) -> Vec<Timestamp> {
+    let states = [&container.last_state, &container.state].into_iter().flatten();
+    let ended = states.filter_map(|state| state.terminated.as_ref());
+    ended
+        .filter(|run| run.reason.as_deref() == Some("OOMKilled"))
+        .filter_map(|run| run.finished_at.as_ref())
+        .map(|t| t.0)
+        .collect()
+}
+
+/// Since when a pod that was ready, and whose containers all go on running, is ready no more. The condition of one that
+/// never was is as old as the pod, so older than the run of its containers.
+fn unready_since(pod: &Pod) -> Option<Timestamp> {
+    let status = pod.status.as_ref()?;
+    let condition = status.conditions.iter().flatten().find(|c| c.type_ == "Ready")?;
+    let since = condition.last_transition_time.as_ref()?.0;
+    let began = |container: &ContainerStatus| {
+        let state = container.state.as_ref()?.running.as_ref()?;
+        state.started_at.as_ref().map(|t| t.0)
+    };
+    let containers = status
+        .container_statuses
+        .as_deref()
+        .filter(|all| !all.is_empty())?;
+    let runs: Option<Vec<Timestamp>> = containers.iter().map(began).collect();
+    let youngest = runs?.into_iter().max()?;
+    (condition.status == "False" && since > youngest).then_some(since)
 }
 
 fn has_terminated(container: &ContainerStatus) -> bool {
@@ -313,6 +347,50 @@ mod tests {
 
     fn waiting(reason: &str) -> Value {
         json!({"waiting": {"reason": reason, "message": "the kubelet's words"}})
+    }
+
+    #[test]
+    fn lost_readiness_is_told_of_what_was_ready_and_goes_on_running() {
+        let pod = |ready: &str, since: &str, state: &Value| {
+            read(&json!({
+                "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": since}],
+                "containerStatuses": [{
+                    "name": "app", "image": "", "imageID": "", "ready": false, "restartCount": 0, "state": state,
+                }],
+            }))
+            .unready_since
+        };
+        let running = json!({"running": {"startedAt": "2026-01-01T00:10:00Z"}});
+        let lost = "2026-01-01T00:20:00Z";
+        assert_eq!(pod("False", lost, &running), Some(lost.parse().unwrap()));
+        assert_eq!(pod("True", lost, &running), None);
+        assert_eq!(
+            pod("False", "2026-01-01T00:09:00Z", &running),
+            None,
+            "it never was ready"
+        );
+        assert_eq!(
+            pod("False", lost, &waiting("CrashLoopBackOff")),
+            None,
+            "it does not run"
+        );
+        assert_eq!(read(&json!({})).unready_since, None);
+    }
+
+    #[test]
+    fn kills_for_want_of_memory_are_told_apart_from_other_ends() {
+        let ended = |reason: &str, at: &str| {
+            json!({"terminated": {
+                "exitCode": 137, "reason": reason, "startedAt": "2026-01-01T00:00:00Z", "finishedAt": at,
+            }})
+        };
+        let (first, second) = ("2026-01-01T00:01:00Z", "2026-01-01T00:02:00Z");
+        let facts = read(&container(&ended("OOMKilled", second), &ended("Error", first), 1));
+        let [crashes] = &facts.crashes[..] else {
+            panic!("{facts:?}")
+        };
+        assert_eq!(crashes.out_of_memory, [second.parse().unwrap()]);
+        assert_eq!(crashes.ends.len(), 2);
     }
 
     #[test]

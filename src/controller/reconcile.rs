@@ -495,6 +495,11 @@ fn request(
         } else {
             Vec::new()
         },
+        guards: if due.want_conditions {
+            validated.guards.clone()
+        } else {
+            Vec::new()
+        },
         edges: due.edges,
         want_history: due.want_history,
         now,

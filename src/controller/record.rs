@@ -132,7 +132,7 @@ pub async fn write(
                 add_transitions(status, &attempt.transitions);
                 status.slos = slos(&attempt.evidence, decision);
                 name_slos(&mut status.slos, object);
-                status.guards = guards(&attempt.conditions);
+                status.guards = guards(&attempt.conditions, &attempt.guards);
                 status.gates = gates::of(attempt.migration.as_ref(), None);
                 add_verdicts(status, verdicts);
             })
@@ -266,7 +266,7 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     status.duration_seconds = Some(last.ended_at.duration_since(last.started_at).as_secs());
     status.max_weight = i32::from(last.max_weight);
     add_transitions(status, &last.transitions);
-    status.guards = guards(&last.conditions);
+    status.guards = guards(&last.conditions, &last.guards);
     let taken_back = (last.outcome == Outcome::RolledBack).then_some(last.message.as_str());
     status.gates = gates::of(last.migration.as_ref(), taken_back);
     // What was spent is known from the verdicts: the plan may have gone on since.

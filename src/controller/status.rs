@@ -5,13 +5,14 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use molt_core::adoption::AdoptionStage;
 use molt_core::analysis::{Burn, Counts};
 use molt_core::decision::{ConditionView, Decision, Phase, SloReport};
+use molt_core::guard::GuardState;
 use molt_core::observed::{Backend, Observed};
 use molt_core::plan::{Revision, RouteMode};
 use molt_core::state::{Attempt, ConditionState, Stage, State};
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
-    self as api, BurnStatus, CountsStatus, EvidenceStatus, GuardConditionStatus, GuardsStatus,
+    self as api, BurnStatus, CountsStatus, EvidenceStatus, GuardConditionStatus, GuardStatus, GuardsStatus,
     PythonServiceStatus, ReadinessStatus, RevisionStatus, SloStatus, StepStatus,
 };
 use crate::k8s::labels;
@@ -46,7 +47,7 @@ pub fn status(
         pinned_revision: state.pinned.as_ref().map(|pin| pin.revision.0.clone()),
         step: attempt.filter(|a| a.stage != Stage::Deploying).map(step),
         slos: (!decision.report.slos.is_empty()).then(|| decision.report.slos.iter().map(slo).collect()),
-        guards: guards(&decision.report.guards),
+        guards: guards(&decision.report.guards, &decision.report.runtime),
         readiness,
         conditions: Some(conditions(object, &decision.report.conditions, now)),
         state: Some(state.clone()),
@@ -174,9 +175,29 @@ fn slo(report: &SloReport) -> SloStatus {
 }
 
 /// The guards, if there are any.
-pub fn guards(states: &[ConditionState]) -> Option<GuardsStatus> {
-    let conditions: Vec<GuardConditionStatus> = states.iter().map(guard_condition).collect();
-    (!conditions.is_empty()).then_some(GuardsStatus { conditions })
+pub fn guards(states: &[ConditionState], runtime: &[GuardState]) -> Option<GuardsStatus> {
+    let status = GuardsStatus {
+        conditions: states.iter().map(guard_condition).collect(),
+        runtime: runtime.iter().map(guard).collect(),
+    };
+    (status != GuardsStatus::default()).then_some(status)
+}
+
+fn guard(state: &GuardState) -> GuardStatus {
+    let verdict = match (&state.fired, &state.no_data) {
+        (Some(_), _) => "Beyond",
+        (None, Some(_)) => "NoData",
+        (None, None) => "Within",
+    };
+    GuardStatus {
+        name: state.guard.name().to_owned(),
+        mode: format!("{:?}", state.mode),
+        verdict: verdict.to_owned(),
+        allowed: state.bound.clone(),
+        canary: state.canary.clone(),
+        stable: state.stable.clone(),
+        message: state.fired.clone().or_else(|| state.no_data.clone()),
+    }
 }
 
 fn guard_condition(state: &ConditionState) -> GuardConditionStatus {

@@ -17,7 +17,7 @@ use super::object::ServiceObject;
 use crate::api::v1alpha1::{
     self as api, ExhaustedPolicy, InconclusivePolicy, MismatchPolicy, PythonServiceSpec,
 };
-use crate::metric_sources::{self, ConditionQuery, PrometheusSource, SloQuery};
+use crate::metric_sources::{self, ConditionQuery, GuardQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 use crate::traffic::gateway_api::sessions::Support;
 
@@ -121,6 +121,8 @@ pub struct Validated {
     pub queries: Vec<SloQuery>,
     /// How the numbers of conditions are read, in the plan's order.
     pub conditions: Vec<ConditionQuery>,
+    /// How the guards of the runtime are read.
+    pub guards: Vec<GuardQuery>,
     /// Where; absent only in the plan of an invalid spec.
     pub source: Option<PrometheusSource>,
     /// The route.
@@ -217,6 +219,7 @@ fn unreadable(object: &ServiceObject, known: Known) -> Validated {
         },
         queries: Vec::new(),
         conditions: Vec::new(),
+        guards: Vec::new(),
         source: None,
         route,
         record_limit: DEFAULT_RECORDS,
@@ -254,6 +257,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         sticky: false,
         slos: Vec::new(),
         conditions: Vec::new(),
+        guards: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         budget_exhausted: BudgetExhausted::Slow,
@@ -313,6 +317,7 @@ fn resolve(
     let least = workers::least_slos(spec);
     let queries = resolve_slos(&spec.slos, least, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
+    let (runtime, guard_queries) = guards::runtime(spec.guards.as_ref(), &queries, errors);
     let mut plan = Plan {
         group: resolve_group(spec.group.as_ref(), &route, errors),
         room,
@@ -332,6 +337,7 @@ fn resolve(
         slos: slo_plans(spec, &queries),
         migrations: gates::migrations(spec, errors),
         conditions: conditions.iter().map(|(plan, _)| plan.clone()).collect(),
+        guards: runtime,
         limits: policies.limits,
         on_inconclusive: policies.on_inconclusive,
         budget_exhausted: policies.budget_exhausted,
@@ -348,6 +354,7 @@ fn resolve(
         plan,
         queries,
         conditions: conditions.into_iter().filter_map(|(_, query)| query).collect(),
+        guards: guard_queries,
         source,
         warm_up: warm_up::resolve(spec, errors),
         route,

@@ -272,6 +272,7 @@ mod tests {
             starts: Starts::default(),
             trouble: None,
             crashes: Vec::new(),
+            unready_since: None,
         }
     }
 

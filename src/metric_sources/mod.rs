@@ -9,6 +9,7 @@
 //! - [`tasks`]: what exporters of queues count, and how they name workers.
 //! - [`at_route`]: how the proxies of a route name its backends.
 //! - [`conditions`]: the queries of thresholds.
+//! - [`guards`]: what guards of the runtime ask for.
 //! - [`headers`]: what a source asks for beside the query.
 //! - [`web`]: numbers that a URL answers with.
 //! - [`sources`]: all of them as one.
@@ -23,6 +24,7 @@ use molt_core::observed::{Measurement, Problem};
 
 pub mod at_route;
 pub mod conditions;
+pub mod guards;
 pub mod headers;
 pub mod http;
 pub mod presets;
@@ -35,6 +37,7 @@ pub mod web;
 
 pub use at_route::RouteBackends;
 pub use conditions::ConditionQuery;
+pub use guards::GuardQuery;
 pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};
 
 /// Something that measurements can be read from.
@@ -73,6 +76,8 @@ pub struct MeasureRequest {
     pub edges: Vec<Timestamp>,
     /// The thresholds to evaluate at the last edge, in the plan's order; none while nobody is on the canary.
     pub conditions: Vec<ConditionQuery>,
+    /// What guards of the runtime ask for; none while nobody is on the canary.
+    pub guards: Vec<GuardQuery>,
     /// Read the history too.
     pub want_history: bool,
     /// The time of the request.

@@ -299,7 +299,7 @@ pub fn failed_requests(preset: Preset) -> Selector {
 }
 
 /// Whether a series of [`requests`] counts failures; `label` looks a label up.
-pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+pub fn is_failure<'a>(preset: Preset, label: &dyn Fn(&str) -> Option<&'a str>) -> bool {
     let (name, value) = names(preset).failure;
     if let Some(outcomes) = tasks::outcomes(preset) {
         return label(name).is_some_and(|metric| outcomes.bad.contains(&metric));
@@ -309,6 +309,15 @@ pub fn is_failure<'a>(preset: Preset, label: impl Fn(&str) -> Option<&'a str>) -
         "" => preset == Preset::LinkerdOutbound,
         text => text.starts_with(value),
     }
+}
+
+/// Whether a series of [`requests`] counts those that were answered with 4xx.
+pub fn is_client_error<'a>(preset: Preset, label: &dyn Fn(&str) -> Option<&'a str>) -> bool {
+    let name = match preset {
+        Preset::Linkerd => "status_code",
+        _ => names(preset).failure.0,
+    };
+    label(name).is_some_and(|status| status.starts_with('4'))
 }
 
 /// The histogram of durations, without the suffix of its series, in the unit of [`edge_pattern`].
@@ -445,7 +454,7 @@ mod tests {
             assert!(!counted(probe), "{preset:?} {probe}");
             for (code, failed) in [("200", false), ("404", false), ("500", true)] {
                 assert_eq!(
-                    is_failure(preset, |l| (l == status).then_some(code)),
+                    is_failure(preset, &|l| (l == status).then_some(code)),
                     failed,
                     "{preset:?}"
                 );
@@ -473,7 +482,7 @@ mod tests {
     #[test]
     fn tasks_are_counted_by_how_they_ended() {
         let metric =
-            |name: &'static str| is_failure(Preset::CeleryExporter, |l| (l == "__name__").then_some(name));
+            |name: &'static str| is_failure(Preset::CeleryExporter, &|l| (l == "__name__").then_some(name));
         assert!(metric("celery_task_failed_total") && metric("celery_task_rejected_total"));
         assert!(!metric("celery_task_succeeded_total"));
         let text = requests(Preset::RqExporter).to_string();
@@ -519,11 +528,11 @@ mod tests {
             r#"outbound_http_route_backend_response_statuses_total{http_status=~"(5.*)?"}"#
         );
         // A proxy's own errors have no status.
-        assert!(is_failure(Preset::LinkerdOutbound, |label| match label {
+        assert!(is_failure(Preset::LinkerdOutbound, &|label| match label {
             "http_status" => Some(""),
             _ => Some("RESPONSE_HEADERS_TIMEOUT"),
         }));
-        assert!(!is_failure(Preset::EnvoyGateway, |_| None));
+        assert!(!is_failure(Preset::EnvoyGateway, &|_| None));
     }
 
     #[test]
@@ -536,12 +545,12 @@ mod tests {
             ("200", false),
         ] {
             assert_eq!(
-                is_failure(Preset::FastapiInstrumentator, |l| (l == "status")
+                is_failure(Preset::FastapiInstrumentator, &|l| (l == "status")
                     .then_some(status)),
                 failed
             );
         }
-        assert!(!is_failure(Preset::Otel, |_| None));
+        assert!(!is_failure(Preset::Otel, &|_| None));
     }
 
     #[test]

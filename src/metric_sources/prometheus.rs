@@ -11,6 +11,7 @@ mod history;
 mod native;
 pub mod promql;
 mod reading;
+mod runtime;
 mod series;
 #[cfg(test)]
 mod tests;
@@ -83,7 +84,9 @@ impl Prometheus {
             .await
         };
         let conditions = conditions::read(&self.asker, request, self.limits.samples);
-        let (columns, history, conditions) = future::join3(columns, history, conditions).await;
+        let runtime = runtime::read(&self.asker, request, self.limits.samples);
+        let (columns, history, conditions, runtime) =
+            future::join4(columns, history, conditions, runtime).await;
         let (conditions, refusals) = conditions;
 
         let (history, unusable): (Vec<_>, Vec<_>) = history.into_iter().unzip();
@@ -105,6 +108,7 @@ impl Prometheus {
                 blocks,
                 history,
                 conditions,
+                runtime,
             },
             problems,
             of_history,

@@ -18,6 +18,7 @@ mod fleet;
 mod gitops;
 mod groups;
 mod grpc;
+mod guards;
 mod istio;
 mod leaders;
 mod like_the_real_one;

@@ -7,12 +7,14 @@
 //! - `engine`: Molt's judge. The only file that knows the engine's functions.
 //! - `tune`: the best settings of a rival for one case, found with the truth known.
 //! - `measure`: many runs on all cores, and what came out.
+//! - `guards`: guards of the runtime, on pods with the noise of healthy ones.
 //! - `rollouts`: whole rollouts, by the operator's own state machine.
 //! - `report`, `chart`: the table, the goals and the picture.
 
 pub mod cases;
 pub mod chart;
 pub mod engine;
+pub mod guards;
 pub mod judge;
 pub mod measure;
 pub mod report;

@@ -11,7 +11,7 @@ use molt_bench::engine::{Verdicts, history};
 use molt_bench::measure::{self, Contender, Outcome, measure};
 use molt_bench::report::{self, Row};
 use molt_bench::rivals::{argo, flagger, kayenta};
-use molt_bench::{chart, rollouts, tune};
+use molt_bench::{chart, guards, rollouts, tune};
 use molt_core::analysis::Past;
 
 /// The first cases are those that blocks of two scrapes are measured in as well.
@@ -40,11 +40,24 @@ fn only(part: &str, runs: usize, seed: u64) {
     }
 }
 
+/// Measures the guards of the runtime, and writes their table into `docs/guards.md`.
+fn guards_of(runs: usize, seed: u64) -> Result<(), Box<dyn Error>> {
+    let (path, measured) = ("docs/guards.md", guards::measure(runs, seed));
+    println!("{}", guards::table(&measured));
+    let text = fs::read_to_string(path)?;
+    let text = guards::document(&text, &measured, seed).ok_or("docs/guards.md has no place for the table")?;
+    Ok(fs::write(path, text)?)
+}
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let mut arguments = env::args().skip(1);
     let runs: usize = arguments.next().as_deref().unwrap_or("10000").parse()?;
     let seed: u64 = arguments.next().as_deref().unwrap_or("1").parse()?;
     if let Some(part) = arguments.next() {
+        if part == "guards" {
+            guards_of(runs, seed)?;
+            return Ok(ExitCode::SUCCESS);
+        }
         only(&part, runs, seed);
         return Ok(ExitCode::SUCCESS);
     }
@@ -98,7 +111,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let document = report::document(&rows, &long, &whole, (runs, seed), &how_fast);
     fs::write("docs/decisions.md", &document)?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
-    println!("docs/decisions.md and docs/img/decisions.svg are written");
+    guards_of(runs, seed)?;
+    println!("docs/decisions.md, docs/guards.md and docs/img/decisions.svg are written");
     let missed = report::missed(&document);
     if missed.is_empty() {
         return Ok(ExitCode::SUCCESS);

@@ -429,6 +429,7 @@ fn plan(objective: &str, weights: &[u8]) -> Option<Plan> {
             question: String::new(),
         }],
         conditions: Vec::new(),
+        guards: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         budget_exhausted: BudgetExhausted::Slow,

@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::analysis::{Burn, Counts};
+use crate::guard::GuardState;
 use crate::migration::MigrationPhase;
 use crate::observed::{JobKey, Preview, Slot, Weights};
 use crate::plan::Revision;
@@ -151,6 +152,8 @@ pub struct Report {
     pub slos: Vec<SloReport>,
     /// One for each threshold of the attempt under way.
     pub guards: Vec<ConditionState>,
+    /// One for each guard of the runtime of the attempt under way.
+    pub runtime: Vec<GuardState>,
 }
 
 /// Where a PythonService is.

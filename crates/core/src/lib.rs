@@ -10,6 +10,7 @@
 //! - [`rollout`]: the state machine that turns the first three into the fourth.
 //! - [`analysis`]: counts into evidence, evidence into verdicts.
 //! - [`condition`]: thresholds that a user sets beside the objectives.
+//! - [`guard`]: what of a canary's runtime must not be worse than stable's.
 //! - [`adoption`]: a Deployment whose place Molt's pods take.
 //! - [`migration`]: migrations of a service's database.
 //! - [`room`]: how many pods a rollout may hold.
@@ -22,6 +23,7 @@ pub mod condition;
 pub mod config;
 pub mod decision;
 pub mod group;
+pub mod guard;
 pub mod migration;
 pub mod observed;
 pub mod plan;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use crate::adoption::Sight;
 use crate::analysis::{AtRoute, Counts, Past, PodCounts};
 use crate::group::Peer;
+use crate::guard::RuntimeBlock;
 use crate::migration::MigrationReport;
 use crate::plan::Revision;
 use crate::step::{HeaderMatch, Mirror};
@@ -90,6 +91,8 @@ pub struct RevisionView {
     pub altered: bool,
     /// Its containers that were restarted, whether they have recovered or not.
     pub crashes: Vec<Crashes>,
+    /// For each pod that was ready, whose containers go on running, and that is not ready now: since when.
+    pub unready_since: Vec<Timestamp>,
 }
 
 impl RevisionView {
@@ -146,6 +149,8 @@ pub struct Crashes {
     pub message: String,
     /// When runs ended, oldest first, as far as it is known: the last two at least, by the node's clock.
     pub ends: Vec<Timestamp>,
+    /// Those of them that were kills for want of memory, as far as it is known.
+    pub out_of_memory: Vec<Timestamp>,
 }
 
 /// Kinds of trouble with pods.
@@ -259,6 +264,8 @@ pub struct Measurement {
     pub history: Vec<History>,
     /// What was read for each condition with a bound, in the plan's order; empty when they were not asked for.
     pub conditions: Vec<ConditionReading>,
+    /// What the runtimes told of the same blocks; empty when it was not asked for.
+    pub runtime: Vec<RuntimeBlock>,
 }
 
 /// What was read for one condition with a bound.

@@ -8,6 +8,7 @@ use std::fmt;
 use crate::analysis::{Limits, Objective};
 use crate::condition::Bound;
 use crate::group::Group;
+use crate::guard::GuardPlan;
 use crate::migration::MigrationPlan;
 pub use crate::room::{Room, Surge};
 pub use crate::step::Step;
@@ -215,6 +216,8 @@ pub struct Plan {
     pub migrations: Option<MigrationPlan>,
     /// The conditions that decide beside them.
     pub conditions: Vec<ConditionPlan>,
+    /// The guards of the runtime that are not off, each kind once.
+    pub guards: Vec<GuardPlan>,
     /// Error probabilities and the budget that one rollout may spend.
     pub limits: Limits,
     /// What to do at a deadline without a verdict.

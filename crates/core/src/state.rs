@@ -10,6 +10,7 @@ use crate::adoption::Adoption;
 use crate::analysis::{Counts, Evidence};
 use crate::config::ConfigState;
 use crate::group::GroupState;
+use crate::guard::GuardState;
 use crate::migration::{Database, Migration, MigrationStage};
 use crate::plan::{Revision, SloPlan, Step};
 
@@ -322,6 +323,9 @@ pub struct Attempt {
     /// Thresholds, one for each that was evaluated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionState>,
+    /// Guards of the runtime, one for each that was looked at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<GuardState>,
     /// What happened so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,
@@ -689,6 +693,9 @@ pub struct Ended {
     /// The thresholds at the end.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<ConditionState>,
+    /// The guards of the runtime at the end.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub guards: Vec<GuardState>,
     /// What happened.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,

@@ -113,6 +113,7 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
         blocks,
         history: vec![history; wanted],
         conditions: Vec::new(),
+        runtime: Vec::new(),
     }
 }
 

@@ -9,6 +9,9 @@ use crate::arrivals::{among, arrivals, first_of};
 use crate::proxy::Tally;
 use crate::setup::Environment;
 
+/// What has served for long has done so since then.
+const LONG_AGO: Millis = 3_600_000;
+
 /// Milliseconds since the attempt began.
 pub type Millis = i64;
 
@@ -59,6 +62,8 @@ pub struct Pod {
     /// The last two ends.
     ended_at: Vec<Millis>,
     out_of_memory: bool,
+    /// When each run of its container was ready.
+    began: Vec<Millis>,
     next_scrape: Millis,
     /// Requests, then bad ones for each objective.
     counters: Vec<u64>,
@@ -88,6 +93,7 @@ impl Pod {
             restarts: 0,
             ended_at: Vec::new(),
             out_of_memory: false,
+            began: Vec::new(),
             // Scrapes of different pods are spread evenly over the interval.
             next_scrape: now + rng.random_range(0..interval),
             counters: vec![0; objectives + 1],
@@ -100,6 +106,7 @@ impl Pod {
     pub fn serving(rng: &mut impl Rng, environment: &Environment, objectives: usize, now: Millis) -> Self {
         let mut pod = Self::created(rng, environment, objectives, now);
         pod.life = Life::Serving(None);
+        pod.began.push(now - LONG_AGO);
         pod.scrape(now);
         pod
     }
@@ -141,6 +148,12 @@ impl Pod {
                 .iter()
                 .filter_map(|at| Timestamp::from_millisecond(*at).ok())
                 .collect(),
+            out_of_memory: self
+                .ended_at
+                .iter()
+                .filter(|_| self.out_of_memory)
+                .filter_map(|at| Timestamp::from_millisecond(*at).ok())
+                .collect(),
         })
     }
 
@@ -160,6 +173,7 @@ impl Pod {
         }
         self.life = match self.life {
             Life::Starting(_) => {
+                self.began.push(now);
                 let lives = [fate.crash_after, fate.killed_after].into_iter().flatten().min();
                 Life::Serving(lives.map(|time| now + time))
             }
@@ -264,6 +278,23 @@ impl Pod {
     pub fn last_scrape(&self, start: Millis, end: Millis) -> Option<Millis> {
         let last = *self.scraped_at.get(self.index(end).checked_sub(1)?)?;
         (last > start).then_some(last)
+    }
+
+    /// When its present run began, as of a time; `None` before the first.
+    pub fn since(&self, now: Millis) -> Option<Millis> {
+        self.began.iter().rev().find(|began| **began <= now).copied()
+    }
+
+    /// Its memory at each scrape in `(start, end]`, in bytes, if each run begins with `at_start` and grows by so many
+    /// bytes a second.
+    pub fn memory(&self, (start, end): (Millis, Millis), at_start: f64, growth: f64) -> Vec<(Millis, f64)> {
+        let scrapes = self.scraped_at.iter().filter(|at| **at > start && **at <= end);
+        scrapes
+            .filter_map(|at| {
+                let ran = (at - self.since(*at)?) as f64 / 1000.0;
+                Some((*at, at_start + growth * ran))
+            })
+            .collect()
     }
 
     /// By how much the counter with this index grew in `(start, end]`, as far as scrapes tell.

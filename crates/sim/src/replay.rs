@@ -150,6 +150,7 @@ impl Player<'_> {
             }],
             history: self.history.clone(),
             conditions: Vec::new(),
+            runtime: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
             self.know_endpoints();
@@ -193,6 +194,7 @@ impl Player<'_> {
         let exposed = self.machine.state.attempt.as_ref();
         Measurement {
             conditions: Vec::new(),
+            runtime: Vec::new(),
             // Later, only what was recorded counts.
             blocks: if exposed.is_some_and(|a| a.exposed_since.is_none()) {
                 blocks.collect()

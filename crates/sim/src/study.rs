@@ -197,6 +197,7 @@ pub(crate) mod tests {
             block: seconds(10),
             basis: String::new(),
             conditions: Vec::new(),
+            guards: Vec::new(),
         }
     }
 

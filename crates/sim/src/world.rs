@@ -6,8 +6,9 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use molt_core::analysis::{Counts, Past, PodCounts};
+use molt_core::analysis::{Counts, MEMORY_WINDOW, Past, PodCounts, Sample};
 use molt_core::decision::Effect;
+use molt_core::guard::{PodRuntime, RuntimeBlock};
 use molt_core::observed::{
     Backend, BlockCounts, History, MeasuredBlock, Measurement, Observed, Preview, RevisionView, RouteView,
     Selection, Slot, Weights,
@@ -274,6 +275,7 @@ impl<'a> World<'a> {
         });
         Measurement {
             conditions: Vec::new(),
+            runtime: self.runtime(due),
             blocks: blocks.collect(),
             history: if due.want_history {
                 history.collect()
@@ -281,6 +283,23 @@ impl<'a> World<'a> {
                 Vec::new()
             },
         }
+    }
+
+    /// What the pods' runtimes tell of the blocks that are due: their memory. Nothing else is modelled.
+    fn runtime(&self, due: &Due) -> Vec<RuntimeBlock> {
+        if !due.want_conditions || self.setup.plan.guards.is_empty() {
+            return Vec::new();
+        }
+        let leak = self.setup.scenario.leak.unwrap_or(0.0);
+        let at_start = self.setup.environment.memory_at_start;
+        due.edges
+            .windows(2)
+            .map(|edge| RuntimeBlock {
+                canary: self.canary.runtime(edge[1], at_start, leak),
+                stable: self.stable.runtime(edge[1], at_start, 0.0),
+                ..RuntimeBlock::silent(edge[0], edge[1])
+            })
+            .collect()
     }
 
     /// Carries out one effect; `false` when it changes nothing here.
@@ -377,7 +396,34 @@ impl Set {
                 .enumerate()
                 .filter_map(|(index, pod)| pod.crashes(&format!("pod {}", self.pod_name(index))))
                 .collect(),
+            unready_since: Vec::new(),
         }
+    }
+
+    /// What the runtimes of its pods told up to a time.
+    fn runtime(&self, end: Timestamp, at_start: f64, growth: f64) -> Vec<PodRuntime> {
+        let to = end.as_millisecond();
+        let from = to - millis(MEMORY_WINDOW);
+        let pods = self.pods.iter().enumerate();
+        pods.filter_map(|(index, pod)| {
+            let sample = |(at, value)| {
+                let at = Timestamp::from_millisecond(at).ok()?;
+                Some(Sample { at, value })
+            };
+            Some(PodRuntime {
+                pod: self.pod_name(index),
+                since: Timestamp::from_millisecond(pod.since(to)?).ok()?,
+                memory: pod
+                    .memory((from, to), at_start, growth)
+                    .into_iter()
+                    .filter_map(sample)
+                    .collect(),
+                files: Vec::new(),
+                cpu: None,
+                lag: None,
+            })
+        })
+        .collect()
     }
 
     /// What scrapes say of one objective, in all and by pod; `None` when no pod was scraped. A revision without

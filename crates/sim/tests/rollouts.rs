@@ -2,6 +2,7 @@
 
 mod support;
 
+use molt_core::guard::{GuardMode, GuardPlan, GuardRule};
 use molt_core::plan::{RouteMode, Step};
 use molt_sim::scenario::{Baseline, Scenario};
 use molt_sim::{Clusters, Measure, Outcome, Setup, Study, Tenant, TransitionEntry, run, study, summaries};
@@ -150,6 +151,29 @@ fn pods_that_end_again_and_again_are_rolled_back() {
     let mut slow = setup("errors=0.1%", "leak=10MB/min", 20.0);
     slow.environment.memory_limit = 256.0 * 1024.0 * 1024.0;
     assert_eq!(run(&slow, 1).summary.outcome, Outcome::Promoted);
+}
+
+#[test]
+fn a_leak_is_taken_back_by_its_guard_long_before_a_pod_is_killed() {
+    let guarded = |scenario: &str| {
+        let mut setup = setup("errors=0.1%", scenario, 20.0);
+        setup.plan.guards = vec![GuardPlan {
+            rule: GuardRule::MemoryGrowth {
+                max_per_hour: 64.0 * 1024.0 * 1024.0,
+            },
+            mode: GuardMode::Rollback,
+        }];
+        setup
+    };
+    let leak = run(&guarded("leak=10MB/min"), 1);
+    assert_eq!(leak.summary.outcome, Outcome::RolledBack, "{}", leak.message);
+    assert_eq!(leak.summary.reason, "GuardMemoryGrowth");
+    assert!(leak.message.contains("572.2 MiB an hour"), "{}", leak.message);
+    for seed in 0..20 {
+        let leak = run(&guarded("leak=10MB/min"), seed).summary;
+        assert!(leak.decide_seconds.is_some_and(|s| s <= 480.0), "{leak:?}");
+        assert_eq!(run(&guarded("good"), seed).summary.outcome, Outcome::Promoted);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ import time
 import uvicorn
 from fastapi import FastAPI, Response, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse
+from prometheus_client import Histogram
 from prometheus_fastapi_instrumentator import Instrumentator
 
 
@@ -57,6 +58,8 @@ ERROR_RATIO = number("ERROR_RATIO", 0, 1)
 EXTRA_LATENCY = number("EXTRA_LATENCY_MS", 0) / 1000
 CRASH_AFTER = number("CRASH_AFTER_SECONDS", 0)
 LEAK = number("LEAK_MB_PER_MINUTE", 0)
+BLOCK = number("BLOCK_LOOP_MS", 0, 60_000) / 1000
+MEASURE_LAG = switch("MEASURE_LOOP_LAG")
 FAIL_READINESS = switch("FAIL_READINESS")
 START_DELAY = number("START_DELAY_SECONDS", 0)
 PORT = int(number("PORT", 8000, 65535))
@@ -121,6 +124,26 @@ async def leak() -> None:
         leaked.append(bytearray(b"x") * int(LEAK * 1024 * 1024 / 60))
 
 
+async def watch_loop() -> None:
+    """Measures how late the event loop is, four times a second."""
+    lag = Histogram(
+        "event_loop_lag_seconds",
+        "How late the event loop runs what is due",
+        buckets=(0.001, 0.005, 0.01, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    )
+    while True:
+        due = time.monotonic() + 0.25
+        await asyncio.sleep(0.25)
+        lag.observe(max(0.0, time.monotonic() - due))
+
+
+async def block_loop() -> None:
+    """Holds the event loop for BLOCK seconds out of every two, as a synchronous call in a handler would."""
+    while True:
+        await asyncio.sleep(max(0.0, 2 - BLOCK))
+        time.sleep(BLOCK)
+
+
 class Server(uvicorn.Server):
     """uvicorn, but on SIGTERM it goes on accepting for DRAIN seconds.
 
@@ -135,8 +158,12 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         if CRASH_AFTER:
             loop.call_later(CRASH_AFTER, self.crash)
+        if MEASURE_LAG:
+            self.watching = loop.create_task(watch_loop())
         if LEAK:
             self.leaking = loop.create_task(leak())
+        if BLOCK:
+            self.blocking = loop.create_task(block_loop())
         await super().serve(sockets)
 
     @staticmethod

@@ -7,6 +7,7 @@ mod config;
 mod faults;
 mod groups;
 mod grpc;
+mod guards;
 mod life;
 mod migrations;
 mod replicas;

@@ -4,7 +4,9 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::KubeSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Duration, SecretRef};
+use schemars::JsonSchema;
+
+use super::{Bytes, Decimal, Duration, SecretRef};
 
 /// What rolls back beside the objectives.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +18,111 @@ pub struct Guards {
     #[schemars(length(min = 1, max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub conditions: Option<Vec<GuardCondition>>,
+    /// Kills for want of memory, and readiness that comes and goes, straight from Kubernetes. A canary that crashes
+    /// again and again is taken back whatever is written here. On unless `mode` says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restarts: Option<RestartsGuard>,
+    /// The share of requests that are answered with 4xx, as of a stricter schema. On, where an objective has a preset.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_errors: Option<ClientErrorsGuard>,
+    /// Memory that grows on and on. On, where the pods tell their memory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_growth: Option<MemoryGrowthGuard>,
+    /// An event loop that something blocks. On, where the pods tell how late theirs is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_loop_lag: Option<EventLoopLagGuard>,
+    /// Processor time for a request. On, where the pods tell their processor time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_per_request: Option<CpuPerRequestGuard>,
+    /// Files and sockets that are never closed. On, where the pods tell how many they have open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_files: Option<OpenFilesGuard>,
+}
+
+/// What a guard does when the canary is shown to be worse than stable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum GuardMode {
+    /// The canary is taken back.
+    #[default]
+    Rollback,
+    /// An event and the status tell of it.
+    Warn,
+    /// It is not looked at.
+    Off,
+}
+
+/// Restarts and readiness.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestartsGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+}
+
+/// The share of 4xx.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ClientErrorsGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// How many times stable's share the canary's may be, from 1 to 100. Default `"2"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ratio: Option<Decimal>,
+}
+
+/// Growth of memory.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MemoryGrowthGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// How much more than at stable a pod's memory may grow in an hour, 1Mi or more. Default `64Mi`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_hour: Option<Bytes>,
+}
+
+/// Lag of the event loop.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EventLoopLagGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// How late one sample in a hundred may be, `1ms` to `1m`; the next edge of the histogram counts. Default `200ms`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub p99: Option<Duration>,
+    /// The histogram of the lag in seconds, without `_bucket`. Default `event_loop_lag_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub metric: Option<String>,
+}
+
+/// Processor time for a request.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CpuPerRequestGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// How many times stable's time a request may take, from 1 to 100. Default `"1.5"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ratio: Option<Decimal>,
+}
+
+/// Open files and sockets.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenFilesGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// How many times as many as at stable a pod may have open while they grow on and on, from 1 to 100, and 24 more; in
+    /// proportion to its requests where it has more of them. Default `"2"`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_ratio: Option<Decimal>,
 }
 
 /// A number and the threshold that it must keep, or a Job that must succeed.

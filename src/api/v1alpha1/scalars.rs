@@ -60,6 +60,39 @@ scalar!(
     "^[0-9]{1,3}(\\.[0-9]{1,9})?$"
 );
 
+scalar!(
+    /// An amount of memory: `64Mi`, `1Gi`, `500M`.
+    Bytes,
+    "^[1-9][0-9]{0,11}(k|M|G|T|Ki|Mi|Gi|Ti)?$"
+);
+
+impl Bytes {
+    /// The bytes, or why they can't be read.
+    pub fn parse(&self) -> Result<f64, String> {
+        let digits = self.0.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = self.0.split_at(digits);
+        let power = |base: f64, unit: &str| {
+            let index = ["k", "m", "g", "t"]
+                .iter()
+                .position(|u| unit.eq_ignore_ascii_case(u))?;
+            i32::try_from(index + 1).ok().map(|power| base.powi(power))
+        };
+        let factor = match unit {
+            "" => Some(1.0),
+            "k" | "M" | "G" | "T" => power(1000.0, unit),
+            "Ki" | "Mi" | "Gi" | "Ti" => power(1024.0, unit.trim_end_matches('i')),
+            _ => None,
+        };
+        match (number.parse::<f64>(), factor) {
+            (Ok(number), Some(factor)) if number > 0.0 => Ok(number * factor),
+            _ => Err(format!(
+                "{:?} is no amount of memory: write bytes with k, M, G, Ki, Mi or Gi, such as 64Mi",
+                self.0
+            )),
+        }
+    }
+}
+
 impl Duration {
     /// The time it stands for, or why it can't be read.
     pub fn parse(&self) -> Result<SignedDuration, String> {
@@ -155,5 +188,21 @@ mod tests {
         assert_eq!(Percent::from("2%").parse(), Ok(0.02));
         assert!(Percent::from("101%").parse().unwrap_err().contains("0% to 100%"));
         assert!(Decimal::from("NaN").parse().is_err());
+    }
+
+    #[test]
+    fn memory_is_read_as_kubernetes_writes_it() {
+        for (text, bytes) in [
+            ("64Mi", 67_108_864.0),
+            ("1Gi", 1_073_741_824.0),
+            ("500M", 5e8),
+            ("3k", 3e3),
+            ("7", 7.0),
+        ] {
+            assert_eq!(Bytes::from(text).parse(), Ok(bytes));
+        }
+        for bad in ["", "0", "Mi", "-1Mi", "1.5Gi", "64MB", "64mi", "1e3"] {
+            assert!(Bytes::from(bad).parse().unwrap_err().contains("64Mi"), "{bad}");
+        }
     }
 }

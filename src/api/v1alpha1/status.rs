@@ -209,6 +209,34 @@ pub struct GuardsStatus {
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub conditions: Vec<GuardConditionStatus>,
+    /// One for each guard of the runtime that is not off.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub runtime: Vec<GuardStatus>,
+}
+
+/// Where one guard of the runtime stands.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GuardStatus {
+    /// Its field in `spec.guards`.
+    pub name: String,
+    /// `Rollback` or `Warn`.
+    pub mode: String,
+    /// `Within`, `Beyond`, or `NoData` where nothing can be compared, which speaks neither for nor against the canary.
+    pub verdict: String,
+    /// What is allowed.
+    pub allowed: String,
+    /// What was measured of the canary at last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub canary: Option<String>,
+    /// What was measured of stable at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable: Option<String>,
+    /// Why there is nothing newer, or what it has shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// Where one threshold stands.

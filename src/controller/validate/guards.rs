@@ -2,6 +2,7 @@
 
 use jiff::SignedDuration;
 use molt_core::condition::Bound;
+use molt_core::guard::{GuardMode, GuardPlan, GuardRule};
 use molt_core::plan::{Check, ConditionPlan, JobPlan};
 use serde_json::json;
 
@@ -9,9 +10,10 @@ use super::FieldError;
 use super::fields::{check_job_template, check_label, duration, in_range};
 use crate::api::v1alpha1 as api;
 use crate::controller::revision::digest;
-use crate::metric_sources::ConditionQuery;
 use crate::metric_sources::conditions::PromqlQuery;
+use crate::metric_sources::presets;
 use crate::metric_sources::web::WebQuery;
+use crate::metric_sources::{ConditionQuery, GuardQuery, SliQuery, SloQuery};
 
 /// Conditions of one service, at most: most are a query in every block.
 const MOST_CONDITIONS: usize = 10;
@@ -136,4 +138,136 @@ fn job(
         timeout,
         interval: interval.map(|interval| duration(errors, &field, Some(interval), ten, ten)),
     }
+}
+
+/// The histogram of the event loop's lag, unless the spec names another: there is no name that all use.
+const LAG: &str = "event_loop_lag_seconds";
+
+/// The guards of the runtime that are not off, and how those that are measured are read, in the same order.
+pub(super) fn runtime(
+    guards: Option<&api::Guards>,
+    slos: &[SloQuery],
+    errors: &mut Vec<FieldError>,
+) -> (Vec<GuardPlan>, Vec<GuardQuery>) {
+    let none = api::Guards::default();
+    let guards = guards.unwrap_or(&none);
+    let (mut plans, mut queries) = (Vec::new(), Vec::new());
+    let mut add = |mode: Option<api::GuardMode>, rule: GuardRule, query: Option<GuardQuery>| {
+        let mode = match mode.unwrap_or_default() {
+            api::GuardMode::Rollback => GuardMode::Rollback,
+            api::GuardMode::Warn => GuardMode::Warn,
+            api::GuardMode::Off => return,
+        };
+        plans.push(GuardPlan { rule, mode });
+        queries.extend(query);
+    };
+    let restarts = guards.restarts.clone().unwrap_or_default();
+    add(restarts.mode, GuardRule::Restarts, None);
+
+    let spec = guards.client_errors.clone().unwrap_or_default();
+    let max_ratio = ratio(
+        errors,
+        "spec.guards.clientErrors.maxRatio",
+        spec.max_ratio.as_ref(),
+        2.0,
+    );
+    // Tasks have no statuses.
+    let of_preset = |slo: &&SloQuery| match slo.sli {
+        SliQuery::Availability(preset) => !presets::counts_tasks(preset),
+        _ => false,
+    };
+    let query = slos.iter().find(of_preset).cloned().map(GuardQuery::ClientErrors);
+    add(spec.mode, GuardRule::ClientErrors { max_ratio }, query);
+
+    let spec = guards.memory_growth.clone().unwrap_or_default();
+    let max_per_hour = bytes(
+        errors,
+        "spec.guards.memoryGrowth.maxPerHour",
+        spec.max_per_hour.as_ref(),
+    );
+    let rule = GuardRule::MemoryGrowth { max_per_hour };
+    add(spec.mode, rule, Some(GuardQuery::Memory));
+
+    let spec = guards.event_loop_lag.clone().unwrap_or_default();
+    let p99 = lag(errors, "spec.guards.eventLoopLag.p99", spec.p99.as_ref());
+    let metric = spec.metric.unwrap_or_else(|| LAG.to_owned());
+    if !is_metric(&metric) {
+        let message = format!(
+            "{metric:?} is no name of a metric: write letters, digits and underscores, without _bucket, such as {LAG}"
+        );
+        errors.push(FieldError::new("spec.guards.eventLoopLag.metric", message));
+    }
+    let query = GuardQuery::EventLoopLag { metric, p99 };
+    add(spec.mode, GuardRule::EventLoopLag { p99 }, Some(query));
+
+    let spec = guards.cpu_per_request.clone().unwrap_or_default();
+    let max_ratio = ratio(
+        errors,
+        "spec.guards.cpuPerRequest.maxRatio",
+        spec.max_ratio.as_ref(),
+        1.5,
+    );
+    let rule = GuardRule::CpuPerRequest { max_ratio };
+    add(spec.mode, rule, Some(GuardQuery::Cpu));
+
+    let spec = guards.open_files.clone().unwrap_or_default();
+    let max_ratio = ratio(
+        errors,
+        "spec.guards.openFiles.maxRatio",
+        spec.max_ratio.as_ref(),
+        2.0,
+    );
+    let rule = GuardRule::OpenFiles { max_ratio };
+    add(spec.mode, rule, Some(GuardQuery::OpenFiles));
+    (plans, queries)
+}
+
+fn is_metric(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    (1..=200).contains(&name.len())
+        && !name.starts_with(|c: char| c.is_ascii_digit())
+        && !name.ends_with("_bucket")
+        && name.chars().all(allowed)
+}
+
+fn ratio(errors: &mut Vec<FieldError>, field: &str, written: Option<&api::Decimal>, default: f64) -> f64 {
+    let wrong = match written.map(api::Decimal::parse) {
+        None => return default,
+        Some(Ok(ratio)) if (1.0..=100.0).contains(&ratio) => return ratio,
+        Some(Ok(ratio)) => {
+            format!(
+                "{ratio} is out of range: write 1 to 100, as many times as at stable, such as {default:?}"
+            )
+        }
+        Some(Err(message)) => message,
+    };
+    errors.push(FieldError::new(field, wrong));
+    default
+}
+
+fn bytes(errors: &mut Vec<FieldError>, field: &str, written: Option<&api::Bytes>) -> f64 {
+    let mebibyte = f64::from(1u32 << 20);
+    let default = 64.0 * mebibyte;
+    let wrong = match written.map(api::Bytes::parse) {
+        None => return default,
+        Some(Ok(bytes)) if bytes >= mebibyte => return bytes,
+        Some(Ok(_)) => "is less than any process varies by: write 1Mi or more, such as 64Mi".to_owned(),
+        Some(Err(message)) => message,
+    };
+    errors.push(FieldError::new(field, wrong));
+    default
+}
+
+fn lag(errors: &mut Vec<FieldError>, field: &str, written: Option<&api::Duration>) -> f64 {
+    let millisecond = SignedDuration::from_millis(1);
+    let default = SignedDuration::from_millis(200);
+    let p99 = duration(errors, field, written, default, millisecond);
+    if p99 > SignedDuration::from_mins(1) {
+        errors.push(FieldError::new(
+            field,
+            "is longer than a minute, in which no request is answered: write 1ms to 1m, such as 200ms",
+        ));
+        return default.as_secs_f64();
+    }
+    p99.as_secs_f64()
 }

@@ -359,6 +359,84 @@ fn guards_are_resolved_and_each_bad_condition_is_named() {
 }
 
 #[test]
+fn guards_of_the_runtime_are_on_unless_they_are_off() {
+    let with = |guards: Value| move |o: &mut Value| o["spec"]["guards"] = guards;
+    let names = |validated: &Validated| {
+        let all = validated.plan.guards.iter();
+        all.map(|guard| format!("{}: {}, {:?}", guard.rule.kind(), guard.rule, guard.mode))
+            .collect::<Vec<_>>()
+    };
+    let usual = [
+        "restarts: no more than stable, Rollback",
+        "clientErrors: 2 times stable's share, Rollback",
+        "memoryGrowth: 64.0 MiB an hour more than stable, Rollback",
+        "eventLoopLag: 99 % of samples within 200ms, Rollback",
+        "cpuPerRequest: 1.5 times stable's time, Rollback",
+        "openFiles: 2 times stable's, and 24, Rollback",
+    ];
+    let validated = result(|_| ());
+    assert_eq!(names(&validated), usual);
+    assert_eq!(validated.guards.len(), 5, "restarts ask nobody");
+    assert_eq!(names(&result(with(json!({"memoryGrowth": {}})))), usual);
+    let tuned = result(with(json!({
+        "restarts": {"mode": "Off"},
+        "clientErrors": {"maxRatio": "3.5", "mode": "Warn"},
+        "memoryGrowth": {"maxPerHour": "1Gi"},
+        "eventLoopLag": {"p99": "1s", "metric": "loop:lag_seconds"},
+        "cpuPerRequest": {"mode": "Off", "maxRatio": "2"},
+        "openFiles": {"mode": "Warn", "maxRatio": "4"},
+    })));
+    assert_eq!(tuned.errors, []);
+    assert_eq!(
+        names(&tuned),
+        [
+            "clientErrors: 3.5 times stable's share, Warn",
+            "memoryGrowth: 1024.0 MiB an hour more than stable, Rollback",
+            "eventLoopLag: 99 % of samples within 1000ms, Rollback",
+            "openFiles: 4 times stable's, and 24, Warn",
+        ]
+    );
+    assert_eq!(tuned.guards.len(), 4);
+
+    for (guards, expected) in [
+        (
+            json!({"clientErrors": {"maxRatio": "0.5"}}),
+            "spec.guards.clientErrors.maxRatio: 0.5 is out of range: write 1 to 100, as many times as at stable, such as 2.0",
+        ),
+        (
+            json!({"cpuPerRequest": {"maxRatio": "NaN"}}),
+            "spec.guards.cpuPerRequest.maxRatio: \"NaN\" is not a decimal number, such as 0.01",
+        ),
+        (
+            json!({"openFiles": {"maxRatio": "101"}}),
+            "spec.guards.openFiles.maxRatio: 101 is out of range: write 1 to 100, as many times as at stable, such as 2.0",
+        ),
+        (
+            json!({"memoryGrowth": {"maxPerHour": "64MB"}}),
+            "spec.guards.memoryGrowth.maxPerHour: \"64MB\" is no amount of memory: write bytes with k, M, G, Ki, Mi or Gi, such as 64Mi",
+        ),
+        (
+            json!({"memoryGrowth": {"maxPerHour": "10Ki"}}),
+            "spec.guards.memoryGrowth.maxPerHour: is less than any process varies by: write 1Mi or more, such as 64Mi",
+        ),
+        (
+            json!({"eventLoopLag": {"p99": "0s"}}),
+            "spec.guards.eventLoopLag.p99: \"0s\" is too short: write 1ms or more",
+        ),
+        (
+            json!({"eventLoopLag": {"p99": "2m"}}),
+            "spec.guards.eventLoopLag.p99: is longer than a minute, in which no request is answered: write 1ms to 1m, such as 200ms",
+        ),
+        (
+            json!({"eventLoopLag": {"metric": "lag_seconds_bucket"}}),
+            "spec.guards.eventLoopLag.metric: \"lag_seconds_bucket\" is no name of a metric: write letters, digits and underscores, without _bucket, such as event_loop_lag_seconds",
+        ),
+    ] {
+        refused(with(guards), expected);
+    }
+}
+
+#[test]
 fn a_job_is_resolved_and_what_would_never_run_is_named() {
     let with = |job: Value| {
         move |o: &mut Value| {

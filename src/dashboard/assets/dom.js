@@ -107,9 +107,9 @@ export const utc = (iso) => iso.slice(0, 16).replace("T", " ") + "Z";
 export const hour = (iso) => iso.slice(11, 19) + "Z";
 
 const TONES = {
-  Healthy: "good", Promoted: "good", Safe: "good", Met: "good", Applied: "good", Passed: "good",
+  Healthy: "good", Within: "good", Promoted: "good", Safe: "good", Met: "good", Applied: "good", Passed: "good",
   Progressing: "busy", Initializing: "busy", RollingBack: "bad", Paused: "wait", Running: "busy", Open: "wait",
-  RolledBack: "bad", Degraded: "bad", RollBack: "bad", NotMet: "bad", Aborted: "bad", Inconclusive: "wait",
+  RolledBack: "bad", Degraded: "bad", RollBack: "bad", NotMet: "bad", Beyond: "bad", Aborted: "bad", Inconclusive: "wait",
   Failed: "bad", Expired: "wait", NoData: "wait", Superseded: "quiet", Continue: "busy",
 };
 const SIGNS = {good: "✓", bad: "✕", wait: "‖", busy: "▸", quiet: "·"};

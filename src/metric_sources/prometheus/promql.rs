@@ -22,13 +22,15 @@ pub struct Scope {
 impl Scope {
     /// The pods of the revisions under comparison, as an indicator's series name them; `None` when there is no revision.
     pub fn of_revisions(request: &MeasureRequest, sli: &SliQuery) -> Option<Self> {
-        let sets: Vec<String> = [&request.canary, &request.stable]
-            .into_iter()
-            .flatten()
-            .map(|rs| escape_regex(rs))
-            .collect();
-        let pods = format!("({}){POD_SUFFIX}", sets.join("|"));
-        (!sets.is_empty()).then(|| Self::of_pods(&request.source, &request.namespace, sli, &pods))
+        let pods = compared(request)?;
+        Some(Self::of_pods(&request.source, &request.namespace, sli, &pods))
+    }
+
+    /// The pods of the revisions under comparison by their own label, whatever counts their work; `None` when there is no
+    /// revision.
+    pub fn of_runtimes(request: &MeasureRequest) -> Option<Self> {
+        let pods = compared(request)?;
+        Some(Self::new(&request.source, &request.namespace, &pods))
     }
 
     /// The pods of the revision under test; `None` when there is none.
@@ -111,6 +113,13 @@ impl Scope {
     }
 }
 
+/// The names of the pods of the revisions under comparison, as a pattern.
+fn compared(request: &MeasureRequest) -> Option<String> {
+    let sets = [&request.canary, &request.stable].into_iter().flatten();
+    let sets: Vec<String> = sets.map(|rs| escape_regex(rs)).collect();
+    (!sets.is_empty()).then(|| format!("({}){POD_SUFFIX}", sets.join("|")))
+}
+
 /// What tells of a pod that it is read, whatever it counts: `up` of scrapes, `target_info` of OpenTelemetry.
 pub const UP: &str = "up";
 /// See [`UP`].
@@ -176,6 +185,12 @@ pub fn count_and_bucket(timed: Timed, edge: SignedDuration) -> Selector {
     ));
     selector.matchers.extend(histogram.matchers.iter().cloned());
     selector
+}
+
+/// Series of any of these names.
+pub fn any_of(names: &[String]) -> Selector {
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    presets::named_as(&names)
 }
 
 /// A histogram's count.

@@ -34,6 +34,30 @@ const MAX_EDGES_SHOWN: usize = 20;
 
 /// One objective's counts in each block.
 pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Duration) -> Column {
+    read_as(asker, request, slo, limit, presets::is_failure).await
+}
+
+/// The same requests, of which those answered with 4xx are the bad ones. The objective's indicator is a preset of
+/// availability.
+pub async fn read_client_errors(
+    asker: &Asker,
+    request: &MeasureRequest,
+    slo: &SloQuery,
+    limit: Duration,
+) -> Column {
+    read_as(asker, request, slo, limit, presets::is_client_error).await
+}
+
+/// Whether a series of a preset's requests counts bad ones, by its labels.
+type IsBad = for<'a> fn(Preset, &dyn Fn(&str) -> Option<&'a str>) -> bool;
+
+async fn read_as(
+    asker: &Asker,
+    request: &MeasureRequest,
+    slo: &SloQuery,
+    limit: Duration,
+    is_bad: IsBad,
+) -> Column {
     let naming = slo.sli.at_route();
     let scope = match naming {
         Some(naming) => Scope::of_backends(request, naming),
@@ -48,6 +72,7 @@ pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit
         limit,
         request,
         slo,
+        is_bad,
         scope,
         at: *last,
         range,
@@ -63,7 +88,7 @@ pub async fn read(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit
 
 /// Long enough to hold a sample from before the first edge, although some scrapes may have been missed; and
 /// the age at which a pod should have been scraped.
-fn lookback(request: &MeasureRequest) -> SignedDuration {
+pub fn lookback(request: &MeasureRequest) -> SignedDuration {
     (request.source.interval * 4).max(SignedDuration::from_mins(2))
 }
 
@@ -99,6 +124,7 @@ struct Reading<'a> {
     limit: Duration,
     request: &'a MeasureRequest,
     slo: &'a SloQuery,
+    is_bad: IsBad,
     scope: Scope,
     /// The last edge.
     at: Timestamp,
@@ -121,8 +147,12 @@ impl Reading<'_> {
                     if is_sent(*preset, labels) {
                         return Role::Sent;
                     }
-                    let failed = presets::is_failure(*preset, |label| labels.get(label).map(String::as_str));
-                    if failed { Role::BadOfTotal } else { Role::Total }
+                    let label = |label: &str| labels.get(label).map(String::as_str);
+                    if (self.is_bad)(*preset, &label) {
+                        Role::BadOfTotal
+                    } else {
+                        Role::Total
+                    }
                 })
             }
             SliQuery::Counters { bad, total } => {

@@ -422,7 +422,8 @@ fn labels(metric: &Labels, wanted: impl Fn(&str) -> bool) -> String {
     text
 }
 
-fn samples(series: &RawSeries) -> Result<Vec<Sample>, String> {
+/// The samples of a series; an error for a time that can't be.
+pub fn samples(series: &RawSeries) -> Result<Vec<Sample>, String> {
     series
         .values
         .iter()

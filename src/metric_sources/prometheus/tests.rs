@@ -6,6 +6,7 @@ mod counting;
 mod dirty;
 mod failing;
 mod native;
+mod runtime;
 mod secured;
 mod tasks;
 
@@ -210,6 +211,7 @@ fn request(slos: Vec<SloQuery>) -> MeasureRequest {
         warm_at: BTreeMap::new(),
         births: [canary_pod(), stable_pod()].map(|pod| (pod, at(-3600))).into(),
         conditions: Vec::new(),
+        guards: Vec::new(),
         edges: vec![at(0), at(30)],
         want_history: false,
         now: at(35),

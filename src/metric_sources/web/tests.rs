@@ -66,6 +66,7 @@ async fn read(check: &WebCheck) -> Result<f64, String> {
         warm_at: BTreeMap::new(),
         starts: BTreeMap::new(),
         conditions: vec![ConditionQuery::Web(WebQuery::parse(check).unwrap())],
+        guards: Vec::new(),
         edges: vec![at - Duration::from_secs(30), at],
         want_history: false,
         now: at,

@@ -134,6 +134,7 @@ impl RangeArgs {
             starts: BTreeMap::new(),
             // Thresholds are read at the moment, not afterwards.
             conditions: Vec::new(),
+            guards: Vec::new(),
             edges: edges.to_vec(),
             want_history: false,
             now: edges.last().copied().unwrap_or_default(),

@@ -9,6 +9,7 @@ pub mod kubelet;
 pub mod metrics_api;
 pub mod mortal;
 pub mod prometheus;
+pub mod runtime;
 pub mod stored;
 pub mod world;
 

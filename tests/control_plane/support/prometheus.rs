@@ -1,7 +1,8 @@
 //! Counts what the route's weights imply, and answers instant queries with the raw samples.
 //!
-//! The image chooses how a revision fails: `…:bad` answers one request in four with a 500. Pods of an image `tasks:…` are
-//! workers: they share as many tasks, and an exporter counts these by the workers' hosts.
+//! The image chooses how a revision fails: `…:bad` answers one request in four with a 500, `…:strict` with a 422; what the
+//! runtimes tell, says [`super::runtime`]. Pods of an image `tasks:…` are workers: they share as many tasks, and an exporter counts
+//! these by the workers' hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -15,6 +16,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
+use super::runtime::Teller;
 use super::{gateway, istio};
 
 /// Requests per second through each route.
@@ -39,6 +41,8 @@ struct Counted {
     asked: Vec<String>,
     /// Revisions that fail whatever their image is.
     failing: BTreeSet<String>,
+    /// The pods that tell of their runtime, by name.
+    tellers: BTreeMap<String, Teller>,
 }
 
 /// How the fake answers.
@@ -178,6 +182,7 @@ impl Scraper {
         spread(target, RATE * (at - self.last), &failing, &mut self.totals);
         self.last = at;
         let mut counted = self.counted.lock().unwrap();
+        counted.tellers = target.pods.iter().filter_map(teller).collect();
         for (counter, total) in &self.totals {
             let samples = counted.series.entry(counter.clone()).or_default();
             samples.push((at, total.floor()));
@@ -188,16 +193,17 @@ impl Scraper {
 }
 
 fn spread(target: &Target, requests: f64, failing: &BTreeSet<String>, totals: &mut BTreeMap<Counter, f64>) {
-    let counter = |pod: &Pod, class| (pod.namespace().unwrap_or_default(), pod.name_any(), class);
     // A pod that is gone is no longer scraped.
-    let live: BTreeSet<Counter> = target
+    let live: BTreeSet<_> = target
         .pods
         .iter()
-        .flat_map(|pod| ["2xx", "5xx"].map(|class| counter(pod, class)))
+        .map(|pod| (pod.namespace().unwrap_or_default(), pod.name_any()))
         .collect();
-    totals.retain(|counter, _| live.contains(counter));
-    for counter in live {
-        totals.entry(counter).or_default();
+    totals.retain(|(namespace, pod, _), _| live.contains(&(namespace.clone(), pod.clone())));
+    for (namespace, pod) in live {
+        for class in ["2xx", "5xx"] {
+            totals.entry((namespace.clone(), pod.clone(), class)).or_default();
+        }
     }
     // Without a route callers come by the Service of the service's own name, which spreads them over its pods.
     let routed = |service: &Service| {
@@ -274,19 +280,34 @@ fn behind<'a>(target: &'a Target, service: &Service) -> Vec<&'a Pod> {
         .collect()
 }
 
-/// A pod has served so many requests; a bad one, or one of a revision that fails, fails a quarter of them.
+/// A pod that tells of its runtime.
+fn teller(pod: &Pod) -> Option<(String, Teller)> {
+    let image = pod.spec.as_ref()?.containers.first()?.image.as_deref()?;
+    let since = pod.metadata.creation_timestamp.as_ref()?.0.as_second() as f64;
+    let teller = Teller::of(pod.namespace().unwrap_or_default(), image, since)?;
+    Some((pod.name_any(), teller))
+}
+
+/// A pod has served so many requests; a bad one, or one of a revision that fails, fails a quarter of them, and a strict one
+/// refuses as many.
 fn count(pod: &Pod, requests: f64, failing: &BTreeSet<String>, totals: &mut BTreeMap<Counter, f64>) {
     let image = pod.spec.as_ref().and_then(|s| s.containers[0].image.clone());
     let revision = pod.labels().get("molt.dev/revision");
     let fails = revision.is_some_and(|revision| failing.contains(revision));
-    let bad = if fails || image.is_some_and(|i| i.ends_with(":bad")) {
-        0.25
+    let ends = |tag: &str| image.as_deref().is_some_and(|image| image.ends_with(tag));
+    let class = if fails || ends(":bad") {
+        "5xx"
+    } else if ends(":strict") {
+        "4xx"
     } else {
-        0.0
+        "2xx"
     };
-    let counter = |class| (pod.namespace().unwrap_or_default(), pod.name_any(), class);
-    *totals.entry(counter("5xx")).or_default() += requests * bad;
-    *totals.entry(counter("2xx")).or_default() += requests * (1.0 - bad);
+    let mut add = |class, requests| {
+        let counter = (pod.namespace().unwrap_or_default(), pod.name_any(), class);
+        *totals.entry(counter).or_default() += requests;
+    };
+    add(class, requests * 0.25);
+    add("2xx", requests * 0.75);
 }
 
 fn now() -> f64 {
@@ -294,6 +315,15 @@ fn now() -> f64 {
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs_f64()
+}
+
+/// The revision in a pod's name.
+fn revision_of(pod: &str) -> &str {
+    pod.rsplit('-').nth(1).unwrap_or("?")
+}
+
+fn of_namespace(namespace: &str) -> String {
+    format!("namespace=\"{namespace}\"")
 }
 
 async fn query(
@@ -316,12 +346,16 @@ async fn query(
         ));
     }
     let mut result = Vec::new();
+    for (pod, teller) in counted.tellers.iter().filter(|_| raw) {
+        if query.contains(revision_of(pod)) && query.contains(&of_namespace(&teller.namespace)) {
+            result.extend(teller.series(&query, pod, end));
+        }
+    }
     let of_tasks = query.contains("celery_");
     // Own counters ask for what failed by its class; presets read it from the series.
     let of_class = |class: &str| class == "5xx" || !query.contains("status=\"5xx\"");
     for ((namespace, pod, class), samples) in counted.series.iter().filter(|_| raw) {
-        let revision = pod.rsplit('-').nth(1).unwrap_or("?");
-        let is_asked = query.contains(revision) && query.contains(&format!("namespace=\"{namespace}\""));
+        let is_asked = query.contains(revision_of(pod)) && query.contains(&of_namespace(namespace));
         if !is_asked || !of_class(class) {
             continue;
         }

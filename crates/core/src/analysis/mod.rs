@@ -8,6 +8,7 @@
 //! - `exposure`, `share`, `flow`: whether the canary answers at all, all that is due to it, and as much as usual.
 //! - `past`: what stable did before the attempt.
 //! - `windows`: how fast each revision burns the budget now.
+//! - `guards`: what the runtime of the canary's pods does beside stable's.
 //! - `evidence`: all of it, as an attempt has gathered it for one objective; persisted.
 //! - `budget`: objectives, error budgets, burn rates.
 //! - `exact`: floats in a status.
@@ -23,6 +24,7 @@ mod exact;
 mod exposure;
 mod falls;
 mod flow;
+mod guards;
 mod harm;
 mod past;
 mod safety;
@@ -38,6 +40,9 @@ pub use e_process::{ln_harm_factor, ln_point_factor, ln_safe_factor, plug_in};
 pub use evidence::{Block, During, Evidence};
 pub use exposure::AtRoute;
 pub use falls::{Falls, MANY_FALLS, Starts, look_back};
+pub use guards::{
+    Compared, FALSE_ALARM, Growth, GuardEvidence, Losses, MEMORY_WINDOW, Silence, far_more, growth,
+};
 pub use harm::{Harm, HarmKind};
 pub use past::{Past, PastFlow};
 pub use safety::{MARGINS, MOST_MARGINS};

@@ -60,6 +60,7 @@ impl Attempt {
             group_header: None,
             evidence: Vec::new(),
             conditions: Vec::new(),
+            guards: Vec::new(),
             transitions: Vec::new(),
         }
     }

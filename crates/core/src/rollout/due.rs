@@ -22,7 +22,7 @@ pub struct Due {
     pub edges: Vec<Timestamp>,
     /// History has not been read yet.
     pub want_history: bool,
-    /// Users are on the canary: the thresholds are to be evaluated, at the last edge.
+    /// Users are on the canary: the thresholds are to be evaluated, at the last edge, and the guards in each block.
     pub want_conditions: bool,
 }
 

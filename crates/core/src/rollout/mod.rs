@@ -34,6 +34,7 @@ mod endpoints;
 mod evidence;
 mod gates;
 mod groups;
+mod guards;
 mod hand;
 mod incident;
 mod jobs;
@@ -65,6 +66,7 @@ mod tests;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decision::{Decision, Effect, Verdict};
+use crate::guard::GuardState;
 use crate::observed::Observed;
 use crate::plan::Plan;
 use crate::state::{Attempt, Ended, MAX_TRANSITIONS, State, Transition};
@@ -102,6 +104,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.follow_evidence();
     turn.follow_conditions();
     turn.follow_jobs();
+    turn.follow_guards();
     turn.resume_corrected();
     turn.follow_watch();
     turn.heed_actions();
@@ -219,6 +222,7 @@ fn ended(
         migration: attempt.migration,
         evidence: attempt.evidence,
         conditions: attempt.conditions,
+        guards: attempt.guards.into_iter().map(GuardState::summary).collect(),
         transitions: attempt.transitions,
     }
 }

@@ -21,6 +21,7 @@ impl Turn<'_> {
             verdicts: self.verdicts.clone(),
             slos: self.slo_reports(),
             guards: self.condition_reports(),
+            runtime: self.guard_reports(),
         }
     }
 

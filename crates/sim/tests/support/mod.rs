@@ -52,6 +52,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         block: SignedDuration::from_secs(30),
         basis: String::new(),
         conditions: Vec::new(),
+        guards: Vec::new(),
     }
 }
 

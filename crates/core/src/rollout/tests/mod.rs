@@ -9,6 +9,7 @@ mod doubts;
 mod endpoints;
 mod first;
 mod groups;
+mod guards;
 mod hand;
 mod in_cluster;
 mod invariants;

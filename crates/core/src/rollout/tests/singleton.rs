@@ -63,6 +63,7 @@ impl Set {
             crashes: vec![Crashes {
                 message: "pod v2-a, container app: ended with exit code 1".into(),
                 ends: self.crashes.clone(),
+                out_of_memory: Vec::new(),
             }],
             ..RevisionView::default()
         }

@@ -8,6 +8,7 @@ use super::workload::Workload;
 use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
 use crate::decision::{Decision, Effect, JobEffect, Phase};
 use crate::group::Peer;
+use crate::guard::RuntimeBlock;
 use crate::migration::{MigrationPhase, MigrationReport};
 use crate::observed::{
     Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
@@ -57,6 +58,7 @@ pub fn plan(revision: &str) -> Plan {
         basis: "b1".into(),
         migrations: None,
         conditions: Vec::new(),
+        guards: Vec::new(),
         limits: Limits::default(),
         on_inconclusive: OnInconclusive::Pause,
         budget_exhausted: BudgetExhausted::Slow,
@@ -84,6 +86,10 @@ pub struct Set {
     pub ready_since: Vec<Timestamp>,
     /// When the runs of a container of it ended.
     pub crashes: Vec<Timestamp>,
+    /// Which of these were kills for want of memory.
+    pub kills: Vec<Timestamp>,
+    /// Since when pods of it that go on running are no longer ready.
+    pub unready_since: Vec<Timestamp>,
     /// Pods beyond those wanted that do not end, for their node is dead.
     pub stuck: u32,
     /// Pods that are no longer wanted are there until then.
@@ -145,6 +151,8 @@ pub struct World {
     pub unread: Option<usize>,
     /// What each threshold's query gives.
     pub conditions: Vec<Result<f64, String>>,
+    /// What the runtimes tell of a block; nobody tells anything if absent.
+    pub runtime: Option<fn(Timestamp, Timestamp) -> RuntimeBlock>,
     /// The Jobs that there are, or were refused.
     pub jobs: BTreeMap<JobKey, JobPhase>,
     /// What becomes of each Job that is created.
@@ -212,6 +220,7 @@ impl World {
             blind: false,
             unread: None,
             conditions: Vec::new(),
+            runtime: None,
             jobs: BTreeMap::new(),
             job_fate: JobPhase::Succeeded,
             migrations: BTreeMap::new(),
@@ -345,7 +354,9 @@ impl World {
                     crashes: vec![Crashes {
                         message: "pod v2-abcde, container app: ended with exit code 1".into(),
                         ends: set.crashes.clone(),
+                        out_of_memory: set.kills.clone(),
                     }],
+                    unready_since: set.unready_since.clone(),
                 };
                 (revision.clone(), view)
             })
@@ -521,10 +532,13 @@ impl World {
                 value: value.clone(),
             })
             .collect();
+        let runtime = due.edges.windows(2).filter(|_| due.want_conditions);
+        let runtime = runtime.filter_map(|edge| Some(self.runtime?(edge[0], edge[1])));
         Some(Measurement {
             blocks,
             history,
             conditions,
+            runtime: runtime.collect(),
         })
     }
 
