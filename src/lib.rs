@@ -19,4 +19,5 @@ pub mod reference;
 pub mod rules;
 pub mod server;
 pub mod telemetry;
+pub mod traces;
 pub mod traffic;

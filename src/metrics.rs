@@ -48,6 +48,7 @@ struct Inner {
     leader: Gauge,
     fleet_paused: Gauge,
     notifications: Family<NotificationLabels, Counter>,
+    traces: Family<TraceLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -66,6 +67,11 @@ struct NotificationLabels {
     outcome: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct TraceLabels {
+    outcome: &'static str,
+}
+
 impl Metrics {
     /// Metrics of a process that runs this version.
     pub fn new(version: &str) -> Self {
@@ -76,6 +82,7 @@ impl Metrics {
         let leader = Gauge::default();
         let fleet_paused = Gauge::default();
         let notifications = Family::default();
+        let traces = Family::default();
 
         // Names follow the conventions of Prometheus; the encoder itself appends `_seconds`, `_total`, `_info`.
         let mut registry = Registry::with_prefix(PREFIX);
@@ -118,6 +125,11 @@ impl Metrics {
             notifications.clone(),
         );
         registry.register(
+            "traces",
+            "Traces of attempts by what became of them, and tries that failed and are made again",
+            traces.clone(),
+        );
+        registry.register(
             "build",
             "The version that runs",
             Info::new(vec![("version".to_owned(), version.to_owned())]),
@@ -133,6 +145,7 @@ impl Metrics {
             leader,
             fleet_paused,
             notifications,
+            traces,
         }))
     }
 
@@ -206,6 +219,11 @@ impl Metrics {
     pub fn notified(&self, sink_kind: &'static str, outcome: &'static str) {
         let labels = NotificationLabels { sink_kind, outcome };
         self.0.notifications.get_or_create(&labels).inc();
+    }
+
+    /// The trace of an attempt ended so: `delivered`, `gave_up`, `dropped`; or a try failed, and it is `retried`.
+    pub fn traced(&self, outcome: &'static str) {
+        self.0.traces.get_or_create(&TraceLabels { outcome }).inc();
     }
 
     /// Everything, as [`CONTENT_TYPE`].

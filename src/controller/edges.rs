@@ -14,6 +14,7 @@ use molt_core::state::State;
 
 use crate::metric_sources::MetricSource;
 use crate::notifications::outside::Outside;
+use crate::traces::Traces;
 
 /// What decides: [`decide`] itself, or a wrapper that shows what would come of a mistake in it.
 pub type Decide = dyn Fn(&Plan, &State, &Observed, Timestamp) -> Decision + Send + Sync;
@@ -49,6 +50,8 @@ pub struct Edges {
     pub decide: Arc<Decide>,
     /// Where notifications go; without it nobody is notified, and NotificationPolicies are not looked at.
     pub outside: Option<Arc<dyn Outside>>,
+    /// Where the traces of attempts go.
+    pub traces: Traces,
 }
 
 impl Edges {
@@ -61,6 +64,7 @@ impl Edges {
             backoff: || Box::new(DefaultBackoff::default()),
             decide: Arc::new(decide),
             outside: None,
+            traces: Traces::default(),
         }
     }
 }

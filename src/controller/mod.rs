@@ -69,6 +69,7 @@ use crate::metrics::Metrics;
 use crate::notifications::outbox::Outbox;
 use crate::notifications::outside::World;
 use crate::server::Readiness;
+use crate::traces::{self, Traces};
 use crate::traffic::Routers;
 use caches::Caches;
 use edges::{Clock, Decide, Edges};
@@ -109,7 +110,13 @@ pub enum StartError {
     /// The client for Prometheus can't be made.
     #[error("the HTTP client for Prometheus can't be made: {0}")]
     Prometheus(String),
+    /// The collector of traces that the environment names can't be used.
+    #[error("traces can't be sent: {0}; OTEL_EXPORTER_OTLP_ENDPOINT is a URL such as http://collector:4318")]
+    Traces(String),
 }
+
+/// How long the last traces may take once the process is to stop.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// What every reconcile shares.
 struct Context {
@@ -125,6 +132,7 @@ struct Context {
     defaults: validate::Defaults,
     rule_labels: BTreeMap<String, String>,
     outbox: Outbox,
+    traces: Traces,
 }
 
 /// Why a reconcile has to be tried again.
@@ -151,11 +159,26 @@ pub async fn run(
     let source = sources(&client, &options, &metrics).map_err(StartError::Prometheus)?;
     let ca = authorities(&options).map_err(StartError::Prometheus)?;
     let world = World::new(client.clone(), ca.as_deref()).map_err(StartError::Prometheus)?;
+    let exporter =
+        traces::export::from_environment().map_err(|error| StartError::Traces(error.to_string()))?;
+    let (traces, delivery) = match exporter {
+        Some(exporter) => {
+            let (traces, ended) = Traces::new(metrics.clone());
+            let delivery = tokio::spawn(traces::export::deliver(ended, exporter, metrics.clone()));
+            (traces, Some(delivery))
+        }
+        None => (Traces::default(), None),
+    };
     let edges = Edges {
         outside: Some(Arc::new(world)),
+        traces,
         ..Edges::new(client, Arc::new(source))
     };
     run_on(edges, options, metrics, readiness, shutdown).await;
+    if let Some(delivery) = delivery {
+        // What still waits has a moment left; a collector that hangs keeps nobody.
+        drop(tokio::time::timeout(LAST_TRACES, delivery).await);
+    }
     Ok(())
 }
 

@@ -104,6 +104,13 @@ pub fn on_error(object: Arc<ServiceObject>, failure: &Failure, context: Arc<Cont
     Action::requeue(wait)
 }
 
+/// Has the log lines that follow name the stable revision.
+fn name_stable(state: &State) {
+    if let Some(stable) = &state.stable {
+        tracing::Span::current().record("revision", stable.0.as_str());
+    }
+}
+
 /// Has the log lines that follow say which attempt they are about; one that has just ended stays to be named.
 fn name_attempt(state: &State) {
     let span = tracing::Span::current();
@@ -128,9 +135,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         Err(_) if object.is_deleting() => State::default(),
         Err(why) => return unreadable_state(object, context, key, why).await,
     };
-    if let Some(stable) = &before.stable {
-        tracing::Span::current().record("revision", stable.0.as_str());
-    }
+    name_stable(&before);
     name_attempt(&before);
     let resolved = adopted::resolve(object, &context.caches);
     let object = &*resolved;
@@ -178,13 +183,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     verdicts.extend(decision.report.verdicts.iter().cloned());
     let goes = decision.effects.contains(&Effect::RemoveFinalizer);
     let limit = validated.record_limit;
-    let keeper = record::Keeper {
-        writer: &context.writer,
-        caches: &context.caches,
-        object,
-        asked: &seen.actions,
-        now,
-    };
+    let keeper = keeper(context, object, &seen, now);
     let record = || write_record(context, keeper, &before, &decision, &verdicts, limit);
     let mut recorded = Ok(());
     if goes {
@@ -197,7 +196,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     if !goes {
         recorded = record().await;
     }
-    tell_events(object, context, key, &decision).await;
+    tell_events(object, context, &decision).await;
     if let Err(WriteError::NameTaken { target, .. }) = &outcome
         && is_own_name(object, &validated, target)
     {
@@ -224,6 +223,23 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         wake, retry, over, again, jobs_again, patience, settled, warm, lacks,
     ];
     Ok(requeue(all.into_iter().flatten().min()))
+}
+
+/// Who keeps the records of a service, as it was decided on.
+fn keeper<'a>(
+    context: &'a Context,
+    object: &'a ServiceObject,
+    seen: &'a Observed,
+    now: Timestamp,
+) -> record::Keeper<'a> {
+    record::Keeper {
+        writer: &context.writer,
+        caches: &context.caches,
+        traces: &context.traces,
+        object,
+        asked: &seen.actions,
+        now,
+    }
 }
 
 /// How long until then.
@@ -310,7 +326,7 @@ fn is_own_name(object: &ServiceObject, validated: &Validated, target: &Target) -
 }
 
 /// Events are told once; one that is lost is no reason to do anything again.
-async fn tell_events(object: &ServiceObject, context: &Context, key: &Key, decision: &Decision) {
+async fn tell_events(object: &ServiceObject, context: &Context, decision: &Decision) {
     let told = events::events(object, &decision.report).into_iter();
     for event in told.chain(events::advice(object)) {
         if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {

@@ -22,6 +22,7 @@ use crate::api::v1alpha1::{
 use crate::k8s::failure::WriteError;
 use crate::k8s::writer::Writer;
 use crate::k8s::{Key, labels};
+use crate::traces::Traces;
 
 pub mod actions;
 pub mod change;
@@ -47,6 +48,8 @@ pub struct Keeper<'a> {
     pub writer: &'a Writer,
     /// What is known of the records.
     pub caches: &'a Caches,
+    /// Is told of each record that ended.
+    pub traces: &'a Traces,
     /// The service, as it was decided on.
     pub object: &'a ServiceObject,
     /// What people asked for, as it was decided on.
@@ -63,13 +66,8 @@ pub async fn write(
     verdicts: &[Verdict],
     limit: usize,
 ) -> Result<(), WriteError> {
-    let Keeper {
-        writer,
-        caches,
-        object,
-        asked,
-        now,
-    } = keeper;
+    let (writer, caches, object) = (keeper.writer, keeper.caches, keeper.object);
+    let (asked, now) = (keeper.asked, keeper.now);
     let service = &object.key();
     let acts = actions::ended(asked, decision, now);
     let known = caches.records.of(service);
@@ -99,7 +97,7 @@ pub async fn write(
             } else {
                 &[]
             };
-            add_to(writer, service, spec, None, |status| {
+            add_to(keeper, service, spec, None, |status| {
                 actions::add(&mut status.actions, acts);
                 end(status, last, decision, verdicts);
                 name_slos(&mut status.slos, object);
@@ -126,7 +124,7 @@ pub async fn write(
                 after: &attempt.revision,
                 author: author.and_then(|author| change::author(author)),
             };
-            add_to(writer, service, spec, Some(change), |status| {
+            add_to(keeper, service, spec, Some(change), |status| {
                 actions::add(&mut status.actions, &acts);
                 status.max_weight = i32::from(attempt.max_weight);
                 add_transitions(status, &attempt.transitions);
@@ -147,7 +145,7 @@ pub async fn write(
         let told = current.contains(&Some((&record.revision, record.attempt)));
         if record.ended_at.is_none() && !told {
             let spec = spec(service, &record.revision, record.attempt, None, now);
-            add_to(writer, service, spec, None, |status| end_unknown(status, now)).await?;
+            add_to(keeper, service, spec, None, |status| end_unknown(status, now)).await?;
         }
     }
     let mut ended: Vec<_> = known
@@ -183,7 +181,7 @@ fn spec(
 
 /// Reads a record, or makes it, adds to it, and writes it if that changed it.
 async fn add_to(
-    writer: &Writer,
+    keeper: Keeper<'_>,
     service: &Key,
     spec: RolloutRecordSpec,
     change: Option<Change<'_>>,
@@ -194,6 +192,7 @@ async fn add_to(
         &Revision(spec.revision.clone()),
         u32::try_from(spec.attempt).unwrap_or(0),
     );
+    let Keeper { writer, traces, .. } = keeper;
     let namespace = &service.namespace;
     let record = if let Some(record) = writer.get::<RolloutRecord>(namespace, &name).await? {
         record
@@ -224,8 +223,11 @@ async fn add_to(
     let body: Value = json!(status);
     writer
         .put_status::<RolloutRecord>(namespace, &name, &version, body)
-        .await
-        .map(drop)
+        .await?;
+    if status.outcome.is_some() {
+        traces.ended(namespace, &record.spec, &status);
+    }
+    Ok(())
 }
 
 /// Two revisions whose templates are compared, once for each record.

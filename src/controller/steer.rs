@@ -208,6 +208,7 @@ impl Operator {
             caches: self.caches.clone(),
             rule_labels: self.rule_labels.clone(),
             outbox,
+            traces: self.edges.traces.clone(),
         }
     }
 

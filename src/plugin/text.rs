@@ -111,7 +111,7 @@ fn harmless(text: &str) -> String {
         match c {
             '\n' | '\t' => clean.push(c),
             '\x1b' => match colour(&mut rest) {
-                Some(code) => clean.push_str(&format!("\x1b[{code}m")),
+                Some(code) => clean.extend(["\x1b[", code, "m"]),
                 None => clean.push(char::REPLACEMENT_CHARACTER),
             },
             c if steers(c) => clean.push(char::REPLACEMENT_CHARACTER),

@@ -9,7 +9,7 @@ use molt::api::v1alpha1::Phase;
 use serde_json::{Value, json};
 
 use crate::people::given_a_dwell;
-use crate::rollouts::given_stable;
+use crate::rollouts::{given_stable, until_exposed};
 use crate::support::cluster::{Stage, kubeconfig, service, stable, until};
 
 /// `kubectl molt` with these words, in the stage's namespace.
@@ -191,6 +191,35 @@ async fn a_sync_of_what_is_there_already_restarts_nothing() {
     assert_eq!((stable(&done), pods().await), (first, before));
     let sets = stage.sets().list(&ListParams::default()).await.unwrap();
     assert_eq!(sets.items.len(), 1);
+}
+
+#[tokio::test]
+async fn a_sync_every_other_second_takes_no_weight_back_during_a_rollout() {
+    let (stage, first) = given_stable("drift").await;
+    let next = service("shop", "shop:better");
+    stage.apply(next.clone()).await.unwrap();
+    let second = until_exposed(&stage, 1).await;
+    let mut weights = vec![weight(&stage, &second).await];
+    let mut syncs = 0;
+    until("it is promoted", async || {
+        // As a delivery tool does that takes back whatever it finds changed.
+        stage.apply(next.clone()).await.unwrap();
+        syncs += 1;
+        let status = stage.service("shop").await.status.unwrap();
+        weights.push(weight(&stage, &second).await);
+        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        status.phase == Some(Phase::Healthy)
+    })
+    .await;
+    assert!(syncs > 3, "{syncs}");
+    assert!(weights.is_sorted(), "no weight was taken back: {weights:?}");
+    assert_eq!(stable(&stage.service("shop").await), second);
+    assert_ne!(first, second);
+    assert_eq!(stage.ended_record("shop", &second, 1).await.spec.attempt, 1);
+    // Apply, get, apply: nothing was written into the spec that a sync would see as a difference.
+    let before = stage.service("shop").await.metadata.generation;
+    stage.apply(next).await.unwrap();
+    assert_eq!(stage.service("shop").await.metadata.generation, before);
 }
 
 /// What kstatus makes of an object: the library that Flux asks, by the program of e2e/cluster/kstatus.

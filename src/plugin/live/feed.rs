@@ -54,7 +54,8 @@ where
     let mut wait = WAITS.0;
     loop {
         let mut answered = false;
-        let Break::Lost { why, refused } = follow(&cluster, &name, &news, &mut answered).await else {
+        let Break::Lost { why, refused } = Box::pin(follow(&cluster, &name, &news, &mut answered)).await
+        else {
             return;
         };
         if answered {

@@ -60,7 +60,7 @@ fn deleted(service: &PythonService) -> Failure {
 /// One line for each change, with its time.
 async fn in_lines(mut service: PythonService, mut news: mpsc::Receiver<News>) -> Result<ExitCode, Failure> {
     let mut last = String::new();
-    let mut lost = false;
+    let mut no_contact = false;
     loop {
         let shown = line(&service);
         if shown != last {
@@ -72,13 +72,13 @@ async fn in_lines(mut service: PythonService, mut news: mpsc::Receiver<News>) ->
         }
         match news.recv().await {
             Some(News::Service(newer)) => {
-                if std::mem::take(&mut lost) {
+                if std::mem::take(&mut no_contact) {
                     text::complain("the API server answers again");
                 }
                 service = *newer;
             }
             Some(News::Lost(why)) => {
-                if !std::mem::replace(&mut lost, true) {
+                if !std::mem::replace(&mut no_contact, true) {
                     text::complain(&format!(
                         "{why}; what was shown last may be old, and it is tried again"
                     ));
