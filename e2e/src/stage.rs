@@ -65,13 +65,13 @@ impl Stage {
     /// Given an empty namespace, while other scenarios may run.
     pub async fn given(namespace: &str) -> Self {
         let share = Share::With(OPERATOR.clone().read_owned().await);
-        Self::make(namespace, share).await
+        Box::pin(Self::make(namespace, share)).await
     }
 
     /// Given an empty namespace, and nobody else whom the operator serves.
     pub async fn given_alone(namespace: &str) -> Self {
         let share = Share::Alone(OPERATOR.clone().write_owned().await);
-        Self::make(namespace, share).await
+        Box::pin(Self::make(namespace, share)).await
     }
 
     async fn make(namespace: &str, share: Share) -> Self {

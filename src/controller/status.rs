@@ -176,11 +176,11 @@ fn slo(report: &SloReport) -> SloStatus {
 
 /// The guards, if there are any.
 pub fn guards(states: &[ConditionState], runtime: &[GuardState]) -> Option<GuardsStatus> {
-    let status = GuardsStatus {
+    let shown = GuardsStatus {
         conditions: states.iter().map(guard_condition).collect(),
         runtime: runtime.iter().map(guard).collect(),
     };
-    (status != GuardsStatus::default()).then_some(status)
+    (shown != GuardsStatus::default()).then_some(shown)
 }
 
 fn guard(state: &GuardState) -> GuardStatus {

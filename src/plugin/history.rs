@@ -60,7 +60,7 @@ impl HistoryArgs {
 pub(super) async fn run(cluster: &Cluster, args: &HistoryArgs) -> Result<ExitCode, Failure> {
     let mut records = list(cluster, &args.name).await?;
     if records.is_empty() {
-        return Err(none(cluster, &args.name).await);
+        return Err(Box::pin(none(cluster, &args.name)).await);
     }
     // The newest first.
     records.sort_by_key(|record| Reverse((record.spec.started_at, record.spec.attempt)));

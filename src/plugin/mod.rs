@@ -276,7 +276,7 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             name,
             all_namespaces,
             output,
-        } => get::run(&cluster().await?, name, all_namespaces, output).await,
+        } => Box::pin(get::run(&cluster().await?, name, all_namespaces, output)).await,
         Command::Status {
             name, watch: true, ..
         } => Box::pin(live::run(&cluster().await?, &name, cluster)).await,
@@ -284,9 +284,9 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
             name,
             watch: false,
             output,
-        } => status::once(&cluster().await?, &name, output).await,
+        } => Box::pin(status::once(&cluster().await?, &name, output)).await,
         Command::Explain { name, output } => Box::pin(explain::run(&cluster().await?, &name, output)).await,
-        Command::History(args) => history::run(&cluster().await?, &args).await,
+        Command::History(args) => Box::pin(history::run(&cluster().await?, &args)).await,
         Command::Abort { args, direct } => {
             Box::pin(act::run(
                 &cluster().await?,

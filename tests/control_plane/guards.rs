@@ -186,7 +186,11 @@ async fn a_stricter_schema_is_taken_back_although_no_request_fails() {
         "{}",
         last.message
     );
-    assert!(last.message.contains("25.0"), "{}", last.message);
+    assert!(
+        last.message.contains("2 times stable's share"),
+        "{}",
+        last.message
+    );
 }
 
 /// Memory is looked at over minutes, and these are real.

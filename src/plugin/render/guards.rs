@@ -29,7 +29,8 @@ pub(in crate::plugin) fn rows(shown: &GuardsStatus, style: Style) -> String {
     if !silent.is_empty() {
         let names: Vec<&str> = silent.iter().map(|guard| guard.name.as_str()).collect();
         let line = format!("guards without data: {}", names.join(", "));
-        text += &format!("{}\n", style.dim(&line));
+        text += &style.dim(&line);
+        text.push('\n');
     }
     text
 }

@@ -3,6 +3,9 @@
 
 use serde_json::{Value, json};
 
+/// What a metric is, by the age of its pod in seconds.
+type ByAge = Box<dyn Fn(f64) -> f64>;
+
 /// A pod that tells of its runtime.
 pub struct Teller {
     /// Its namespace.
@@ -32,7 +35,7 @@ impl Teller {
             0.0
         };
         let late = if self.tag.starts_with("blocks") { 0.25 } else { 0.0 };
-        let all: [(&str, &str, Box<dyn Fn(f64) -> f64>); 4] = [
+        let all: [(&str, &str, ByAge); 4] = [
             (
                 "process_resident_memory_bytes",
                 "",

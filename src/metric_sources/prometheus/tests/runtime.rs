@@ -201,7 +201,7 @@ async fn what_is_not_there_says_why() {
     assert_eq!(measured.problems, []);
     let block = &measured.measurement.runtime[0];
     assert!(
-        why(block, GuardKind::MemoryGrowth).contains("Prometheus at"),
+        why(block, GuardKind::MemoryGrowth).contains("does not answer as a Prometheus does"),
         "{block:?}"
     );
     assert!(block.canary.iter().all(|pod| pod.memory.is_empty()));

@@ -58,10 +58,6 @@ impl Beyond {
     }
 
     /// Nothing was looked at.
-    #[expect(
-        clippy::trivially_copy_pass_by_ref,
-        reason = "serde passes fields by reference"
-    )]
     pub(super) fn is_none(&self) -> bool {
         self.looks == 0
     }
