@@ -214,7 +214,10 @@ pub(crate) fn at(attempt: &Attempt, now: Timestamp) -> String {
     let total = attempt.steps.len();
     match &attempt.stage {
         Stage::Stepping => format!("step {} of {total}{}", here + 1, left(attempt, now)),
-        Stage::Baking { until } => format!("bakes, {} left", span(until.duration_since(now).abs())),
+        Stage::Baking { until } if *until <= now => {
+            format!("the bake was to end {} ago", span(now.duration_since(*until)))
+        }
+        Stage::Baking { until } => format!("bakes, {} left", span(until.duration_since(now))),
         Stage::Promoting => "steps done, promoting".to_owned(),
         Stage::Migrating => "its migrations come first".to_owned(),
         Stage::Deploying => "first deployment, no steps".to_owned(),

@@ -155,8 +155,12 @@ pub struct Pin {
 pub struct Restart {
     /// The revision.
     pub revision: Revision,
-    /// Pods that are no younger than this are replaced. By the API server's clock.
+    /// Pods that are older than this are replaced. By the API server's clock, in whole seconds.
     pub since: Timestamp,
+    /// UIDs of pods of that very second that were there when it began: others of it were asked for by the restart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)))]
+    pub same: Vec<String>,
     /// The person, and why: `by ada: INC-12`.
     #[schemars(length(max = 400))]
     pub by: String,

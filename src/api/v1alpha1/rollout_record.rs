@@ -19,6 +19,7 @@ use super::{ActionKind, ActionState, BurnStatus, CountsStatus, EvidenceStatus, G
     status = "RolloutRecordStatus",
     derive = "PartialEq",
     doc = "The evidence of one attempt to bring a revision to all users.",
+    validation = Rule::new("!has(oldSelf.status) || has(self.status)").message("a record says what happened; it can't be taken away"),
     printcolumn(name = "Service", type_ = "string", json_path = ".spec.service"),
     printcolumn(name = "Revision", type_ = "string", json_path = ".spec.revision"),
     printcolumn(name = "Attempt", type_ = "integer", json_path = ".spec.attempt"),

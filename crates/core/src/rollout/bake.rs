@@ -27,13 +27,8 @@ impl Turn<'_> {
         if self.now < until || attempt.paused.is_some() {
             return self.check_unready(attempt);
         }
-        // What is promoted has to do without the old revision's pods.
-        if self.reliable(attempt) < self.plan.replicas {
-            let wait = Wait::World(self.pods_wait(attempt, self.plan.replicas));
+        if let Some(wait) = self.bake_world_wait(attempt) {
             return self.bake_waits(attempt, self.now, &wait);
-        }
-        if serves && !self.route_is_as_wanted() {
-            return self.bake_waits(attempt, self.now, &Wait::World(self.route_wait()));
         }
         if self.state.stable.is_none() {
             // There is nothing else that could serve: that nobody asked it, or nothing can be read, is no reason to
@@ -44,18 +39,7 @@ impl Turn<'_> {
         if self.bakes_unmeasured(attempt) {
             return true;
         }
-        // Missing data never counts as success: the bake is over once it has been read to its end.
-        if self
-            .least_read(attempt)
-            .is_none_or(|read| after(read, self.plan.block) < until)
-        {
-            let wait = Wait::Evidence("the metrics of the bake could not be read to its end".to_owned());
-            return self.bake_waits(attempt, until, &wait);
-        }
-        if let Some(why) = self.bake_conditions_wait(attempt) {
-            return self.bake_waits(attempt, until, &Wait::Evidence(why));
-        }
-        if let Some(wait) = self.shown_in_bake(attempt) {
+        if let Some(wait) = self.bake_evidence_wait(attempt, until) {
             return self.bake_waits(attempt, until, &wait);
         }
         if self.plan.route == RouteMode::Adopted {
@@ -64,6 +48,35 @@ impl Turn<'_> {
         }
         self.finish(promoted(attempt));
         true
+    }
+
+    /// What a bake that is over still lacks; `None` while it is not over, or lacks nothing.
+    pub(super) fn overdue_bake(&self, attempt: &Attempt, until: Timestamp) -> Option<Wait> {
+        if self.now < until || self.state.stable.is_none() {
+            return None;
+        }
+        self.bake_world_wait(attempt)
+            .or_else(|| self.bake_evidence_wait(attempt, until))
+    }
+
+    /// What is promoted has to do without the old revision's pods.
+    fn bake_world_wait(&self, attempt: &Attempt) -> Option<Wait> {
+        if self.reliable(attempt) < self.plan.replicas {
+            return Some(Wait::World(self.pods_wait(attempt, self.plan.replicas)));
+        }
+        let serves = self.plan.replicas > 0;
+        (serves && !self.route_is_as_wanted()).then(|| Wait::World(self.route_wait()))
+    }
+
+    /// Missing data never counts as success: the bake is over once it has been read to its end, and enough was shown.
+    fn bake_evidence_wait(&self, attempt: &Attempt, until: Timestamp) -> Option<Wait> {
+        let unread = |read| after(read, self.plan.block) < until;
+        if self.least_read(attempt).is_none_or(unread) {
+            let what = "the metrics of the bake could not be read to its end";
+            return Some(Wait::Evidence(what.to_owned()));
+        }
+        let conditions = self.bake_conditions_wait(attempt).map(Wait::Evidence);
+        conditions.or_else(|| self.shown_in_bake(attempt))
     }
 
     /// Half of the canary's pods crashed, which is too little to take it back: it has to last a whole bake without. The

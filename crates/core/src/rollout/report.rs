@@ -226,6 +226,10 @@ impl Turn<'_> {
                 Phase::Initializing,
                 format!("the first revision {revision} serves all users; it is judged until {until:.0}"),
             ),
+            Stage::Baking { until } if let Some(wait) = self.overdue_bake(attempt, *until) => (
+                Phase::Progressing,
+                format!("{at}: the bake was to end at {until:.0}: {}", wait.text()),
+            ),
             Stage::Baking { until } => (
                 Phase::Progressing,
                 format!(

@@ -15,6 +15,14 @@ use crate::state::Restart;
 /// When an eviction that may have been refused is asked for again: nothing tells when a budget allows it.
 const AGAIN: SignedDuration = SignedDuration::from_secs(10);
 
+/// Pods of the second of a restart that are remembered: with more of them, the others of it stay.
+const MOST_SAME: usize = 64;
+
+/// The pod was there before a restart. Ages are whole seconds, and the first pod of a restart comes within its own.
+fn is_older(restart: &Restart, pod: &PodView) -> bool {
+    pod.created_at < restart.since || (pod.created_at == restart.since && restart.same.contains(&pod.uid))
+}
+
 impl Turn<'_> {
     /// Begins a restart of the stable revision; one under way begins anew.
     pub(super) fn restart(&mut self, action: &ActionView, by: &str) -> Result<String, String> {
@@ -56,15 +64,22 @@ impl Turn<'_> {
         }
         // By the API server's clock, as the ages of the pods are.
         let since = action.created_at.unwrap_or(self.now);
-        let old = self.older(since);
-        let left = u32::try_from(old.len()).unwrap_or(u32::MAX);
-        self.state.restart = Some(Restart {
+        let pods = self.seen.stable_pods.iter().flat_map(|seen| &seen.pods);
+        let same = pods.filter(|pod| pod.created_at == since && !pod.leaving);
+        let restart = Restart {
             revision: stable.clone(),
             since,
+            same: same.map(|pod| pod.uid.clone()).take(MOST_SAME).collect(),
             by: by.chars().take(MOST_BY).collect(),
+            pods: 0,
+            left: 0,
+            deadline: after(self.now, self.plan.progress_deadline),
+        };
+        let left = u32::try_from(self.older(&restart).len()).unwrap_or(u32::MAX);
+        self.state.restart = Some(Restart {
             pods: left,
             left,
-            deadline: after(self.now, self.plan.progress_deadline),
+            ..restart
         });
         // Before one more is asked for: that one is not to be taken for the service's own.
         self.state.strength = Some(self.plan.replicas);
@@ -100,7 +115,7 @@ impl Turn<'_> {
         if self.seen.stable_pods.is_none() {
             return;
         }
-        let left = u32::try_from(self.older(restart.since).len()).unwrap_or(u32::MAX);
+        let left = u32::try_from(self.older(&restart).len()).unwrap_or(u32::MAX);
         if left == 0 && self.seen.ready(revision) >= self.plan.replicas {
             self.state.restart = None;
             let (by, pods) = (&restart.by, restart.pods);
@@ -141,13 +156,13 @@ impl Turn<'_> {
     pub(super) fn evict(&self) -> Option<Effect> {
         let restart = self.state.restart.as_ref()?;
         let pods = &self.seen.stable_pods.as_ref()?.pods;
-        let starts = |pod: &PodView| pod.created_at > restart.since && !pod.ready && !pod.leaving;
+        let starts = |pod: &PodView| !is_older(restart, pod) && !pod.ready && !pod.leaving;
         if pods.iter().any(starts) {
             // What replaces the last one has to serve first: new pods that don't get ready must not be all there is.
             return None;
         }
         let spare = self.seen.ready(&restart.revision) > self.plan.replicas;
-        let mut old = self.older(restart.since);
+        let mut old = self.older(restart);
         old.retain(|pod| spare || !pod.ready);
         // Those that serve nobody first, the oldest of them.
         let next = old
@@ -159,10 +174,10 @@ impl Turn<'_> {
         })
     }
 
-    /// Pods of stable from before a time that are not on their way out.
-    fn older(&self, since: Timestamp) -> Vec<&PodView> {
+    /// Pods of stable from before a restart that are not on their way out.
+    fn older(&self, restart: &Restart) -> Vec<&PodView> {
         let pods = self.seen.stable_pods.iter().flat_map(|seen| &seen.pods);
-        pods.filter(|pod| pod.created_at <= since && !pod.leaving)
+        pods.filter(|pod| is_older(restart, pod) && !pod.leaving)
             .collect()
     }
 

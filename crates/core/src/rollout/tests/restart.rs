@@ -46,6 +46,28 @@ fn each_pod_is_replaced_and_never_fewer_serve_than_are_wanted() {
 }
 
 #[test]
+fn a_pod_that_came_within_the_second_of_the_restart_is_known_by_whether_it_was_there() {
+    let mut world = World::with_stable();
+    world.act("again", Action::Restart);
+    let since = world.actions[0].created_at.unwrap();
+    let v1 = Revision::from("v1");
+    let mut before = Vec::new();
+    for (name, birth) in &mut world.sets.get_mut(&v1).unwrap().births {
+        *birth = since;
+        before.push(name.clone());
+    }
+    for _ in 0..120 {
+        world.live(1);
+        for (_, birth) in &mut world.sets.get_mut(&v1).unwrap().births {
+            *birth = since;
+        }
+        world.turn(usize::MAX);
+    }
+    assert_eq!(world.evicted, before, "and none that the restart brought");
+    assert!(world.state.restart.is_none());
+}
+
+#[test]
 fn a_service_whose_replicas_nobody_says_is_as_strong_after_a_restart_as_before() {
     let mut world = World::with_stable();
     world.unsaid_replicas = true;

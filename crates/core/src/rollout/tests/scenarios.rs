@@ -504,6 +504,11 @@ fn a_bake_is_not_over_before_its_metrics_were_read() {
     world.blind = true;
     world.run(120);
     assert_eq!(world.phase(), Phase::Progressing);
+    let message = &world.last.as_ref().unwrap().report.message;
+    assert!(
+        message.contains("was to end at") && message.contains("could not be read to its end"),
+        "{message}"
+    );
     world.blind = false;
     assert!(world.run_until(Phase::Healthy, 60));
 }
