@@ -22,6 +22,8 @@ use futures::future::BoxFuture;
 use jiff::Timestamp;
 use molt_core::observed::{Measurement, Problem};
 
+pub use molt_core::analysis::Starts;
+
 pub mod at_route;
 pub mod conditions;
 pub mod guards;
@@ -82,15 +84,6 @@ pub struct MeasureRequest {
     pub want_history: bool,
     /// The time of the request.
     pub now: Timestamp,
-}
-
-/// When the containers of a pod began, as far as the kubelet tells.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Starts {
-    /// The runs that are known: of each container the present one and the one before.
-    pub at: Vec<Timestamp>,
-    /// Some container was restarted before these.
-    pub older: bool,
 }
 
 /// What was measured.

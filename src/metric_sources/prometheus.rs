@@ -6,7 +6,6 @@
 mod answer;
 mod ask;
 mod conditions;
-mod falls;
 mod history;
 mod native;
 pub mod promql;

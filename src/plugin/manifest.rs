@@ -5,11 +5,13 @@ use std::io::Read;
 use std::path::Path;
 
 use molt_core::plan::Plan;
+use molt_readiness::schema::{Violation, unknown_fields};
 use molt_sim::{Counter, Measure};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Failure;
+use crate::api::crds;
 use crate::controller::object::ServiceObject;
 use crate::controller::revision;
 use crate::controller::validate::{Defaults, Known, Validated, validate};
@@ -34,8 +36,8 @@ pub struct Manifest {
     pub counters: Vec<Counter>,
     /// The memory limit of the first container, in bytes.
     pub memory_limit: Option<f64>,
-    /// Fields of the spec that mean nothing here.
-    pub ignored: Vec<String>,
+    /// Fields that mean nothing here.
+    pub ignored: Vec<Violation>,
     /// It has thresholds, which are left out.
     pub without_conditions: bool,
 }
@@ -70,7 +72,7 @@ impl Manifest {
 
     pub(super) fn parse(text: &str, service: Option<&str>, prometheus: Option<&str>) -> Result<Self, String> {
         let mut object = pick(documents(text)?, service)?;
-        let written = object["spec"].clone();
+        let ignored = ignored(&object);
         if let (Some(address), Some(spec)) = (prometheus, object["spec"].as_object_mut()) {
             let metrics = spec.entry("metrics").or_insert_with(|| json!({}));
             if let Some(metrics) = metrics.as_object_mut() {
@@ -115,66 +117,31 @@ impl Manifest {
             source: validated.source,
             plan,
             without_conditions,
-            ignored: ignored(&object, &written),
+            ignored,
         })
     }
 }
 
 /// Fields of no version that this one knows: what they were to say would not be said.
-pub(super) fn misspelt(fields: &[String]) -> Result<(), String> {
+pub(super) fn misspelt(fields: &[Violation]) -> Result<(), String> {
     if fields.is_empty() {
         return Ok(());
     }
     let fields: Vec<String> = fields
         .iter()
-        .map(|field| format!("{field}: is no field of this version: correct its spelling, or take it out"))
+        .map(|violation| {
+            let Violation { field, says, fix } = violation;
+            let fix = fix.as_deref().filter(|fix| fix.ends_with('?'));
+            let fix = fix.unwrap_or("correct its spelling, or take it out");
+            format!("{field}: {says}: {fix}")
+        })
         .collect();
     Err(fields.join("\n  "))
 }
 
-/// Fields that were written and not read. The pod template is Kubernetes' own, of whatever version.
-pub(super) fn ignored(object: &ServiceObject, written: &Value) -> Vec<String> {
-    let read = object
-        .spec
-        .as_ref()
-        .ok()
-        .and_then(|spec| serde_json::to_value(spec).ok());
-    let mut fields = Vec::new();
-    if let Some(mut read) = read {
-        read["template"] = written["template"].clone();
-        let conditions = read.pointer_mut("/guards/conditions");
-        let conditions = conditions.and_then(Value::as_array_mut).into_iter().flatten();
-        for (index, condition) in conditions.enumerate() {
-            let template = written.pointer(&format!("/guards/conditions/{index}/job/template"));
-            if let (Some(template), Some(job)) = (template, condition.get_mut("job")) {
-                job["template"] = template.clone();
-            }
-        }
-        compare("spec", written, &read, &mut fields);
-    }
-    fields
-}
-
-fn compare(path: &str, written: &Value, read: &Value, ignored: &mut Vec<String>) {
-    match (written, read) {
-        (Value::Object(written), Value::Object(read)) => {
-            for (name, value) in written {
-                let path = format!("{path}.{name}");
-                match read.get(name) {
-                    Some(read) => compare(&path, value, read, ignored),
-                    // Nothing is written there.
-                    None if value.is_null() || *value == json!([]) || *value == json!({}) => {}
-                    None => ignored.push(path),
-                }
-            }
-        }
-        (Value::Array(written), Value::Array(read)) => {
-            for (index, (written, read)) in written.iter().zip(read).enumerate() {
-                compare(&format!("{path}[{index}]"), written, read, ignored);
-            }
-        }
-        _ => {}
-    }
+/// Fields that were written and that no API server would keep.
+pub(super) fn ignored(written: &Value) -> Vec<Violation> {
+    crds::schema("PythonService").map_or_else(Vec::new, |schema| unknown_fields(&schema, written))
 }
 
 /// The documents of a manifest, those within a List as well.
@@ -275,6 +242,14 @@ mod tests {
 
     const SMALLEST: &str = include_str!("fixtures/checkout.yaml");
 
+    fn fields(manifest: &Manifest) -> Vec<&str> {
+        manifest
+            .ignored
+            .iter()
+            .map(|violation| violation.field.as_str())
+            .collect()
+    }
+
     fn error(text: &str, service: Option<&str>) -> String {
         Manifest::parse(text, service, None).unwrap_err()
     }
@@ -301,34 +276,41 @@ mod tests {
         assert_eq!(at_route("envoy-gateway"), Counter::Route { sent: true });
         assert_eq!(at_route("istio-gateway"), Counter::Route { sent: false });
         assert_eq!(manifest.memory_limit, Some(256.0 * 1024.0 * 1024.0));
-        assert_eq!(manifest.ignored, [""; 0]);
+        assert!(manifest.ignored.is_empty(), "{:?}", manifest.ignored);
     }
 
     #[test]
     fn a_misspelt_field_is_told_and_one_without_meaning_is_not() {
         let text = SMALLEST.replace(
             "port: 8000",
-            "port: 8000\n  replica: 3\n  strategy: {canary: {backe: 1s, steps: [{setWeight: 5, wait: 1}]}}\n  drain: null",
+            "port: 8000\n  replica: 3\n  anaylsis: {}\n  strategy: {canary: {backe: 1s, steps: [{setWeight: 5, wait: 1}]}}\n  revisionHistoryLimit: null",
         );
-        let text = text.replace("name: app,", "name: app, newField: 1,");
+        let text = text.replace("name: app,", "name: app, readinesProbe: {},");
+        let manifest = Manifest::parse(&text, None, None).unwrap();
+        let mut fields = fields(&manifest);
+        fields.sort_unstable();
         assert_eq!(
-            Manifest::parse(&text, None, None).unwrap().ignored,
+            fields,
             [
+                "spec.anaylsis",
                 "spec.replica",
                 "spec.strategy.canary.backe",
-                "spec.strategy.canary.steps[0].wait"
+                "spec.strategy.canary.steps[0].wait",
+                "spec.template.spec.containers[0].readinesProbe"
             ]
         );
     }
 
     #[test]
     fn a_misspelt_field_is_refused_and_an_unreadable_one_has_its_path() {
-        let refused =
-            misspelt(&["spec.replica".to_owned(), "spec.slos[0].sli.presett".to_owned()]).unwrap_err();
-        assert_eq!(
-            refused,
-            "spec.replica: is no field of this version: correct its spelling, or take it out\n  spec.slos[0].sli.presett: is no field of this version: correct its spelling, or take it out"
-        );
+        let text = SMALLEST.replace("port: 8000", "port: 8000\n  anaylsis: {}\n  xyz: 1");
+        let refused = misspelt(&Manifest::parse(&text, None, None).unwrap().ignored).unwrap_err();
+        for line in [
+            "spec.anaylsis: is no field of this version: did you mean analysis?",
+            "spec.xyz: is no field of this version: correct its spelling, or take it out",
+        ] {
+            assert!(refused.lines().any(|said| said.trim() == line), "{refused}");
+        }
         assert_eq!(misspelt(&[]), Ok(()));
         let number = error(&SMALLEST.replace("objective: \"99\"", "objective: 99"), None);
         assert!(
@@ -346,14 +328,22 @@ mod tests {
     }
 
     #[test]
-    fn conditions_are_left_out_and_the_template_of_a_job_is_kubernetes_own() {
+    fn conditions_are_left_out_and_what_is_misspelt_in_them_is_told() {
         let text = SMALLEST.replace(
             "port: 8000",
             "port: 8000\n  guards: {conditions: [{name: a, job: {timeOut: 1m, template: {spec: {containers: [{name: a, newField: 1}]}}}}]}",
         );
         let manifest = Manifest::parse(&text, None, None).unwrap();
         assert!(manifest.without_conditions && manifest.plan.conditions.is_empty());
-        assert_eq!(manifest.ignored, ["spec.guards.conditions[0].job.timeOut"]);
+        let mut fields = fields(&manifest);
+        fields.sort_unstable();
+        assert_eq!(
+            fields,
+            [
+                "spec.guards.conditions[0].job.template.spec.containers[0].newField",
+                "spec.guards.conditions[0].job.timeOut"
+            ]
+        );
     }
 
     #[test]

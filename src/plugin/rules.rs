@@ -145,7 +145,7 @@ impl Service {
             ..Defaults::default()
         };
         let validated = validate(&object, &defaults, Known::default());
-        misspelt(&ignored(&object, &document["spec"])).map_err(|why| format!("{name}: {why}"))?;
+        misspelt(&ignored(document)).map_err(|why| format!("{name}: {why}"))?;
         match validated.source {
             Some(source) if validated.errors.is_empty() => Ok(Self {
                 key: object.key(),

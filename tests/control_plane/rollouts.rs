@@ -215,6 +215,14 @@ async fn a_reverted_and_a_superseded_spec_have_their_ends() {
         Some(Outcome::Aborted)
     );
 
+    let away = Patch::Merge(json!({"status": null}));
+    let refused = stage
+        .records()
+        .patch_status(&format!("shop-{second}-1"), &PatchParams::default(), &away)
+        .await;
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("can't be taken away"), "{refused}");
+
     stage.apply(service("shop", "shop:second")).await.unwrap();
     until_exposed(&stage, 10).await;
     stage.apply(service("shop", "shop:third")).await.unwrap();

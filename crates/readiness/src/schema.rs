@@ -21,15 +21,7 @@ pub struct Violation {
 /// What an `openAPIV3Schema` says to an object that is about to be created: its structure, and if that is right its
 /// rules.
 pub fn check(schema: &Value, object: &Value) -> Vec<Violation> {
-    let mut found = Vec::new();
-    // The API server knows these of every object, and a CRD says nothing of them.
-    let mut own = object.clone();
-    if let Some(fields) = own.as_object_mut() {
-        fields.retain(|name, _| name != "apiVersion" && name != "kind");
-        let metadata = fields.remove("metadata").unwrap_or_default();
-        node(&METADATA, &json!({"metadata": metadata}), "", &mut found);
-    }
-    node(schema, &own, "", &mut found);
+    let mut found = structure(schema, object);
     if found.is_empty()
         && let Err(errors) = Validator::new().validate(schema, object, None)
     {
@@ -41,6 +33,30 @@ pub fn check(schema: &Value, object: &Value) -> Vec<Violation> {
     }
     found
 }
+
+/// Fields of an object that an `openAPIV3Schema` does not know: an API server would drop them, or refuse the object.
+pub fn unknown_fields(schema: &Value, object: &Value) -> Vec<Violation> {
+    let mut found = structure(schema, object);
+    found.retain(|violation| violation.says == UNKNOWN);
+    found
+}
+
+/// What the structure of a schema says to an object.
+fn structure(schema: &Value, object: &Value) -> Vec<Violation> {
+    let mut found = Vec::new();
+    // The API server knows these of every object, and a CRD says nothing of them.
+    let mut own = object.clone();
+    if let Some(fields) = own.as_object_mut() {
+        fields.retain(|name, _| name != "apiVersion" && name != "kind");
+        let metadata = fields.remove("metadata").unwrap_or_default();
+        node(&METADATA, &json!({"metadata": metadata}), "", &mut found);
+    }
+    node(schema, &own, "", &mut found);
+    found
+}
+
+/// What is said of a field that the schema does not have.
+const UNKNOWN: &str = "is no field of this version";
 
 /// What metadata can say.
 static METADATA: LazyLock<Value> = LazyLock::new(|| {
@@ -194,7 +210,7 @@ fn object(schema: &Value, fields: &Map<String, Value>, path: &str, found: &mut V
                 let names = properties.into_iter().flat_map(Map::keys).map(String::as_str);
                 found.push(Violation {
                     field: at,
-                    says: "is no field of this version".to_owned(),
+                    says: UNKNOWN.to_owned(),
                     fix: Some(near(name, names).map_or_else(
                         || "leave it out".to_owned(),
                         |near| format!("did you mean {near}?"),

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use molt_core::analysis::{Counts, Past};
+use molt_core::analysis::{Counts, MANY_FALLS, Past};
 use molt_core::observed::History;
 
 use super::super::{MeasureRequest, SliQuery, SloQuery};
@@ -18,9 +18,6 @@ use super::reading;
 const MIN_POINTS: f64 = 3.0;
 /// Blocks before the attempt that tell how requests correlate: an hour of half minutes.
 const BLOCKS: i32 = 120;
-
-/// So many falls of stable's counters in these blocks, without a restart, are no accident: several answer in turn.
-const MANY_FALLS: usize = 5;
 
 /// The history of one objective, and why nothing can be compared with it, if so.
 pub async fn read(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::future;
 use jiff::{SignedDuration, Timestamp};
-use molt_core::analysis::{Counts, PodCounts};
+use molt_core::analysis::{Counts, Falls, PodCounts, look_back};
 use molt_core::observed::BlockCounts;
 
 use super::super::presets::{self, Timed};
@@ -13,7 +13,6 @@ use super::super::selector::Selector;
 use super::super::{MeasureRequest, SliQuery, SloQuery, tasks};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
 use super::ask::{self, Asker, Failure, Target};
-use super::falls::Falls;
 use super::native::{self, TooCoarse};
 use super::promql::{self, Scope};
 use super::series::{self, Arm, Frame, Role};
@@ -86,10 +85,9 @@ async fn read_as(
     }
 }
 
-/// Long enough to hold a sample from before the first edge, although some scrapes may have been missed; and
-/// the age at which a pod should have been scraped.
+/// How far before the first edge is read; and the age at which a pod should have been scraped.
 pub fn lookback(request: &MeasureRequest) -> SignedDuration {
-    (request.source.interval * 4).max(SignedDuration::from_mins(2))
+    look_back(request.source.interval)
 }
 
 /// What was read of one objective.

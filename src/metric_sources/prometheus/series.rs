@@ -8,11 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use molt_core::analysis::{Counts, PodCounts, Sample, Series, fresh, increase};
+use molt_core::analysis::{Counts, Falls, PodCounts, Sample, Series, Starts, fresh, increase};
 
-use super::super::{MeasureRequest, PrometheusSource, Starts, tasks};
+use super::super::{MeasureRequest, PrometheusSource, tasks};
 use super::answer::{Labels, RawSeries};
-use super::falls::Falls;
 
 /// Labels that reading adds even where the pod has no `up`: to series that are pushed, for one. Of these the
 /// `instance` is a process's own: several workers push from one pod.

@@ -7,14 +7,13 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use molt_core::analysis::{AtRoute, Counts, PodCounts};
+use molt_core::analysis::{AtRoute, Counts, Falls, PodCounts};
 use molt_core::observed::BlockCounts;
 
 use super::super::super::at_route::Naming;
 use super::super::super::{SliQuery, presets};
 use super::super::answer::RawSeries;
 use super::super::ask::{self, Failure};
-use super::super::falls::Falls;
 use super::super::promql;
 use super::super::series::{Arm, Frame, Role};
 use super::{Arms, Column, NOT_SCRAPED, Reading, SERIES_MISSING, UNUSABLE, lookback};
