@@ -190,6 +190,13 @@ async fn a_collector_is_brought_each_trace_once_it_takes_it() {
     );
     for outcome in ["retried", "delivered"] {
         let line = format!("molt_traces_total{{outcome=\"{outcome}\"}} 1");
+        // The collector has them before its answer is read.
+        for _ in 0..500 {
+            if metrics.encode().contains(&line) {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         assert!(metrics.encode().contains(&line), "{}", metrics.encode());
     }
 }

@@ -247,3 +247,10 @@ fn a_long_way_is_shown_around_where_it_is() {
     has(&screen(&model, 80, 24), &["… ", "54% → [1m] → 59%", " …"]);
     has(&screen(&model, 120, 24), &["├ ✓ 54%", "├ ▶ 1m", "├ · 59%"]);
 }
+
+#[test]
+fn the_page_shows_what_it_looks_like() {
+    let page = std::fs::read_to_string("docs/watching.md").unwrap();
+    let screen = screen(&model(), 100, 26);
+    assert!(page.contains(&screen), "docs/watching.md lacks this:\n{screen}");
+}
