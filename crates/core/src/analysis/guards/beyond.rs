@@ -83,7 +83,9 @@ mod tests {
 
     fn after(looks: &[bool], chance: f64) -> f64 {
         let mut beyond = Beyond::default();
-        looks.iter().for_each(|look| beyond.absorb(*look, chance));
+        for look in looks {
+            beyond.absorb(*look, chance);
+        }
         beyond.ln()
     }
 
