@@ -87,7 +87,7 @@ impl Stage {
             gateway: cluster_value("GATEWAY_URL"),
             _operator: share,
         };
-        stage.clear().await;
+        Box::pin(stage.clear()).await;
         let object =
             serde_json::from_value(json!({"metadata": {"name": namespace}})).expect("it is a namespace");
         stage

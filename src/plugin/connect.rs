@@ -59,9 +59,10 @@ impl Cluster {
 
     /// The PythonService of this name, or a failure that says which ones there are.
     pub async fn service(&self, name: &str) -> Result<PythonService, Failure> {
-        match self.services().get_opt(name).await? {
+        // What waits holds the whole object, several times over.
+        match Box::pin(self.services().get_opt(name)).await? {
             Some(service) => Ok(service),
-            None => Err(self.missing(name).await),
+            None => Err(Box::pin(self.missing(name)).await),
         }
     }
 

@@ -333,7 +333,7 @@ impl Reader {
             millis: self.millis,
             good: good(reading),
             bad: reading.bad,
-            began: (self.kind == Counters::NewSawTooth).then(|| BEGAN.0 + worker as f64 * BEGAN.1),
+            began: (self.kind == Counters::NewSawTooth).then_some(BEGAN.0 + worker as f64 * BEGAN.1),
         });
         let rise = |now: f64, before: f64| if now < before { now } else { now - before };
         let bad = rise(reading.bad, last.bad);
