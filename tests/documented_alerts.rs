@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 
 use molt::k8s::Key;
-use molt::metrics::{Judged, Metrics, Standing};
+use molt::metrics::{Finished, Judged, Metrics, RevertedBy, Standing};
 use molt_core::decision::{Phase, VerdictKind};
+use molt_core::state::Outcome;
 use promql_parser::parser::{self, Expr, VectorSelector};
 use serde_json::Value;
 
@@ -63,6 +64,18 @@ fn exposed() -> String {
         objectives: vec![judged],
     };
     metrics.set_rollout(&cart, &standing);
+    metrics.judged(VerdictKind::Safe);
+    metrics.reverted(&cart, RevertedBy::Watch);
+    let hour = std::time::Duration::from_secs(3600);
+    metrics.rollout_ended(
+        &cart,
+        Finished {
+            outcome: Outcome::Promoted,
+            took: hour,
+            lead_time: Some(hour),
+            restored_after: Some(hour),
+        },
+    );
     metrics.reconciled(std::time::Duration::from_millis(1));
     metrics.reconcile_failed("Forbidden");
     metrics.queried(std::time::Duration::from_millis(1));
