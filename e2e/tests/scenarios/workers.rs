@@ -244,7 +244,6 @@ async fn given_workers(namespace: &str) -> (Stage, String) {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet: run it by name"]
 async fn no_task_is_lost_across_a_promotion_and_a_rollback() {
     let (stage, first) = given_workers("e2e-workers").await;
     enqueue(&stage, "enqueue", &[]).await;
@@ -276,7 +275,6 @@ async fn no_task_is_lost_across_a_promotion_and_a_rollback() {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet: run it by name"]
 async fn long_tasks_end_where_they_began() {
     let (stage, first) = given_workers("e2e-workers-long").await;
     let more = [("RATE", "5".to_owned()), ("LONG_EVERY", "8".to_owned())];
@@ -301,7 +299,7 @@ async fn long_tasks_end_where_they_began() {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet: run it by name"]
+#[ignore = "waits for minutes until metrics are gone, which no other test needs; run it by name"]
 async fn a_broker_that_goes_away_promotes_nothing() {
     let (stage, first) = given_workers("e2e-workers-redis").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
@@ -346,7 +344,7 @@ async fn shut_down(stage: &Stage) {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet: run it by name"]
+#[ignore = "waits for minutes until metrics are gone, which no other test needs; run it by name"]
 async fn without_its_exporter_a_rollout_pauses_and_tells() {
     let (stage, first) = given_workers("e2e-workers-blind").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
@@ -378,7 +376,6 @@ async fn without_its_exporter_a_rollout_pauses_and_tells() {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet: run it by name"]
 async fn of_beat_there_is_never_a_second_one() {
     let (stage, _) = given_workers("e2e-beat").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
@@ -448,7 +445,6 @@ async fn of_beat_there_is_never_a_second_one() {
 }
 
 #[tokio::test]
-#[ignore = "not seen to pass on a full node yet: run it by name"]
 async fn workers_know_a_task_before_anybody_sends_it() {
     let (stage, _) = given_workers("e2e-workers-order").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
