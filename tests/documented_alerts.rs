@@ -66,7 +66,7 @@ fn exposed() -> String {
     metrics.set_rollout(&cart, &standing);
     metrics.judged(VerdictKind::Safe);
     metrics.reverted(&cart, RevertedBy::Watch);
-    let hour = std::time::Duration::from_secs(3600);
+    let hour = std::time::Duration::from_hours(1);
     metrics.rollout_ended(
         &cart,
         Finished {
