@@ -8,6 +8,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod black_hole;
+pub mod dashboard;
 pub mod gateway;
 pub mod load;
 pub mod operator;
@@ -16,6 +17,7 @@ pub mod stage;
 pub mod users;
 
 pub use black_hole::BlackHole;
+pub use dashboard::Dashboard;
 pub use load::{Load, Request, Stream, Way};
 pub use stage::{Stage, sample, until};
 pub use users::Users;

@@ -12,7 +12,7 @@ use crate::support::cluster::{config, service, without_operator};
 use crate::support::dashboard::{Cable, Dashboard, account, allow};
 
 /// Longer than it ever takes on a machine that does something else as well.
-const BOUND: Duration = Duration::from_secs(5);
+pub const BOUND: Duration = Duration::from_secs(5);
 
 /// A status as an operator writes it in the middle of an attempt.
 pub fn progressing(weight: i32, message: &str) -> Value {
@@ -50,7 +50,7 @@ fn on_call() -> Value {
     ])
 }
 
-fn is_row<'a>(data: &'a Value, name: &str) -> Option<&'a Value> {
+pub fn is_row<'a>(data: &'a Value, name: &str) -> Option<&'a Value> {
     data["rows"].as_array()?.iter().find(|row| row["name"] == name)
 }
 
@@ -255,106 +255,5 @@ async fn an_api_server_that_goes_and_comes_back_is_told_of_and_nothing_is_missed
     assert!(
         all.await.is_ok(),
         "connected {connected}, changed {changed}, gone {gone}"
-    );
-}
-
-/// Ends with the test.
-struct Process(std::process::Child);
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-/// What the server holds and how soon 50 viewers see a change, with 1,000 services: `make bench-dashboard`.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute, and measures the machine as well"]
-async fn a_thousand_services_and_fifty_viewers() {
-    use futures::{StreamExt, stream};
-    const SERVICES: usize = 1_000;
-    const VIEWERS: usize = 50;
-    let stage = without_operator("dash-many").await;
-    let name = |i: usize| format!("service-{i:04}");
-    stream::iter(0..SERVICES)
-        .for_each_concurrent(16, |i| {
-            let stage = &stage;
-            async move {
-                stage.apply(service(&name(i), "shop:good")).await.unwrap();
-                say(
-                    &stage.services(),
-                    &name(i),
-                    progressing(i32::try_from(i % 100).unwrap(), "at the beginning"),
-                )
-                .await;
-            }
-        })
-        .await;
-    let port = tokio::net::TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let address = format!("127.0.0.1:{port}");
-    let server = Process(
-        std::process::Command::new(env!("CARGO_BIN_EXE_molt"))
-            .args(["dashboard", "--anonymous-read", "--listen", &address])
-            .env("KUBECONFIG", crate::support::cluster::kubeconfig())
-            .spawn()
-            .unwrap(),
-    );
-    let dashboard = Dashboard {
-        address: format!("http://{address}"),
-    };
-    crate::support::cluster::until("it serves", async || {
-        tokio::net::TcpStream::connect(&address).await.is_ok()
-    })
-    .await;
-    let guest = dashboard.person("");
-    let began = Instant::now();
-    let mut viewers = Vec::new();
-    for _ in 0..VIEWERS {
-        viewers.push(guest.stream().await);
-    }
-    for viewer in &mut viewers {
-        viewer
-            .until(BOUND * 12, "all are there", |name, _| name == "whole")
-            .await;
-    }
-    println!(
-        "{VIEWERS} viewers have {SERVICES} services after {:?}",
-        began.elapsed()
-    );
-    let mut times = Vec::new();
-    for round in 0..20_usize {
-        let target = name(round * 37 % SERVICES);
-        let message = format!("round {round}");
-        say(&stage.services(), &target, progressing(42, &message)).await;
-        let written = Instant::now();
-        for viewer in &mut viewers {
-            viewer
-                .until(BOUND, "the change is seen", |_, data| {
-                    is_row(data, &target).is_some_and(|row| row["message"] == message)
-                })
-                .await;
-        }
-        times.push(written.elapsed());
-    }
-    times.sort_unstable();
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.0.id())).unwrap();
-    let memory = |what: &str| -> f64 {
-        let line = status.lines().find_map(|line| line.strip_prefix(what)).unwrap();
-        line.trim().trim_end_matches(" kB").parse::<f64>().unwrap() / 1024.0
-    };
-    let (now, most) = (memory("VmRSS:"), memory("VmHWM:"));
-    println!(
-        "from the answered status write until the last of {VIEWERS} viewers has it: median {:?}, most {:?}; resident {now:.1} MiB, at most {most:.1} MiB",
-        times[10], times[19]
-    );
-    assert!(
-        times[19] < Duration::from_secs(1) && most < 60.0,
-        "{times:?} {most}"
     );
 }

@@ -14,6 +14,7 @@ mod config;
 mod crashes;
 mod dashboard;
 mod dashboard_browser;
+mod dashboard_load;
 mod fleet;
 mod gitops;
 mod groups;

@@ -5,6 +5,7 @@ second are short, half of them acknowledged early; every LONG_EVERY seconds one 
 NEW=1 sends `shop.new` as well.
 """
 
+import collections
 import itertools
 import json
 import os
@@ -52,21 +53,31 @@ def longs():
         time.sleep(LONG_EVERY)
 
 
+def runs(table):
+    """The runs of each task: task -> [words of a run]."""
+    found = collections.defaultdict(list)
+    for run in ledger.smembers(table):
+        what, words = run.decode().split("|", 1)
+        found[what].append(words.split(" "))
+    return found
+
+
 def report():
-    text = lambda table: {k.decode(): v.decode() for k, v in ledger.hgetall(table).items()}
-    sent, done, started = text("sent"), text("done"), text("started")
+    sent = [what.decode() for what in ledger.hkeys("sent")]
+    done, started = runs("done"), runs("started")
     open_ = [what for what in sent if what not in done]
+    told = lambda what: "%s: %s" % (what, "; ".join(" ".join(words) for words in done[what]))
     return {
         "sent": len(sent),
-        "done": sum(what in done for what in sent),
+        "done": len(sent) - len(open_),
         "open": len(open_),
         "never_started": [what for what in open_ if what not in started][:20],
         "not_finished": [what for what in open_ if what in started][:20],
-        "twice": [what for what, times in done.items() if int(times) > 1][:20],
-        "begun_twice": sum(int(times) > 1 for times in started.values()),
-        "by": text("by"),
+        "twice": [told(what) for what in sent if len(done[what]) > 1][:20],
+        "begun_twice": sum(len(started[what]) > 1 for what in sent),
+        "by": dict(collections.Counter(" ".join(words[3:]) for all_ in done.values() for words in all_)),
         "queued": ledger.llen("default"),
-        "ticks": [tick.decode() for tick in ledger.lrange("ticks", 0, -1)],
+        "ticks": [tick.decode() for tick in ledger.zrange("ticks", 0, -1)],
     }
 
 

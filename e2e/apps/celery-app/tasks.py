@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import time
+import uuid
 
 from celery import Celery
 from celery.signals import before_task_publish
@@ -32,43 +33,47 @@ ledger = Redis.from_url(BROKER, socket_timeout=10, retry_on_timeout=True)
 
 
 def run(task, what, seconds):
-    ledger.hincrby("started", what, 1)
+    """Writes down when this run begins and when it is done. A run has a name: a write that is tried again, because its
+    answer was late, is no second run."""
+    again = "redelivered" if task.request.delivery_info.get("redelivered") else "delivered"
+    name = "%s|%s %s %s %s" % (what, uuid.uuid4().hex[:8], socket.gethostname(), again, RELEASE)
+    ledger.sadd("started", name)
     time.sleep(seconds)
     if random.random() < FAILS:
         raise RuntimeError("as it was told to")
-    ledger.hincrby("done", what, 1)
-    ledger.hincrby("by", "%s %s" % (RELEASE, task), 1)
+    ledger.sadd("done", "%s %s" % (name, task.name.removeprefix("shop.")))
 
 
-@app.task(name="shop.short", acks_late=True)
-def short(what):
-    run("short", what, 0.05)
+@app.task(name="shop.short", acks_late=True, bind=True)
+def short(self, what):
+    run(self, what, 0.05)
 
 
-@app.task(name="shop.early")
-def early(what):
-    run("early", what, 0.05)
+@app.task(name="shop.early", bind=True)
+def early(self, what):
+    run(self, what, 0.05)
 
 
-@app.task(name="shop.long", acks_late=True)
-def long(what, seconds):
-    run("long", what, seconds)
+@app.task(name="shop.long", acks_late=True, bind=True)
+def long(self, what, seconds):
+    run(self, what, seconds)
 
 
-@app.task(name="shop.long_early")
-def long_early(what, seconds):
-    run("long_early", what, seconds)
+@app.task(name="shop.long_early", bind=True)
+def long_early(self, what, seconds):
+    run(self, what, seconds)
 
 
 if RELEASE != "v1":
 
-    @app.task(name="shop.new", acks_late=True)
-    def new(what):
-        run("new", what, 0.05)
+    @app.task(name="shop.new", acks_late=True, bind=True)
+    def new(self, what):
+        run(self, what, 0.05)
 
 
 @before_task_publish.connect
 def note_tick(sender=None, body=None, **_):
     """Which scheduler sent each tick, and when."""
     if body[0] and body[0][0] == "tick":
-        ledger.rpush("ticks", "%.3f %s" % (time.time(), socket.gethostname()))
+        now = time.time()
+        ledger.zadd("ticks", {"%.3f %s" % (now, socket.gethostname()): now})

@@ -6,8 +6,8 @@ use kube::api::{Patch, PatchParams};
 use molt::api::v1alpha1::Phase;
 use molt_core::state::Outcome;
 use molt_e2e::rollout::{load, not_its_own, pods_of, stable, stable_under_load, until_weight};
-use molt_e2e::{Load, Request, Stage, operator, sample, until};
-use serde_json::json;
+use molt_e2e::{Dashboard, Load, Request, Stage, operator, sample, until};
+use serde_json::{Value, json};
 
 /// Given version v1 as stable, and load on it.
 async fn given_stable_under_load(namespace: &str, rate: u32) -> (Stage, Load) {
@@ -112,7 +112,7 @@ async fn a_version_that_never_answers_is_seen_by_the_gateway_and_taken_back() {
     let exposed = std::time::Instant::now();
     let route = stage.routes().get("shop").await.unwrap();
     let backends = &route.data["spec"]["rules"][0]["backendRefs"];
-    let names_its_revision = |backend: &serde_json::Value| {
+    let names_its_revision = |backend: &Value| {
         let header = &backend["filters"][0]["requestHeaderModifier"]["set"][0];
         let revision = header["value"].as_str().unwrap_or_default();
         header["name"] == "x-molt-revision" && backend["name"] == format!("shop-{revision}")
@@ -154,6 +154,29 @@ async fn a_version_that_crashes_never_harms_stable() {
             "v4",
             &[("FAIL_READINESS", "1"), ("CRASH_AFTER_SECONDS", "1")],
         ))
+        .await;
+    // Who is on call reads on the service's page what a container said before it ended.
+    let dashboard = Dashboard::open(&stage).await;
+    stage
+        .until(
+            "the last words of a container that crashed are shown",
+            async || {
+                let shown = dashboard.json("ns/e2e-crash/services/shop/pods").await;
+                let pods = shown
+                    .iter()
+                    .filter_map(|shown| shown["pods"].as_array())
+                    .flatten();
+                let crashed = pods.filter(|pod| pod["revision"] != first.as_str());
+                for name in crashed.filter_map(|pod| pod["name"].as_str()) {
+                    let path = format!("ns/e2e-crash/pods/{name}/log?previous=true");
+                    let said = dashboard.text(&path).await.unwrap_or_default();
+                    if said.contains("CRASH_AFTER_SECONDS is over") {
+                        return true;
+                    }
+                }
+                false
+            },
+        )
         .await;
     let back = stage.until_phase("shop", Phase::RolledBack).await;
     assert_eq!(stable(&back), first);
