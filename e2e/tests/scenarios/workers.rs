@@ -170,7 +170,7 @@ async fn settle(stage: &Stage, name: &str) -> Report {
         tokio::time::sleep(Duration::from_secs(2)).await;
     }
     println!(
-        "{}: {} tasks sent, {} done, {} lost; {} done twice, {} begun twice; by {:?}",
+        "{}: {} tasks sent, {} done, {} open; {} done twice, {} begun twice; by {:?}",
         stage.namespace,
         last.sent,
         last.done,
