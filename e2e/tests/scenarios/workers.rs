@@ -246,7 +246,8 @@ async fn given_workers(namespace: &str) -> (Stage, String) {
 #[tokio::test]
 async fn no_task_is_lost_across_a_promotion_and_a_rollback() {
     let (stage, first) = given_workers("e2e-workers").await;
-    enqueue(&stage, "enqueue", &[]).await;
+    // Long enough to outlast what its workers belong to; the next scenario has those of minutes.
+    enqueue(&stage, "enqueue", &[("LONG", "45".to_owned())]).await;
 
     stage.apply(workers(&stage, "v2", &[])).await;
     let done = stage.until_phase("tasks", Phase::Healthy).await;
