@@ -30,6 +30,26 @@ const EDGES: [f64; 12] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 10.0,
 ];
 
+/// Categories of failed reconciles: `WriteError::category`, and a status that can't be read.
+const CATEGORIES: [&str; 10] = [
+    "Conflict",
+    "Forbidden",
+    "Invalid",
+    "NameTaken",
+    "NotLeading",
+    "Refused",
+    "Timeout",
+    "Unreachable",
+    "UnreadableState",
+    "Unready",
+];
+
+/// Kinds of sinks of notifications.
+const SINKS: [&str; 5] = ["cloudEvents", "pagerDuty", "slack", "teams", "webhook"];
+
+/// What becomes of a notification; a trace is under no limit of a rate.
+const OUTCOMES: [&str; 5] = ["delivered", "retried", "gave_up", "dropped", "rate_limited"];
+
 /// What the registry puts before every name.
 const PREFIX: &str = "molt";
 
@@ -147,6 +167,7 @@ impl Metrics {
             notifications,
             traces,
         }))
+        .begun()
     }
 
     /// A reconcile took this long.
@@ -224,6 +245,26 @@ impl Metrics {
     /// The trace of an attempt ended so: `delivered`, `gave_up`, `dropped`; or a try failed, and it is `retried`.
     pub fn traced(&self, outcome: &'static str) {
         self.0.traces.get_or_create(&TraceLabels { outcome }).inc();
+    }
+
+    /// Counters begin at 0, so that the first event is an increase.
+    fn begun(self) -> Self {
+        for category in CATEGORIES {
+            let _ = self
+                .0
+                .reconcile_errors
+                .get_or_create(&CategoryLabels { category });
+        }
+        for sink_kind in SINKS {
+            for outcome in OUTCOMES {
+                let labels = NotificationLabels { sink_kind, outcome };
+                let _ = self.0.notifications.get_or_create(&labels);
+            }
+        }
+        for outcome in &OUTCOMES[..4] {
+            let _ = self.0.traces.get_or_create(&TraceLabels { outcome });
+        }
+        self
     }
 
     /// Everything, as [`CONTENT_TYPE`].

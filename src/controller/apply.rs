@@ -17,6 +17,7 @@ use super::caches::Caches;
 use super::config;
 use super::config::references::Reference;
 use super::config::snapshots::{self, Sets, Snapshots};
+use super::effect_words;
 use super::facts::{ReplicaSetFacts, ServiceFacts};
 use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
@@ -65,7 +66,7 @@ impl Applier<'_> {
     /// Carries out the effects in order. The first that fails ends it: what follows may depend on it.
     pub async fn apply(&self, effects: &[Effect], now: Timestamp) -> Result<(), WriteError> {
         for effect in effects {
-            tracing::info!(?effect, "apply");
+            tracing::info!("{}", effect_words::words(effect));
             self.apply_one(effect, now).await?;
         }
         Ok(())

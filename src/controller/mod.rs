@@ -21,6 +21,7 @@ pub mod apply;
 pub mod caches;
 pub mod config;
 pub mod edges;
+mod effect_words;
 pub mod events;
 pub mod facts;
 pub mod fleet;

@@ -327,8 +327,15 @@ fn is_own_name(object: &ServiceObject, validated: &Validated, target: &Target) -
 
 /// Events are told once; one that is lost is no reason to do anything again.
 async fn tell_events(object: &ServiceObject, context: &Context, decision: &Decision) {
-    let told = events::events(object, &decision.report).into_iter();
-    for event in told.chain(events::advice(object)) {
+    let told = events::events(object, &decision.report);
+    for event in &told {
+        tracing::info!(
+            reason = event.reason,
+            "{}",
+            event.note.as_deref().unwrap_or_default()
+        );
+    }
+    for event in told.into_iter().chain(events::advice(object)) {
         if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
             tracing::warn!(reason = event.reason, %error, "an event was lost");
         }

@@ -180,12 +180,21 @@ fn trouble(status: &ContainerStatus) -> Option<String> {
     Some(format!("last ended as {why}, exit code {}", ended.exit_code))
 }
 
+/// Pods and what they say are for whoever has signed in, whatever the server itself may read.
+fn pods_of(viewer: &Viewer, namespace: &str) -> Result<Api<Pod>, Refusal> {
+    if viewer.is_guest() {
+        let why = "pods and their logs are shown to those who have signed in";
+        return Err(Refusal::Forbidden(why.to_owned()));
+    }
+    Ok(Api::namespaced(viewer.client().clone(), namespace))
+}
+
 /// `GET /api/ns/NAMESPACE/services/NAME/pods`.
 pub async fn pods(
     viewer: Viewer,
     Path((namespace, name)): Path<(String, String)>,
 ) -> Result<Json<Value>, Refusal> {
-    let api: Api<Pod> = Api::namespaced(viewer.client().clone(), &namespace);
+    let api = pods_of(&viewer, &namespace)?;
     let of_service = ListParams::default().labels(&format!("{}={name}", labels::SERVICE));
     let mut pods: Vec<PodLine> = api
         .list(&of_service)
@@ -215,7 +224,7 @@ pub async fn log(
     Path((namespace, name)): Path<(String, String)>,
     Query(which): Query<Lines>,
 ) -> Result<impl IntoResponse, Refusal> {
-    let api: Api<Pod> = Api::namespaced(viewer.client().clone(), &namespace);
+    let api = pods_of(&viewer, &namespace)?;
     let params = LogParams {
         container: which.container,
         previous: which.previous,

@@ -153,7 +153,12 @@ impl Viewer {
 
     /// Whether they may ask for changes; the API server decides which.
     pub fn may_act(&self) -> bool {
-        self.how != How::Guest
+        !self.is_guest()
+    }
+
+    /// Nobody knows who they are.
+    pub fn is_guest(&self) -> bool {
+        self.how == How::Guest
     }
 }
 

@@ -104,7 +104,7 @@ pub struct Row {
     /// The status is about an older spec.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     late: bool,
-    /// Since when it has been so: the begin of the attempt under way, or the end of the last one.
+    /// Since when it has been so: the begin of a wait for a person or of the attempt under way, or the end of the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     since: Option<Timestamp>,
     /// Where the attempt is.
@@ -191,11 +191,11 @@ impl Row {
                 .message
                 .unwrap_or_else(|| "no operator has taken it up yet".to_owned())),
             late: status.phase.is_some() && status.observed_generation.unwrap_or(0) < generation,
-            since: state
+            since: paused_since(status.phase, status.conditions.as_deref().unwrap_or_default()).or(state
                 .attempt
                 .as_ref()
                 .map(|attempt| attempt.started_at)
-                .or_else(|| last.as_ref().map(|last| last.ended_at)),
+                .or_else(|| last.as_ref().map(|last| last.ended_at))),
             stage: state.attempt.map(|attempt| attempt.stage.name),
             stable: status.stable,
             canary: status.canary,
@@ -219,6 +219,16 @@ pub fn key(service: &LeanService) -> Key {
 }
 
 /// The objective with the least left, as the status has it: `"83.1%"`.
+/// Since when it waits for a person, if it does.
+fn paused_since(phase: Option<Phase>, conditions: &[Condition]) -> Option<Timestamp> {
+    let paused = conditions
+        .iter()
+        .find(|c| c.type_ == "Paused" && c.status == "True");
+    paused
+        .filter(|_| phase == Some(Phase::Paused))
+        .map(|condition| condition.last_transition_time.0)
+}
+
 fn live_budget(slos: &[SloStatus]) -> Option<Budget> {
     let left = |slo: &SloStatus| slo.budget_remaining.as_ref()?.trim_end_matches('%').parse().ok();
     slos.iter()
@@ -282,6 +292,17 @@ mod tests {
         assert_eq!(row["stage"], "Stepping");
         assert_eq!(row["wrong"], json!(["MetricsAvailable: Unreachable"]));
         assert!(row.get("late").is_none());
+    }
+
+    #[test]
+    fn a_line_of_a_pause_says_since_when() {
+        let mut service = serde_json::to_value(progressing()).unwrap();
+        service["status"]["phase"] = json!("Paused");
+        service["status"]["conditions"] = json!([{
+            "type": "Paused", "status": "True", "reason": "StepWaits", "message": "",
+            "lastTransitionTime": "2026-03-01T02:02:30Z",
+        }]);
+        assert_eq!(row(&service)["since"], "2026-03-01T02:02:30Z");
     }
 
     #[test]

@@ -22,8 +22,8 @@ pub const ACTIONS: [(&str, &str); 8] = [
 ];
 
 /// The script of one action.
-pub fn action(wish: &str) -> String {
-    format!("local wish = \"{wish}\"\n{ACTION}")
+pub fn action(name: &str, wish: &str) -> String {
+    format!("local name = \"{name}\"\nlocal wish = \"{wish}\"\n{ACTION}")
 }
 
 /// The health of what has a health of its own by conditions: records and actions are no reason to wait.
@@ -46,7 +46,7 @@ pub fn config_map() -> String {
         let _ = writeln!(
             actions,
             "- name: {name}\n  action.lua: |\n{}",
-            indented(&action(wish), 4)
+            indented(&action(name, wish), 4)
         );
     }
     entry("resource.customizations.actions.molt.dev_PythonService", &actions);

@@ -69,6 +69,9 @@ fn names_carry_each_suffix_once() {
         "molt_rollouts_total{namespace=\"shop\",name=\"checkout\",outcome=\"Promoted\"} 1",
         // A counter that appears with its first event hides that event.
         "molt_rollouts_total{namespace=\"shop\",name=\"cart\",outcome=\"RolledBack\"} 0",
+        "molt_reconcile_errors_total{category=\"Forbidden\"} 0",
+        "molt_notifications_total{sink_kind=\"pagerDuty\",outcome=\"gave_up\"} 0",
+        "molt_traces_total{outcome=\"dropped\"} 0",
         "molt_reverts_total{namespace=\"shop\",name=\"checkout\",by=\"watch\"} 1",
         "molt_verdicts_total{verdict=\"Safe\"} 1",
         "molt_verdicts_total{verdict=\"NoData\"} 0",

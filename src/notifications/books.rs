@@ -226,11 +226,12 @@ impl Book {
             return (false, "DeliveryFailed", joined(troubles));
         }
         if self.ledgers.values().any(Ledger::has_delivered) {
-            return (
-                true,
-                "Delivered",
-                "every notification to date arrived, or later ones did".to_owned(),
-            );
+            let left_out: i64 = self.ledgers.values().map(Ledger::left_out).sum();
+            let mut message = "every notification to date arrived, or later ones did".to_owned();
+            if left_out > 0 {
+                message = format!("{message}; {left_out} were left out to date, see status.sinks");
+            }
+            return (true, "Delivered", message);
         }
         (true, "NothingTold", "there was nothing to tell yet".to_owned())
     }

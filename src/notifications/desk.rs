@@ -101,7 +101,8 @@ impl Desks {
                 End::Dropped => self.metrics.notified(kind, "dropped"),
                 End::GaveUp(why) => {
                     self.metrics.notified(kind, "gave_up");
-                    tracing::warn!(policy = %policy, sink = job.sink.name, namespace = policy.namespace, service = job.service.0, why, "a notification was given up");
+                    let notice = &job.notice;
+                    tracing::warn!(policy = %policy, sink = job.sink.name, namespace = policy.namespace, service = job.service.0, revision = notice.revision, attempt = notice.attempt, why, "a notification was given up");
                 }
             }
             let done = Done {

@@ -1,5 +1,5 @@
-//! What one sink was told, and whether it is to be told more: no notice twice, no more than its rate, and that all is well
-//! only after it was called. Pure: the time is an argument.
+//! What one sink was told, and whether it is to be told more: no notice twice, no more than its rate unless somebody is
+//! called, and that all is well only after it was called. Pure: the time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -101,10 +101,12 @@ impl Ledger {
         if !wanted || self.told.contains_key(&notice.id) || self.pending.contains(&notice.id) {
             return Verdict::Skip;
         }
-        if CALLS.contains(&notice.event) {
+        let calls = CALLS.contains(&notice.event);
+        if calls {
             self.open.insert(uid.to_owned(), false);
         }
-        if !self.take_token(now) {
+        // A call counts, so that chatter makes room for it, and is never left out: there is one for each attempt.
+        if !self.take_token(now) && !calls {
             self.omitted += 1;
             self.status.dropped += 1;
             self.told.insert(notice.id.clone(), notice.at);
@@ -171,7 +173,14 @@ impl Ledger {
                     message: why.clone(),
                 });
             }
-            End::Dropped => self.status.dropped += 1,
+            End::Dropped => {
+                self.status.dropped += 1;
+                self.status.last_error = Some(LastError {
+                    at: now,
+                    service: service.to_owned(),
+                    message: "left out: too many wait already for what receives them".to_owned(),
+                });
+            }
         }
     }
 
@@ -196,6 +205,11 @@ impl Ledger {
             .as_ref()
             .is_some_and(|d| d.at > error.at);
         (!later).then_some(error.message.as_str())
+    }
+
+    /// How many were left out to date.
+    pub fn left_out(&self) -> i64 {
+        self.status.dropped
     }
 
     /// Something arrived at some time.

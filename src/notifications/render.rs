@@ -81,6 +81,8 @@ impl Facts<'_> {
             Field::Owner => self.owner.unwrap_or_default().to_owned(),
             Field::Runbook => self.runbook.unwrap_or_default().to_owned(),
             Field::Url => self.url().unwrap_or_default(),
+            Field::Omitted if self.omitted > 0 => self.omitted.to_string(),
+            Field::Omitted => String::new(),
             Field::Id => notice.id.clone(),
         }
     }

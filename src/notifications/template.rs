@@ -33,12 +33,14 @@ pub enum Field {
     Owner,
     /// Where it is written what to do; empty where it is not said.
     Runbook,
+    /// How many notifications before this one were left out; empty for none.
+    Omitted,
     /// The notification's identity.
     Id,
 }
 
 /// Every field, as it is written.
-pub const FIELDS: [(&str, Field); 15] = [
+pub const FIELDS: [(&str, Field); 16] = [
     ("event", Field::Event),
     ("title", Field::Title),
     ("reason", Field::Reason),
@@ -53,6 +55,7 @@ pub const FIELDS: [(&str, Field); 15] = [
     ("url", Field::Url),
     ("owner", Field::Owner),
     ("runbook", Field::Runbook),
+    ("omitted", Field::Omitted),
     ("id", Field::Id),
 ];
 

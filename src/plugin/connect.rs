@@ -1,6 +1,7 @@
 //! To which cluster, and into which namespace, as kubectl decides it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config, ResourceExt};
@@ -8,6 +9,9 @@ use kube::{Api, Client, Config, ResourceExt};
 use super::Failure;
 use super::failure::chain;
 use crate::api::v1alpha1::PythonService;
+
+/// Who is on call does not wait longer to hear that the API server is away.
+const CONNECT: Duration = Duration::from_secs(8);
 
 /// A connection, and the namespace that commands are about.
 #[derive(Clone)]
@@ -20,6 +24,12 @@ pub struct Cluster {
 
 /// How to connect as the flags say; what they leave open is in the kubeconfig.
 pub(super) async fn config(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Config, Failure> {
+    let mut config = read(kubeconfig, context).await?;
+    config.connect_timeout = Some(CONNECT);
+    Ok(config)
+}
+
+async fn read(kubeconfig: Option<PathBuf>, context: Option<String>) -> Result<Config, Failure> {
     let options = KubeConfigOptions {
         context,
         ..KubeConfigOptions::default()
@@ -59,6 +69,10 @@ impl Cluster {
 
     /// The PythonService of this name, or a failure that says which ones there are.
     pub async fn service(&self, name: &str) -> Result<PythonService, Failure> {
+        if name.is_empty() {
+            let why = "the name of the PythonService is empty: `kubectl molt get` lists those that there are";
+            return Err(Failure::NotFound(why.to_owned()));
+        }
         // What waits holds the whole object, several times over.
         match Box::pin(self.services().get_opt(name)).await? {
             Some(service) => Ok(service),

@@ -44,6 +44,10 @@ impl From<kube::Error> for Failure {
             kube::Error::Api(status) if status.is_forbidden() => {
                 Self::Other(format!("the API server refused: {}", status.message))
             }
+            kube::Error::Api(status) if status.code == 401 => Self::Other(
+                "the API server does not accept who you are (Unauthorized): the token or certificate of the kubeconfig's user may have expired; sign in to the cluster again"
+                    .to_owned(),
+            ),
             kube::Error::Api(status) => Self::Other(format!("the API server answered: {}", status.message)),
             other => Self::Other(format!("the API server can't be reached: {}", chain(&other))),
         }

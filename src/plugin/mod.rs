@@ -73,7 +73,7 @@ Exit codes:
   65  import, rules, simulate, replay: the input can't be used";
 
 /// Which cluster and namespace, as kubectl has it.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 struct Target {
     /// The namespace. Default: that of the context.
     #[arg(short, long, global = true)]
@@ -327,7 +327,17 @@ async fn execute(cli: Cli) -> Result<ExitCode, Failure> {
         Command::Policy(args) => policy::run(&args),
         Command::Completion(args) => Ok(shell::completion(&args)),
         Command::Man(args) => shell::man(&args),
-        Command::Complete { words } => Ok(shell::complete(&words, cluster).await),
+        Command::Complete { words } => {
+            // What is completed may name another cluster or namespace than the shell that asks.
+            let there = |said: Target| {
+                connect::Cluster::connect(
+                    said.kubeconfig.or(kubeconfig),
+                    said.context.or(context),
+                    said.namespace.or(namespace),
+                )
+            };
+            Ok(shell::complete(&words, there).await)
+        }
         Command::Rules(args) => rules::run(&args, namespace.as_deref()),
     }
 }

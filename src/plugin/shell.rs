@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use clap::{Arg, Args, Command, CommandFactory, ValueEnum};
 use clap_complete::Shell;
-use kube::ResourceExt;
-use kube::api::ListParams;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{ListParams, ObjectList};
+use kube::config::Kubeconfig;
+use kube::{Api, ResourceExt};
 
 use super::connect::Cluster;
-use super::{Cli, Failure, text};
+use super::{Cli, Failure, Target, text};
 
 /// A shell must not wait for a cluster that is away.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -121,7 +123,7 @@ pub(super) fn man(args: &ManArgs) -> Result<ExitCode, Failure> {
 /// Answers kubectl: candidates for the last of these words, one a line, then what to do about files.
 pub(super) async fn complete(
     words: &[OsString],
-    cluster: impl AsyncFnOnce() -> Result<Cluster, Failure>,
+    cluster: impl AsyncFnOnce(Target) -> Result<Cluster, Failure>,
 ) -> ExitCode {
     let words: Vec<String> = words.iter().map(|w| w.to_string_lossy().into_owned()).collect();
     let mut root = Cli::command();
@@ -130,7 +132,8 @@ pub(super) async fn complete(
     let (mut candidates, directive) = match &asked {
         Asked::Words(words) => (words.clone(), NO_FILES),
         Asked::Files => (Vec::new(), FILES),
-        Asked::Services => (services(cluster).await, NO_FILES),
+        Asked::Names(of) => (names(*of, cluster(said(&words))).await, NO_FILES),
+        Asked::Contexts => (contexts(said(&words).kubeconfig), NO_FILES),
         Asked::Nothing => (Vec::new(), NO_FILES),
     };
     let begun = words.last().map_or("", String::as_str);
@@ -152,8 +155,35 @@ pub(super) async fn complete(
 enum Asked {
     Words(Vec<String>),
     Files,
-    Services,
+    Names(Kind),
+    Contexts,
     Nothing,
+}
+
+/// What the API server knows names of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Services,
+    Namespaces,
+}
+
+/// The flags among the words that say which cluster and namespace are meant.
+fn said(words: &[String]) -> Target {
+    let value = |long: &str, short: Option<&str>| {
+        let with = format!("{long}=");
+        words.iter().enumerate().find_map(|(i, word)| {
+            if word == long || Some(word.as_str()) == short {
+                // The word that is being completed is no value yet.
+                return words.get(i + 1).filter(|_| i + 2 < words.len()).cloned();
+            }
+            word.strip_prefix(&with).map(str::to_owned)
+        })
+    };
+    Target {
+        namespace: value("--namespace", Some("-n")),
+        context: value("--context", None),
+        kubeconfig: value("--kubeconfig", None).map(PathBuf::from),
+    }
 }
 
 fn asked(root: &Command, words: &[String]) -> Asked {
@@ -215,28 +245,44 @@ fn values(arg: &Arg) -> Asked {
         .collect();
     match arg.get_id().as_str() {
         _ if !visible.is_empty() => Asked::Words(visible),
-        "name" => Asked::Services,
+        "name" => Asked::Names(Kind::Services),
+        "namespace" => Asked::Names(Kind::Namespaces),
+        "context" => Asked::Contexts,
         "file" | "files" | "kubeconfig" | "blocks" | "directory" | "svg" => Asked::Files,
         _ => Asked::Nothing,
     }
 }
 
-/// The services of the namespace, or none where they can't be read in time.
-async fn services(cluster: impl AsyncFnOnce() -> Result<Cluster, Failure>) -> Vec<String> {
+/// The names there are, or none where they can't be read in time.
+async fn names(of: Kind, cluster: impl Future<Output = Result<Cluster, Failure>>) -> Vec<String> {
     let read = async {
-        let cluster = cluster().await.ok()?;
-        let list = cluster
-            .services()
-            .list_metadata(&ListParams::default())
-            .await
-            .ok()?;
-        Some(list.items.iter().map(ResourceExt::name_any).collect())
+        let cluster = cluster.await.ok()?;
+        let all = ListParams::default();
+        let names = match of {
+            Kind::Services => named(&cluster.services().list_metadata(&all).await.ok()?),
+            Kind::Namespaces => {
+                let namespaces: Api<Namespace> = Api::all(cluster.client.clone());
+                named(&namespaces.list_metadata(&all).await.ok()?)
+            }
+        };
+        Some(names)
     };
     tokio::time::timeout(PATIENCE, read)
         .await
         .ok()
         .flatten()
         .unwrap_or_default()
+}
+
+fn named<K: Clone + ResourceExt>(list: &ObjectList<K>) -> Vec<String> {
+    list.iter().map(ResourceExt::name_any).collect()
+}
+
+/// The contexts of the kubeconfig, or none where it can't be read.
+fn contexts(kubeconfig: Option<PathBuf>) -> Vec<String> {
+    let read = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+    let contexts = read.map(|file| file.contexts).unwrap_or_default();
+    contexts.into_iter().map(|context| context.name).collect()
 }
 
 #[cfg(test)]
@@ -258,12 +304,16 @@ mod tests {
         assert!(commands.contains(&"status".to_owned()) && commands.contains(&"simulate".to_owned()));
         assert!(!commands.iter().any(|c| c.starts_with("__")), "{commands:?}");
         for command in ["status", "explain", "abort", "promote", "history", "undo", "get"] {
-            assert_eq!(of(&[command, ""]), Asked::Services, "{command}");
+            assert_eq!(of(&[command, ""]), Asked::Names(Kind::Services), "{command}");
         }
-        assert_eq!(of(&["status", "-n", "shop", ""]), Asked::Services);
-        assert_eq!(of(&["status", "--namespace=shop", ""]), Asked::Services);
+        assert_eq!(of(&["status", "-n", "shop", ""]), Asked::Names(Kind::Services));
+        assert_eq!(
+            of(&["status", "--namespace=shop", ""]),
+            Asked::Names(Kind::Services)
+        );
         assert_eq!(of(&["status", "checkout", ""]), Asked::Nothing);
-        assert_eq!(of(&["status", "-n", ""]), Asked::Nothing);
+        assert_eq!(of(&["status", "-n", ""]), Asked::Names(Kind::Namespaces));
+        assert_eq!(of(&["status", "--context", ""]), Asked::Contexts);
         let Asked::Words(forms) = of(&["get", "-o", ""]) else {
             panic!("forms")
         };
@@ -281,6 +331,35 @@ mod tests {
         };
         assert!(fleet.contains(&"pause".to_owned()));
         assert_eq!(of(&[]), Asked::Nothing);
+    }
+
+    #[test]
+    fn what_is_completed_says_of_which_cluster() {
+        let of = |words: &[&str]| {
+            let words: Vec<String> = words.iter().map(|w| (*w).to_owned()).collect();
+            let said = said(&words);
+            [
+                said.namespace,
+                said.context,
+                said.kubeconfig.map(|path| path.display().to_string()),
+            ]
+            .map(Option::unwrap_or_default)
+        };
+        assert_eq!(of(&["status", "-n", "shop", ""]), ["shop", "", ""]);
+        assert_eq!(
+            of(&[
+                "--context=west",
+                "status",
+                "--namespace",
+                "shop",
+                "--kubeconfig",
+                "k",
+                ""
+            ]),
+            ["shop", "west", "k"]
+        );
+        // Its value is what is being typed.
+        assert_eq!(of(&["status", "-n", "sh"]), ["", "", ""]);
     }
 
     #[test]

@@ -147,6 +147,11 @@ async fn who_may_nothing_sees_nothing_and_does_nothing() {
     assert_eq!((status, &told["error"]), (401, &json!("SignIn")));
     let guest = dashboard.person("");
     assert_eq!(guest.get(path).await.0, 200);
+    // What pods say is for nobody whom nobody knows, whatever the server may read.
+    for path in ["services/shop/pods", "pods/shop-x/log"] {
+        let (status, told) = guest.get(&format!("/api/ns/dash-rights/{path}")).await;
+        assert_eq!((status, &told["error"]), (403, &json!("Forbidden")), "{path}");
+    }
     assert_eq!(guest.act("dash-rights/services/shop", abort.clone()).await.0, 401);
     assert!(
         stage

@@ -21,7 +21,7 @@ local action = {
   apiVersion = "molt.dev/v1alpha1",
   kind = "RolloutAction",
   metadata = {
-    name = obj.metadata.name .. "-" .. string.lower(wish) .. "-" .. os.date("!%Y%m%d%H%M%S"),
+    name = obj.metadata.name .. "-" .. name .. "-" .. os.date("!%Y%m%d%H%M%S"),
     namespace = obj.metadata.namespace,
   },
   spec = spec,

@@ -6,7 +6,7 @@ local moving = phase == "Progressing" or phase == "Paused"
 local paused_by_person = false
 for _, condition in ipairs(status.conditions or {}) do
   if condition.type == "Paused" and condition.status == "True" then
-    paused_by_person = condition.message ~= nil and string.find(condition.message, "paused by", 1, true) ~= nil
+    paused_by_person = condition.reason == "PausedByPerson"
   end
 end
 

@@ -27,14 +27,19 @@ use super::SecretRef;
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
         name = "Delivering",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Delivering\")].status"
     ),
     printcolumn(
-        name = "Reason",
+        name = "Delivery",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+        json_path = ".status.conditions[?(@.type==\"Delivering\")].reason"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]

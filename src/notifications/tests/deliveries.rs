@@ -218,30 +218,35 @@ async fn somebody_is_paged_once_and_the_incident_ends_with_it_also_after_a_resta
 }
 
 #[tokio::test]
-async fn the_rate_limit_is_told() {
+async fn the_rate_limit_is_told_and_leaves_no_call_out() {
     let receiver = Receiver::answering(&[OK]);
     let mut sink = webhook(&receiver);
     sink["rateLimit"] = json!({"perMinute": 2});
-    let stage = Stage::of(json!({"sinks": [sink]}));
+    let stage = Stage::of(json!({"sinks": [sink], "events": ["Promoted", "RolledBack"]}));
     for i in 0..5 {
         stage.tell_of(
             &format!("s{i}"),
             &format!("u-{i}"),
-            &now("RolledBack", "HarmShown", "RolledBack"),
+            &now("Promoted", "Promoted", "Healthy"),
         );
     }
     until("three are left out", || {
         stage.counted("webhook", "rate_limited") == 3
     })
     .await;
+    stage.tell_of("s5", "u-5", &now("RolledBack", "HarmShown", "RolledBack"));
     until("that is said", || {
         stage
             .status()
             .sinks
-            .is_some_and(|s| s[0].dropped == 3 && s[0].delivered == 2)
+            .is_some_and(|s| s[0].dropped == 3 && s[0].delivered == 3)
     })
     .await;
-    assert_eq!(receiver.told("service"), ["s0", "s1"]);
+    assert_eq!(receiver.told("service"), ["s0", "s1", "s5"]);
+    assert_eq!(receiver.got()[2].body["omittedBefore"], 3);
+    let (_, reason, message) = stage.condition("Delivering").unwrap();
+    assert_eq!(reason, "Delivered");
+    assert!(message.contains("3 were left out"), "{message}");
 }
 
 #[tokio::test]

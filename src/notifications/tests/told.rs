@@ -74,6 +74,18 @@ fn the_rate_is_kept_and_what_was_left_out_is_counted() {
 }
 
 #[test]
+fn a_call_is_never_left_out_and_counts() {
+    let mut ledger = Ledger::of(None, Rate::per_minute(Some(2)));
+    let mut judge = |event, id: &str| ledger.judge(&notice(event, id), "u-1", true, now());
+    for id in ["a", "b", "c"] {
+        assert_eq!(judge(NotificationEvent::RolledBack, id), SEND, "{id}");
+    }
+    assert_eq!(judge(NotificationEvent::Progressed, "d"), Verdict::Limited);
+    let call = judge(NotificationEvent::WaitingForApproval, "e");
+    assert_eq!(call, Verdict::Send { omitted: 1 });
+}
+
+#[test]
 fn all_clear_comes_once_after_a_call_whatever_the_rate_is() {
     let rate = Rate::per_minute(Some(1));
     let mut ledger = Ledger::of(None, rate);

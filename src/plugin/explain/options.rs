@@ -120,6 +120,9 @@ pub(super) fn ask(seen: &Seen, state: &State, now: Timestamp) -> (Vec<Possible>,
             action,
             now,
         ) {
+            Some((true, effect)) if action == Action::Pause && is_paused_by_a_person(state) => {
+                refused.push(Refused { verb, why: effect });
+            }
             Some((true, effect)) => {
                 let (word, flag) = verb.split_once(' ').unwrap_or((verb, ""));
                 let command = format!("kubectl molt {word} {name}{namespace} {flag}");
@@ -134,6 +137,12 @@ pub(super) fn ask(seen: &Seen, state: &State, now: Timestamp) -> (Vec<Possible>,
         }
     }
     (commands, refused)
+}
+
+/// Another pause would change nothing.
+fn is_paused_by_a_person(state: &State) -> bool {
+    let pause = state.attempt.as_ref().and_then(|attempt| attempt.paused.as_ref());
+    pause.is_some_and(|pause| pause.person.is_some())
 }
 
 /// What the operator makes of the spec.

@@ -84,7 +84,7 @@ fn a_paused_attempt_names_who_paused_it_and_has_no_deadline() {
         o["status"]["state"]["attempt"]["paused"] =
             json!({"since": "2026-03-01T02:03:10Z", "person": "by ada: INC-12"});
     });
-    assert_eq!(verbs(&paused), ["promote --full", "pause", "resume", "abort"]);
+    assert_eq!(verbs(&paused), ["promote --full", "resume", "abort"]);
     let text = text_of(&paused);
     assert!(
         text.contains("paused by ada: INC-12, since 2026-03-01T02:03:10Z"),

@@ -388,6 +388,9 @@ impl Turn<'_> {
         // A pause for a person is no reason to let a delivery tool wait for days: stable serves.
         let waits = phase == Phase::Paused;
         let mut paused = view("Paused", waits, waits);
+        if waits && let Some(reason) = self.pause_reason() {
+            reason.clone_into(&mut paused.reason);
+        }
         if self.seen.fleet_paused.is_some() {
             "FleetPaused".clone_into(&mut paused.reason);
             paused.status = true;
@@ -402,6 +405,22 @@ impl Turn<'_> {
             view("Stalled", stalled, stalled),
             paused,
         ]
+    }
+
+    /// Whose word it waits for, and why; `None` where the reason that all of kstatus' conditions have says it.
+    fn pause_reason(&self) -> Option<&'static str> {
+        let Some(attempt) = self.attempt() else {
+            let by_spec = self.plan.paused && self.group_reason(Phase::Paused).is_none();
+            return by_spec.then_some("PausedBySpec");
+        };
+        match (&attempt.paused, &attempt.stage) {
+            (Some(pause), _) if pause.person.is_some() => Some("PausedByPerson"),
+            (Some(pause), _) if pause.spec => Some("PausedBySpec"),
+            (Some(_), _) => Some("PausedByFleet"),
+            (None, Stage::Stepping) => Some("StepWaits"),
+            (None, Stage::Held) => Some("Inconclusive"),
+            (None, _) => None,
+        }
     }
 
     fn degraded_reason(&self) -> String {

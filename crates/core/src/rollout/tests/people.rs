@@ -3,7 +3,7 @@
 use super::world::World;
 use crate::decision::Phase;
 use crate::observed::Action;
-use crate::plan::BudgetExhausted;
+use crate::plan::{BudgetExhausted, Step};
 
 /// Long enough for any rollout here.
 const LONG: u32 = 900;
@@ -242,6 +242,49 @@ fn a_spec_that_goes_back_takes_the_steps_unless_the_pods_are_warm_or_the_window_
     assert!(straight(0, 30), "warm");
     assert!(!straight(0, 600), "cold");
     assert!(straight(1, 600), "in the window");
+}
+
+#[test]
+fn a_pause_says_whose_word_it_waits_for() {
+    let reason = |world: &World| {
+        let report = world.last.clone().unwrap().report;
+        let paused = report
+            .conditions
+            .into_iter()
+            .find(|c| c.kind == "Paused")
+            .unwrap();
+        let ready = |kind: &str| {
+            world
+                .last
+                .as_ref()
+                .unwrap()
+                .report
+                .conditions
+                .iter()
+                .any(|c| c.kind == kind && c.status)
+        };
+        assert_eq!(paused.status, world.phase() == Phase::Paused && ready("Ready"));
+        paused.reason
+    };
+    let mut world = World::with_stable();
+    world.plan.steps = vec![Step::SetWeight(10), Step::Pause {}];
+    world.update("v2");
+    until_weight(&mut world, 10);
+    world.run(120);
+    assert_eq!(reason(&world), "StepWaits");
+    world.act("a", Action::Pause);
+    world.run(10);
+    assert_eq!(reason(&world), "PausedByPerson");
+    world.act("b", Action::Resume);
+    world.run(10);
+    assert_eq!(reason(&world), "StepWaits");
+    world.plan.paused = true;
+    world.run(10);
+    assert_eq!(reason(&world), "PausedBySpec");
+    world.plan.paused = false;
+    world.act("c", Action::Promote);
+    world.run(20);
+    assert_eq!(reason(&world), "Progressing");
 }
 
 /// Long after `fleet` was set or taken away.
