@@ -37,6 +37,8 @@ pub struct Memory {
     pub history: Option<KeptHistory>,
     /// Verdicts that no record holds yet.
     pub verdicts: Vec<Verdict>,
+    /// Why the RolloutRecord is not taken by the API server.
+    pub unrecorded: Option<String>,
     /// Why the PrometheusRule could not be written.
     pub rules: Option<Failed>,
     /// The Jobs that the API server did not take.

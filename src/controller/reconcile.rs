@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 
 use super::apply::Applier;
-use super::memory::KeptHistory;
+use super::memory::{KeptHistory, Memory};
 use super::object::ServiceObject;
 use super::observe::{known, mark, observe, route_target};
 use super::render::{revision_name, slot_name};
@@ -173,7 +173,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let target = target.marked(mark(&validated, &decision.state));
     let applier = applier.with(&target);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
-    let beside = conditions_beside(object, context, &asked, &rules);
+    let beside = conditions_beside(object, context, &asked, &rules, &memory);
     decision.report.conditions.extend(beside);
     let written = persist(object, context, key, &validated, &seen, &decision, now).await?;
     context.outbox.tell(object, &written, now);
@@ -182,9 +182,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let mut verdicts = memory.verdicts.clone();
     verdicts.extend(decision.report.verdicts.iter().cloned());
     let goes = decision.effects.contains(&Effect::RemoveFinalizer);
-    let limit = validated.record_limit;
-    let keeper = keeper(context, object, &seen, now);
-    let record = || write_record(context, keeper, &before, &decision, &verdicts, limit);
+    let keeper = keeper(context, object, &seen, now, validated.record_limit);
+    let record = || write_record(context, keeper, &before, &decision, &verdicts);
     let mut recorded = Ok(());
     if goes {
         // Afterwards nobody would know that there is something left to write.
@@ -231,6 +230,7 @@ fn keeper<'a>(
     object: &'a ServiceObject,
     seen: &'a Observed,
     now: Timestamp,
+    limit: usize,
 ) -> record::Keeper<'a> {
     record::Keeper {
         writer: &context.writer,
@@ -239,6 +239,7 @@ fn keeper<'a>(
         object,
         asked: &seen.actions,
         now,
+        limit,
     }
 }
 
@@ -296,9 +297,18 @@ fn conditions_beside(
     context: &Context,
     asked: &Asked,
     rules: &rules::Plan,
+    memory: &Memory,
 ) -> impl Iterator<Item = ConditionView> {
     let of_config = config::condition(object, asked, &context.caches);
-    rules.condition.clone().into_iter().chain(of_config)
+    let of_record = memory.unrecorded.clone().map(|message| ConditionView {
+        kind: "Recorded",
+        status: false,
+        reason: "RecordRefused".to_owned(),
+        message,
+        fault: true,
+    });
+    let rules = rules.condition.clone().into_iter();
+    rules.chain(of_config).chain(of_record)
 }
 
 /// What becomes of the rules that the objectives ask for.
@@ -595,15 +605,21 @@ async fn write_record(
     before: &State,
     decision: &Decision,
     verdicts: &[molt_core::decision::Verdict],
-    limit: usize,
 ) -> Result<(), ()> {
     let key = &keeper.object.key();
-    let written = record::write(keeper, before, decision, verdicts, limit).await;
+    let written = record::write(keeper, before, decision, verdicts).await;
     let kept = if written.is_ok() {
         Vec::new()
     } else {
         verdicts.to_vec()
     };
-    context.memories.update(key, |m| m.verdicts = kept);
+    let refused = written.as_ref().err().filter(|error| error.is_lasting());
+    let refused = refused.map(|error| {
+        format!("{error}; the rollout goes on, and what happens is written down as soon as it is taken")
+    });
+    context.memories.update(key, |m| {
+        m.verdicts = kept;
+        m.unrecorded = refused;
+    });
     written.map_err(|error| tracing::warn!(%error, "the record is written later"))
 }

@@ -2,6 +2,7 @@
 //! good by the next one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -13,11 +14,13 @@ use molt_core::state::{Ended, Outcome, SloEvidence, State, Transition};
 use serde_json::{Value, json};
 
 use super::caches::Caches;
+use super::facts::RecordFacts;
 use super::object::ServiceObject;
 use super::render::{record_name, revision_name};
 use super::status::{burn, counts, evidence, guards, spent};
 use crate::api::v1alpha1::{
-    RecordedChange, RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec, RolloutRecordStatus,
+    RecordedAction, RecordedChange, RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec,
+    RolloutRecordStatus,
 };
 use crate::k8s::failure::WriteError;
 use crate::k8s::writer::Writer;
@@ -56,7 +59,12 @@ pub struct Keeper<'a> {
     pub asked: &'a [ActionView],
     /// The time of the decision.
     pub now: Timestamp,
+    /// Records that are kept.
+    pub limit: usize,
 }
+
+/// The records that there are, by name.
+type Known = BTreeMap<String, Arc<RecordFacts>>;
 
 /// Brings the records of a service up to date with what was decided.
 pub async fn write(
@@ -64,79 +72,119 @@ pub async fn write(
     before: &State,
     decision: &Decision,
     verdicts: &[Verdict],
-    limit: usize,
 ) -> Result<(), WriteError> {
-    let (writer, caches, object) = (keeper.writer, keeper.caches, keeper.object);
-    let (asked, now) = (keeper.asked, keeper.now);
-    let service = &object.key();
-    let acts = actions::ended(asked, decision, now);
-    let known = caches.records.of(service);
-    if let Some(last) = &decision.state.last {
-        let name = record_name(&service.name, &last.revision, last.number);
-        let open = known.get(&name).is_some_and(|r| r.ended_at.is_none());
-        let just_ended = before
-            .last
-            .as_ref()
-            .is_none_or(|b| (&b.revision, b.number) != (&last.revision, last.number));
-        if open || just_ended {
-            let attempt = before
-                .attempt
-                .as_ref()
-                .filter(|a| a.revision == last.revision && a.number == last.number);
-            let verdicts = if attempt.is_some() { verdicts } else { &[] };
-            let spec = spec(
-                service,
-                &last.revision,
-                last.number,
-                last.stable.as_ref(),
-                last.started_at,
-            );
-            // What was asked for in its last moment, unless another attempt answers for it.
-            let acts = if decision.state.attempt.is_none() {
-                &acts[..]
-            } else {
-                &[]
-            };
-            add_to(keeper, service, spec, None, |status| {
-                actions::add(&mut status.actions, acts);
-                end(status, last, decision, verdicts);
-                name_slos(&mut status.slos, object);
-            })
-            .await?;
-        }
+    let service = &keeper.object.key();
+    let acts = &actions::ended(keeper.asked, decision, keeper.now)[..];
+    let known = &keeper.caches.records.of(service);
+    // What can't be written of one of them keeps nothing from the others.
+    let written = [
+        write_last(keeper, before, decision, verdicts, acts, known).await,
+        write_current(keeper, decision, verdicts, acts, known).await,
+        close_unknown(keeper, decision, known).await,
+        forget_surplus(keeper, known).await,
+    ];
+    written.into_iter().collect()
+}
+
+/// The record of the attempt that ended last.
+async fn write_last(
+    keeper: Keeper<'_>,
+    before: &State,
+    decision: &Decision,
+    verdicts: &[Verdict],
+    acts: &[RecordedAction],
+    known: &Known,
+) -> Result<(), WriteError> {
+    let (object, service) = (keeper.object, &keeper.object.key());
+    let Some(last) = &decision.state.last else {
+        return Ok(());
+    };
+    let name = record_name(&service.name, &last.revision, last.number);
+    let (limit, held) = (keeper.limit, known.get(&name));
+    let open = held.is_some_and(|r| r.ended_at.is_none());
+    // It was refused when it was written, or somebody deleted it.
+    let missing = held.is_none() && known.len() < limit;
+    let just_ended = before
+        .last
+        .as_ref()
+        .is_none_or(|b| (&b.revision, b.number) != (&last.revision, last.number));
+    if !(open || just_ended || missing) {
+        return Ok(());
     }
-    if let Some(attempt) = &decision.state.attempt {
-        let name = record_name(&service.name, &attempt.revision, attempt.number);
-        let news = !decision.report.transitions.is_empty() || !verdicts.is_empty() || !acts.is_empty();
-        if news || !known.contains_key(&name) {
-            let stable = decision.state.stable.as_ref();
-            let spec = spec(
-                service,
-                &attempt.revision,
-                attempt.number,
-                stable,
-                attempt.started_at,
-            );
-            let of_spec = object.revision.as_ref() == Some(&attempt.revision);
-            let author = object.annotations().get(labels::AUTHOR).filter(|_| of_spec);
-            let change = Change {
-                before: stable,
-                after: &attempt.revision,
-                author: author.and_then(|author| change::author(author)),
-            };
-            add_to(keeper, service, spec, Some(change), |status| {
-                actions::add(&mut status.actions, &acts);
-                status.max_weight = i32::from(attempt.max_weight);
-                add_transitions(status, &attempt.transitions);
-                status.slos = slos(&attempt.evidence, decision);
-                name_slos(&mut status.slos, object);
-                status.guards = guards(&attempt.conditions, &attempt.guards);
-                status.gates = gates::of(attempt.migration.as_ref(), None);
-                add_verdicts(status, verdicts);
-            })
-            .await?;
-        }
+    let attempt = before
+        .attempt
+        .as_ref()
+        .filter(|a| a.revision == last.revision && a.number == last.number);
+    let verdicts = if attempt.is_some() { verdicts } else { &[] };
+    let spec = spec(
+        service,
+        &last.revision,
+        last.number,
+        last.stable.as_ref(),
+        last.started_at,
+    );
+    // What was asked for in its last moment, unless another attempt answers for it.
+    let acts = if decision.state.attempt.is_none() {
+        acts
+    } else {
+        &[]
+    };
+    add_to(keeper, service, spec, None, |status| {
+        actions::add(&mut status.actions, acts);
+        end(status, last, decision, verdicts);
+        name_slos(&mut status.slos, object);
+    })
+    .await
+}
+
+/// The record of the attempt under way.
+async fn write_current(
+    keeper: Keeper<'_>,
+    decision: &Decision,
+    verdicts: &[Verdict],
+    acts: &[RecordedAction],
+    known: &Known,
+) -> Result<(), WriteError> {
+    let (object, service) = (keeper.object, &keeper.object.key());
+    let Some(attempt) = &decision.state.attempt else {
+        return Ok(());
+    };
+    let name = record_name(&service.name, &attempt.revision, attempt.number);
+    let news = !decision.report.transitions.is_empty() || !verdicts.is_empty() || !acts.is_empty();
+    if !news && known.contains_key(&name) {
+        return Ok(());
     }
+    let stable = decision.state.stable.as_ref();
+    let spec = spec(
+        service,
+        &attempt.revision,
+        attempt.number,
+        stable,
+        attempt.started_at,
+    );
+    let of_spec = object.revision.as_ref() == Some(&attempt.revision);
+    let author = object.annotations().get(labels::AUTHOR).filter(|_| of_spec);
+    let change = Change {
+        before: stable,
+        after: &attempt.revision,
+        author: author.and_then(|author| change::author(author)),
+    };
+    add_to(keeper, service, spec, Some(change), |status| {
+        actions::add(&mut status.actions, acts);
+        status.max_weight = i32::from(attempt.max_weight);
+        add_transitions(status, &attempt.transitions);
+        status.slos = slos(&attempt.evidence, decision);
+        name_slos(&mut status.slos, object);
+        status.guards = guards(&attempt.conditions, &attempt.guards);
+        status.gates = gates::of(attempt.migration.as_ref(), None);
+        add_verdicts(status, verdicts);
+    })
+    .await
+}
+
+/// Ends the records that say an attempt is under way of which nothing is known any more.
+async fn close_unknown(keeper: Keeper<'_>, decision: &Decision, known: &Known) -> Result<(), WriteError> {
+    let (service, now) = (&keeper.object.key(), keeper.now);
     let current = [
         decision.state.last.as_ref().map(|l| (&l.revision, l.number)),
         decision.state.attempt.as_ref().map(|a| (&a.revision, a.number)),
@@ -148,6 +196,12 @@ pub async fn write(
             add_to(keeper, service, spec, None, |status| end_unknown(status, now)).await?;
         }
     }
+    Ok(())
+}
+
+/// Deletes the oldest, beyond as many as are kept.
+async fn forget_surplus(keeper: Keeper<'_>, known: &Known) -> Result<(), WriteError> {
+    let (service, writer, limit) = (&keeper.object.key(), keeper.writer, keeper.limit);
     let mut ended: Vec<_> = known
         .iter()
         .filter_map(|(name, r)| Some((r.ended_at?, name, &r.uid)))
