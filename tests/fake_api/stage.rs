@@ -114,7 +114,7 @@ pub fn births(sim: &Sim) -> Vec<Timestamp> {
     sim.with(|s| s.objects("pods").into_iter().filter_map(birth).collect())
 }
 
-/// The person's restart is done: no pod is left that is as old as the action.
+/// The person's restart is done: no pod is left that is older than the action.
 pub fn is_restarted(sim: &Sim) -> bool {
     let action = sim.with(|s| s.object("rolloutactions.molt.dev", "shop", "restart").cloned());
     let Some(action) = action else { return false };
@@ -124,7 +124,7 @@ pub fn is_restarted(sim: &Sim) -> bool {
         .parse()
         .unwrap();
     let pods = births(sim);
-    is_healthy(sim) && pods.len() == 2 && pods.into_iter().all(|birth| birth > asked)
+    is_healthy(sim) && pods.len() == 2 && pods.into_iter().all(|birth| birth >= asked)
 }
 
 /// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
