@@ -2,7 +2,7 @@
 
 mod support;
 
-use molt_core::plan::OnShareMismatch;
+use molt_core::plan::{OnInconclusive, OnShareMismatch};
 use molt_sim::{Counter, Outcome, Setup, Study, run, study};
 
 use support::setup;
@@ -54,6 +54,17 @@ fn counted_at_the_route_they_are_taken_back() {
             share(&fifth, Outcome::RolledBack) <= 0.01,
             "{counter:?}: {fifth:?}"
         );
+    }
+}
+
+#[test]
+fn no_policy_promotes_what_is_reckoned_to_have_spent_too_much() {
+    for (rps, hang) in [(0.2, "50%"), (0.5, "70%"), (1.0, "50%")] {
+        let mut setup = setup("errors=0.1%", &format!("hang={hang}"), rps);
+        setup.plan.on_inconclusive = OnInconclusive::PromoteIfBudgetSafe;
+        setup.check().unwrap();
+        let with = study(&setup, 100, 1);
+        assert!(share(&with, Outcome::Promoted) <= 0.2, "{rps} {hang}: {with:?}");
     }
 }
 

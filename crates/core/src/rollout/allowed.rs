@@ -205,6 +205,7 @@ impl Turn<'_> {
         let views = self.views(attempt);
         views.len() == self.plan.slos.len()
             && self.share_mismatch(attempt, &views).is_none()
+            && self.spent_in_silence(attempt).is_none()
             && views
                 .iter()
                 .all(|v| v.evidence.canary().total() > 0.0 && v.spent().is_some_and(|s| s < v.may_spend))
