@@ -55,6 +55,12 @@ fn all_users_at_once_are_back_where_the_new_version_leaves_many_without_an_answe
             );
         }
     }
+    // With less traffic it takes longer.
+    for (rps, least) in [(0.5, 0.5), (1.0, 0.9), (2.0, 0.98)] {
+        let study = study(&at_once("hang=50%", rps), 200, 1);
+        let back = f64::from(study.outcomes[&Outcome::RolledBack]);
+        assert!(back >= 200.0 * least, "{rps} {study:?}");
+    }
     let mut ignored = at_once("hang=50%", 20.0);
     ignored.plan.on_share_mismatch = OnShareMismatch::Ignore;
     assert_eq!(study(&ignored, 20, 1).outcomes[&Outcome::RolledBack], 0);

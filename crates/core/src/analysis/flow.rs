@@ -14,9 +14,9 @@ use super::{PastFlow, exact};
 const LEAST_BLOCKS: u32 = 4;
 /// The flow has fallen when this part of the usual is missing, at the least.
 const MISSING: f64 = 0.3;
-/// And when it is so many standard deviations of the blocks below their mean.
+/// And when all such blocks in a row are together so many standard deviations below their mean.
 const DEVIATIONS: f64 = 4.0;
-/// It takes so many such blocks in a row: one may be a pause of the callers.
+/// It takes so many of them, at the least: one may be a pause of the callers.
 const IN_A_ROW: u32 = 2;
 
 /// Requests per second that were answered, block by block: mean and spread (Welford's method, 1962).
@@ -35,10 +35,13 @@ pub(super) struct Flow {
     squares: f64,
     /// Blocks in a row with far fewer.
     low: u32,
-    /// The rate of the last of these.
+    /// The mean rate of these.
     #[serde(with = "exact")]
     #[schemars(with = "String")]
     lowest: f64,
+    /// That they have fewer is beyond chance.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    clear: bool,
 }
 
 impl Flow {
@@ -46,12 +49,14 @@ impl Flow {
     /// traffic.
     pub(super) fn absorb(&mut self, requests: f64, seconds: f64, alone: bool) {
         let rate = requests / seconds;
-        if alone && self.is_low(rate, seconds) {
+        if alone && self.is_low(rate) {
             self.low = self.low.saturating_add(1);
-            self.lowest = rate;
+            let before = if self.low == 1 { 0.0 } else { self.lowest };
+            self.lowest = before + (rate - before) / f64::from(self.low);
+            self.clear = self.is_clear(seconds);
             return;
         }
-        self.low = 0;
+        self.begin_anew();
         // Callers come and go with the hours: what is not far below the usual is learnt to be so.
         self.blocks = self.blocks.saturating_add(1);
         let off = rate - self.mean;
@@ -68,21 +73,28 @@ impl Flow {
 
     /// Forgets that it has fallen.
     pub(super) fn begin_anew(&mut self) {
-        self.low = 0;
+        (self.low, self.clear) = (0, false);
     }
 
     /// The part of the usual flow that is left, where it has fallen clearly.
     pub(super) fn fallen(&self) -> Option<f64> {
-        (self.low >= IN_A_ROW).then(|| self.lowest / self.mean)
+        self.clear.then(|| self.lowest / self.mean)
     }
 
-    fn is_low(&self, rate: f64, seconds: f64) -> bool {
-        if self.blocks < LEAST_BLOCKS {
-            return false;
-        }
-        // Requests that come by chance alone scatter with the root of their number.
-        let variance = (self.squares / f64::from(self.blocks - 1)).max(self.mean / seconds);
-        rate < self.mean - (MISSING * self.mean).max(DEVIATIONS * variance.sqrt())
+    fn is_low(&self, rate: f64) -> bool {
+        self.blocks >= LEAST_BLOCKS && rate < (1.0 - MISSING) * self.mean
+    }
+
+    /// Together they are too few for chance. Requests that come by chance alone scatter with the root of their number, so
+    /// that more blocks know better; what callers do beside that lasts for many blocks, and no number of them makes it
+    /// smaller.
+    fn is_clear(&self, seconds: f64) -> bool {
+        let chance = self.mean / seconds;
+        let callers = (self.squares / f64::from(self.blocks - 1) - chance).max(0.0);
+        // What is usual is itself known from some blocks alone.
+        let usual = (callers + chance) / f64::from(self.blocks);
+        let deviation = (callers + chance / f64::from(self.low) + usual).sqrt();
+        self.low >= IN_A_ROW && self.mean - self.lowest > DEVIATIONS * deviation
     }
 }
 
@@ -159,9 +171,22 @@ mod tests {
     }
 
     #[test]
+    fn what_a_block_or_two_can_not_show_more_of_them_do() {
+        let usual = [30.0, 25.0, 36.0, 31.0, 22.0, 35.0, 29.0, 33.0];
+        assert_eq!(after(&usual, &[15.0, 16.0]).fallen(), None);
+        let part = after(&usual, &[15.0, 16.0, 14.0, 15.0]).fallen().unwrap();
+        assert!((part - 0.5).abs() < 0.02, "{part}");
+        assert_eq!(
+            after(&usual, &[15.0, 16.0, 26.0, 15.0, 16.0]).fallen(),
+            None,
+            "it came back"
+        );
+    }
+
+    #[test]
     fn so_few_requests_that_chance_may_leave_them_out_say_nothing() {
         assert_eq!(
-            after(&[4.0, 3.0, 5.0, 4.0, 4.0, 2.0, 5.0, 5.0], &[0.0; 9]).fallen(),
+            after(&[4.0, 3.0, 5.0, 4.0, 4.0, 2.0, 5.0, 5.0], &[0.0; 4]).fallen(),
             None
         );
     }
