@@ -1,12 +1,14 @@
 //! A crash before and after every write changes nothing about the outcome (invariant 7).
 
+use std::time::Duration;
+
 use molt_sim_api::{Fault, Sim};
 use serde_json::{Value, json};
 
 use super::config::{has_both_snapshots, put_map, runs_with, with_maps};
 use super::stage::{
     act, apply, apply_service, empty, end_state, has_canary, has_stepped, is_healthy, is_restarted, live,
-    promote, seen, service, settle,
+    promote, seen, service, settle, settle_for, settle_to,
 };
 
 /// Runs as many lives at the same time: they mostly wait.
@@ -14,7 +16,7 @@ const AT_ONCE: usize = 8;
 
 pub fn sweep(prepared: fn() -> Sim, until: fn(&Sim) -> bool) {
     let whole = prepared();
-    settle(&whole, until);
+    settle_for(&whole, Duration::from_secs(5), until);
     let expected = end_state(&whole);
     let writes = whole.with_log(|log| log.iter().filter(|l| l.call.is_write()).count());
     assert!(writes > 5, "only {writes} writes");
@@ -23,20 +25,20 @@ pub fn sweep(prepared: fn() -> Sim, until: fn(&Sim) -> bool) {
         std::thread::scope(|scope| {
             for &(write, took_effect) in some {
                 let expected = &expected;
-                scope.spawn(move || crash_at(&prepared(), write as u64, took_effect, until, expected));
+                scope.spawn(move || crash_at(&prepared(), write as u64, took_effect, expected));
             }
         });
     }
 }
 
 /// Runs a change to its end, dying at one write on the way.
-fn crash_at(sim: &Sim, write: u64, took_effect: bool, until: fn(&Sim) -> bool, expected: &[(String, Value)]) {
+fn crash_at(sim: &Sim, write: u64, took_effect: bool, expected: &[(String, Value)]) {
     sim.plan(move |call, ordinal| {
         (call.is_write() && ordinal.write == write).then_some(Fault::Crash { took_effect })
     });
-    settle(sim, until);
+    settle_to(sim, expected);
     sim.restart();
-    settle(sim, until);
+    settle_to(sim, expected);
     let state = end_state(sim);
     let whose = format!("after a crash at write {write}, took effect: {took_effect}");
     for (is, wanted) in state.iter().zip(expected) {
@@ -169,7 +171,7 @@ fn a_restart_survives_a_crash_at_any_write() {
             apply_service(&sim, "checkout:1");
             settle(&sim, is_healthy);
             // Ages are told in whole seconds.
-            std::thread::sleep(std::time::Duration::from_millis(1100));
+            std::thread::sleep(Duration::from_millis(1100));
             act(&sim, "restart", "Restart");
             sim.take_log();
             sim

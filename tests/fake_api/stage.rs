@@ -129,6 +129,11 @@ pub fn is_restarted(sim: &Sim) -> bool {
 
 /// Lets an operator live until something is so and it has written nothing for a while, or until it crashes.
 pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
+    settle_for(sim, Duration::from_millis(1200), until);
+}
+
+/// The same with as long a silence: on a slow machine an operator may pause amid its work.
+pub fn settle_for(sim: &Sim, silence: Duration, until: impl Fn(&Sim) -> bool) {
     let count =
         |wanted: fn(&Call) -> bool| sim.with_log(|log| log.iter().filter(|l| wanted(&l.call)).count());
     let writes = || count(Call::is_write);
@@ -141,7 +146,16 @@ pub fn settle(sim: &Sim, until: impl Fn(&Sim) -> bool) {
         if now != last.get().0 || watches() < earlier + WATCHES {
             last.set((now, Instant::now()));
         }
-        until(sim) && last.get().1.elapsed() > Duration::from_millis(1200)
+        last.get().1.elapsed() > silence && until(sim)
+    });
+}
+
+/// Lets an operator live until all is as it should be in the end; one that never gets there is left to the
+/// comparison that follows, after it has written nothing for long.
+pub fn settle_to(sim: &Sim, expected: &[(String, Value)]) {
+    let patience = Instant::now();
+    settle(sim, |sim| {
+        patience.elapsed() > PATIENCE / 2 || end_state(sim) == expected
     });
 }
 
