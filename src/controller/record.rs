@@ -33,6 +33,8 @@ mod gates;
 
 /// Verdicts that a record holds at most; it stays far below the size that an object may have.
 const MOST_VERDICTS: usize = 300;
+/// Verdicts that are never thinned, as its schema says.
+const FEWEST_VERDICTS: usize = 50;
 /// The first and the last verdicts of each step and objective are never thinned.
 const KEPT_AT_EDGES: usize = 3;
 /// Records that are deleted at once, at most: nothing more urgent waits for thousands of them.
@@ -325,26 +327,33 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     status.guards = guards(&last.conditions, &last.guards);
     let taken_back = (last.outcome == Outcome::RolledBack).then_some(last.message.as_str());
     status.gates = gates::of(last.migration.as_ref(), taken_back);
-    // What was spent is known from the verdicts: the plan may have gone on since.
+    // What was spent and what was shown is known from the verdicts: the plan may have gone on since.
     add_verdicts(status, verdicts);
     let recorded = std::mem::take(&mut status.slos);
-    status.slos = slos(&last.evidence, decision)
-        .into_iter()
+    status.slos = as_judged(slos(&last.evidence, decision), &recorded, &status.verdicts);
+}
+
+/// What the objectives say at the end, as the last verdict on each has it, or what the record said before.
+fn as_judged(
+    slos: Vec<RecordedSlo>,
+    recorded: &[RecordedSlo],
+    verdicts: &[RecordedVerdict],
+) -> Vec<RecordedSlo> {
+    slos.into_iter()
         .map(|mut slo| {
-            let of_verdict = status
-                .verdicts
-                .iter()
-                .rev()
-                .find(|v| v.slo == slo.name)
-                .map(|v| v.spent.clone());
+            let verdict = verdicts.iter().rev().find(|v| v.slo == slo.name);
             let of_record = recorded.iter().find(|s| s.name == slo.name);
             let spent = of_record.map(|s| s.spent_by_rollout.clone());
+            let of_verdict = verdict.map(|v| v.spent.clone());
             slo.spent_by_rollout = of_verdict.or(spent).unwrap_or(slo.spent_by_rollout);
+            let shown = of_record.map(|s| s.evidence.clone());
+            let judged = verdict.map(|v| v.evidence.clone());
+            slo.evidence = judged.or(shown).unwrap_or(slo.evidence);
             slo.objective = of_record.and_then(|s| s.objective.clone());
             slo.sli = of_record.and_then(|s| s.sli.clone());
             slo
         })
-        .collect();
+        .collect()
 }
 
 /// The end of an attempt that the state knows nothing of: a record may not stay without one for ever.
@@ -370,7 +379,10 @@ fn slos(entries: &[SloEvidence], decision: &Decision) -> Vec<RecordedSlo> {
                 canary: counts(entry.evidence.canary()),
                 stable: counts(entry.evidence.stable()),
                 spent_by_rollout: spent(report.and_then(|r| r.spent)),
-                evidence: evidence(entry.evidence.ln_harm(), report.map_or(0.0, |r| r.ln_safe)),
+                evidence: report.map_or_else(
+                    || evidence(entry.evidence.ln_harm_at_end(), 0.0),
+                    |r| evidence(r.ln_harm, r.ln_safe),
+                ),
             }
         })
         .collect()
@@ -412,11 +424,12 @@ fn add_verdicts(status: &mut RolloutRecordStatus, verdicts: &[Verdict]) {
     thin(&mut status.verdicts, MOST_VERDICTS);
 }
 
-/// Thins the verdicts further where the rest is large: an object that is too large could not be written at all.
+/// Thins the verdicts further where the rest is large: an object that is too large could not be written at all. Beside
+/// the most that the rest can be, the fewest still fit.
 fn fit(status: &mut RolloutRecordStatus) {
     let mut most = status.verdicts.len();
-    while most > 0 && serde_json::to_string(status).map_or(0, |text| text.len()) > MOST_BYTES {
-        most /= 2;
+    while most > FEWEST_VERDICTS && serde_json::to_string(status).map_or(0, |text| text.len()) > MOST_BYTES {
+        most = (most / 2).max(FEWEST_VERDICTS);
         thin(&mut status.verdicts, most);
     }
 }
@@ -437,7 +450,7 @@ fn recorded(verdict: &Verdict) -> RecordedVerdict {
         slo: verdict.slo.clone(),
         canary: counts(verdict.canary),
         stable: counts(verdict.stable),
-        evidence: evidence(verdict.ln_harm, verdict.ln_safe),
+        evidence: evidence(verdict.ln_harm_alone.unwrap_or(verdict.ln_harm), verdict.ln_safe),
         margin: format!("{:.6}", verdict.margin),
         spent: spent(verdict.spent),
         burn: burn(verdict.burn),
@@ -571,6 +584,43 @@ mod tests {
         assert_eq!((status.transitions.len(), status.actions.len()), (100, 40));
         let at: Vec<i64> = status.verdicts.iter().map(|v| v.at.as_second()).collect();
         assert!(at.starts_with(&[0, 1, 2]) && at.ends_with(&[299]), "{at:?}");
+    }
+
+    #[test]
+    fn a_verdict_on_a_canary_with_all_the_traffic_has_the_evidence_it_was_made_of() {
+        let (at, counts) = (Timestamp::UNIX_EPOCH, molt_core::analysis::Counts::default());
+        let verdict = |ln_harm_alone| Verdict {
+            at,
+            step: 1,
+            weight: 100,
+            slo: "availability".into(),
+            canary: counts,
+            stable: counts,
+            ln_harm: 0.0,
+            ln_harm_from_start: 0.0,
+            ln_harm_alone,
+            ln_safe: 0.0,
+            margin: 0.01,
+            spent: None,
+            burn: Burn::default(),
+            verdict: molt_core::decision::VerdictKind::RollBack,
+        };
+        let harm = |ln_harm_alone| recorded(&verdict(ln_harm_alone)).evidence.harm;
+        assert_eq!((harm(None).as_str(), harm(Some(5.0)).as_str()), ("1.00", "148"));
+
+        let mut status = RolloutRecordStatus::default();
+        let slos = vec![RecordedSlo {
+            name: "availability".into(),
+            objective: None,
+            sli: None,
+            canary: super::counts(counts),
+            stable: super::counts(counts),
+            spent_by_rollout: "unknown".into(),
+            evidence: evidence(0.0, 0.0),
+        }];
+        add_verdicts(&mut status, &[verdict(Some(5.0))]);
+        let ended = as_judged(slos, &[], &status.verdicts);
+        assert_eq!(ended[0].evidence.harm, "148");
     }
 
     #[test]
