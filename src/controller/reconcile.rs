@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::actions::Chore;
 use super::apply::Applier;
 use super::memory::{KeptHistory, Memory};
 use super::object::ServiceObject;
@@ -32,6 +33,7 @@ use crate::k8s::failure::{Target, WriteError};
 use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
 use crate::traffic::gateway_api::sessions::{self, Support};
+use crate::traffic::rules_owners::Edit;
 use crate::traffic::{self, BackendPlace, RouteTarget};
 
 /// What a conflict waits for the watch to catch up.
@@ -189,6 +191,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         // Afterwards nobody would know that there is something left to write.
         recorded = record().await;
     }
+    let edit = context.routers.of(&target.spec).observe(&target, now).edit;
     let outcome = applier.apply(&decision.effects, now).await;
     let evictions = applier.evict(&decision.effects).await;
     context.memories.update(key, |m| m.eviction_refused = evictions);
@@ -196,6 +199,14 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         recorded = record().await;
     }
     tell_events(object, context, &decision).await;
+    if decision
+        .effects
+        .iter()
+        .any(|e| matches!(e, Effect::EndAction { .. }))
+    {
+        let (service, limit) = (key.clone(), validated.record_limit);
+        drop(context.chores.send(Chore::Surplus { service, limit }));
+    }
     if let Err(WriteError::NameTaken { target, .. }) = &outcome
         && is_own_name(object, &validated, target)
     {
@@ -208,7 +219,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(gone(object, context, key));
     }
     if !object.is_deleting() {
-        applier.heal().await?;
+        let healed = applier.heal().await?;
+        tell_of_edit(object, context, key, &decision, edit, healed).await;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
     let jobs_again = jobs::carry_out(object, context, key, applier.current(), &decision.jobs).await;
@@ -343,6 +355,36 @@ async fn tell_events(object: &ServiceObject, context: &Context, decision: &Decis
             tracing::warn!(reason = event.reason, %error, "an event was lost");
         }
     }
+}
+
+/// Tells, once, that what somebody wrote in a route of Molt's was written over.
+async fn tell_of_edit(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    decision: &Decision,
+    edit: Option<Edit>,
+    healed: bool,
+) {
+    let Some(edit) = edit else { return };
+    let sets_route = |effect: &Effect| matches!(effect, Effect::SetRoute { .. });
+    // Who lowers a weight is told of its own: it was heeded.
+    let heeded = decision
+        .report
+        .transitions
+        .iter()
+        .any(|t| t.reason == "WeightLowered");
+    let written = healed || decision.effects.iter().any(sets_route);
+    if !(written || heeded) || context.memories.of(key).edit.as_ref() == Some(&edit) {
+        return;
+    }
+    if !heeded {
+        let event = events::put_back(object, &edit);
+        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
+            tracing::warn!(reason = event.reason, %error, "an event was lost");
+        }
+    }
+    context.memories.update(key, |m| m.edit = Some(edit));
 }
 
 /// The cache is older than what this operator has written: versions of one object can be compared.
