@@ -666,8 +666,11 @@ fn what_was_refused_is_not_tried_again_because_the_state_is_lost() {
     let message = world.last.as_ref().unwrap().report.message.clone();
     assert!(message.contains("its record says so"), "{message}");
     world.act("again", Action::Retry);
-    world.run(30);
-    assert!(world.weight("v3") > 0, "a person may try it again");
+    let begins = (0..100).any(|_| {
+        world.run(1);
+        world.weight("v3") > 0
+    });
+    assert!(begins, "a person may try it again");
 }
 
 #[test]
