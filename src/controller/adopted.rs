@@ -256,15 +256,15 @@ fn unusable(
     }
     let place = Key::new(object.key().namespace, name);
     let age = |o: &ServiceObject| (o.creation_timestamp(), o.uid_text().to_owned());
-    let older = |other: &&String| {
+    let first = |other: &&String| {
         let key = Key::new(&place.namespace, other.as_str());
         let found = caches.services.find(|o| o.key() == key);
         **other != me && found.is_some_and(|o| age(&o) < age(object))
     };
     let users = caches.workload_users.of(&place);
-    if let Some(other) = users.keys().find(older) {
+    if let Some(other) = users.keys().find(first) {
         return error(format!(
-            "Deployment {name} is named by PythonService {other} as well, which is older: a Deployment belongs to one"
+            "Deployment {name} is named by PythonService {other} as well, and belongs to one, which is {other}: the older of two, or of two of the same second the one with the lower UID; name another Deployment here, or take it out of {other}"
         ));
     }
     if facts.recreates {

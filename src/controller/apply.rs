@@ -145,15 +145,16 @@ impl Applier<'_> {
         refused
     }
 
-    /// Puts right what somebody else has changed, but never a weight: that is a decision.
-    pub async fn heal(&self) -> Result<(), WriteError> {
+    /// Puts right what somebody else has changed, but never a weight: that is a decision. Says whether the route was
+    /// written for it.
+    pub async fn heal(&self) -> Result<bool, WriteError> {
         let namespace = &self.target.service.namespace;
         let adoption = self.object.state.as_ref().ok().and_then(|s| s.adoption.as_ref());
         let widened =
             adoption.is_some_and(|a| matches!(a.stage, AdoptionStage::Returning | AdoptionStage::Returned));
         if widened {
             // They lead to the Deployment's pods as well.
-            return Ok(());
+            return Ok(false);
         }
         let services = self.caches.core_services.of(&self.target.service);
         for (name, facts) in &services {

@@ -2,11 +2,12 @@
 
 use k8s_openapi::api::core::v1::{Container, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::Resource;
 use kube::runtime::events::{Event, EventType};
+use kube::{Resource, ResourceExt};
 use molt_core::decision::Report;
 
 use super::object::ServiceObject;
+use crate::traffic::rules_owners::Edit;
 
 /// An event's note must stay below 1 kB.
 const MAX_NOTE: usize = 1000;
@@ -65,6 +66,20 @@ pub fn advice(object: &ServiceObject) -> Option<Event> {
 /// What can't be said by a condition, because the object itself can't be written.
 pub fn untold(reason: &str, message: &str) -> Event {
     event(true, reason, message, "write status")
+}
+
+/// What somebody wrote in a route of Molt's is not there any more.
+pub fn put_back(object: &ServiceObject, edit: &Edit) -> Event {
+    let fields: Vec<String> = edit.fields.iter().map(|field| format!("spec.{field}")).collect();
+    let at = edit.at.map(|at| format!(" at {at:.0}")).unwrap_or_default();
+    let note = format!(
+        "the field manager {} wrote {} of {} {}{at}, which belongs to Molt: it is as spec.traffic and the rollout ask for again. Change spec.traffic instead, or name a route of your own there",
+        edit.manager,
+        fields.join(", "),
+        edit.kind,
+        object.name_any(),
+    );
+    event(true, "RoutePutBack", &note, &format!("put back{at}"))
 }
 
 /// What the events are about.

@@ -12,6 +12,7 @@ use kube::{Resource, ResourceExt};
 use molt_core::config::Content;
 use molt_core::observed::{Action, ActionView};
 use molt_core::plan::Revision;
+use molt_core::state::Outcome;
 use serde_json::{Value, json};
 
 use super::object::ServiceObject;
@@ -293,6 +294,8 @@ pub struct RecordFacts {
     pub attempt: u32,
     /// When it ended.
     pub ended_at: Option<Timestamp>,
+    /// It was taken back, or promoted: it is not tried again by itself.
+    pub tried: bool,
 }
 
 impl Facts for RecordFacts {
@@ -306,6 +309,11 @@ impl Facts for RecordFacts {
             revision: Revision(record.spec.revision.clone()),
             attempt: u32::try_from(record.spec.attempt).unwrap_or(0),
             ended_at: ended.map(|s| s.ended_at.unwrap_or(record.spec.started_at)),
+            tried: ended.is_some_and(|s| {
+                let reason = s.reason.as_deref().unwrap_or_default();
+                s.outcome
+                    .is_some_and(|o| o == Outcome::Promoted || o.refuses(reason))
+            }),
         };
         Some((record.spec.service.clone(), facts))
     }

@@ -13,6 +13,7 @@ use super::jobs::Refused;
 use super::readiness::Judged;
 use super::rules::Failed;
 use crate::k8s::Key;
+use crate::traffic::rules_owners::Edit;
 
 /// The first wait after a failure.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -37,12 +38,16 @@ pub struct Memory {
     pub history: Option<KeptHistory>,
     /// Verdicts that no record holds yet.
     pub verdicts: Vec<Verdict>,
+    /// Why the RolloutRecord is not taken by the API server.
+    pub unrecorded: Option<String>,
     /// Why the PrometheusRule could not be written.
     pub rules: Option<Failed>,
     /// The Jobs that the API server did not take.
     pub jobs: BTreeMap<JobKey, Refused>,
     /// Why the last eviction was refused.
     pub eviction_refused: Option<String>,
+    /// What somebody wrote in a route of Molt's, and was told of.
+    pub edit: Option<Edit>,
     /// A Service of the service's own name is somebody else's.
     pub name_taken: bool,
     /// Since when a parent of the route is without an answer.

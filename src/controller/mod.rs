@@ -11,11 +11,13 @@
 //! | apply | [`apply`], [`render`], [`traffic`](crate::traffic) | writes |
 //! | side objects | [`rules`], [`jobs`] | writes that nothing waits for |
 //! | tell | [`record`], [`events`]; [`notifications`](crate::notifications), beside the reconciles | writes |
+//! | tidy | [`actions`], beside the reconciles | writes |
 //!
 //! `steer` does so while this replica leads, see [`crate::leader`].
 //!
 //! The status is written before any effect, see `docs/adr/0001-persist-before-effects.md`.
 
+pub mod actions;
 pub mod adopted;
 pub mod apply;
 pub mod caches;
@@ -72,6 +74,7 @@ use crate::notifications::outside::World;
 use crate::server::Readiness;
 use crate::traces::{self, Traces};
 use crate::traffic::Routers;
+use actions::Chore;
 use caches::Caches;
 use edges::{Clock, Decide, Edges};
 use memory::Memories;
@@ -134,6 +137,7 @@ struct Context {
     rule_labels: BTreeMap<String, String>,
     outbox: Outbox,
     traces: Traces,
+    chores: mpsc::UnboundedSender<Chore>,
 }
 
 /// Why a reconcile has to be tried again.

@@ -1,6 +1,6 @@
 //! From the caches to what the core is told: facts, without judgement.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -118,6 +118,7 @@ pub fn observe(
         fleet_paused: caches.fleet_paused(),
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
+        tried: tried(&key, caches),
         reports: jobs::reports(object, caches),
         jobs: jobs::observe(object, caches),
         workload: adopted::sight(object, caches, validated.plan.replicas),
@@ -254,6 +255,17 @@ fn is_shared(object: &ServiceObject, caches: &Caches) -> bool {
     let key = object.key();
     let service = caches.core_services.get(&key, &key.name);
     service.is_some_and(|s| s.shared && s.owners.iter().any(|o| o == object.uid_text()))
+}
+
+/// The revisions whose newest attempt says that they are not to be tried again by themselves.
+fn tried(key: &Key, caches: &Caches) -> BTreeSet<Revision> {
+    let mut newest: BTreeMap<Revision, (u32, bool)> = BTreeMap::new();
+    for record in caches.records.of(key).values() {
+        let known = newest.entry(record.revision.clone()).or_default();
+        *known = (*known).max((record.attempt, record.tried));
+    }
+    let tried = newest.into_iter().filter(|(_, (_, tried))| *tried);
+    tried.map(|(revision, _)| revision).collect()
 }
 
 fn attempts(key: &Key, caches: &Caches) -> BTreeMap<Revision, u32> {

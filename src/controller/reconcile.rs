@@ -16,8 +16,9 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::Instrument;
 
+use super::actions::Chore;
 use super::apply::Applier;
-use super::memory::KeptHistory;
+use super::memory::{KeptHistory, Memory};
 use super::object::ServiceObject;
 use super::observe::{known, mark, observe, route_target};
 use super::render::{revision_name, slot_name};
@@ -32,6 +33,7 @@ use crate::k8s::failure::{Target, WriteError};
 use crate::metric_sources::{MeasureRequest, RouteBackends};
 use crate::rules::object_name;
 use crate::traffic::gateway_api::sessions::{self, Support};
+use crate::traffic::rules_owners::Edit;
 use crate::traffic::{self, BackendPlace, RouteTarget};
 
 /// What a conflict waits for the watch to catch up.
@@ -173,7 +175,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let target = target.marked(mark(&validated, &decision.state));
     let applier = applier.with(&target);
     let rules = plan_rules(object, context, key, &validated, memory.rules.as_ref());
-    let beside = conditions_beside(object, context, &asked, &rules);
+    let beside = conditions_beside(object, context, &asked, &rules, &memory);
     decision.report.conditions.extend(beside);
     let written = persist(object, context, key, &validated, &seen, &decision, now).await?;
     context.outbox.tell(object, &written, now);
@@ -182,14 +184,14 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     let mut verdicts = memory.verdicts.clone();
     verdicts.extend(decision.report.verdicts.iter().cloned());
     let goes = decision.effects.contains(&Effect::RemoveFinalizer);
-    let limit = validated.record_limit;
-    let keeper = keeper(context, object, &seen, now);
-    let record = || write_record(context, keeper, &before, &decision, &verdicts, limit);
+    let keeper = keeper(context, object, &seen, now, validated.record_limit);
+    let record = || write_record(context, keeper, &before, &decision, &verdicts);
     let mut recorded = Ok(());
     if goes {
         // Afterwards nobody would know that there is something left to write.
         recorded = record().await;
     }
+    let edit = context.routers.of(&target.spec).observe(&target, now).edit;
     let outcome = applier.apply(&decision.effects, now).await;
     let evictions = applier.evict(&decision.effects).await;
     context.memories.update(key, |m| m.eviction_refused = evictions);
@@ -197,6 +199,14 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         recorded = record().await;
     }
     tell_events(object, context, &decision).await;
+    if decision
+        .effects
+        .iter()
+        .any(|e| matches!(e, Effect::EndAction { .. }))
+    {
+        let (service, limit) = (key.clone(), validated.record_limit);
+        drop(context.chores.send(Chore::Surplus { service, limit }));
+    }
     if let Err(WriteError::NameTaken { target, .. }) = &outcome
         && is_own_name(object, &validated, target)
     {
@@ -209,7 +219,8 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(gone(object, context, key));
     }
     if !object.is_deleting() {
-        applier.heal().await?;
+        let healed = applier.heal().await?;
+        tell_of_edit(object, context, key, &decision, edit, healed).await;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
     let jobs_again = jobs::carry_out(object, context, key, applier.current(), &decision.jobs).await;
@@ -231,6 +242,7 @@ fn keeper<'a>(
     object: &'a ServiceObject,
     seen: &'a Observed,
     now: Timestamp,
+    limit: usize,
 ) -> record::Keeper<'a> {
     record::Keeper {
         writer: &context.writer,
@@ -239,6 +251,7 @@ fn keeper<'a>(
         object,
         asked: &seen.actions,
         now,
+        limit,
     }
 }
 
@@ -296,9 +309,18 @@ fn conditions_beside(
     context: &Context,
     asked: &Asked,
     rules: &rules::Plan,
+    memory: &Memory,
 ) -> impl Iterator<Item = ConditionView> {
     let of_config = config::condition(object, asked, &context.caches);
-    rules.condition.clone().into_iter().chain(of_config)
+    let of_record = memory.unrecorded.clone().map(|message| ConditionView {
+        kind: "Recorded",
+        status: false,
+        reason: "RecordRefused".to_owned(),
+        message,
+        fault: true,
+    });
+    let rules = rules.condition.clone().into_iter();
+    rules.chain(of_config).chain(of_record)
 }
 
 /// What becomes of the rules that the objectives ask for.
@@ -340,6 +362,36 @@ async fn tell_events(object: &ServiceObject, context: &Context, decision: &Decis
             tracing::warn!(reason = event.reason, %error, "an event was lost");
         }
     }
+}
+
+/// Tells, once, that what somebody wrote in a route of Molt's was written over.
+async fn tell_of_edit(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    decision: &Decision,
+    edit: Option<Edit>,
+    healed: bool,
+) {
+    let Some(edit) = edit else { return };
+    let sets_route = |effect: &Effect| matches!(effect, Effect::SetRoute { .. });
+    // Who lowers a weight is told of its own: it was heeded.
+    let heeded = decision
+        .report
+        .transitions
+        .iter()
+        .any(|t| t.reason == "WeightLowered");
+    let written = healed || decision.effects.iter().any(sets_route);
+    if !(written || heeded) || context.memories.of(key).edit.as_ref() == Some(&edit) {
+        return;
+    }
+    if !heeded {
+        let event = events::put_back(object, &edit);
+        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
+            tracing::warn!(reason = event.reason, %error, "an event was lost");
+        }
+    }
+    context.memories.update(key, |m| m.edit = Some(edit));
 }
 
 /// The cache is older than what this operator has written: versions of one object can be compared.
@@ -602,15 +654,21 @@ async fn write_record(
     before: &State,
     decision: &Decision,
     verdicts: &[molt_core::decision::Verdict],
-    limit: usize,
 ) -> Result<(), ()> {
     let key = &keeper.object.key();
-    let written = record::write(keeper, before, decision, verdicts, limit).await;
+    let written = record::write(keeper, before, decision, verdicts).await;
     let kept = if written.is_ok() {
         Vec::new()
     } else {
         verdicts.to_vec()
     };
-    context.memories.update(key, |m| m.verdicts = kept);
+    let refused = written.as_ref().err().filter(|error| error.is_lasting());
+    let refused = refused.map(|error| {
+        format!("{error}; the rollout goes on, and what happens is written down as soon as it is taken")
+    });
+    context.memories.update(key, |m| {
+        m.verdicts = kept;
+        m.unrecorded = refused;
+    });
     written.map_err(|error| tracing::warn!(%error, "the record is written later"))
 }

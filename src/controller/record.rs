@@ -2,6 +2,7 @@
 //! good by the next one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -13,11 +14,13 @@ use molt_core::state::{Ended, Outcome, SloEvidence, State, Transition};
 use serde_json::{Value, json};
 
 use super::caches::Caches;
+use super::facts::RecordFacts;
 use super::object::ServiceObject;
 use super::render::{record_name, revision_name};
 use super::status::{burn, counts, evidence, guards, spent};
 use crate::api::v1alpha1::{
-    RecordedChange, RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec, RolloutRecordStatus,
+    RecordedAction, RecordedChange, RecordedSlo, RecordedVerdict, RolloutRecord, RolloutRecordSpec,
+    RolloutRecordStatus,
 };
 use crate::k8s::failure::WriteError;
 use crate::k8s::writer::Writer;
@@ -30,6 +33,8 @@ mod gates;
 
 /// Verdicts that a record holds at most; it stays far below the size that an object may have.
 const MOST_VERDICTS: usize = 300;
+/// Verdicts that are never thinned, as its schema says.
+const FEWEST_VERDICTS: usize = 50;
 /// The first and the last verdicts of each step and objective are never thinned.
 const KEPT_AT_EDGES: usize = 3;
 /// Records that are deleted at once, at most: nothing more urgent waits for thousands of them.
@@ -56,7 +61,12 @@ pub struct Keeper<'a> {
     pub asked: &'a [ActionView],
     /// The time of the decision.
     pub now: Timestamp,
+    /// Records that are kept.
+    pub limit: usize,
 }
+
+/// The records that there are, by name.
+type Known = BTreeMap<String, Arc<RecordFacts>>;
 
 /// Brings the records of a service up to date with what was decided.
 pub async fn write(
@@ -64,79 +74,119 @@ pub async fn write(
     before: &State,
     decision: &Decision,
     verdicts: &[Verdict],
-    limit: usize,
 ) -> Result<(), WriteError> {
-    let (writer, caches, object) = (keeper.writer, keeper.caches, keeper.object);
-    let (asked, now) = (keeper.asked, keeper.now);
-    let service = &object.key();
-    let acts = actions::ended(asked, decision, now);
-    let known = caches.records.of(service);
-    if let Some(last) = &decision.state.last {
-        let name = record_name(&service.name, &last.revision, last.number);
-        let open = known.get(&name).is_some_and(|r| r.ended_at.is_none());
-        let just_ended = before
-            .last
-            .as_ref()
-            .is_none_or(|b| (&b.revision, b.number) != (&last.revision, last.number));
-        if open || just_ended {
-            let attempt = before
-                .attempt
-                .as_ref()
-                .filter(|a| a.revision == last.revision && a.number == last.number);
-            let verdicts = if attempt.is_some() { verdicts } else { &[] };
-            let spec = spec(
-                service,
-                &last.revision,
-                last.number,
-                last.stable.as_ref(),
-                last.started_at,
-            );
-            // What was asked for in its last moment, unless another attempt answers for it.
-            let acts = if decision.state.attempt.is_none() {
-                &acts[..]
-            } else {
-                &[]
-            };
-            add_to(keeper, service, spec, None, |status| {
-                actions::add(&mut status.actions, acts);
-                end(status, last, decision, verdicts);
-                name_slos(&mut status.slos, object);
-            })
-            .await?;
-        }
+    let service = &keeper.object.key();
+    let acts = &actions::ended(keeper.asked, decision, keeper.now)[..];
+    let known = &keeper.caches.records.of(service);
+    // What can't be written of one of them keeps nothing from the others.
+    let written = [
+        write_last(keeper, before, decision, verdicts, acts, known).await,
+        write_current(keeper, decision, verdicts, acts, known).await,
+        close_unknown(keeper, decision, known).await,
+        forget_surplus(keeper, known).await,
+    ];
+    written.into_iter().collect()
+}
+
+/// The record of the attempt that ended last.
+async fn write_last(
+    keeper: Keeper<'_>,
+    before: &State,
+    decision: &Decision,
+    verdicts: &[Verdict],
+    acts: &[RecordedAction],
+    known: &Known,
+) -> Result<(), WriteError> {
+    let (object, service) = (keeper.object, &keeper.object.key());
+    let Some(last) = &decision.state.last else {
+        return Ok(());
+    };
+    let name = record_name(&service.name, &last.revision, last.number);
+    let (limit, held) = (keeper.limit, known.get(&name));
+    let open = held.is_some_and(|r| r.ended_at.is_none());
+    // It was refused when it was written, or somebody deleted it.
+    let missing = held.is_none() && known.len() < limit;
+    let just_ended = before
+        .last
+        .as_ref()
+        .is_none_or(|b| (&b.revision, b.number) != (&last.revision, last.number));
+    if !(open || just_ended || missing) {
+        return Ok(());
     }
-    if let Some(attempt) = &decision.state.attempt {
-        let name = record_name(&service.name, &attempt.revision, attempt.number);
-        let news = !decision.report.transitions.is_empty() || !verdicts.is_empty() || !acts.is_empty();
-        if news || !known.contains_key(&name) {
-            let stable = decision.state.stable.as_ref();
-            let spec = spec(
-                service,
-                &attempt.revision,
-                attempt.number,
-                stable,
-                attempt.started_at,
-            );
-            let of_spec = object.revision.as_ref() == Some(&attempt.revision);
-            let author = object.annotations().get(labels::AUTHOR).filter(|_| of_spec);
-            let change = Change {
-                before: stable,
-                after: &attempt.revision,
-                author: author.and_then(|author| change::author(author)),
-            };
-            add_to(keeper, service, spec, Some(change), |status| {
-                actions::add(&mut status.actions, &acts);
-                status.max_weight = i32::from(attempt.max_weight);
-                add_transitions(status, &attempt.transitions);
-                status.slos = slos(&attempt.evidence, decision);
-                name_slos(&mut status.slos, object);
-                status.guards = guards(&attempt.conditions, &attempt.guards);
-                status.gates = gates::of(attempt.migration.as_ref(), None);
-                add_verdicts(status, verdicts);
-            })
-            .await?;
-        }
+    let attempt = before
+        .attempt
+        .as_ref()
+        .filter(|a| a.revision == last.revision && a.number == last.number);
+    let verdicts = if attempt.is_some() { verdicts } else { &[] };
+    let spec = spec(
+        service,
+        &last.revision,
+        last.number,
+        last.stable.as_ref(),
+        last.started_at,
+    );
+    // What was asked for in its last moment, unless another attempt answers for it.
+    let acts = if decision.state.attempt.is_none() {
+        acts
+    } else {
+        &[]
+    };
+    add_to(keeper, service, spec, None, |status| {
+        actions::add(&mut status.actions, acts);
+        end(status, last, decision, verdicts);
+        name_slos(&mut status.slos, object);
+    })
+    .await
+}
+
+/// The record of the attempt under way.
+async fn write_current(
+    keeper: Keeper<'_>,
+    decision: &Decision,
+    verdicts: &[Verdict],
+    acts: &[RecordedAction],
+    known: &Known,
+) -> Result<(), WriteError> {
+    let (object, service) = (keeper.object, &keeper.object.key());
+    let Some(attempt) = &decision.state.attempt else {
+        return Ok(());
+    };
+    let name = record_name(&service.name, &attempt.revision, attempt.number);
+    let news = !decision.report.transitions.is_empty() || !verdicts.is_empty() || !acts.is_empty();
+    if !news && known.contains_key(&name) {
+        return Ok(());
     }
+    let stable = decision.state.stable.as_ref();
+    let spec = spec(
+        service,
+        &attempt.revision,
+        attempt.number,
+        stable,
+        attempt.started_at,
+    );
+    let of_spec = object.revision.as_ref() == Some(&attempt.revision);
+    let author = object.annotations().get(labels::AUTHOR).filter(|_| of_spec);
+    let change = Change {
+        before: stable,
+        after: &attempt.revision,
+        author: author.and_then(|author| change::author(author)),
+    };
+    add_to(keeper, service, spec, Some(change), |status| {
+        actions::add(&mut status.actions, acts);
+        status.max_weight = i32::from(attempt.max_weight);
+        add_transitions(status, &attempt.transitions);
+        status.slos = slos(&attempt.evidence, decision);
+        name_slos(&mut status.slos, object);
+        status.guards = guards(&attempt.conditions, &attempt.guards);
+        status.gates = gates::of(attempt.migration.as_ref(), None);
+        add_verdicts(status, verdicts);
+    })
+    .await
+}
+
+/// Ends the records that say an attempt is under way of which nothing is known any more.
+async fn close_unknown(keeper: Keeper<'_>, decision: &Decision, known: &Known) -> Result<(), WriteError> {
+    let (service, now) = (&keeper.object.key(), keeper.now);
     let current = [
         decision.state.last.as_ref().map(|l| (&l.revision, l.number)),
         decision.state.attempt.as_ref().map(|a| (&a.revision, a.number)),
@@ -148,6 +198,12 @@ pub async fn write(
             add_to(keeper, service, spec, None, |status| end_unknown(status, now)).await?;
         }
     }
+    Ok(())
+}
+
+/// Deletes the oldest, beyond as many as are kept.
+async fn forget_surplus(keeper: Keeper<'_>, known: &Known) -> Result<(), WriteError> {
+    let (service, writer, limit) = (&keeper.object.key(), keeper.writer, keeper.limit);
     let mut ended: Vec<_> = known
         .iter()
         .filter_map(|(name, r)| Some((r.ended_at?, name, &r.uid)))
@@ -271,26 +327,33 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     status.guards = guards(&last.conditions, &last.guards);
     let taken_back = (last.outcome == Outcome::RolledBack).then_some(last.message.as_str());
     status.gates = gates::of(last.migration.as_ref(), taken_back);
-    // What was spent is known from the verdicts: the plan may have gone on since.
+    // What was spent and what was shown is known from the verdicts: the plan may have gone on since.
     add_verdicts(status, verdicts);
     let recorded = std::mem::take(&mut status.slos);
-    status.slos = slos(&last.evidence, decision)
-        .into_iter()
+    status.slos = as_judged(slos(&last.evidence, decision), &recorded, &status.verdicts);
+}
+
+/// What the objectives say at the end, as the last verdict on each has it, or what the record said before.
+fn as_judged(
+    slos: Vec<RecordedSlo>,
+    recorded: &[RecordedSlo],
+    verdicts: &[RecordedVerdict],
+) -> Vec<RecordedSlo> {
+    slos.into_iter()
         .map(|mut slo| {
-            let of_verdict = status
-                .verdicts
-                .iter()
-                .rev()
-                .find(|v| v.slo == slo.name)
-                .map(|v| v.spent.clone());
+            let verdict = verdicts.iter().rev().find(|v| v.slo == slo.name);
             let of_record = recorded.iter().find(|s| s.name == slo.name);
             let spent = of_record.map(|s| s.spent_by_rollout.clone());
+            let of_verdict = verdict.map(|v| v.spent.clone());
             slo.spent_by_rollout = of_verdict.or(spent).unwrap_or(slo.spent_by_rollout);
+            let shown = of_record.map(|s| s.evidence.clone());
+            let judged = verdict.map(|v| v.evidence.clone());
+            slo.evidence = judged.or(shown).unwrap_or(slo.evidence);
             slo.objective = of_record.and_then(|s| s.objective.clone());
             slo.sli = of_record.and_then(|s| s.sli.clone());
             slo
         })
-        .collect();
+        .collect()
 }
 
 /// The end of an attempt that the state knows nothing of: a record may not stay without one for ever.
@@ -316,7 +379,10 @@ fn slos(entries: &[SloEvidence], decision: &Decision) -> Vec<RecordedSlo> {
                 canary: counts(entry.evidence.canary()),
                 stable: counts(entry.evidence.stable()),
                 spent_by_rollout: spent(report.and_then(|r| r.spent)),
-                evidence: evidence(entry.evidence.ln_harm(), report.map_or(0.0, |r| r.ln_safe)),
+                evidence: report.map_or_else(
+                    || evidence(entry.evidence.ln_harm_at_end(), 0.0),
+                    |r| evidence(r.ln_harm, r.ln_safe),
+                ),
             }
         })
         .collect()
@@ -358,11 +424,12 @@ fn add_verdicts(status: &mut RolloutRecordStatus, verdicts: &[Verdict]) {
     thin(&mut status.verdicts, MOST_VERDICTS);
 }
 
-/// Thins the verdicts further where the rest is large: an object that is too large could not be written at all.
+/// Thins the verdicts further where the rest is large: an object that is too large could not be written at all. Beside
+/// the most that the rest can be, the fewest still fit.
 fn fit(status: &mut RolloutRecordStatus) {
     let mut most = status.verdicts.len();
-    while most > 0 && serde_json::to_string(status).map_or(0, |text| text.len()) > MOST_BYTES {
-        most /= 2;
+    while most > FEWEST_VERDICTS && serde_json::to_string(status).map_or(0, |text| text.len()) > MOST_BYTES {
+        most = (most / 2).max(FEWEST_VERDICTS);
         thin(&mut status.verdicts, most);
     }
 }
@@ -383,7 +450,7 @@ fn recorded(verdict: &Verdict) -> RecordedVerdict {
         slo: verdict.slo.clone(),
         canary: counts(verdict.canary),
         stable: counts(verdict.stable),
-        evidence: evidence(verdict.ln_harm, verdict.ln_safe),
+        evidence: evidence(verdict.ln_harm_alone.unwrap_or(verdict.ln_harm), verdict.ln_safe),
         margin: format!("{:.6}", verdict.margin),
         spent: spent(verdict.spent),
         burn: burn(verdict.burn),
@@ -517,6 +584,43 @@ mod tests {
         assert_eq!((status.transitions.len(), status.actions.len()), (100, 40));
         let at: Vec<i64> = status.verdicts.iter().map(|v| v.at.as_second()).collect();
         assert!(at.starts_with(&[0, 1, 2]) && at.ends_with(&[299]), "{at:?}");
+    }
+
+    #[test]
+    fn a_verdict_on_a_canary_with_all_the_traffic_has_the_evidence_it_was_made_of() {
+        let (at, counts) = (Timestamp::UNIX_EPOCH, molt_core::analysis::Counts::default());
+        let verdict = |ln_harm_alone| Verdict {
+            at,
+            step: 1,
+            weight: 100,
+            slo: "availability".into(),
+            canary: counts,
+            stable: counts,
+            ln_harm: 0.0,
+            ln_harm_from_start: 0.0,
+            ln_harm_alone,
+            ln_safe: 0.0,
+            margin: 0.01,
+            spent: None,
+            burn: Burn::default(),
+            verdict: molt_core::decision::VerdictKind::RollBack,
+        };
+        let harm = |ln_harm_alone| recorded(&verdict(ln_harm_alone)).evidence.harm;
+        assert_eq!((harm(None).as_str(), harm(Some(5.0)).as_str()), ("1.00", "148"));
+
+        let mut status = RolloutRecordStatus::default();
+        let slos = vec![RecordedSlo {
+            name: "availability".into(),
+            objective: None,
+            sli: None,
+            canary: super::counts(counts),
+            stable: super::counts(counts),
+            spent_by_rollout: "unknown".into(),
+            evidence: evidence(0.0, 0.0),
+        }];
+        add_verdicts(&mut status, &[verdict(Some(5.0))]);
+        let ended = as_judged(slos, &[], &status.verdicts);
+        assert_eq!(ended[0].evidence.harm, "148");
     }
 
     #[test]

@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use futures::future::Shared;
 use futures::{FutureExt, StreamExt};
-use kube::api::{ListParams, PartialObjectMeta};
-use kube::runtime::controller::{Config, ReconcileRequest, applier};
+use kube::api::{DynamicObject, ListParams, PartialObjectMeta};
+use kube::runtime::controller::{self, Config, ReconcileRequest, applier};
 use kube::runtime::events::{Event, EventType, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Api, ResourceExt};
-use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender};
+use tokio::sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use super::actions::{self, Chore};
 use super::caches::Caches;
 use super::edges::Edges;
 use super::memory::Memories;
@@ -115,7 +116,8 @@ impl Operator {
         S: Future<Output = ()> + Send + 'static,
     {
         let (outbox, handovers) = Outbox::new(self.caches.policies.clone(), self.metrics.clone());
-        let context = Arc::new(self.context(fence, outbox));
+        let (chores, to_do) = unbounded_channel();
+        let context = Arc::new(self.context(fence, outbox, chores));
         tokio::select! {
             biased;
             () = shutdown.clone() => return,
@@ -124,10 +126,26 @@ impl Operator {
         for service in self.caches.services.state() {
             drop(wakes.sender.send(service.key()));
         }
+        for service in self.caches.actions.groups() {
+            drop(wakes.sender.send(service));
+        }
         let config = Config::default()
             .concurrency(self.concurrency)
             .debounce(Duration::from_millis(20));
         let delivery = self.deliver(&context, handovers, shutdown.clone());
+        let keeper = actions::Keeper {
+            writer: context.writer.clone(),
+            caches: self.caches.clone(),
+            clock: self.edges.clock.clone(),
+        };
+        let stops = shutdown.clone();
+        let tidy = async {
+            tokio::select! {
+                biased;
+                () = stops => {}
+                () = keeper.run(to_do) => {}
+            }
+        };
         let queue = requests(&mut wakes.receiver)
             .take_until(shutdown)
             .map(Ok::<_, std::convert::Infallible>);
@@ -148,11 +166,22 @@ impl Operator {
         )
         .for_each(|result| {
             if let Err(error) = result {
+                if let controller::Error::ObjectNotFound(missing) = &error {
+                    self.miss(missing, &context.chores);
+                }
                 tracing::debug!(%error, "reconcile");
             }
             std::future::ready(())
         });
-        tokio::join!(reconciles, tell(leading, &context.writer), delivery);
+        tokio::join!(reconciles, tell(leading, &context.writer), delivery, tidy);
+    }
+
+    /// Something was told of a service that the caches don't have.
+    fn miss(&self, missing: &ObjectRef<DynamicObject>, chores: &UnboundedSender<Chore>) {
+        let key = Key::new(missing.namespace.clone().unwrap_or_default(), &missing.name);
+        if self.caches.actions.has(&key) {
+            drop(chores.send(Chore::Orphans(key)));
+        }
     }
 
     /// Delivers notifications beside the reconciles, for as long as this replica leads.
@@ -177,7 +206,7 @@ impl Operator {
         Delivery::new(edges, handovers).run(shutdown).await;
     }
 
-    fn context(&self, fence: Fence, outbox: Outbox) -> Context {
+    fn context(&self, fence: Fence, outbox: Outbox, chores: UnboundedSender<Chore>) -> Context {
         let reporter = Reporter {
             controller: "molt".to_owned(),
             instance: std::env::var("POD_NAME").ok(),
@@ -209,6 +238,7 @@ impl Operator {
             rule_labels: self.rule_labels.clone(),
             outbox,
             traces: self.edges.traces.clone(),
+            chores,
         }
     }
 

@@ -40,7 +40,8 @@ const STEPS: [u8; 4] = [5, 10, 25, 50];
 const DWELL: u32 = 60;
 const DEFAULT_REPLICAS: u32 = 1;
 const DEFAULT_HISTORY: usize = 5;
-const DEFAULT_RECORDS: usize = 20;
+/// Records that are kept of a service that says nothing of it.
+pub const DEFAULT_RECORDS: usize = 20;
 
 /// What is wrong with a field.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -69,6 +69,14 @@ pub enum WriteError {
 }
 
 impl WriteError {
+    /// The API server refused it for a reason that does not pass by itself.
+    pub fn is_lasting(&self) -> bool {
+        let Self::Refused { source, .. } = self else {
+            return false;
+        };
+        matches!(&**source, kube::Error::Api(status) if (400..500).contains(&status.code) && ![408, 409, 429].contains(&status.code))
+    }
+
     /// A bounded word for metrics.
     pub fn category(&self) -> &'static str {
         match self {

@@ -81,6 +81,11 @@ impl<V: Facts> Index<V> {
         self.read().groups.get(group).cloned().unwrap_or_default()
     }
 
+    /// The groups that have members.
+    pub fn groups(&self) -> Vec<Key> {
+        self.read().groups.keys().cloned().collect()
+    }
+
     /// A group has members.
     pub fn has(&self, group: &Key) -> bool {
         self.read().groups.contains_key(group)

@@ -10,7 +10,7 @@ use json_patch::{AddOperation, PatchOperation, TestOperation};
 use k8s_openapi::api::core::v1::{ObjectReference, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{
-    DeleteParams, EvictParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
+    DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy,
 };
 use kube::core::{NamespaceResourceScope, PartialObjectMeta};
 use kube::runtime::events::{Event, Recorder, Reporter};
@@ -68,6 +68,13 @@ impl Writer {
 
     fn api<K: Writable>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The objects of a namespace as the server has them now.
+    pub async fn list<K: Writable>(&self, namespace: &str) -> Result<Vec<K>, WriteError> {
+        let (api, params) = (self.api::<K>(namespace), ListParams::default());
+        let list = bounded(LIMIT, target::<K>("list", ""), api.list(&params)).await?;
+        Ok(list.items)
     }
 
     /// The object as the server has it now.

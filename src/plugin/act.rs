@@ -64,7 +64,9 @@ impl Wanted {
 /// The revision and the attempt that an action is about.
 fn meant(action: ActionKind, service: &PythonService) -> Option<(String, Option<i32>)> {
     match action {
-        ActionKind::Retry => taken_back(service).or_else(|| last(service)),
+        ActionKind::Retry => taken_back(service)
+            .or_else(|| last(service))
+            .or_else(|| refused(service)),
         ActionKind::Override => current(service).or_else(|| waiting(service)),
         ActionKind::Undo | ActionKind::Restart | ActionKind::Release => stable(service),
         ActionKind::Approve | ActionKind::Reject => contracting(service),
@@ -166,6 +168,12 @@ fn taken_back(service: &PythonService) -> Option<(String, Option<i32>)> {
 fn last(service: &PythonService) -> Option<(String, Option<i32>)> {
     let last = service.status.as_ref()?.state.as_ref()?.last.as_ref()?;
     Some((last.revision.0.clone(), i32::try_from(last.number).ok()))
+}
+
+/// The revision that is refused, of which nothing else is known any more.
+fn refused(service: &PythonService) -> Option<(String, Option<i32>)> {
+    let refused = service.status.as_ref()?.state.as_ref()?.refused.as_ref()?;
+    Some((refused.0.clone(), None))
 }
 
 /// The attempt whose contracting migration waits for a word.

@@ -213,7 +213,10 @@ fn passed_over(object: &Object, all: &[Object]) -> Option<String> {
         "ScaledObject",
         "MetricTemplate",
     ];
-    if known.contains(&object.kind.as_str()) || argo::is_template(object) {
+    if known.contains(&object.kind.as_str())
+        || argo::is_template(object)
+        || all.iter().any(|other| istio::is_named(object, other))
+    {
         return None;
     }
     if object.kind == "Deployment" {

@@ -5,6 +5,9 @@ use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchP
 use serde_json::{Value, json};
 
 use super::connect::Cluster;
+
+mod beside;
+
 use crate::api::v1alpha1::{Protocol, PythonService, Traffic};
 use crate::traffic::gateway_api::{GRPC_ROUTE, HTTP_ROUTE as HTTP_ROUTE_KIND};
 use crate::traffic::istio::{Destination, VIRTUAL_SERVICE as VIRTUAL_SERVICE_KIND};
@@ -19,6 +22,8 @@ pub struct TakeAway {
     namespace: String,
     /// The JSON Patch; `None` while the route gives the canary no traffic.
     pub patch: Option<Value>,
+    /// What the patch leaves, and what else a person may do about it.
+    beside: Vec<String>,
 }
 
 impl TakeAway {
@@ -31,6 +36,9 @@ impl TakeAway {
         if let Some(advice) = without_a_router(service, &cluster.namespace) {
             return Err(advice);
         }
+        if let Some(why) = beside::nowhere_to_go(service) {
+            return Err(why);
+        }
         let name = route_name(service);
         let kind = kind_of(service);
         let gvk = GroupVersionKind::gvk(kind.group, "v1", kind.kind);
@@ -40,6 +48,7 @@ impl TakeAway {
         match routes.get(&name).await {
             Ok(route) => Ok(Self {
                 patch: patch(service, &route.data),
+                beside: beside::notes(service, &route.data),
                 namespace: cluster.namespace.clone(),
                 routes,
                 name,
@@ -54,7 +63,7 @@ impl TakeAway {
 
     /// What a person may apply.
     pub fn advice(&self) -> String {
-        match &self.patch {
+        let advice = match &self.patch {
             Some(patch) => format!(
                 "this takes the traffic away from the canary without the operator:\n\n  kubectl patch {} {} -n {} --type=json -p '{patch}'\n\nabort --direct does it by itself; an operator that comes back takes either for an abort",
                 self.kind.to_lowercase(),
@@ -62,7 +71,14 @@ impl TakeAway {
                 self.namespace
             ),
             None => format!("the route {} gives the canary no traffic now", self.name),
-        }
+        };
+        self.with_notes(advice)
+    }
+
+    fn with_notes(&self, text: String) -> String {
+        self.beside
+            .iter()
+            .fold(text, |text, note| format!("{text}\n\n{note}"))
     }
 
     /// Applies it, and says what is so now.
@@ -83,10 +99,10 @@ impl TakeAway {
         };
         let patch: Patch<()> = Patch::Json(patch);
         self.routes.patch(&self.name, &params, &patch).await?;
-        Ok(format!(
+        Ok(self.with_notes(format!(
             "{} {} gives all traffic to stable now; an operator that comes back takes that for an abort",
             self.kind, self.name
-        ))
+        )))
     }
 }
 
@@ -100,14 +116,14 @@ fn without_a_router(service: &PythonService, namespace: &str) -> Option<String> 
         );
         let (name, pods) = (service.name_any(), service.spec.replicas.unwrap_or(1));
         return Some(format!(
-            "nobody calls workers, so there is no route; this stops the canary's pods, and starts stable's where they are gone, as long as the operator is away:\n\n  kubectl scale replicaset {name}-{canary} -n {namespace} --replicas=0\n  kubectl scale replicaset {name}-{stable} -n {namespace} --replicas={pods}\n"
+            "nobody calls workers, so there is no route, and nothing that --direct could patch; this stops the canary's pods, and starts stable's where they are gone, as long as the operator is away:\n\n  kubectl scale replicaset {name}-{canary} -n {namespace} --replicas=0\n  kubectl scale replicaset {name}-{stable} -n {namespace} --replicas={pods}\n"
         ));
     }
     service.spec.traffic.as_ref()?.none.as_ref()?;
     let stable = &service.status.as_ref()?.stable.as_ref()?.revision;
     let patch = json!({"spec": {"selector": {"molt.dev/revision": stable}}});
     Some(format!(
-        "there is no route; this leads callers of the Service to stable alone, without the operator:\n\n  kubectl patch service {} -n {namespace} --type=merge -p '{patch}'\n",
+        "there is no route, and nothing that --direct could patch; this leads callers of the Service to stable alone, without the operator:\n\n  kubectl patch service {} -n {namespace} --type=merge -p '{patch}'\n",
         service.name_any()
     ))
 }
@@ -221,6 +237,9 @@ pub fn patch(service: &PythonService, route: &Value) -> Option<Value> {
         if !backends.iter().any(|backend| named(backend, &stable)) {
             continue;
         }
+        // At a weight of 0 sessions would go on: the backend goes.
+        let sticky = owned && rule["sessionPersistence"].is_object();
+        let mut gone = Vec::new();
         for (b, backend) in backends.iter().enumerate() {
             let weight = if named(backend, &stable) {
                 100
@@ -229,12 +248,19 @@ pub fn patch(service: &PythonService, route: &Value) -> Option<Value> {
             } else {
                 continue;
             };
-            exposed |= weight == 0 && backend["weight"].as_i64().unwrap_or(shape.absent) > 0;
             let path = format!("{place}/{}/{b}", shape.backends);
             let name = backend.pointer(shape.name);
-            operations.push(json!({"op": "test", "path": format!("{path}{}", shape.name), "value": name}));
+            let test = json!({"op": "test", "path": format!("{path}{}", shape.name), "value": name});
+            if sticky && weight == 0 {
+                exposed = true;
+                gone.push([test, json!({"op": "remove", "path": path})]);
+                continue;
+            }
+            exposed |= weight == 0 && backend["weight"].as_i64().unwrap_or(shape.absent) > 0;
+            operations.push(test);
             operations.push(json!({"op": "add", "path": format!("{path}/weight"), "value": weight}));
         }
+        operations.extend(gone.into_iter().rev().flatten());
     }
     exposed |= !removals.is_empty();
     // From the last to the first, so that no index moves under another.
@@ -272,6 +298,19 @@ mod tests {
                 {"op": "add", "path": "/spec/rules/1/backendRefs/1/weight", "value": 0},
             ]))
         );
+    }
+
+    #[test]
+    fn where_users_stay_on_a_revision_the_canary_is_taken_out() {
+        let mut route = route(75, 25);
+        let rule = &mut route["spec"]["rules"][1];
+        rule["sessionPersistence"] = json!({"sessionName": "molt", "type": "Cookie"});
+        let patch: json_patch::Patch =
+            serde_json::from_value(patch(&progressing(), &route).unwrap()).unwrap();
+        json_patch::patch(&mut route, &patch).unwrap();
+        let left = json!([{"name": "checkout-5b6c7d0000", "weight": 100}]);
+        assert_eq!(route["spec"]["rules"][1]["backendRefs"], left);
+        assert_eq!(super::patch(&progressing(), &route), None);
     }
 
     #[test]

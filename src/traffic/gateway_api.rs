@@ -104,19 +104,19 @@ impl<R: GatewayRoute> GatewayApi<R> {
         }
     }
 
-    async fn heal(&self, target: &RouteTarget) -> Result<(), WriteError> {
+    async fn heal(&self, target: &RouteTarget) -> Result<bool, WriteError> {
         let RouteSpec::Owned {
             content: Some(content),
             ..
         } = &target.spec
         else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(live) = self
             .route(target)
             .filter(|route| is_owned_by(&**route, &target.owner.uid))
         else {
-            return Ok(());
+            return Ok(false);
         };
         let live = live.content();
         // The weights stay as they are: to change them is a decision.
@@ -124,7 +124,7 @@ impl<R: GatewayRoute> GatewayApi<R> {
         let preview = owned::preview(service, live);
         let weights = target.writable(&owned::weights(service, live));
         if weights.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let preview = preview.filter(|preview| target.serves(preview));
         let mut body = owned::route(target, Some(content), Some(live), &weights, preview.as_ref())?;
@@ -136,13 +136,13 @@ impl<R: GatewayRoute> GatewayApi<R> {
             .first()
             .and_then(|r| r.session_persistence.clone());
         if is_subset(&body["spec"], &spec) && kept == owned::persistence(content) {
-            return Ok(());
+            return Ok(false);
         }
         let namespace = &target.service.namespace;
         self.writer
             .apply::<R>(namespace, labels::MANAGER, true, &body)
             .await
-            .map(drop)
+            .map(|_| true)
     }
 
     async fn give_back(&self, target: &RouteTarget) -> Result<(), WriteError> {
@@ -207,7 +207,7 @@ impl<R: GatewayRoute> TrafficRouter for GatewayApi<R> {
         self.sight(target, self.route(target).as_deref().map(R::content))
     }
 
-    fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>> {
+    fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<bool, WriteError>> {
         self.heal(target).boxed()
     }
 

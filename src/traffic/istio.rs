@@ -101,34 +101,34 @@ impl Istio {
         }
     }
 
-    async fn heal(&self, target: &RouteTarget) -> Result<(), WriteError> {
+    async fn heal(&self, target: &RouteTarget) -> Result<bool, WriteError> {
         let RouteSpec::Istio {
             whose: Whose::Molts(Some(content)),
             ..
         } = &target.spec
         else {
-            return Ok(());
+            return Ok(false);
         };
         let Some(live) = self.own(target) else {
-            return Ok(());
+            return Ok(false);
         };
         // The weights stay as they are: to change them is a decision.
         let service = &target.service.name;
         let weights = target.writable(&owned::weights(service, &live));
         if weights.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let preview = owned::preview(service, &live);
         let preview = preview.filter(|preview| target.serves(preview));
         let body = owned::body(target, Some(content), Some(&live), &weights, preview.as_ref())?;
         // What somebody has added to a rule, a fault for instance, counts as well.
         if serde_json::from_value::<Spec>(body["spec"].clone()).is_ok_and(|wanted| wanted == live.spec) {
-            return Ok(());
+            return Ok(false);
         }
         self.writer
             .apply::<VirtualService>(&target.service.namespace, labels::MANAGER, true, &body)
             .await
-            .map(drop)
+            .map(|_| true)
     }
 
     async fn give_back(&self, target: &RouteTarget) -> Result<(), WriteError> {
@@ -214,7 +214,7 @@ impl TrafficRouter for Istio {
         sighting
     }
 
-    fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>> {
+    fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<bool, WriteError>> {
         self.heal(target).boxed()
     }
 

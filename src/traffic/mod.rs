@@ -14,6 +14,7 @@ use molt_core::plan::{Revision, RouteMode};
 use crate::api::v1alpha1::ParentRef;
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
+use rules_owners::Edit;
 
 pub mod gateway_api;
 pub mod istio;
@@ -237,6 +238,8 @@ pub struct Sighting {
     pub acknowledged_at: Option<Timestamp>,
     /// Where the route names the revisions' Services.
     pub backends: Vec<BackendPlace>,
+    /// What somebody else has written in a route of Molt's.
+    pub edit: Option<Edit>,
 }
 
 /// Where a route names a Service.
@@ -255,8 +258,9 @@ pub trait TrafficRouter: Send + Sync {
     /// The route as the caches have it, and what its controller has acknowledged by now.
     fn observe(&self, target: &RouteTarget, now: Timestamp) -> Sighting;
 
-    /// Brings everything but the weights into the form that the spec asks for. Writes nothing if it has it.
-    fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>>;
+    /// Brings everything but the weights into the form that the spec asks for, and says whether anything had to be
+    /// written for it.
+    fn reconcile<'a>(&'a self, target: &'a RouteTarget) -> BoxFuture<'a, Result<bool, WriteError>>;
 
     /// Gives the route these weights, and what goes to a revision beside its weight; creates a route of Molt's that does
     /// not exist yet. A route of the user's takes weights only.

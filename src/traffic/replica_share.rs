@@ -108,8 +108,8 @@ impl TrafficRouter for ReplicaShare {
         }
     }
 
-    fn reconcile<'a>(&'a self, _: &'a RouteTarget) -> BoxFuture<'a, Result<(), WriteError>> {
-        async { Ok(()) }.boxed()
+    fn reconcile<'a>(&'a self, _: &'a RouteTarget) -> BoxFuture<'a, Result<bool, WriteError>> {
+        async { Ok(false) }.boxed()
     }
 
     fn set_route<'a>(

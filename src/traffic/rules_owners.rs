@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ManagedFieldsEntry, ObjectMeta};
 use molt_core::observed::RulesOwners;
 
@@ -27,6 +28,8 @@ pub struct Kind {
     pub reference: &'static str,
     /// The fields of `spec` with rules: atomic lists, of which one manager owns the whole.
     pub rules: &'static [&'static str],
+    /// The fields of `spec` that Molt writes in one of its own: atomic lists as well.
+    pub written: &'static [&'static str],
     /// A jq path of the weights.
     pub weights: &'static str,
     /// How Molt is made the owner instead.
@@ -41,16 +44,52 @@ impl Kind {
 
     /// The entry covers the rules.
     pub fn owns_rules(&self, entry: &ManagedFieldsEntry) -> bool {
-        let spec = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
-        let owned = |rules: &str| spec.is_some_and(|spec| spec.get(format!("f:{rules}")).is_some());
-        self.rules.iter().any(|rules| owned(rules))
+        self.rules.iter().any(|rules| covers(entry, rules))
+    }
+
+    /// Who, beside Molt, last wrote what Molt writes in a route of its own. Once Molt has written it again nobody is left.
+    pub fn edit(&self, route: &ObjectMeta) -> Option<Edit> {
+        let entries = route.managed_fields.iter().flatten();
+        let edits = entries.filter_map(|entry| {
+            let fields = self.written.iter().filter(|field| covers(entry, field));
+            let edit = Edit {
+                kind: self.kind,
+                manager: entry.manager.clone()?,
+                fields: fields.copied().collect(),
+                at: entry.time.as_ref().map(|t| t.0),
+            };
+            (edit.manager != labels::MANAGER && !edit.fields.is_empty()).then_some(edit)
+        });
+        edits.max_by_key(|edit| edit.at)
     }
 
     /// What of `managedFields` is looked at: those of the status change all the time, and tell nothing.
     pub fn kept(&self, metadata: &ObjectMeta) -> Vec<ManagedFieldsEntry> {
         let entries = metadata.managed_fields.iter().flatten();
-        entries.filter(|entry| self.owns_rules(entry)).cloned().collect()
+        let tells = |entry: &&ManagedFieldsEntry| {
+            self.owns_rules(entry) || self.written.iter().any(|field| covers(entry, field))
+        };
+        entries.filter(tells).cloned().collect()
     }
+}
+
+/// The entry covers a field of `spec`.
+fn covers(entry: &ManagedFieldsEntry, field: &str) -> bool {
+    let spec = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
+    spec.is_some_and(|spec| spec.get(format!("f:{field}")).is_some())
+}
+
+/// What somebody else has written in a route of Molt's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    /// The route's kind.
+    pub kind: &'static str,
+    /// The field manager.
+    pub manager: String,
+    /// The fields of `spec`.
+    pub fields: Vec<&'static str>,
+    /// When.
+    pub at: Option<Timestamp>,
 }
 
 /// Who owns the rules. `told` is another field manager that advice is wanted for.
@@ -171,6 +210,24 @@ mod tests {
     }
 
     #[test]
+    fn who_edits_a_route_of_molts_is_known_until_molt_has_written_it_again() {
+        let edited = HTTP_ROUTE.edit(&route(&[
+            ("molt", "2026-01-01T00:00:09Z", true),
+            ("kubectl-patch", "2026-01-01T00:00:01Z", true),
+            ("kubectl-edit", "2026-01-01T00:00:02Z", false),
+        ]));
+        let edit = edited.unwrap();
+        assert_eq!(
+            (edit.manager.as_str(), edit.fields.as_slice()),
+            ("kubectl-edit", &["hostnames"][..])
+        );
+        assert_eq!(
+            HTTP_ROUTE.edit(&route(&[("molt", "2026-01-01T00:00:09Z", true)])),
+            None
+        );
+    }
+
+    #[test]
     fn each_tool_is_told_the_setting_that_it_knows() {
         for (manager, words) in [
             (
@@ -213,7 +270,7 @@ mod tests {
         };
         assert_eq!(
             ["f:http", "f:tls", "f:tcp", "f:hosts", "f:rules"].map(entry),
-            [1, 1, 1, 0, 0]
+            [1, 1, 1, 1, 0]
         );
         let advice = &rules_owners(
             &VIRTUAL_SERVICE,

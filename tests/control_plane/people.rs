@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use kube::ResourceExt;
-use kube::api::PostParams;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use molt::api::v1alpha1::{ActionKind, ActionState, Phase, RolloutAction};
 use serde_json::{Value, json};
 
@@ -137,4 +137,116 @@ async fn what_was_taken_back_is_retried_promoted_in_full_and_undone() {
     assert_eq!(image, Some("shop:second"));
     let record = told(stage.ended_record("shop", &first, 2).await);
     assert!(record.contains(&"RollbackStarted".to_owned()), "{record:?}");
+}
+
+#[tokio::test]
+async fn an_action_for_nothing_is_answered_and_the_oldest_that_are_over_go() {
+    let (stage, _) = given_stable("answers").await;
+    let make = async |service: &str, n: usize| {
+        let object = json!({
+            "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutAction",
+            "metadata": {"name": format!("{service}-{n:02}")},
+            "spec": {"service": service, "action": "Pause", "requestedBy": "oncall"},
+        });
+        let object: RolloutAction = serde_json::from_value(object).unwrap();
+        stage
+            .actions()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap();
+    };
+    let status = async |name: &str| {
+        let action = stage.actions().get(name).await.unwrap();
+        action.status.unwrap_or_default()
+    };
+    make("nothing", 0).await;
+    until("it is answered", async || {
+        status("nothing-00").await.state == Some(ActionState::Expired)
+    })
+    .await;
+    let message = status("nothing-00").await.message.unwrap();
+    assert!(
+        message.contains("there is no PythonService nothing in namespace answers"),
+        "{message}"
+    );
+
+    // No attempt is under way: each expires. Of a service twenty stay.
+    for n in 0..22 {
+        make("shop", n).await;
+        let name = format!("shop-{n:02}");
+        until("it is answered", async || {
+            stage
+                .actions()
+                .get_opt(&name)
+                .await
+                .unwrap()
+                .is_none_or(|a| a.status.is_some_and(|s| s.state.is_some()))
+        })
+        .await;
+    }
+    let names = async || {
+        let all = stage.actions().list(&ListParams::default()).await.unwrap();
+        let names = all.items.iter().map(ResourceExt::name_any);
+        names.filter(|n| n.starts_with("shop")).collect::<Vec<_>>()
+    };
+    until("the two oldest are gone", async || {
+        let names = names().await;
+        names.len() == 20 && names.first().is_some_and(|n| n == "shop-02")
+    })
+    .await;
+    status("nothing-00").await;
+}
+
+#[tokio::test]
+async fn what_a_record_says_of_an_attempt_under_way_is_nobodys_to_change() {
+    let (stage, _, second) = given_a_dwell("unaltered").await;
+    let spec = json!({"revision": second, "attempt": 1, "action": "Pause"});
+    assert_eq!(act(&stage, spec).await, ActionState::Applied);
+    let name = format!("shop-{second}-1");
+    let record = async || json!(stage.records().get(&name).await.unwrap())["status"].clone();
+    until("it says what was asked for, and a verdict", async || {
+        let status = record().await;
+        status["actions"][0].is_object() && status["verdicts"][0].is_object()
+    })
+    .await;
+    let patch = async |operations: Value| {
+        let patch: json_patch::Patch = serde_json::from_value(operations).unwrap();
+        let patch = Patch::<()>::Json(patch);
+        let patched = stage
+            .records()
+            .patch_status(&name, &PatchParams::default(), &patch)
+            .await;
+        patched.map(drop).map_err(|error| error.to_string())
+    };
+    for (operation, word) in [
+        (
+            json!({"op": "replace", "path": "/status/transitions/0/message", "value": "forged"}),
+            "transition",
+        ),
+        (
+            json!({"op": "remove", "path": "/status/transitions/0"}),
+            "transition",
+        ),
+        (
+            json!({"op": "replace", "path": "/status/actions/0/requestedBy", "value": "forged"}),
+            "action",
+        ),
+        (json!({"op": "remove", "path": "/status/actions"}), "action"),
+        (
+            json!({"op": "replace", "path": "/status/verdicts/0/verdict", "value": "Safe!"}),
+            "verdict",
+        ),
+        (json!({"op": "remove", "path": "/status/verdicts/0"}), "verdict"),
+    ] {
+        let refused = patch(json!([operation])).await.unwrap_err();
+        assert!(
+            refused.contains("a record is only added to") && refused.contains(word),
+            "{operation}: {refused}"
+        );
+    }
+    // The operator goes on adding.
+    let spec = json!({"revision": second, "attempt": 1, "action": "Abort"});
+    assert_eq!(act(&stage, spec).await, ActionState::Applied);
+    let ended = stage.ended_record("shop", &second, 1).await.status.unwrap();
+    assert_eq!(ended.actions.len(), 2);
 }

@@ -186,6 +186,26 @@ async fn a_person_aborts_and_pauses_one_and_all_by_kubectl_alone() {
 }
 
 #[tokio::test]
+async fn what_was_taken_back_stays_so_when_the_state_is_forgotten() {
+    let (mut stage, first, second) = given_a_dwell("runforget").await;
+    run(&stage, "abort").await;
+    stage.until_phase("shop", Phase::RolledBack).await;
+    stage.ended_record("shop", &second, 1).await;
+    stage.stop_operator().await;
+    run(&stage, "forget-state").await;
+    stage.start_operator();
+    let found = stage.until_phase("shop", Phase::RolledBack).await;
+    assert_eq!(crate::support::cluster::stable(&found), first);
+    assert!(message(&stage).await.contains("its record says so"));
+    let users = [(format!("shop-{first}"), 100)];
+    assert_eq!(stage.weights("shop").await[..1], users);
+    // Somebody tries it again.
+    crate::support::cluster::kubectl_molt(&stage.namespace, &["retry", "shop"]).await;
+    crate::rollouts::until_exposed(&stage, 10).await;
+    assert!(stage.records().get(&format!("shop-{second}-2")).await.is_ok());
+}
+
+#[tokio::test]
 async fn past_the_gateway_a_lost_state_and_a_service_that_cannot_go() {
     let (mut stage, first) = given_stable("runrest").await;
     let said = run(&stage, "route-status").await;

@@ -1,5 +1,6 @@
 //! Who else is led to a revision than by a Gateway: callers inside the cluster, and users who stay where they are.
 
+use kube::api::{Patch, PatchParams};
 use molt::api::v1alpha1::Phase;
 use serde_json::{Value, json};
 
@@ -176,4 +177,39 @@ async fn users_stay_on_a_revision_as_soon_as_the_cluster_can_keep_them_there() {
     .await;
     let after = stage.routes().get("shop").await.unwrap().metadata.generation;
     assert_eq!(after, writes.map(|n| n + 1), "it took one write");
+}
+
+#[tokio::test]
+async fn what_a_hand_writes_in_molts_route_is_put_back_and_told_once_for_each_change() {
+    let (stage, first) = given_stable("handwritten").await;
+    let made = route(&stage).await;
+    let edit = async |manager: &str, patch: Value| {
+        let params = PatchParams {
+            field_manager: Some(manager.to_owned()),
+            ..PatchParams::default()
+        };
+        stage
+            .routes()
+            .patch("shop", &params, &Patch::Merge(patch))
+            .await
+            .unwrap();
+        until("it is put back", async || route(&stage).await == made).await;
+    };
+    edit(
+        "kubectl-edit",
+        json!({"spec": {"hostnames": ["elsewhere.example.com"]}}),
+    )
+    .await;
+    stage.until_event("shop", "RoutePutBack").await;
+    let nowhere = json!({"spec": {"rules": [{"backendRefs": [{"name": "elsewhere", "port": 1}]}]}});
+    edit("kubectl-patch", nowhere).await;
+    until("the second is told", async || {
+        stage.event_count("shop", "RoutePutBack").await == 2
+    })
+    .await;
+    // Molt's own changes are nobody's edits.
+    stage.apply(service("shop", "shop:second")).await.unwrap();
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first);
+    assert_eq!(stage.event_count("shop", "RoutePutBack").await, 2);
 }

@@ -84,6 +84,25 @@ fn a_missing_right_is_named_in_a_condition() {
 }
 
 #[test]
+fn a_record_that_is_not_taken_is_told_of_and_made_good() {
+    let sim = prepared();
+    sim.plan(|call, _| {
+        let record = call.is_write() && call.path.contains("/rolloutrecords");
+        record.then(|| Fault::forbidden("create", "rolloutrecords", "molt.dev", "checkout"))
+    });
+    live(&sim, |sim| {
+        is_healthy(sim) && condition(sim, "add the verb create on rolloutrecords.molt.dev")
+    });
+    let records = |sim: &Sim| sim.with(|s| s.objects("rolloutrecords.molt.dev").into_iter().count());
+    assert_eq!(records(&sim), 0);
+    sim.no_faults();
+    // The attempt ended long before.
+    live(&sim, |sim| {
+        records(sim) == 1 && !condition(sim, "rolloutrecords.molt.dev")
+    });
+}
+
+#[test]
 fn what_took_effect_without_an_answer_is_not_done_twice() {
     let sim = prepared();
     sim.plan(|call, ordinal| {

@@ -205,12 +205,12 @@ pub struct Verdict {
     pub canary: Counts,
     /// Stable's counts in the block.
     pub stable: Counts,
-    /// Evidence of harm after it, natural logarithm: what decides.
+    /// Evidence of harm beside stable after it, natural logarithm: what decides while both serve.
     pub ln_harm: f64,
     /// Evidence of harm since the attempt's start, for independent requests, natural logarithm.
     pub ln_harm_from_start: f64,
     /// While the canary has all the traffic: evidence of this bake that it is worse than stable was before, natural
-    /// logarithm. It makes suspect, and convicts nobody; absent while both serve.
+    /// logarithm. It makes suspect; where all users moved at once it convicts. Absent while both serve.
     pub ln_harm_alone: Option<f64>,
     /// Evidence of safety at the margin asked for, natural logarithm.
     pub ln_safe: f64,
@@ -242,7 +242,7 @@ pub enum VerdictKind {
 pub struct SloReport {
     /// The objective.
     pub name: String,
-    /// Evidence of harm, natural logarithm.
+    /// Evidence of harm, natural logarithm: while the canary has all the traffic, that it is worse than stable was before.
     pub ln_harm: f64,
     /// Evidence of safety at the margin asked for next, natural logarithm.
     pub ln_safe: f64,

@@ -1,7 +1,7 @@
 //! What the edges saw of the world: facts, without judgement.
 
 use jiff::Timestamp;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::adoption::Sight;
 use crate::analysis::{AtRoute, Counts, Past, PodCounts};
@@ -30,6 +30,9 @@ pub struct Observed {
     pub stable_pods: Option<StablePods>,
     /// The highest attempt number seen for each revision on ReplicaSets and records.
     pub attempts: BTreeMap<Revision, u32>,
+    /// Revisions whose newest record says that they were taken back, or promoted: where the state was lost, one of them that
+    /// serves nobody is not begun with again by itself.
+    pub tried: BTreeSet<Revision>,
     /// The Jobs of conditions that there are, and those that the API server did not take.
     pub jobs: BTreeMap<JobKey, JobPhase>,
     /// What the Jobs of migrations wrote down at their end.

@@ -713,6 +713,18 @@ impl Ended {
     }
 }
 
+impl Outcome {
+    /// Somebody, or something, has spoken against the revision, so that it is not tried again by itself. Of one that was
+    /// superseded, reverted or deleted nobody did. `reason` is the attempt's.
+    pub fn refuses(self, reason: &str) -> bool {
+        match self {
+            Self::RolledBack | Self::Inconclusive => true,
+            Self::Aborted => ["AbortedByPerson", "WeightLowered", "GroupAborted"].contains(&reason),
+            Self::Promoted | Self::Superseded => false,
+        }
+    }
+}
+
 /// A revision that waits to be scaled down.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -105,6 +105,6 @@ pub struct RolloutActionStatus {
 pub enum ActionState {
     /// Done.
     Applied,
-    /// It meant a revision or attempt that is no longer current; nothing was changed.
+    /// It meant a service that does not exist, or a revision or attempt that is no longer current; nothing was changed.
     Expired,
 }

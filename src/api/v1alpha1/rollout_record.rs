@@ -50,10 +50,13 @@ pub struct RolloutRecordSpec {
 #[x_kube(
     validation = Rule::new("!has(oldSelf.outcome) || self == oldSelf")
         .message("the attempt has ended; its record can't be changed"),
-    validation = Rule::new("size(self.transitions) >= size(oldSelf.transitions)")
-        .message("a record is only added to"),
-    validation = Rule::new("!has(oldSelf.actions) || (has(self.actions) && size(self.actions) >= size(oldSelf.actions))")
-        .message("a record is only added to"),
+    // Looked up by content: the server's budget has room for it, and a transition has no key.
+    validation = Rule::new("oldSelf.transitions.all(t, t in self.transitions)")
+        .message("a record is only added to: no transition is changed or taken away"),
+    validation = Rule::new("!has(oldSelf.actions) || (has(self.actions) && oldSelf.actions.all(a, a in self.actions))")
+        .message("a record is only added to: no action is changed or taken away"),
+    validation = Rule::new("oldSelf.verdicts.all(v, v in self.verdicts || (size(oldSelf.verdicts) > 50 && !self.verdicts.exists(w, w.at == v.at && w.slo == v.slo)))")
+        .message("a record is only added to: where there are more than 50 verdicts they are thinned, and none is changed"),
     validation = Rule::new("!has(oldSelf.change) || (has(self.change) && self.change == oldSelf.change)")
         .message("what changed is written once")
 )]
@@ -227,6 +230,7 @@ pub struct RecordedVerdict {
     /// The canary's weight, in percent.
     pub weight: i32,
     /// The objective.
+    #[schemars(length(max = 63))]
     pub slo: String,
     /// The canary's counts in the block.
     pub canary: CountsStatus,

@@ -22,7 +22,7 @@ pub(super) fn rollout(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
     let mut top = Fields::of(&object.to_string(), "", Some(object.value.clone()))?;
     let mut spec = top.fields("spec")?;
     workload::common(&mut draft, &mut spec)?;
-    let template = template(object, &mut spec, all)?;
+    let template = template(&mut draft, object, &mut spec, all)?;
     if let Some(mut window) = spec.maybe("rollbackWindow")? {
         if let Some(revisions) = window.number("revisions")? {
             draft.set(
@@ -34,6 +34,8 @@ pub(super) fn rollout(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
     }
     let mut strategy = spec.fields("strategy")?;
     let (canary, blue_green) = (strategy.maybe("canary")?, strategy.maybe("blueGreen")?);
+    let routed = |path: &str| object.value.pointer(path).is_some();
+    let by_pods = blue_green.is_none() && !routed("/spec/strategy/canary/trafficRouting");
     let mut services = Vec::new();
     if let Some(mut canary) = canary {
         canary_strategy(&mut draft, &mut canary, all, object, &mut services)?;
@@ -58,14 +60,14 @@ pub(super) fn rollout(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
         other => workload::without(other),
     });
     if !draft.has("traffic") {
-        workload::lead(&mut draft, object, all, &services);
+        workload::lead(&mut draft, object, all, &services, by_pods);
     }
     workload::scaled(&mut draft, object, all, &["Rollout"]);
     Ok(draft)
 }
 
 /// The pod template: its own, or that of the Deployment it refers to.
-fn template(object: &Object, spec: &mut Fields, all: &[Object]) -> Result<Value, Wrong> {
+fn template(draft: &mut Draft, object: &Object, spec: &mut Fields, all: &[Object]) -> Result<Value, Wrong> {
     let own = spec.take("template");
     let Some(mut reference) = spec.maybe("workloadRef")? else {
         return own.ok_or_else(|| spec.wrong("template", "is missing, and there is no workloadRef"));
@@ -75,6 +77,14 @@ fn template(object: &Object, spec: &mut Fields, all: &[Object]) -> Result<Value,
     let found = all
         .iter()
         .find(|o| o.kind == kind && o.name == name && o.is_near(object));
+    let why = format!(
+        "the template of {kind}/{name} was copied: change it here from now on, for nothing reads the {kind} any more; delete that with the Rollout when the service is Healthy. To have a Deployment that serves taken over instead, name it in spec.workloadRef (docs/adoption.md)"
+    );
+    draft.note(Fate::Approximated, "spec.workloadRef", why);
+    if let Some(when) = reference.text("scaleDown")? {
+        let why = format!("{when}: Molt scales no Deployment down whose template was copied");
+        draft.note(Fate::NotCarriedOver, "spec.workloadRef.scaleDown", why);
+    }
     let found = found.and_then(|o| o.value.pointer("/spec/template").cloned());
     found.ok_or_else(|| {
         spec.wrong(

@@ -157,7 +157,7 @@ fn traffic(
         super::istio::flagger(draft, service, apex.as_deref().unwrap_or(&object.name))?;
     } else if parents.is_empty() {
         let names: Vec<String> = name.into_iter().chain([object.name.clone()]).collect();
-        workload::lead(draft, object, all, &names);
+        workload::lead(draft, object, all, &names, false);
     } else {
         let mut gateway = json!({"parentRefs": parents});
         if !hosts.is_empty() {

@@ -10,6 +10,30 @@ const GROUP: &str = "networking.istio.io";
 const MOST_HOSTS: usize = 16;
 const MOST_GATEWAYS: usize = 8;
 
+/// A Rollout names the object, so that what becomes of it is told there.
+pub(super) fn is_named(object: &Object, rollout: &Object) -> bool {
+    if !super::argo::is_rollout(rollout) || !rollout.is_near(object) {
+        return false;
+    }
+    let istio = rollout
+        .value
+        .pointer("/spec/strategy/canary/trafficRouting/istio");
+    let names = |field: &str| {
+        let said = istio
+            .and_then(|istio| istio.get(field))
+            .cloned()
+            .unwrap_or_default();
+        let list = said.as_array().cloned().unwrap_or_else(|| vec![said]);
+        let name = |one: &Value| Some(one.get("name")?.as_str()?.rsplit('/').next()?.to_owned());
+        list.iter().filter_map(name).any(|name| name == object.name)
+    };
+    match object.kind.as_str() {
+        "VirtualService" => names("virtualService") || names("virtualServices"),
+        "DestinationRule" => names("destinationRule"),
+        _ => false,
+    }
+}
+
 /// `trafficRouting.istio` of a Rollout.
 pub(super) fn argo(
     draft: &mut Draft,

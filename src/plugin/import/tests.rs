@@ -66,6 +66,8 @@ fn a_plain_virtual_service_of_argo_is_made_anew_and_another_one_stays_the_users(
     ] {
         assert!(told.contains(line), "{line}: {told}");
     }
+    // One piece of advice for each, not two that contradict each other.
+    assert!(!told.contains("VirtualService/front: passed over"), "{told}");
     let steps = &made.services[0].object["spec"]["strategy"]["canary"]["steps"];
     assert_eq!(
         steps[0]["setHeaderRoute"]["name"], "testers",
@@ -119,6 +121,52 @@ fn a_canary_of_flagger_by_istio_gets_the_hosts_that_flagger_would_ask_for() {
         traffic(&mesh),
         json!({"istio": {"hosts": ["cart.example.com", "cart"]}})
     );
+}
+
+#[test]
+fn a_rollout_of_argo_without_a_router_goes_on_by_its_pods() {
+    let template = "metadata: {labels: {app: shop}}, spec: {containers: [{name: app, image: \"shop:1\", ports: [{containerPort: 8000}]}]}";
+    let rollout = |spec: &str| {
+        format!(
+            "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nmetadata: {{name: shop}}\nspec: {{{spec}}}\n"
+        )
+    };
+    let steps = "steps: [{setWeight: 20}, {pause: {}}]";
+    let own = format!("template: {{{template}}}");
+    let plain = imported(&rollout(&format!("strategy: {{canary: {{{steps}}}}}, {own}")));
+    assert_eq!(traffic(&plain), json!({"none": {}}));
+    sound(&plain, &plain.yaml().unwrap());
+    let told = plain.told.join("\n");
+    assert!(
+        told.contains("approximated: spec.traffic.none: there is no trafficRouting"),
+        "{told}"
+    );
+    for other in [
+        format!(
+            "strategy: {{canary: {{{steps}, trafficRouting: {{nginx: {{stableIngress: shop}}}}}}}}, {own}"
+        ),
+        format!("strategy: {{blueGreen: {{activeService: shop-active}}}}, {own}"),
+    ] {
+        let made = imported(&rollout(&other));
+        assert!(
+            made.told.join("\n").contains("PLACEHOLDER: no Gateway is known"),
+            "{other}"
+        );
+    }
+
+    let deployment = format!(
+        "---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: old}}\nspec: {{template: {{{template}}}}}\n"
+    );
+    let named = format!(
+        "strategy: {{canary: {{{steps}}}}}, workloadRef: {{apiVersion: apps/v1, kind: Deployment, name: old, scaleDown: onsuccess}}"
+    );
+    let told = imported(&(rollout(&named) + &deployment)).told.join("\n");
+    for line in [
+        "approximated: spec.workloadRef: the template of Deployment/old was copied",
+        "not carried over: spec.workloadRef.scaleDown: onsuccess",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(super) fn deployment(object: &Object, all: &[Object]) -> Result<Option<Draft
     pods(&mut draft, template, port);
     draft.rest(&spec, without);
     let names: Vec<String> = service.iter().map(|service| service.name.clone()).collect();
-    lead(&mut draft, object, all, &names);
+    lead(&mut draft, object, all, &names, false);
     scaled(&mut draft, object, all, &["Deployment"]);
     Ok(Some(draft))
 }
@@ -194,8 +194,9 @@ pub(super) fn port_number(port: &Value, template: &Value) -> Option<i64> {
         .and_then(|p| p.get("containerPort")?.as_i64())
 }
 
-/// The route that leads to one of these Services, or a placeholder.
-pub(super) fn lead(draft: &mut Draft, near: &Object, all: &[Object], services: &[String]) {
+/// The route that leads to one of these Services; without one the pods divide the traffic, where they did before, or there
+/// is a placeholder.
+pub(super) fn lead(draft: &mut Draft, near: &Object, all: &[Object], services: &[String], by_pods: bool) {
     let names_one = |route: &&Object| {
         let backends = rules(route).flat_map(|rule| {
             rule.get("backendRefs")
@@ -211,6 +212,11 @@ pub(super) fn lead(draft: &mut Draft, near: &Object, all: &[Object], services: &
     let found = all.iter().find(names_one).cloned();
     match found {
         Some(route) => by_route(draft, &route),
+        None if by_pods => {
+            let why = "there is no trafficRouting, so the pods go on dividing the traffic, and a weight is a share of them; for exact weights write traffic.gatewayAPI or traffic.istio (docs/traffic.md)";
+            draft.note(Fate::Approximated, "spec.traffic.none", why);
+            draft.set("traffic", json!({"none": {}}));
+        }
         None => without_route(draft),
     }
 }

@@ -84,7 +84,7 @@ fn past_row(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> Vec<
         Some(share) => format!("{:.2}% spent of {}", share * 100.0, needed.spend),
         None => "an unknown share spent".to_owned(),
     };
-    let harm = slo.evidence.ln_harm().exp();
+    let harm = slo.evidence.ln_harm_at_end().exp();
     let harm = match harm {
         1e6.. => "over 1,000,000".to_owned(),
         100.0.. => grouped(harm.round() as i64),

@@ -21,6 +21,7 @@ pub const HTTP_ROUTE: Kind = Kind {
     plural: "httproutes",
     reference: "httpRouteRef",
     rules: &["rules"],
+    written: &["hostnames", "parentRefs", "rules"],
     weights: ".spec.rules[].backendRefs[].weight",
     instead: "spec.traffic.gatewayAPI.parentRefs instead of httpRouteRef",
 };

@@ -36,6 +36,7 @@ pub fn owned(kind: &Kind, service: &str, uid: &str, route: Option<&HttpRoute>) -
         problems: refusals(route),
         unanswered: unanswered(route),
         backends: owned_places(route),
+        edit: kind.edit(&route.metadata),
         ..Sighting::default()
     }
 }

@@ -23,6 +23,7 @@ pub const VIRTUAL_SERVICE: Kind = Kind {
     plural: "virtualservices",
     reference: "virtualServiceRef",
     rules: &["http", "tls", "tcp"],
+    written: &["gateways", "hosts", "http"],
     weights: ".spec.http[].route[].weight",
     instead: "spec.traffic.istio.hosts instead of virtualServiceRef",
 };

@@ -31,6 +31,7 @@ pub fn owned(service: &str, uid: &str, live: Option<&VirtualService>) -> Sightin
             rules: rules_owners(&VIRTUAL_SERVICE, &live.metadata, &[], None),
         },
         backends: owned_places(live),
+        edit: VIRTUAL_SERVICE.edit(&live.metadata),
         ..Sighting::default()
     }
 }

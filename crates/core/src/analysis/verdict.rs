@@ -152,8 +152,8 @@ impl SloView<'_> {
                 .is_some_and(|spent| spent >= REAL_SPEND * self.may_spend)
     }
 
-    /// Logarithm of the evidence of harm: that of the bake while it lasts.
-    fn ln_harm(&self) -> f64 {
+    /// Natural logarithm of the evidence of harm: that of the bake while it lasts.
+    pub fn ln_harm(&self) -> f64 {
         if self.alone {
             self.evidence.ln_harm_alone()
         } else {

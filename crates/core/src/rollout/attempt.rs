@@ -161,6 +161,11 @@ impl Turn<'_> {
                 format!("revision {revision} serves users; it is taken for stable"),
             );
             self.state.stable = Some(revision);
+            // What was refused is not forgotten with the state.
+            let wanted = self
+                .wanted()
+                .filter(|wanted| self.state.stable.as_ref() != Some(wanted));
+            self.state.refused = wanted.filter(|wanted| self.seen.tried.contains(wanted));
         }
     }
 
@@ -331,11 +336,7 @@ impl Turn<'_> {
             }
         } else if before.is_some() {
             self.retire(revision.clone(), self.plan.abort_scale_down_delay);
-            // Superseded, reverted or deleted: nobody spoke against the revision.
-            let refused = matches!(outcome, Outcome::RolledBack | Outcome::Inconclusive)
-                || (outcome == Outcome::Aborted
-                    && ["AbortedByPerson", "WeightLowered", "GroupAborted"].contains(&end.reason.as_str()));
-            if refused && self.wanted().as_ref() == Some(&revision) {
+            if outcome.refuses(&end.reason) && self.wanted().as_ref() == Some(&revision) {
                 self.state.refused = Some(revision);
             }
         } else if self.wanted().as_ref() != Some(&revision) {

@@ -128,7 +128,10 @@ impl Turn<'_> {
         let refused = self.state.refused.as_ref();
         if let Some(refused) = refused.filter(|r| self.wanted().as_ref() == Some(r)) {
             let last = self.state.last.as_ref().filter(|l| l.revision == *refused);
-            let why = last.map_or("", |l| l.message.as_str());
+            let why = last.map_or(
+                "its record says so, and the status was lost since; `kubectl molt retry` tries it again",
+                |l| l.message.as_str(),
+            );
             return Some((
                 Phase::RolledBack,
                 format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),

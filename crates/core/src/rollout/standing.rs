@@ -1,7 +1,7 @@
 //! Where each objective stands: what a block said of it, and all that is known so far.
 
 use super::Turn;
-use crate::analysis::{self, Burn, margin_for_promotion, margin_for_step};
+use crate::analysis::{self, Burn, Harm, HarmKind, margin_for_promotion, margin_for_step};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock};
 use crate::plan::{SloPlan, Step};
@@ -32,7 +32,7 @@ impl Turn<'_> {
             slo: slo.name.clone(),
             canary: counts.canary,
             stable: counts.stable,
-            ln_harm: report.ln_harm,
+            ln_harm: entry.evidence.ln_harm(),
             ln_harm_from_start: entry.evidence.ln_harm_from_start(),
             ln_harm_alone: matches!(attempt.stage, Stage::Baking { .. })
                 .then(|| entry.evidence.ln_harm_alone()),
@@ -51,8 +51,9 @@ impl Turn<'_> {
         let ln_safe = entry.evidence.ln_safe_at(margin);
         let (slos, limits) = (self.plan.slos.len(), &self.plan.limits);
         let harm = analysis::judge_harm(std::slice::from_ref(&view), slos, limits);
-        // A suspicion is told by its transition.
-        let harmed = harm.is_some_and(|harm| !harm.alone);
+        // A suspicion is told by its transition. Where all users moved at once it takes them back.
+        let convicts = |harm: &Harm| attempt.at_once && harm.kind != HarmKind::FewerRequests;
+        let harmed = harm.is_some_and(|harm| !harm.alone || convicts(&harm));
         let verdict = if harmed {
             VerdictKind::RollBack
         } else if entry.evidence.canary().total() <= 0.0 {
@@ -64,7 +65,7 @@ impl Turn<'_> {
         };
         SloReport {
             name: slo.name.clone(),
-            ln_harm: entry.evidence.ln_harm(),
+            ln_harm: view.ln_harm(),
             ln_safe,
             canary: entry.evidence.canary(),
             stable: entry.evidence.stable(),

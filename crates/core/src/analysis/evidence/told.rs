@@ -50,6 +50,16 @@ impl Evidence {
         self.discounted(ln_add(main, again + STAKE_AGAIN.ln()))
     }
 
+    /// Natural logarithm of the evidence of harm that was looked at last: of a canary that had all the traffic, that it
+    /// was worse than stable before.
+    pub fn ln_harm_at_end(&self) -> f64 {
+        if self.alone.is_some() {
+            self.ln_harm_alone()
+        } else {
+            self.ln_harm()
+        }
+    }
+
     /// Natural logarithm of the evidence that the canary has been worse than stable since the attempt's
     /// start: the mean of the running products with equal stakes, whatever the pods.
     pub fn ln_harm_from_start(&self) -> f64 {

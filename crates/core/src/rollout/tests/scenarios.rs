@@ -651,6 +651,29 @@ fn a_lost_state_is_found_again_in_the_world_and_nobody_notices() {
 }
 
 #[test]
+fn what_was_refused_is_not_tried_again_because_the_state_is_lost() {
+    let mut world = World::with_stable();
+    world.bad.insert(revision("v3"), 0.1);
+    world.update("v3");
+    assert!(world.run_until(Phase::RolledBack, 100));
+    world.tried.insert(revision("v3"));
+    world.state = crate::state::State::default();
+    for _ in 0..100 {
+        world.run(1);
+        assert_eq!((world.phase(), world.weight("v3")), (Phase::RolledBack, 0));
+    }
+    assert_eq!(world.state.stable, Some(revision("v1")));
+    let message = world.last.as_ref().unwrap().report.message.clone();
+    assert!(message.contains("its record says so"), "{message}");
+    world.act("again", Action::Retry);
+    let begins = (0..100).any(|_| {
+        world.run(1);
+        world.weight("v3") > 0
+    });
+    assert!(begins, "a person may try it again");
+}
+
+#[test]
 fn an_objective_that_cannot_be_read_does_not_let_the_bake_pass() {
     let mut world = World::with_stable();
     let latency = SloPlan {

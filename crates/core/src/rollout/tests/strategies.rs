@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::world::World;
 use crate::analysis::Counts;
-use crate::decision::Phase;
+use crate::decision::{Phase, VerdictKind};
 use crate::observed::{Action, Backend, JobPhase, Preview, Trouble, TroubleKind};
 use crate::plan::{Check, ConditionPlan, JobPlan, OnShareMismatch, RouteMode};
 use crate::state::{Outcome, Stage};
@@ -292,6 +292,29 @@ fn a_bad_green_sends_all_users_back_to_blue_at_once() {
     assert_eq!(shares(&mut world, LONG), [0, 100, 0]);
     assert_eq!(world.state.last.as_ref().unwrap().outcome, Outcome::RolledBack);
     assert_eq!(world.phase(), Phase::RolledBack);
+}
+
+#[test]
+fn the_verdict_on_a_bad_green_has_the_evidence_that_it_was_made_of() {
+    let mut world = blue_green(1);
+    world.plan.bake = SignedDuration::from_secs(600);
+    world.past = Counts::new(24_000.0, 24.0).unwrap();
+    world.bad.insert("v2".into(), 0.3);
+    let mut told = Vec::new();
+    for _ in 0..LONG {
+        world.run(1);
+        told.extend(world.last.as_ref().unwrap().report.verdicts.clone());
+    }
+    let last = world.state.last.as_ref().unwrap();
+    assert_eq!(last.reason, "HarmShown", "{}", last.message);
+    let needed = world.plan.limits.ln_harm_needed(world.plan.slos.len());
+    let verdict = told.last().unwrap();
+    assert_eq!(verdict.verdict, VerdictKind::RollBack, "{verdict:?}");
+    assert!(
+        verdict.ln_harm_alone.is_some_and(|ln| ln >= needed),
+        "{verdict:?}"
+    );
+    assert!(last.evidence[0].evidence.ln_harm_at_end() >= needed);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! router that acknowledges late, a Prometheus that counts what the weights imply.
 
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::workload::Workload;
 use crate::analysis::{AtRoute, Counts, Limits, Objective, Past};
@@ -167,6 +167,8 @@ pub struct World {
     pub guarded: bool,
     /// Who has paused the fleet.
     pub fleet: Option<String>,
+    /// What the records say was taken back.
+    pub tried: BTreeSet<Revision>,
     /// The other services of its group.
     pub peers: Vec<Peer>,
     /// The Deployment that is taken over.
@@ -228,6 +230,7 @@ impl World {
             deaf: false,
             guarded: false,
             fleet: None,
+            tried: BTreeSet::new(),
             peers: Vec::new(),
             workload: Workload::default(),
             evicted: Vec::new(),
@@ -404,6 +407,7 @@ impl World {
             fleet_paused: self.fleet.clone(),
             actions: self.actions.clone(),
             attempts: self.sets.iter().map(|(r, s)| (r.clone(), s.attempt)).collect(),
+            tried: self.tried.clone(),
             jobs: self.jobs.clone(),
             reports: self.reports(),
             workload: self.workload.sight(self.state.stable.as_ref()),
