@@ -66,6 +66,8 @@ async function picture(name, address, options, ready, full = false) {
   await page.screenshot({path: `${MOLT_OUT}/${name}.png`, fullPage: full});
   const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
   check(wide <= 0, `${name}: nothing is wider than the window`);
+  const hid = await page.$$eval(".scroll", (all) => all.filter((e) => e.scrollWidth > e.clientWidth).map((e) => e.ariaLabel));
+  if (options.phone) check(hid.length === 0, `${name}: no table has to be moved sideways: ${hid}`);
   await context.close();
 }
 await picture("dashboard-fleet", `${base}/`, {}, ".moves .card.service");
@@ -132,6 +134,7 @@ if (process.env.MOLT_DELETED) {
   console.log(`DELETE ${process.env.MOLT_DELETED}`);
   await keys.page.waitForSelector("text=This PythonService was deleted", {timeout: 20_000});
   check(true, "a service that is deleted while it is open is told of");
+  check(await keys.page.$$eval(".acts, .traffic, .bad-edge, .pods", (all) => all.every((e) => !e.offsetParent)), "nothing live is left of it, and nothing to be asked");
 }
 await keys.context.close();
 

@@ -24,7 +24,7 @@ function fill(element, attributes, children) {
 
 function add(element, children) {
   for (const child of children.flat(Infinity)) {
-    if (child === undefined || child === null || child === false) continue;
+    if (child === undefined || child === null || child === false || child === "") continue;
     element.append(child instanceof Node ? child : String(child));
   }
 }
@@ -125,14 +125,23 @@ export function words(camel) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
-/** A table with headers that a screen reader tells: columns are [title, cell, class]. */
+/** Advice of the documents: what is between backticks is code, and in a command `NAME` is this service's. */
+export const marked = (text, name) => text.split("`").map((part, i) =>
+  i % 2 ? h("code", {}, part.replace(/\bNAME\b/g, name).replace(/ --revision R$/, "")) : part);
+
+/**
+ * A table with headers that a screen reader tells: columns are [title, cell, class]. On a phone each row is a card whose cells
+ * have their column's title beside them: the roles keep it a table where the layout is none.
+ */
 export function table(caption, columns, items, attributes = {}) {
+  const cell = (item, [title, of, kind], i) => i === 0
+    ? h("th", {scope: "row", role: "rowheader", class: kind, "data-label": title}, of(item))
+    : h("td", {role: "cell", class: kind, "data-label": title}, of(item));
   return h("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": caption},
-    h("table", attributes,
+    h("table", {role: "table", ...attributes},
       h("caption", {class: "hidden"}, caption),
-      h("thead", {}, h("tr", {}, columns.map(([title, , kind]) => h("th", {scope: "col", class: kind}, title)))),
-      h("tbody", {}, items.map((item) => h("tr", {}, columns.map(([, cell, kind], i) =>
-        i === 0 ? h("th", {scope: "row", class: kind}, cell(item)) : h("td", {class: kind}, cell(item))))))));
+      h("thead", {role: "rowgroup"}, h("tr", {role: "row"}, columns.map(([title, , kind]) => h("th", {scope: "col", role: "columnheader", class: kind}, title)))),
+      h("tbody", {role: "rowgroup"}, items.map((item) => h("tr", {role: "row"}, columns.map((column, i) => cell(item, column, i)))))));
 }
 
 export const section = (title, attributes, ...children) => {

@@ -6,6 +6,7 @@ import {evidence, number, split} from "./charts.js";
 
 /** Quiet services that are shown before somebody asks for all. */
 const QUIET = 100;
+const COLUMNS = ["Service", "Namespace", "Stable", "Pods", "Error budget left", "Last release"];
 const collator = new Intl.Collator("en", {numeric: true});
 const order = (a, b) => a.urgency - b.urgency || collator.compare(a.namespace, b.namespace) || collator.compare(a.name, b.name);
 
@@ -24,14 +25,14 @@ export function fleetPage(main, [namespace], {title}) {
   const counts = h("p", {class: "counts"});
   const needs = h("div", {class: "cards"});
   const moves = h("div", {class: "cards"});
-  const quiet = h("tbody");
+  const quiet = h("tbody", {role: "rowgroup"});
   const more = h("div");
   const parts = [
     section("Needs a person", {class: "needs"}, needs),
     section("Moving", {class: "moves"}, moves),
     section("Quiet", {class: "rest"}, h("div", {class: "scroll", tabindex: "0", role: "region", "aria-label": "Quiet services"},
-      h("table", {class: "lines"}, h("caption", {class: "hidden"}, "Services where nothing moves"),
-        h("thead", {}, h("tr", {}, ["Service", "Namespace", "Stable", "Pods", "Error budget left", "Last release"].map((t) => h("th", {scope: "col"}, t)))), quiet)), more),
+      h("table", {class: "lines", role: "table"}, h("caption", {class: "hidden"}, "Services where nothing moves"),
+        h("thead", {role: "rowgroup"}, h("tr", {role: "row"}, COLUMNS.map((t) => h("th", {scope: "col", role: "columnheader"}, t)))), quiet)), more),
   ];
   show(main,
     h("div", {class: "head"},
@@ -108,13 +109,14 @@ export const fact = (title, value, more) => h("div", {}, h("dt", {}, title), h("
 
 function line(row) {
   const pods = row.stable ? `${row.stable.ready} of ${row.stable.replicas}` : "–";
-  return h("tr", {},
-    h("th", {scope: "row"}, link(address(row), {}, row.name)),
-    h("td", {}, row.namespace),
-    h("td", {}, row.stable ? h("code", {}, row.stable.revision) : "–"),
-    h("td", {class: row.stable && row.stable.ready < row.stable.replicas ? "bad" : ""}, pods),
-    h("td", {}, row.budget ? budget(row.budget) : h("span", {class: "quiet"}, "–")),
-    h("td", {}, row.last ? [chip(row.last.outcome, "small"), " ", row.since && when(row.since)] : h("span", {class: "quiet"}, "–")));
+  const cell = (i, attributes, ...children) => h("td", {role: "cell", "data-label": COLUMNS[i], ...attributes}, ...children);
+  return h("tr", {role: "row"},
+    h("th", {scope: "row", role: "rowheader", "data-label": COLUMNS[0]}, link(address(row), {}, row.name)),
+    cell(1, {}, row.namespace),
+    cell(2, {}, row.stable ? h("code", {}, row.stable.revision) : "–"),
+    cell(3, {class: row.stable && row.stable.ready < row.stable.replicas ? "bad" : ""}, pods),
+    cell(4, {}, row.budget ? budget(row.budget) : h("span", {class: "quiet"}, "–")),
+    cell(5, {}, row.last ? [chip(row.last.outcome, "small"), " ", row.since && when(row.since)] : h("span", {class: "quiet"}, "–")));
 }
 
 function budget({slo, left}) {

@@ -3,7 +3,7 @@
 import {fleet, follow, get, rows} from "./api.js";
 import {actions} from "./actions.js";
 import {evidence, history, split} from "./charts.js";
-import {chip, clock, grouped, h, hour, isWeb, link, now, path, ratio, say, section, show, table, when, words} from "./dom.js";
+import {chip, clock, grouped, h, hour, isWeb, link, marked, now, path, ratio, say, section, show, table, when, words} from "./dom.js";
 import {recordTable} from "./records.js";
 import {fact} from "./fleet.js";
 
@@ -27,6 +27,7 @@ export function servicePage(main, [namespace, name], {session, title}) {
   let again = false;
   let last = "";
   let drawn = "";
+  let latest = null;
 
   async function look() {
     if (looking) { again = true; return; }
@@ -34,7 +35,8 @@ export function servicePage(main, [namespace, name], {session, title}) {
     try {
       const shown = await get(api);
       if (left) return;
-      gone = false;
+      gone = pods.element.hidden = false;
+      latest = shown;
       clock(shown.now);
       // What says the same is not drawn again: it may be selected, or read aloud.
       const same = JSON.stringify({...shown, now: null});
@@ -54,10 +56,13 @@ export function servicePage(main, [namespace, name], {session, title}) {
 
   function deleted() {
     if (gone) return;
-    gone = true;
+    gone = pods.element.hidden = true;
     drawn = "";
     show(top, h("h1", {}, name), h("p", {class: "problem", role: "alert"}, last ? "This PythonService was deleted. Its records stay:" : "There is no such PythonService. It may have been deleted; its records stay:"));
-    if (!last) show(body);
+    // What was true of it is over, and nothing can be asked of it any more: only what happened is left.
+    document.querySelector("dialog[open]")?.close();
+    show(body, latest && [story(latest), latest.record && section("Over time", {}, history(latest.record, latest.needed, now())), change(latest)]);
+    title(`Deleted: ${name}`);
     say(`${name} does not exist any more`);
   }
 
@@ -75,7 +80,7 @@ export function servicePage(main, [namespace, name], {session, title}) {
         !status.phase && h("p", {class: "problem"}, "No operator has taken it up yet. Is one running? ", h("code", {}, "kubectl get pods -A -l app.kubernetes.io/name=molt"))));
     show(body,
       h("div", {class: "columns"},
-        h("div", {}, status.canary && traffic(shown), attempt && way(attempt), objectives(shown), wrong(explanation)),
+        h("div", {}, status.canary && traffic(shown), attempt && way(attempt), objectives(shown), wrong(explanation, shown.name)),
         h("div", {}, actions(shown, session, look), next(explanation), held(explanation), story(shown))),
       shown.record && section(attempt ? "Over time" : "The last attempt over time", {}, history(shown.record, shown.needed, now())),
       change(shown), guards(status), conditions(status));
@@ -120,11 +125,11 @@ function objectives(shown) {
     evidence({...slo, name: "evidence"}, shown.needed))));
 }
 
-function wrong(explanation) {
+function wrong(explanation, name) {
   if (!explanation.wrong.length) return null;
   return section("Wrong", {class: "card bad-edge"}, explanation.wrong.map((one) => h("div", {class: "fault"},
     h("p", {}, h("b", {}, one.condition), " ", one.reason, " · ", when(one.since)),
-    h("p", {}, one.message), one.fix && h("p", {class: "fix"}, h("b", {}, "What to do: "), one.fix))));
+    h("p", {}, one.message), one.fix && h("p", {class: "fix"}, h("b", {}, "What to do: "), marked(one.fix, name)))));
 }
 
 function next(explanation) {
@@ -161,7 +166,7 @@ function change(shown) {
 export function guards(status) {
   const list = status.guards?.conditions ?? [];
   const runtime = status.guards?.runtime ?? [];
-  return (list.length > 0 || runtime.length > 0) && section("Guards", {}, list.length > 0 && table("Guards", [
+  return (list.length > 0 || runtime.length > 0) && section("Guards", {}, list.length > 0 && table("Thresholds and Jobs", [
     ["Condition", (g) => g.name], ["Verdict", (g) => chip(g.verdict)], ["Value", (g) => g.value ?? "–", "n"], ["Wanted", (g) => h("code", {}, g.successCondition)],
     ["Failed", (g) => `${g.failed} of ${g.evaluated}, ${g.failureLimit} may`], ["Message", (g) => g.message ?? ""]], list),
   runtime.length > 0 && table("Guards of the runtime", [
