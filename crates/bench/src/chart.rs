@@ -11,14 +11,16 @@ const LINE: usize = 30;
 /// Where the lines begin.
 const TOP: usize = 96;
 /// Where the two panels begin, and how wide they are.
-const PANELS: [usize; 2] = [250, 610];
+const PANELS: [usize; 2] = [330, 690];
 const WIDTH: f64 = 310.0;
+/// Where the names of the cases end.
+const NAMES_END: usize = 318;
 
 /// Draws the chart as SVG: documented settings are hollow, tuned ones filled.
 pub fn draw(rows: &[Row]) -> String {
     let height = TOP + rows.len() * LINE + 46;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 950 {height}\" font-family=\"system-ui, \
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 1030 {height}\" font-family=\"system-ui, \
          sans-serif\" font-size=\"12\" role=\"img\" aria-label=\"False rollbacks and time to detect of Molt, \
          Argo Rollouts, Flagger and Kayenta\">\n<style>\n.t {{ fill: #1f2328 }} .m {{ fill: #59636e }} .g {{ stroke: \
          #8c959f; stroke-opacity: .35 }}\n@media (prefers-color-scheme: dark) {{ .t {{ fill: #e6edf3 }} .m {{ fill: #9198a1 \
@@ -38,7 +40,7 @@ pub fn draw(rows: &[Row]) -> String {
             ],
         ),
         (
-            "seconds until half of the harmful are",
+            "seconds until half of the harmful are found",
             [
                 (15.0, "15"),
                 (60.0, "60"),
@@ -66,8 +68,8 @@ pub fn draw(rows: &[Row]) -> String {
         let y = TOP + i * LINE + LINE / 2;
         let _ = writeln!(
             svg,
-            "<text class=\"t\" x=\"238\" y=\"{}\" text-anchor=\"end\">{}</text><line class=\"g\" x1=\"250\" \
-             y1=\"{y}\" x2=\"920\" y2=\"{y}\"/>",
+            "<text class=\"t\" x=\"{NAMES_END}\" y=\"{}\" text-anchor=\"end\">{}</text><line class=\"g\" x1=\"330\" \
+             y1=\"{y}\" x2=\"1000\" y2=\"{y}\"/>",
             y + 4,
             row.case.name
         );

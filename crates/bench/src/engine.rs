@@ -1,6 +1,7 @@
 //! Molt's judge. The only file that knows the engine's functions.
 
 use std::collections::BTreeMap;
+use std::slice;
 
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
@@ -164,19 +165,24 @@ fn falls_before(trace: &Trace, arm: Arm) -> bool {
 const AGAIN: u32 = 20;
 
 /// The counters of one arm, as the operator reads them: where several workers answer, by its own rules.
-struct Reading<'a> {
-    scrapes: &'a [Scrape],
+struct Reading {
+    /// The counters of good requests, and those of bad ones.
+    good: Series,
+    bad: Series,
     falls: Falls,
     /// The beginning of the time that the samples cover.
     seen_from: Timestamp,
     /// When the pod was created.
-    born: Timestamp,
+    births: BTreeMap<String, Timestamp>,
 }
 
-impl<'a> Reading<'a> {
+impl Reading {
     /// What was scraped in `(from, to]` seconds from the start; `None` where nothing but clean counters is.
-    fn of(trace: &'a Trace, arm: Arm, from: i64, to: i64) -> Option<Self> {
+    fn of(trace: &Trace, arm: Arm, from: i64, to: i64) -> Option<Self> {
         let scrapes = trace.raw(arm, from, to);
+        if scrapes.is_empty() {
+            return None;
+        }
         let counter = |value: fn(&Scrape) -> Option<f64>| -> Vec<Sample> {
             let sample = |s: &Scrape| {
                 let at = at_millis(s.millis);
@@ -184,7 +190,13 @@ impl<'a> Reading<'a> {
             };
             scrapes.iter().filter_map(sample).collect()
         };
-        let counters = [counter(|s| Some(s.good)), counter(|s| Some(s.bad))];
+        let series = |key: &str, samples: Vec<Sample>| Series {
+            pod: POD_NAMES[0].to_owned(),
+            key: key.to_owned(),
+            samples,
+        };
+        let good = series("good", counter(|s| Some(s.good)));
+        let bad = series("bad", counter(|s| Some(s.bad)));
         let began = counter(|s| s.began.map(|began| BEGIN as f64 + began));
         // Its container began with it, before the first request: nothing explains a fall.
         let born = at_millis(match arm {
@@ -197,15 +209,16 @@ impl<'a> Reading<'a> {
         };
         let falls = Falls::find(
             POD_NAMES[0],
-            counters.iter().map(Vec::as_slice),
+            [good.samples.as_slice(), bad.samples.as_slice()].into_iter(),
             &[began],
             &containers,
         );
-        (!scrapes.is_empty()).then_some(Self {
-            scrapes,
+        Some(Self {
+            good,
+            bad,
             falls,
             seen_from: at_millis(from * 1000),
-            born,
+            births: BTreeMap::from([(POD_NAMES[0].to_owned(), born)]),
         })
     }
 
@@ -215,31 +228,20 @@ impl<'a> Reading<'a> {
         if self.falls.spoil(start, end) {
             return None;
         }
-        let series = |key: &str, value: fn(&Scrape) -> f64| Series {
-            pod: POD_NAMES[0].to_owned(),
-            key: key.to_owned(),
-            samples: (self.scrapes.iter())
-                .map(|s| Sample {
-                    at: at_millis(s.millis),
-                    value: value(s),
-                })
-                .collect(),
-        };
-        let births = BTreeMap::from([(POD_NAMES[0].to_owned(), self.born)]);
-        let grown = |series: Series| increase(&[series], &births, self.seen_from, start, end);
-        let (good, bad) = (grown(series("good", |s| s.good)), grown(series("bad", |s| s.bad)));
+        let grown = |series| increase(slice::from_ref(series), &self.births, self.seen_from, start, end);
+        let (good, bad) = (grown(&self.good), grown(&self.bad));
         Counts::new(good + bad, bad)
     }
 }
 
 /// What the operator has of both arms in `(start, end]`, of counters that several workers answer with.
 fn both_counts(
-    [canary, stable]: &[Option<Reading<'_>>; 2],
+    [canary, stable]: &[Option<Reading>; 2],
     trace: &Trace,
     start: u32,
     end: u32,
 ) -> Option<[Counts; 2]> {
-    let of = |reading: &Option<Reading<'_>>, arm| match reading {
+    let of = |reading: &Option<Reading>, arm| match reading {
         Some(reading) => reading.counts(start, end),
         None => Some(clean(trace, arm, start, end)),
     };

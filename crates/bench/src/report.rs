@@ -265,7 +265,7 @@ fn worse(rows: &[Row]) -> String {
 pub fn document(
     rows: &[Row],
     long: &[(Case, Outcome)],
-    rollouts: &str,
+    [rollouts, silence]: [&str; 2],
     (runs, seed): (usize, u64),
     how_fast: &str,
 ) -> String {
@@ -276,6 +276,7 @@ pub fn document(
         ("{{TABLES}}", tables(rows)),
         ("{{LONG}}", long_blocks(long)),
         ("{{ROLLOUTS}}", rollouts.to_owned()),
+        ("{{SILENCE}}", silence.to_owned()),
         ("{{GOALS}}", goals(rows)),
         ("{{SETTINGS}}", settings(rows)),
         ("{{WORSE}}", worse(rows)),

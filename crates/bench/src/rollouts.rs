@@ -11,6 +11,10 @@ use molt_sim::{Measure, Outcome, Setup, Study, study};
 
 use crate::report::MISSED;
 
+mod cases;
+
+use cases::{CASES, SILENCE};
+
 /// What is expected of a rollout.
 #[derive(Clone, Copy, Debug)]
 enum Goal {
@@ -51,284 +55,8 @@ struct Case {
     goal: Goal,
 }
 
-/// The steps and blocks of a case that says nothing of them.
-const WEIGHTS: &[u8] = &[5, 10, 25, 50];
+/// Seconds of a block where a case says nothing of it.
 const BLOCK: i64 = 15;
-
-/// A case whose stable fails one request in a thousand, with all of the budget left.
-const fn case(
-    name: &'static str,
-    objective: &'static str,
-    rps: f64,
-    canary: &'static str,
-    goal: Goal,
-) -> Case {
-    Case {
-        name,
-        objective,
-        rps,
-        stable: "errors=0.1%",
-        canary,
-        left: 1.0,
-        block: BLOCK,
-        weights: WEIGHTS,
-        goal,
-    }
-}
-
-/// The cases; the first is the floor.
-const CASES: [Case; 29] = [
-    case(
-        "the floor: an objective of 10 %",
-        "10",
-        1000.0,
-        "good",
-        Goal::Reference,
-    ),
-    case(
-        "healthy, 99.5 %, 20 rps",
-        "99.5",
-        20.0,
-        "good",
-        Goal::AtTheFloor(300.0),
-    ),
-    case(
-        "healthy, 99.9 %, 20 rps",
-        "99.9",
-        20.0,
-        "good",
-        Goal::Promoted(900.0),
-    ),
-    case(
-        "healthy, 99.9 %, 5 rps",
-        "99.9",
-        5.0,
-        "good",
-        Goal::Promoted(1200.0),
-    ),
-    case(
-        "healthy, 99.9 %, 1 rps",
-        "99.9",
-        1.0,
-        "good",
-        Goal::Promoted(1800.0),
-    ),
-    case(
-        "1.1 % of the canary's bad, 99.5 %, 20 rps",
-        "99.5",
-        20.0,
-        "errors=1.1%",
-        Goal::SeldomPromoted,
-    ),
-    case(
-        "1.554 % of the canary's bad, 1 % above the margin of a promotion, 99.9 %, 1 rps",
-        "99.9",
-        1.0,
-        "errors=1.5544%",
-        Goal::SeldomPromoted,
-    ),
-    case(
-        "all of the canary's bad, 99.9 %, 20 rps",
-        "99.9",
-        20.0,
-        "errors=100%",
-        Goal::InOneBlock,
-    ),
-    Case {
-        block: 30,
-        ..case(
-            "all of the canary's bad, blocks of 30 s, 99.9 %, 20 rps",
-            "99.9",
-            20.0,
-            "errors=100%",
-            Goal::InOneBlock,
-        )
-    },
-    Case {
-        block: 30,
-        ..case(
-            "no answers at all, blocks of 30 s, 99.9 %, 20 rps",
-            "99.9",
-            20.0,
-            "hang=100%",
-            Goal::RolledBack(45.0),
-        )
-    },
-    // The goal is of judges at a weight of 10 %; a block and its reading come on top here.
-    Case {
-        stable: "errors=1%",
-        weights: &[10, 25, 50],
-        ..case(
-            "1 → 5 %, the first step at 10 %, 99 %, 20 rps",
-            "99",
-            20.0,
-            "errors=5%",
-            Goal::Found(90.0 + BLOCK as f64 + READ, 225.0 + BLOCK as f64 + READ),
-        )
-    },
-    Case {
-        stable: "errors=1%",
-        block: 30,
-        weights: &[10, 25, 50],
-        ..case(
-            "1 → 5 %, the first step at 10 %, blocks of 30 s, 99 %, 20 rps",
-            "99",
-            20.0,
-            "errors=5%",
-            Goal::Reported,
-        )
-    },
-    case(
-        "no answers at all, 99.9 %, 20 rps",
-        "99.9",
-        20.0,
-        "hang=100%",
-        Goal::RolledBack(45.0),
-    ),
-    case(
-        "no answers at all, 99.9 %, 200 rps",
-        "99.9",
-        200.0,
-        "hang=100%",
-        Goal::RolledBack(45.0),
-    ),
-    // Some twenty requests must have been due by the weight, 21 / (r·w), in whole blocks, of which the first begins up to
-    // one later and the last is read two seconds after its end.
-    case(
-        "no answers at all, 99.9 %, 5 rps",
-        "99.9",
-        5.0,
-        "hang=100%",
-        Goal::RolledBack(107.0),
-    ),
-    case(
-        "no answers at all, 99.9 %, 2 rps",
-        "99.9",
-        2.0,
-        "hang=100%",
-        Goal::RolledBack(242.0),
-    ),
-    Case {
-        weights: &[],
-        ..case(
-            "all users at once, half of the requests never answered, 99.9 %, 20 rps",
-            "99.9",
-            20.0,
-            "hang=50%",
-            Goal::RolledBack(62.0),
-        )
-    },
-    Case {
-        weights: &[],
-        ..case(
-            "all users at once, healthy, 99.9 %, 20 rps",
-            "99.9",
-            20.0,
-            "good",
-            Goal::SeldomRolledBack(0.01),
-        )
-    },
-    case(
-        "a fifth of the requests never answered, 99.9 %, 20 rps",
-        "99.9",
-        20.0,
-        "hang=20%",
-        Goal::SeldomPromoted,
-    ),
-    case(
-        "half of the requests never answered, 99.9 %, 20 rps",
-        "99.9",
-        20.0,
-        "hang=50%",
-        Goal::SeldomPromoted,
-    ),
-    case(
-        "healthy, incident of both, 10 × for 5 min from 130 s, as a weight rises, 99.9 %, 100 rps",
-        "99.9",
-        100.0,
-        "incident=10x@130s+300s",
-        Goal::SeldomRolledBack(0.005),
-    ),
-    case(
-        "healthy, incident of both, 10 × for 2 min from 300 s, in the bake, 99.9 %, 100 rps",
-        "99.9",
-        100.0,
-        "incident=10x@300s+120s",
-        Goal::SeldomRolledBack(0.005),
-    ),
-    case(
-        "healthy, incident of both, 200 × for 100 s from 113 s, 99.9 %, 200 rps",
-        "99.9",
-        200.0,
-        "incident=200x@113s+100s",
-        Goal::SeldomRolledBack(0.01),
-    ),
-    case(
-        "healthy, incident of both, all fails for 100 s from 220 s, 99.9 %, 20 rps",
-        "99.9",
-        20.0,
-        "incident=1000x@220s+100s",
-        Goal::SeldomRolledBack(0.01),
-    ),
-    Case {
-        stable: "errors=1%",
-        left: 0.0,
-        ..case(
-            "healthy, stable at 1 %, no budget left, 99.9 %, 1 rps",
-            "99.9",
-            1.0,
-            "good",
-            Goal::SeldomRolledBack(0.01),
-        )
-    },
-    Case {
-        stable: "errors=1%",
-        left: 0.0,
-        block: 30,
-        ..case(
-            "healthy, stable at 1 %, no budget left, blocks of 30 s, 99.9 %, 20 rps",
-            "99.9",
-            20.0,
-            "good",
-            Goal::SeldomRolledBack(0.01),
-        )
-    },
-    Case {
-        stable: "errors=1%",
-        left: 0.0,
-        weights: &[],
-        ..case(
-            "all users at once, healthy, stable at 1 %, no budget left, 99.9 %, 5 rps",
-            "99.9",
-            5.0,
-            "good",
-            Goal::SeldomRolledBack(0.01),
-        )
-    },
-    Case {
-        stable: "errors=0.5%",
-        left: 0.0,
-        ..case(
-            "healthy, stable at 0.5 %, no budget left, 99.9 %, 5 rps",
-            "99.9",
-            5.0,
-            "good",
-            Goal::SeldomRolledBack(0.01),
-        )
-    },
-    Case {
-        stable: "errors=1%",
-        left: 0.0,
-        ..case(
-            "5 % of the canary's bad, stable at 1 %, no budget left, 99.9 %, 1 rps",
-            "99.9",
-            1.0,
-            "errors=5%",
-            Goal::SeldomPromoted,
-        )
-    },
-];
-
 /// So many seconds after its end, at the most, a block has been read and decided on.
 const READ: f64 = 2.0;
 
@@ -352,8 +80,21 @@ pub struct Rollout {
 ///
 /// When a case can't be simulated.
 pub fn measure(runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error::Error>> {
-    CASES
-        .into_iter()
+    live_through(&CASES, runs, seed)
+}
+
+/// The same of those with little traffic, of which some are silent.
+///
+/// # Errors
+///
+/// When a case can't be simulated.
+pub fn measure_silence(runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error::Error>> {
+    live_through(&SILENCE, runs, seed)
+}
+
+fn live_through(cases: &[Case], runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error::Error>> {
+    cases
+        .iter()
         .map(|case| {
             let mut plan = plan(case.objective, case.weights).ok_or("no objective")?;
             plan.block = SignedDuration::from_secs(case.block);
@@ -450,27 +191,22 @@ impl Rollout {
         let within = |seconds: Option<f64>, most: f64| seconds.is_some_and(|s| s <= most);
         let promoted = self.share(Outcome::Promoted);
         let rolled_back = self.share(Outcome::RolledBack);
+        let reached = match self.goal {
+            Goal::Reference | Goal::Reported => return None,
+            Goal::AtTheFloor(most) => {
+                let median = floor.is_some_and(|floor| within(p50, floor + 1.0));
+                promoted >= 0.95 && median && within(p95, most)
+            }
+            Goal::Promoted(most) => promoted >= 0.95 && within(p95, most),
+            Goal::SeldomRolledBack(most) => rolled_back <= most,
+            Goal::SeldomPromoted => promoted <= 0.05,
+            Goal::RolledBack(most) => rolled_back >= 0.99 && within(p95, most),
+            Goal::Found(median, most) => rolled_back >= 0.99 && within(p50, median) && within(p95, most),
+            Goal::InOneBlock => rolled_back >= 0.99 && within(p95, self.block + READ),
+        };
         // Whatever else is asked for: no more of the budget than this rollout may spend, as far as it can be seen.
         let spends = self.study.budget_spent_percent.p95;
-        let bounded = spends.is_none_or(|spent| spent <= self.seen_spend);
-        Some(
-            bounded
-                && match self.goal {
-                    Goal::Reference | Goal::Reported => return None,
-                    Goal::AtTheFloor(most) => {
-                        let median = floor.is_some_and(|floor| within(p50, floor + 1.0));
-                        promoted >= 0.95 && median && within(p95, most)
-                    }
-                    Goal::Promoted(most) => promoted >= 0.95 && within(p95, most),
-                    Goal::SeldomRolledBack(most) => rolled_back <= most,
-                    Goal::SeldomPromoted => promoted <= 0.05,
-                    Goal::RolledBack(most) => rolled_back >= 0.99 && within(p95, most),
-                    Goal::Found(median, most) => {
-                        rolled_back >= 0.99 && within(p50, median) && within(p95, most)
-                    }
-                    Goal::InOneBlock => rolled_back >= 0.99 && within(p95, self.block + READ),
-                },
-        )
+        Some(reached && spends.is_none_or(|spent| spent <= self.seen_spend))
     }
 
     fn wanted(&self) -> String {
@@ -530,5 +266,17 @@ mod tests {
         assert_eq!(table.lines().count(), 2 + CASES.len());
         assert!(rollouts[1].share(Outcome::Promoted) > 0.8, "{table}");
         assert!(rollouts[7].share(Outcome::RolledBack) > 0.8, "{table}");
+    }
+
+    #[test]
+    fn silence_is_never_promoted_by_steps_however_little_traffic_there_is() {
+        let rollouts = measure_silence(20, 1).unwrap();
+        let table = table(&rollouts);
+        assert_eq!(table.lines().count(), 2 + SILENCE.len());
+        let silent = |row: &&Rollout| row.name.starts_with("no answers");
+        assert_eq!(rollouts.iter().filter(silent).count(), 3);
+        for row in rollouts.iter().filter(silent) {
+            assert_eq!(row.study.outcomes[&Outcome::Promoted], 0, "{table}");
+        }
     }
 }

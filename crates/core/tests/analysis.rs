@@ -4,8 +4,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{
-    Block, Counts, Evidence, HarmKind, Limits, Objective, PodCounts, SloView, WATCH, affordable, judge_harm,
-    ln_harm_factor, margin_for_promotion, margin_for_step, plug_in, safe_for_promotion, safe_for_step,
+    Block, Counts, Evidence, HarmKind, Limits, Objective, PodCounts, SloView, Unanswered, WATCH, affordable,
+    judge_harm, ln_harm_factor, margin_for_promotion, margin_for_step, plug_in, safe_for_promotion,
+    safe_for_step,
 };
 use proptest::prelude::*;
 
@@ -246,7 +247,8 @@ fn a_move_that_could_spend_more_than_is_left_is_not_affordable() {
     let nothing = Evidence::default();
     let minute = SignedDuration::from_secs(60);
     let at = |evidence: &Evidence, next: f64, time| {
-        affordable(&[view("a", &objective, Some(1e9), evidence)], &limits, next, time)
+        let slos = [view("a", &objective, Some(1e9), evidence)];
+        affordable(&slos, &limits, next, time, Unanswered::Ignored)
     };
     // U = 1 while nothing is known: 1 · 0.05 · 60 s / (0.001 · 2 592 000 s) = 0.116 % of the budget.
     assert_eq!(at(&nothing, 0.05, minute), Ok(()));
@@ -261,10 +263,42 @@ fn a_move_that_could_spend_more_than_is_left_is_not_affordable() {
     // What is spent is no longer left: x − F.
     let spent = evidence(10, (1000.0, 2.2), (9000.0, 9.0));
     let mut slo = view("a", &objective, Some(1e6), &spent);
-    let over = affordable(&[slo], &limits, 1.0, DAY).unwrap_err();
-    close(over.left, 0.02 - spent.attributable_bad() / 1000.0);
+    let over = |slo| affordable(&[slo], &limits, 1.0, DAY, Unanswered::Ignored).unwrap_err();
+    close(over(slo).left, 0.02 - spent.attributable_bad() / 1000.0);
     slo.expected_requests = None;
-    close(affordable(&[slo], &limits, 1.0, DAY).unwrap_err().left, 0.02);
+    close(over(slo).left, 0.02);
+}
+
+#[test]
+fn requests_that_nobody_saw_answered_are_spent_and_would_be_again() {
+    let (objective, limits) = (objective("99.9"), Limits::default());
+    // Half of the 1,000 that are due in each block.
+    let hangs = evidence(100, (500.0, 0.0), (9000.0, 0.0));
+    close(hangs.missing(), 50_000.0);
+    let minute = SignedDuration::from_secs(60);
+    let at = |requests, next, time, unanswered| {
+        let slos = [view("a", &objective, Some(requests), &hangs)];
+        affordable(&slos, &limits, next, time, unanswered)
+    };
+    // 50,000 of a budget of 5,000,000 are half of what it may spend.
+    let over = at(5e9, 1.0, minute, Unanswered::Failed).unwrap_err();
+    close(over.left, 0.02 - 0.01);
+    close(over.unanswered, 50_000.0);
+    // One half of its requests would go on failing: 0.5 · 1 · 60 s / 2592 s, and what else is not ruled out.
+    let upper = hangs.harm_upper_margin(limits.ln_safe_needed());
+    close(over.could_spend, (0.5 + upper) * 60.0 / 2592.0);
+    assert_eq!(at(5e9, 1.0, minute, Unanswered::Ignored), Ok(()));
+    assert_eq!(at(5e9, 0.25, minute, Unanswered::Failed), Ok(()));
+    // Never more than all of them, and nothing of a budget that nobody knows.
+    let over = at(0.0, 1.0, DAY, Unanswered::Failed).unwrap_err();
+    assert!(over.could_spend <= 86_400.0 / 2592.0);
+    close(over.left, 0.02);
+    // A canary that answers all of them is not touched by it.
+    let answers = evidence(100, (1000.0, 1.0), (9000.0, 9.0));
+    let slos = [view("a", &objective, Some(1e9), &answers)];
+    let [ignored, failed] = [Unanswered::Ignored, Unanswered::Failed]
+        .map(|unanswered| affordable(&slos, &limits, 1.0, DAY * 30, unanswered).unwrap_err());
+    assert_eq!(ignored, failed);
 }
 
 #[test]

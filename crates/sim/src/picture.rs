@@ -66,7 +66,7 @@ pub fn draw(service: &str, plan: &Plan, timeline: &Timeline, end: &str) -> Strin
         f64::midpoint(LEFT, RIGHT),
         height - 14.0,
         "middle",
-        "time since the attempt began",
+        "time since the beginning",
     );
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" role=\"img\">\

@@ -1,8 +1,9 @@
 //! The state machine driven by recorded counts.
 //!
-//! The world is as kind as can be: pods are ready when the recording begins, the router knows them and acknowledges at
-//! once, and what was counted is what was recorded, whatever weight the machine asks for. So evidence and verdicts
-//! are those of the recorded counts, and the rest of the timeline is what the machine would have done by them.
+//! The world is as kind as can be: the attempt begins with the canary's first request, its pods are ready then, the router
+//! knows them and acknowledges at once, and what was counted is what was recorded, whatever weight the machine asks for.
+//! So evidence and verdicts are those of the recorded counts, and the rest of the timeline is what the machine would have
+//! done by them.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +21,7 @@ use serde::Serialize;
 use crate::person;
 use crate::pods::Millis;
 use crate::run::{End, Machine, Outcome, ceil};
-use crate::setup::{Invalid, check_plan};
+use crate::setup::{Invalid, check_plan, short};
 use crate::timeline::{Timeline, at};
 use crate::world::STABLE;
 
@@ -46,6 +47,10 @@ pub struct Replay {
     pub reason: String,
     /// Why, in a sentence.
     pub message: String,
+    /// When the attempt begins, in seconds since the recording's start.
+    pub begin: f64,
+    /// Blocks that were recorded before: the canary had no request yet.
+    pub skipped_blocks: usize,
     /// Blocks that were recorded after the end.
     pub unused_blocks: usize,
 }
@@ -57,7 +62,7 @@ pub struct Replay {
 pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Replay, Invalid> {
     check_plan(plan)?;
     if let Some(rps) = rps.filter(|rps| !(rps.is_finite() && *rps > 0.0)) {
-        let reason = format!("{rps} is no rate of requests: write a number above 0");
+        let reason = format!("{} is no rate of requests: write a number above 0", short(rps));
         return Err(Invalid::new("rps", reason));
     }
     // Evidence lies on the grid of the recording, not on the plan's, and what was recorded does not follow the
@@ -70,7 +75,7 @@ pub fn replay(plan: &Plan, recording: &Recording, rps: Option<f64>) -> Result<Re
     plan.on_share_mismatch = OnShareMismatch::Ignore;
     plan.block = SignedDuration::from_millis(recording.step());
     let mut player = Player {
-        stage: Stage::new(&plan, recording.begin()),
+        stage: Stage::new(&plan),
         machine: Machine::new(),
         timeline: Timeline::default(),
         wake_at: None,
@@ -112,7 +117,7 @@ impl Player<'_> {
         let blocks = recording.blocks();
         let last = blocks.last().map_or(0, |block| block.end);
         let mut used = 0;
-        let mut now = 0;
+        let mut now = recording.begin();
         let end = loop {
             let due = blocks.get(used).filter(|block| block.end <= now);
             used += usize::from(due.is_some());
@@ -120,11 +125,7 @@ impl Player<'_> {
             if let Some(end) = self.machine.end() {
                 break end;
             }
-            let next = [
-                self.wake_at,
-                blocks.get(used).map(|block| block.end),
-                (now < recording.begin()).then(|| recording.begin()),
-            ];
+            let next = [self.wake_at, blocks.get(used).map(|block| block.end)];
             let next = next.into_iter().flatten().min();
             match next.filter(|next| *next <= last + recording.step() + AFTERMATH) {
                 Some(next) => now = next.max(now + 1),
@@ -136,6 +137,8 @@ impl Player<'_> {
             outcome: end.outcome,
             reason: end.reason,
             message: end.message,
+            begin: recording.begin() as f64 / 1000.0,
+            skipped_blocks: recording.before(),
             unused_blocks: blocks.len() - used,
         }
     }
@@ -155,14 +158,14 @@ impl Player<'_> {
         for _ in 0..MOST_TURNS {
             self.know_endpoints();
             let (asks, comes) = person::asks(&self.machine.state, now);
-            let mut seen = self.stage.observe(self.plan, now);
+            let mut seen = self.stage.observe(self.plan);
             seen.actions = asks;
             let first_look = measurement_due(self.plan, &self.machine.state, at(now))
                 .filter(|due| due.want_history && measurement.is_none())
                 .map(|due| self.first_look(&due));
             seen.measurement = measurement.take().or(first_look);
             let decision = decide(self.plan, &self.machine.state, &seen, at(now));
-            self.timeline.note(&decision);
+            self.timeline.note(&decision, now);
             self.doing.clone_from(&decision.report.message);
             self.wake_at = [decision.wake_at.map(ceil), comes].into_iter().flatten().min();
             let changed = decision
@@ -220,9 +223,6 @@ impl Player<'_> {
 
 /// A world that does at once what it is told.
 struct Stage {
-    canary: Revision,
-    /// When the canary's pods are ready.
-    begin: Millis,
     pods: BTreeMap<Revision, RevisionView>,
     weights: Weights,
     preview: Option<Preview>,
@@ -230,7 +230,7 @@ struct Stage {
 }
 
 impl Stage {
-    fn new(plan: &Plan, begin: Millis) -> Self {
+    fn new(plan: &Plan) -> Self {
         let stable = Revision::from(STABLE);
         let mut pods = BTreeMap::new();
         pods.insert(stable.clone(), view(plan.replicas));
@@ -242,8 +242,6 @@ impl Stage {
             _ => (Backend::Revision(stable.clone()), vec![Slot::InCluster]),
         };
         Self {
-            canary: plan.revision.clone().unwrap_or_else(|| stable.clone()),
-            begin,
             pods,
             weights: [(backend, 100)].into_iter().collect(),
             preview: None,
@@ -251,12 +249,8 @@ impl Stage {
         }
     }
 
-    fn observe(&self, plan: &Plan, now: Millis) -> Observed {
-        let ready = |revision: &Revision| {
-            let waits = *revision == self.canary && now < self.begin;
-            let wanted = self.pods.get(revision).map_or(0, |view| view.wanted);
-            if waits { 0 } else { wanted }
-        };
+    fn observe(&self, plan: &Plan) -> Observed {
+        let ready = |revision: &Revision| self.pods.get(revision).map_or(0, |view| view.wanted);
         let mut revisions = self.pods.clone();
         for (revision, view) in &mut revisions {
             view.ready = ready(revision);

@@ -76,6 +76,9 @@ pub struct Summary {
     /// that stable would have had: of the objective that lost most, as they were and not as they were
     /// measured.
     pub budget_spent_percent: f64,
+    /// What the scenario had for later than the end, such as `errors@10m`: this rollout shows nothing of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_begun: Vec<String>,
 }
 
 /// One rollout, with what happened in it.
@@ -94,7 +97,7 @@ pub struct Run {
 /// Simulates one rollout. The same setup and seed give the same run.
 pub fn run(setup: &Setup, seed: u64) -> Run {
     let mut timeline = Timeline::default();
-    let (summary, message) = follow(setup, seed, |decision| timeline.note(decision));
+    let (summary, message) = follow(setup, seed, |decision, now| timeline.note(decision, now));
     Run {
         summary,
         message,
@@ -102,8 +105,8 @@ pub fn run(setup: &Setup, seed: u64) -> Run {
     }
 }
 
-/// Simulates one rollout, shows every turn, and says how it ended, and why in a sentence.
-pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) -> (Summary, String) {
+/// Simulates one rollout, shows every turn and its time, and says how it ended, and why in a sentence.
+pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision, Millis)) -> (Summary, String) {
     let mut world = World::new(setup, seed);
     let mut machine = Machine::new();
     let horizon = horizon(&setup.plan);
@@ -116,7 +119,7 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision)) 
         observed.measurement =
             measurement_due(&setup.plan, &machine.state, at(now)).map(|due| world.measure(&due));
         let decision = decide(&setup.plan, &machine.state, &observed, at(now));
-        each(&decision);
+        each(&decision, now);
         doing.clone_from(&decision.report.message);
         let changed = decision
             .effects
@@ -172,6 +175,7 @@ fn summary(setup: &Setup, seed: u64, world: &World<'_>, machine: &Machine, end: 
         canary: world.users_of_canary.into(),
         stable: world.users_of_stable.into(),
         budget_spent_percent: spent.fold(0.0, f64::max) * 100.0,
+        not_begun: world.not_begun(),
     }
 }
 
@@ -314,7 +318,7 @@ mod tests {
             let (baseline, canary) = ("errors=0.1%".parse().unwrap(), scenario.parse().unwrap());
             let setup = Setup::new(plan, vec![Measure::Errors], baseline, canary, 50.0).unwrap();
             let mut changes = 0;
-            follow(&setup, 3, |decision| {
+            follow(&setup, 3, |decision, _| {
                 for effect in &decision.effects {
                     if let Effect::SetRoute { weights, .. } = effect {
                         changes += 1;

@@ -1,4 +1,4 @@
-//! What stable and canary do, as a person writes it: `errors=1%,latency=40ms`, `crash@30s`, `errors=5%@10m`.
+//! What stable and canary do, as a person writes it: `errors=1%,latency=40ms`, `crash@30s`, `errors=5%@6m`.
 
 use std::str::FromStr;
 
@@ -46,7 +46,7 @@ const USUAL: [(&str, &str); 7] = [
     ("incident", "incident=10x@120s+300s"),
     ("connections", "connections=50@60s"),
 ];
-const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s, connections=50@60s or no-traffic, or a word alone for the value shown here; join several by commas; errors, latency and hang may begin late, such as errors=5%@10m";
+const SCENARIO_FORM: &str = "write good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min, incident=10x@120s+300s, connections=50@60s or no-traffic, or a word alone for the value shown here; join several by commas; errors, latency and hang may begin late, such as errors=5%@6m";
 
 /// What stable does, and the canary too as far as the scenario says nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]

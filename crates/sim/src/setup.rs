@@ -172,6 +172,23 @@ impl Setup {
         Ok(setup)
     }
 
+    /// What the scenario does that no objective counts, in its own words: whoever simulates it learns nothing of it.
+    pub fn uncounted(&self) -> Vec<&'static str> {
+        let errors = self.measures.contains(&Measure::Errors);
+        let slow = self.measures.iter().any(|m| matches!(m, Measure::SlowerThan(_)));
+        let does = [
+            ("errors", self.scenario.errors.is_some(), errors),
+            (
+                "incident",
+                self.scenario.incidents.iter().next().is_some(),
+                errors,
+            ),
+            ("latency", self.scenario.latency.is_some(), slow),
+        ];
+        let uncounted = does.into_iter().filter(|(_, does, counted)| *does && !counted);
+        uncounted.map(|(name, ..)| name).collect()
+    }
+
     /// Whether it can be simulated, after fields were changed.
     pub fn check(&self) -> Result<(), Invalid> {
         check_plan(&self.plan)?;
@@ -193,7 +210,10 @@ impl Setup {
             return Err(Invalid::new("spec.replicas", reason));
         }
         if !(self.rps >= 0.0 && self.rps <= MOST_RPS) {
-            let reason = format!("{} is no rate of requests: write 0 to {MOST_RPS}", self.rps);
+            let reason = format!(
+                "{} is no rate of requests: write 0 to {MOST_RPS}",
+                short(self.rps)
+            );
             return Err(Invalid::new("rps", reason));
         }
         let share = |value: f64| (0.0..=1.0).contains(&value);
@@ -235,4 +255,13 @@ pub(crate) fn check_plan(plan: &Plan) -> Result<(), Invalid> {
         ));
     }
     Ok(())
+}
+
+/// A number for people: one of more than fifteen digits by its power of ten.
+pub(crate) fn short(number: f64) -> String {
+    if number.abs() < 1e15 {
+        number.to_string()
+    } else {
+        format!("{number:e}")
+    }
 }

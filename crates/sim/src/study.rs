@@ -70,6 +70,9 @@ pub struct Study {
     pub failed_requests_at_stable: Percentiles,
     /// Share of the window's error budget that the rollout spent, in percent.
     pub budget_spent_percent: Percentiles,
+    /// What the scenario had for later than the end, such as `errors@10m`, and in how many rollouts.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub not_begun: BTreeMap<String, u32>,
 }
 
 impl Study {
@@ -80,6 +83,10 @@ impl Study {
         for summary in all() {
             *outcomes.entry(summary.outcome).or_default() += 1;
         }
+        let mut not_begun: BTreeMap<String, u32> = BTreeMap::new();
+        for what in all().flat_map(|s| &s.not_begun) {
+            *not_begun.entry(what.clone()).or_default() += 1;
+        }
         Self {
             runs: outcomes.values().sum(),
             outcomes,
@@ -89,6 +96,7 @@ impl Study {
             failed_requests: Percentiles::of(all().map(|s| s.canary.failed as f64)),
             failed_requests_at_stable: Percentiles::of(all().map(|s| s.stable.failed as f64)),
             budget_spent_percent: Percentiles::of(all().map(|s| s.budget_spent_percent)),
+            not_begun,
         }
     }
 }
@@ -132,7 +140,7 @@ fn on_threads(setup: &Setup, runs: u32, seed: u64, threads: usize) -> Vec<Summar
             if index >= runs {
                 return mine;
             }
-            let (summary, _) = follow(setup, seed.wrapping_add(u64::from(index)), |_| ());
+            let (summary, _) = follow(setup, seed.wrapping_add(u64::from(index)), |_, _| ());
             mine.push((index, summary));
         }
     };

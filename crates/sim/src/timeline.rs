@@ -6,6 +6,8 @@ use molt_core::decision::{Decision, Verdict};
 use molt_core::state::Transition;
 use serde::Serialize;
 
+use crate::pods::Millis;
+
 /// What happened in one rollout.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -21,8 +23,11 @@ pub struct Timeline {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BlockEntry {
-    /// Its end, in seconds since the attempt began.
+    /// Its end, in seconds since the attempt began, or the recording that is replayed.
     pub t: f64,
+    /// When it was judged, in the same seconds: samples are read a moment after a block's end, and what was decided in
+    /// between did not know it.
+    pub judged_at: f64,
     /// The objective.
     pub slo: String,
     /// The canary's weight in percent that it was counted at.
@@ -80,7 +85,7 @@ pub struct EvidenceEntry {
 /// One change of state.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TransitionEntry {
-    /// When, in milliseconds since the attempt began.
+    /// When, in milliseconds since the attempt began, or the recording that is replayed.
     #[serde(rename = "t", serialize_with = "as_seconds")]
     pub millis: i64,
     /// What: one `CamelCase` word.
@@ -99,10 +104,11 @@ impl TransitionEntry {
 }
 
 impl Timeline {
-    /// Adds what one turn tells.
-    pub(crate) fn note(&mut self, decision: &Decision) {
+    /// Adds what one turn tells, at its time.
+    pub(crate) fn note(&mut self, decision: &Decision, now: Millis) {
         let report = &decision.report;
-        self.blocks.extend(report.verdicts.iter().map(block));
+        self.blocks
+            .extend(report.verdicts.iter().map(|verdict| block(verdict, now)));
         self.transitions.extend(report.transitions.iter().map(transition));
     }
 }
@@ -112,9 +118,10 @@ pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millisecond(millis).unwrap_or(Timestamp::MAX)
 }
 
-fn block(verdict: &Verdict) -> BlockEntry {
+fn block(verdict: &Verdict, now: Millis) -> BlockEntry {
     BlockEntry {
         t: verdict.at.as_millisecond() as f64 / 1000.0,
+        judged_at: now as f64 / 1000.0,
         slo: verdict.slo.clone(),
         weight: verdict.weight,
         stable: verdict.stable.into(),

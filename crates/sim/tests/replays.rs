@@ -90,6 +90,48 @@ fn a_recording_that_ends_too_soon_decides_nothing() {
 }
 
 #[test]
+fn what_was_recorded_before_the_canarys_first_request_is_left_out() {
+    // Half an hour of stable alone, longer than a rollout may wait for its pods; then a healthy release.
+    let mut blocks = vec![(0, 0, 600, 1); 120];
+    blocks.extend([(300, 0, 300, 0); 60]);
+    for (at_once, name) in [(false, "steps"), (true, "at once")] {
+        let recording = Recording::parse(&lines(&blocks), &["availability"]).unwrap();
+        let mut plan = plan(&[("availability", "99.9")]);
+        if at_once {
+            (plan.at_once, plan.steps) = (true, Vec::new());
+        }
+        let late = replay(&plan, &recording, None).unwrap();
+        assert_eq!(late.outcome, Outcome::Promoted, "{name}: {}", late.message);
+        assert_eq!((late.begin, late.skipped_blocks), (1800.0, 120));
+        assert_eq!(late.timeline.transitions[0].millis, 1_800_000);
+        assert_eq!(late.timeline.blocks[0].t, 1815.0);
+        // It is the same rollout as without the time before.
+        let recording = Recording::parse(&lines(&blocks[120..]), &["availability"]).unwrap();
+        let early = replay(&plan, &recording, None).unwrap();
+        assert_eq!((early.begin, early.skipped_blocks), (0.0, 0));
+        let judged = |replay: &Replay| -> Vec<_> {
+            let blocks = replay.timeline.blocks.iter();
+            blocks
+                .map(|b| (b.t - replay.begin, b.weight, b.evidence))
+                .collect()
+        };
+        assert_eq!(judged(&late), judged(&early), "{name}");
+    }
+}
+
+#[test]
+fn a_canary_that_never_had_a_request_is_silent_from_the_start() {
+    let silent = replayed(&lines(&[(0, 0, 600, 1); 10]));
+    assert_eq!(silent.reason, "MissingResponses", "{}", silent.message);
+    assert_eq!((silent.begin, silent.skipped_blocks), (0.0, 0));
+    // One that had them and falls silent is so too.
+    let mut blocks = vec![(30, 0, 570, 1); 3];
+    blocks.extend([(0, 0, 600, 1); 20]);
+    let fallen = replayed(&lines(&blocks));
+    assert_eq!(fallen.reason, "MissingResponses", "{}", fallen.message);
+}
+
+#[test]
 fn an_objective_that_was_not_recorded_promotes_nothing() {
     let text = lines(&[(300, 0, 300, 0); 80]);
     let slos = ["availability", "latency"];
@@ -130,7 +172,7 @@ proptest! {
         let judged = &replay.timeline.blocks;
         prop_assert!(judged.windows(2).all(|pair| pair[0].t < pair[1].t));
         // Each time that a bake makes suspect, the block in which the comparison begins is left out.
-        let left_out = blocks.len() - judged.len() - replay.unused_blocks;
+        let left_out = blocks.len() - judged.len() - replay.unused_blocks - replay.skipped_blocks;
         let interrupted = replay.timeline.transitions.iter().filter(|e| e.reason == "BakeInterrupted");
         prop_assert!(left_out <= 2 * interrupted.count(), "{left_out}");
         let mut recorded = blocks.iter();

@@ -49,6 +49,6 @@ pub use safety::{MARGINS, MOST_MARGINS};
 pub use samples::{Sample, Series, find_edge, fresh, histogram_edges, increase};
 pub use share::LN_MOST_ENOUGH;
 pub use verdict::{
-    Lack, Limits, Overdraft, SloView, WATCH, affordable, incident, judge_harm, judge_watch,
+    Lack, Limits, Overdraft, SloView, Unanswered, WATCH, affordable, incident, judge_harm, judge_watch,
     margin_for_promotion, margin_for_step, safe_for_promotion, safe_for_step,
 };

@@ -269,35 +269,61 @@ pub fn incident<'a>(slos: &[SloView<'a>], goes_on: bool) -> Option<(&'a str, f64
         .find_map(|slo| Some((slo.name, slo.evidence.incident(slo.objective, goes_on)?)))
 }
 
+/// What becomes of the canary's requests that nobody saw answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unanswered {
+    /// They say nothing: it is shown that the canary answers its share, or its share is not known.
+    Ignored,
+    /// They failed, as far as anybody can tell: they are spent, and more of its requests would be.
+    Failed,
+}
+
 /// A move that could spend more than is left: the first objective, the share of its budget that the move
 /// could spend at the worst that has not been ruled out, and the share that is left to the attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Overdraft {
     /// The objective.
     pub slo: String,
-    /// What the move could spend: `U_Δ · w · T / (b·W)`.
+    /// What the move could spend: `(U_Δ + h) · w · T / (b·W)`.
     pub could_spend: f64,
     /// What is left: `x − F`.
     pub left: f64,
+    /// Requests that nobody saw answered and that count as failed.
+    pub unanswered: f64,
 }
 
 /// Whether the budget bears the share `next` (above 0, at most 1) of the traffic for `time`, at the worst
-/// that has not been ruled out: `U_Δ · next · time / (b·W) <= x − F`.
+/// that has not been ruled out: `(U_Δ + h) · next · time / (b·W) <= x − F`. Where `unanswered` requests count as failed, `h`
+/// is their share of the canary's, and `F` has them as well.
 pub fn affordable(
     slos: &[SloView<'_>],
     limits: &Limits,
     next: f64,
     time: SignedDuration,
+    unanswered: Unanswered,
 ) -> Result<(), Overdraft> {
     let over = slos.iter().find_map(|slo| {
-        let worst = slo.evidence.harm_upper_margin(limits.ln_safe_needed());
+        let missing = match unanswered {
+            Unanswered::Ignored => 0.0,
+            Unanswered::Failed => slo.evidence.missing(),
+        };
+        let answered = slo.evidence.canary().total();
+        let hangs = if missing > 0.0 {
+            missing / (missing + answered)
+        } else {
+            0.0
+        };
+        let worst = (slo.evidence.harm_upper_margin(limits.ln_safe_needed()) + hangs).min(1.0);
         let could_spend = slo.objective.share_spent_in(worst * next, time);
-        let left = slo.may_spend - slo.charged().unwrap_or(0.0);
+        let bad = slo.charged_bad() + missing;
+        let spent = slo.objective.share_spent(bad, slo.expected_requests);
+        let left = slo.may_spend - spent.unwrap_or(0.0);
         // A millionth for the rounding of two ways to the same number.
         (could_spend > left * (1.0 + 1e-6)).then(|| Overdraft {
             slo: slo.name.to_owned(),
             could_spend,
             left,
+            unanswered: missing,
         })
     });
     over.map_or(Ok(()), Err)

@@ -45,11 +45,20 @@ impl Turn<'_> {
         let time = time.max(LEAST_STEP).min(self.plan.block * 2 + REACTION);
         // A way back is not kept waiting for what nobody can know of it yet.
         let exempt = first && self.is_way_back(attempt);
-        if let Err(over) = analysis::affordable(&views, limits, share, time)
+        let unanswered = self.unanswered(attempt, &views);
+        if let Err(over) = analysis::affordable(&views, limits, share, time, unanswered)
             && !exempt
         {
+            let missing = if over.unanswered > 0.0 {
+                format!(
+                    ", if the {:.0} requests failed that were due to the canary and not seen answered",
+                    over.unanswered
+                )
+            } else {
+                String::new()
+            };
             let what = format!(
-                "{:.0} % of the traffic could spend {:.2} % of the error budget of {}, and {:.2} % are left to this rollout",
+                "{:.0} % of the traffic could spend {:.2} % of the error budget of {}, and {:.2} % are left to this rollout{missing}",
                 share * 100.0,
                 over.could_spend * 100.0,
                 over.slo,

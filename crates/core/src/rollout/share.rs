@@ -4,7 +4,7 @@
 use super::Turn;
 use super::preview::is_previewed;
 use super::waits::Wait;
-use crate::analysis::{LN_MOST_ENOUGH, SloView};
+use crate::analysis::{LN_MOST_ENOUGH, SloView, Unanswered};
 use crate::plan::OnShareMismatch;
 use crate::state::Attempt;
 
@@ -40,12 +40,23 @@ impl Turn<'_> {
         )))
     }
 
+    /// What becomes of the requests that nobody saw answered: as long as it is not shown that the canary completes its share,
+    /// they may have failed.
+    pub(super) fn unanswered(&self, attempt: &Attempt, views: &[SloView<'_>]) -> Unanswered {
+        let shown =
+            self.share_mismatch(attempt, views).is_none() && self.ln_share_lacking(attempt, views).is_none();
+        if shown {
+            Unanswered::Ignored
+        } else {
+            Unanswered::Failed
+        }
+    }
+
     /// It is not shown that the canary completes its share, and if it fails the requests that nobody saw answered, it has
     /// spent what it may: a sentence. Nobody is to blame, but its users are not to wait for the deadline.
     pub(super) fn spent_in_silence(&self, attempt: &Attempt) -> Option<String> {
         let views = self.views(attempt);
-        if self.share_mismatch(attempt, &views).is_none() && self.ln_share_lacking(attempt, &views).is_none()
-        {
+        if self.unanswered(attempt, &views) == Unanswered::Ignored {
             return None;
         }
         let over = |view: &&SloView<'_>| {

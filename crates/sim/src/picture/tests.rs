@@ -5,6 +5,7 @@ use crate::timeline::{CountsEntry, EvidenceEntry, TransitionEntry};
 fn every_line_is_named_and_nothing_lies_outside() {
     let block = |t: f64, harm: f64| BlockEntry {
         t,
+        judged_at: t,
         slo: "a<b".to_owned(),
         weight: 5,
         stable: CountsEntry {
@@ -46,7 +47,7 @@ fn every_line_is_named_and_nothing_lies_outside() {
         "stable",
         "weight",
         "prefers-color-scheme:dark",
-        "time since the attempt began",
+        "time since the beginning",
         ">RolledBack (HarmShown)</text>",
         // The end is where the last line ends, in all panels.
         &format!("x1=\"{RIGHT:.1}\" x2=\"{RIGHT:.1}\" y1=\"{MARK}\""),
@@ -116,6 +117,7 @@ fn weights_are_drawn_as_steps() {
 fn the_suspicion_of_a_bake_is_a_line_of_its_own_while_the_bake_lasts() {
     let block = |t: f64, suspicion: Option<f64>| BlockEntry {
         t,
+        judged_at: t,
         slo: "availability".to_owned(),
         weight: 100,
         stable: CountsEntry { total: 0.0, bad: 0.0 },

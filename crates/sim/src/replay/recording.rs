@@ -7,8 +7,9 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::pods::{Millis, millis};
+use crate::setup::short;
 
-/// The latest time of a block, in seconds: 90 days after the attempt began.
+/// The latest time of a block, in seconds: 90 days after the recording began.
 const LATEST: f64 = 90.0 * 86_400.0;
 const FORM: &str =
     r#"write {"t":15,"slo":"availability","stable":{"total":270,"bad":3},"canary":{"total":30,"bad":0}}"#;
@@ -29,6 +30,8 @@ pub struct BadLine {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Recording {
     blocks: Vec<RecordedBlock>,
+    /// Blocks that were recorded before the canary's first request.
+    before: usize,
     step: Millis,
     /// What is known of the time before, of each objective; empty where nothing is.
     history: Vec<History>,
@@ -37,12 +40,20 @@ pub struct Recording {
 /// What was counted in one block.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecordedBlock {
-    /// Its begin, in milliseconds since the attempt's start.
+    /// Its begin, in milliseconds since the recording's start.
     pub start: Millis,
     /// Its end.
     pub end: Millis,
     /// The counts of each objective, in the plan's order; `None` where nothing was recorded.
     pub slos: Vec<Option<BlockCounts>>,
+}
+
+impl RecordedBlock {
+    /// The canary completed a request, by any objective.
+    fn has_canary(&self) -> bool {
+        let counts = |slo: &BlockCounts| slo.canary.total() + slo.canary_late.total();
+        self.slos.iter().flatten().any(|slo| counts(slo) > 0.0)
+    }
 }
 
 #[derive(Deserialize)]
@@ -62,7 +73,7 @@ struct Pair {
 }
 
 impl Recording {
-    /// Reads lines in order of time: `t` is the end of a block in seconds since the attempt's start, `slo` one
+    /// Reads lines in order of time: `t` is the end of a block in seconds since the recording's start, `slo` one
     /// of these objectives. Each block begins where the one before ends; the first is as long as the shortest.
     pub fn parse(text: &str, slos: &[&str]) -> Result<Self, BadLine> {
         let mut blocks: Vec<RecordedBlock> = Vec::new();
@@ -82,7 +93,7 @@ impl Recording {
         })
     }
 
-    /// What was measured in blocks in order of time, since an attempt's start; `None` when there is none, or
+    /// What was measured in blocks in order of time, since the recording's start; `None` when there is none, or
     /// one that ends before it.
     pub fn measured(start: Timestamp, blocks: &[MeasuredBlock]) -> Option<Self> {
         let blocks = blocks.iter().map(|block| RecordedBlock {
@@ -104,8 +115,13 @@ impl Recording {
             block.start = edge;
             edge = block.end;
         }
+        // Before its first request the canary had no weight, as far as anybody can tell: that it answered none would be
+        // taken for silence, or for users who are gone. Without any request all of it is silence.
+        let before = blocks.iter().position(RecordedBlock::has_canary).unwrap_or(0);
+        blocks.drain(..before);
         Some(Self {
             blocks,
+            before,
             step,
             history: Vec::new(),
         })
@@ -122,7 +138,7 @@ impl Recording {
         &self.history
     }
 
-    /// The blocks, in order of time.
+    /// The blocks, in order of time: from the one with the canary's first request on, or all if it had none.
     pub fn blocks(&self) -> &[RecordedBlock] {
         &self.blocks
     }
@@ -132,8 +148,13 @@ impl Recording {
         self.step
     }
 
-    /// When the first block begins, in milliseconds since the attempt's start.
-    pub(crate) fn begin(&self) -> Millis {
+    /// How many blocks were recorded before the canary's first request; they are left out.
+    pub fn before(&self) -> usize {
+        self.before
+    }
+
+    /// When the first block begins, in milliseconds since the recording's start: the attempt begins there.
+    pub fn begin(&self) -> i64 {
         self.blocks.first().map_or(0, |block| block.start)
     }
 }
@@ -154,7 +175,7 @@ fn add(blocks: &mut Vec<RecordedBlock>, line: &str, slos: &[&str]) -> Result<(),
     if !(end >= 1.0 && line.t <= LATEST) {
         let reason = format!("t is {}", short(line.t));
         let fix = format!(
-            "write the end of the block in seconds since the attempt's start, above 0 and at most {LATEST}"
+            "write the end of the block in seconds since the recording's start, above 0 and at most {LATEST}"
         );
         return Err((reason, fix));
     }
@@ -201,15 +222,6 @@ fn counts(arm: &str, pair: Pair) -> Result<Counts, Wrong> {
                 "write counts from 0, and no more bad ones than there are".to_owned(),
             )
         })
-}
-
-/// A number for people: one of more than fifteen digits by its power of ten.
-fn short(number: f64) -> String {
-    if number.abs() < 1e15 {
-        number.to_string()
-    } else {
-        format!("{number:e}")
-    }
 }
 
 #[cfg(test)]
@@ -266,11 +278,11 @@ mod tests {
             ),
             (
                 line("-5", "availability"),
-                "line 2: t is -5: write the end of the block in seconds since the attempt's start, above 0 and at most 7776000",
+                "line 2: t is -5: write the end of the block in seconds since the recording's start, above 0 and at most 7776000",
             ),
             (
                 line("1e300", "availability"),
-                "line 2: t is 1e300: write the end of the block in seconds since the attempt's start, above 0 and at most 7776000",
+                "line 2: t is 1e300: write the end of the block in seconds since the recording's start, above 0 and at most 7776000",
             ),
             (
                 line("30", "availability").replace("270", "1e300"),

@@ -25,7 +25,7 @@ pub fn factor(part: &str, value: &str) -> Result<f64, BadScenario> {
         BadScenario::new(
             part,
             "has no factor",
-            "write a number above 0 with an x behind it, such as 2x",
+            format!("write a number above 0 and at most {MOST} with an x behind it, such as 2x"),
         )
     })
 }

@@ -193,6 +193,30 @@ impl World<'_> {
         begins.filter(|at| *at > self.now).min()
     }
 
+    /// What of the scenario has not begun yet, each with its time, as it is written.
+    pub(crate) fn not_begun(&self) -> Vec<String> {
+        let scenario = &self.setup.scenario;
+        let own = [
+            ("errors", scenario.errors.map(|harm| harm.after)),
+            ("latency", scenario.latency.map(|harm| harm.after)),
+            ("hang", scenario.hang.map(|harm| harm.after)),
+            ("crash", scenario.crash_after),
+        ];
+        let since_ready = self.canary_ready.map(|ready| self.now - ready);
+        let own = own
+            .into_iter()
+            .filter_map(|(name, after)| Some((name, after?)))
+            .filter(|(_, after)| !after.is_zero() && since_ready.is_none_or(|time| time < millis(*after)));
+        let incidents = scenario
+            .incidents
+            .iter()
+            .map(|incident| ("incident", incident.at));
+        let incidents = incidents.filter(|(_, at)| self.now < millis(*at));
+        own.chain(incidents)
+            .map(|(name, at)| format!("{name}@{at:#}"))
+            .collect()
+    }
+
     /// What the canary does, once that has begun.
     fn begun<T>(&self, harm: Harm<T>) -> Option<T> {
         let late = millis(harm.after);

@@ -3,9 +3,9 @@
 use jiff::SignedDuration;
 
 use super::world::{World, plan};
-use crate::analysis::Objective;
+use crate::analysis::{Limits, Objective};
 use crate::decision::Phase;
-use crate::plan::Step;
+use crate::plan::{OnShareMismatch, Step};
 
 fn stepping(weight: u8, dwell: u32) -> World {
     let mut world = World::with_stable();
@@ -71,4 +71,51 @@ fn a_first_step_that_overspends_before_anything_is_seen_waits_for_a_person() {
     assert_eq!(world.weight("v2"), 0);
     let message = &world.last.as_ref().unwrap().report.message;
     assert!(message.contains("`promote` takes the risk"), "{message}");
+}
+
+#[test]
+fn a_canary_that_leaves_requests_unanswered_is_not_raised_to_a_weight_that_the_budget_does_not_bear() {
+    // So little is missing that its share is neither shown nor doubted for a while: that alone holds nobody.
+    let given = |answers: f64| {
+        let mut world = World::with_stable();
+        world.plan = plan("v1");
+        world.plan.steps = vec![
+            Step::SetWeight(10),
+            Step::Dwell(120),
+            Step::SetWeight(80),
+            Step::Dwell(120),
+        ];
+        world.plan.limits = Limits::new(0.01, 0.95, 0.0032).unwrap();
+        world.rps = 200.0;
+        world.answers.insert("v2".into(), answers);
+        world.update("v2");
+        world
+    };
+    // An eighth of four fifths of the traffic would spend 0.30 % of the budget in the 80 s until it is undone, and 0.06 of 0.32 %
+    // are gone.
+    let mut world = given(0.88);
+    let mut told = String::new();
+    for _ in 0..600 {
+        world.run(1);
+        assert!(world.weight("v2") <= 10, "{:?}", world.last);
+        let message = &world.last.as_ref().unwrap().report.message;
+        if message.contains("80 % of the traffic could spend") {
+            told.clone_from(message);
+        }
+    }
+    let message = &world.last.as_ref().unwrap().report.message;
+    assert!(
+        told.contains("requests failed that were due to the canary"),
+        "{told:?} {message}"
+    );
+    // One that answers gets there, and so does one whose share says nothing.
+    for (answers, counts) in [(1.0, OnShareMismatch::Hold), (0.88, OnShareMismatch::Ignore)] {
+        let mut world = given(answers);
+        world.plan.on_share_mismatch = counts;
+        let raised = (0..300).any(|_| {
+            world.run(1);
+            world.weight("v2") >= 80
+        });
+        assert!(raised, "{answers} {counts:?} {:?}", world.last);
+    }
 }
