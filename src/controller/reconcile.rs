@@ -199,14 +199,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         recorded = record().await;
     }
     tell_events(object, context, &decision).await;
-    if decision
-        .effects
-        .iter()
-        .any(|e| matches!(e, Effect::EndAction { .. }))
-    {
-        let (service, limit) = (key.clone(), validated.record_limit);
-        drop(context.chores.send(Chore::Surplus { service, limit }));
-    }
+    forget_ended_actions(context, key, &decision, validated.record_limit);
     if let Err(WriteError::NameTaken { target, .. }) = &outcome
         && is_own_name(object, &validated, target)
     {
@@ -234,6 +227,16 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         wake, retry, over, again, jobs_again, patience, settled, warm, lacks,
     ];
     Ok(requeue(all.into_iter().flatten().min()))
+}
+
+/// Another action has ended: the oldest are deleted beyond the limit, beside the reconciles.
+fn forget_ended_actions(context: &Context, key: &Key, decision: &Decision, limit: usize) {
+    let ends = |effect: &Effect| matches!(effect, Effect::EndAction { .. });
+    if decision.effects.iter().any(ends) {
+        let service = key.clone();
+        // Nobody listens while the operator ends.
+        drop(context.chores.send(Chore::Surplus { service, limit }));
+    }
 }
 
 /// Who keeps the records of a service, as it was decided on.

@@ -33,6 +33,10 @@ async fn bad_specs_are_refused_with_the_field_and_the_fix() {
             with("/spec/maxSurge", json!("0%")),
             "maxSurge is a number of pods of at least 1",
         ),
+        (
+            with("/spec/maxSurge", json!("1")),
+            "maxSurge is a number of pods of at least 1",
+        ),
         (with("/spec/minReadySeconds", json!(-1)), "spec.minReadySeconds"),
         (
             steps(json!([{"setWeight": 101}])),

@@ -55,7 +55,7 @@ fn record(i: usize) -> (RolloutRecord, Value) {
     };
     let transitions: Vec<Value> = (0..10).map(transition).collect();
     let status = json!({
-        "outcome": if i % 7 == 0 { "RolledBack" } else { "Promoted" }, "reason": "StepsComplete",
+        "outcome": if i.is_multiple_of(7) { "RolledBack" } else { "Promoted" }, "reason": "StepsComplete",
         "message": "the canary is as good as stable", "maxWeight": 100, "durationSeconds": 600,
         "endedAt": at(i + 10), "transitions": transitions,
     });

@@ -93,7 +93,7 @@ fn a_record_that_is_not_taken_is_told_of_and_made_good() {
     live(&sim, |sim| {
         is_healthy(sim) && condition(sim, "add the verb create on rolloutrecords.molt.dev")
     });
-    let records = |sim: &Sim| sim.with(|s| s.objects("rolloutrecords.molt.dev").into_iter().count());
+    let records = |sim: &Sim| sim.with(|s| s.objects("rolloutrecords.molt.dev").len());
     assert_eq!(records(&sim), 0);
     sim.no_faults();
     // The attempt ended long before.

@@ -75,7 +75,7 @@ pub struct PythonServiceSpec {
     /// rounded up. Default: as many as it takes, at most as many again, so that stable keeps its strength until the end of
     /// the bake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("type(self) == string ? self.matches('^([1-9][0-9]?|100)%$') : int(self) >= 1")
+    #[x_kube(validation = Rule::new("self == string(self) ? self.matches('^([1-9][0-9]?|100)%$') : int(self) >= 1")
         .message("maxSurge is a number of pods of at least 1, or a percentage from \"1%\" to \"100%\": with none nothing could be replaced"))]
     pub max_surge: Option<IntOrString>,
     /// Seconds that a pod must have been ready before a rollout goes on because of it. Default 0.

@@ -133,6 +133,31 @@ fn what_the_operator_would_refuse_is_said_once_with_its_fix() {
     );
 }
 
+#[test]
+fn a_surge_is_a_number_or_a_percentage_as_the_api_server_has_it() {
+    let with = |surge: &str| {
+        let text = SMALLEST.replace(
+            "port: 8000\n  runtime",
+            &format!("maxSurge: {surge}\n  port: 8000\n  runtime"),
+        );
+        assert_ne!(text, SMALLEST);
+        lint(&[("a.yaml", &text)]).unwrap()
+    };
+    for good in ["1", "12", "30%", "'100%'"] {
+        let report = with(good);
+        assert!(errors(&report).is_empty(), "{good}: {:?}", errors(&report));
+    }
+    for bad in ["0", "-1", "'0%'", "'101%'", "'1'"] {
+        let report = with(bad);
+        let errors = errors_of(&report, "spec.maxSurge");
+        assert!(!errors.is_empty(), "{bad}: {:?}", found(&report));
+        assert!(
+            !errors[0].message.contains("cannot be evaluated"),
+            "{bad}: {errors:?}"
+        );
+    }
+}
+
 fn errors_of<'a>(report: &'a Report, field: &str) -> Vec<&'a Told> {
     let own = |told: &&Told| told.severity == Severity::Error && told.field.starts_with(field);
     report.findings.iter().filter(own).collect()
