@@ -164,7 +164,8 @@ impl Explanation {
                     reason: condition.reason.clone(),
                     message: condition.message.clone(),
                     since: condition.last_transition_time.0,
-                    fix: advice::of(&condition.type_, &condition.reason),
+                    fix: advice::of(&condition.type_, &condition.reason)
+                        .map(|fix| fix.replace(" NAME", &format!(" {}", seen.service.name_any()))),
                 })
                 .collect(),
             by_itself: timetable::of(seen, &state, now),

@@ -70,7 +70,7 @@ fn wrong(explained: &Explanation, now: Timestamp, style: Style) -> String {
         let fix = wrong
             .fix
             .as_ref()
-            .map_or_else(String::new, |fix| format!("    to do: {fix}\n"));
+            .map_or_else(String::new, |fix| format!("    to do: {}\n", fix.replace('`', "")));
         let title = style.bad(&wrong.condition);
         format!("{text}  {title}  {}  for {since}\n{message}{fix}", wrong.reason)
     })
