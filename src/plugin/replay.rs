@@ -24,7 +24,7 @@ pub(super) struct ReplayArgs {
     service: Option<String>,
     /// Recorded counts, one JSON object a line:
     /// {"t":15,"slo":"availability","stable":{"total":270,"bad":3},"canary":{"total":30,"bad":0}};
-    /// t is the end of the block in seconds since the attempt's start. - is the standard input.
+    /// t is the end of the block in seconds since the recording's start. - is the standard input.
     #[arg(
         long,
         value_name = "FILE.jsonl",

@@ -23,7 +23,7 @@ pub(super) struct SimulateArgs {
     baseline: String,
     /// What the canary does: good, errors=5%, latency=2x, crash@30s, hang=100%, leak=10MB/min,
     /// incident=10x@120s+300s and connections=50@60s (both revisions), no-traffic; several joined by commas.
-    /// errors, latency and hang may begin late, such as errors=5%@10m: so long after the canary's first pod is ready.
+    /// errors, latency and hang may begin late, such as errors=5%@6m: so long after the canary's first pod is ready.
     #[arg(long, default_value = "good", value_name = "WHAT")]
     scenario: String,
     /// Requests per second to the service.
@@ -70,6 +70,9 @@ fn seed(text: &str) -> Result<u64, String> {
 pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
     let manifest = Manifest::read(&args.file, args.service.as_deref(), None)?;
     let setup = setup(args, &manifest)?;
+    for what in setup.uncounted() {
+        eprintln!("note: --scenario: {}", uncounted(what, &manifest.name));
+    }
     let conditions = timeline::conditions(&setup, &args.scenario);
     let first = molt_sim::run(&setup, args.seed);
     if let Some(path) = &args.picture {
@@ -103,6 +106,17 @@ pub(super) fn run(args: &SimulateArgs) -> Result<ExitCode, Failure> {
         )),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Why a part of the scenario changes nothing, and how to make it count.
+fn uncounted(what: &str, service: &str) -> String {
+    let (counts, kind) = match what {
+        "latency" => ("slow answers", "latency"),
+        _ => ("failed requests", "availability"),
+    };
+    format!(
+        "no objective of {service} counts {counts}, so {what} changes nothing: add one with sli.type {kind} to spec.slos"
+    )
 }
 
 fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
@@ -211,6 +225,84 @@ mod tests {
         assert!(wrong(&["--baseline", "p99=3"]).starts_with("--baseline: \"p99=3\" is no part"));
         assert!(wrong(&["--budget-remaining", "all"]).starts_with("--budget-remaining: "));
         assert!(wrong(&["--runs", "0"]).contains("--runs"));
+    }
+
+    #[test]
+    fn an_absurd_number_is_told_in_few_digits() {
+        let wrong = |flags: &[&str]| setup_of(flags).unwrap_err();
+        assert_eq!(
+            wrong(&["--rps", "1e300"]),
+            "--rps: 1e300 is no rate of requests: write 0 to 1000000"
+        );
+        assert_eq!(
+            wrong(&["--scenario", "latency=2000000x"]),
+            "--scenario: \"latency=2000000x\" has no factor: write a number above 0 and at most 1000000 with an x behind it, such as 2x"
+        );
+    }
+
+    #[test]
+    fn what_no_objective_counts_is_told() {
+        let mut setup = setup_of(&["--scenario", "latency=2x,errors=5%"]).unwrap();
+        assert_eq!(setup.uncounted(), Vec::<&str>::new());
+        setup.measures = vec![molt_sim::Measure::Errors; setup.measures.len()];
+        assert_eq!(setup.uncounted(), ["latency"]);
+        assert_eq!(
+            uncounted("latency", "checkout"),
+            "no objective of checkout counts slow answers, so latency changes nothing: add one with sli.type latency to spec.slos"
+        );
+        setup.measures =
+            vec![molt_sim::Measure::SlowerThan(SignedDuration::from_millis(80)); setup.measures.len()];
+        assert_eq!(setup.uncounted(), ["errors"]);
+    }
+
+    #[test]
+    fn lines_come_in_the_order_in_which_it_became_known() {
+        // Where a dwell ends between the end of a block and its reading, the weight is raised without knowing it.
+        let setup = setup_of(&["--baseline", "errors=1%", "--scenario", "errors=30%"]).unwrap();
+        let mut run = molt_sim::run(&setup, 1);
+        let mut blocks = run.timeline.blocks.clone();
+        blocks.retain(|block| block.verdict == "RollBack");
+        blocks.truncate(1);
+        assert!(blocks[0].t < blocks[0].judged_at, "{blocks:?}");
+        (blocks[0].t, blocks[0].judged_at) = (60.0, 61.6);
+        run.timeline.blocks = blocks;
+        run.timeline.transitions = vec![molt_sim::TransitionEntry {
+            millis: 60_500,
+            reason: "WeightRaised".to_owned(),
+            message: "the canary gets 10 % of the traffic".to_owned(),
+            weight: 10,
+        }];
+        let text = timeline::one_run(&manifest(), "", &run, Style::PLAIN);
+        let (raised, convicted) = (text.find("WeightRaised"), text.find("RollBack "));
+        assert!(raised.is_some() && raised < convicted, "{text}");
+    }
+
+    #[test]
+    fn what_begins_after_the_end_is_told() {
+        let setup = setup_of(&["--scenario", "errors=5%@20m,incident=10x@30m+60s,hang=1%@30s"]).unwrap();
+        let run = molt_sim::run(&setup, 1);
+        assert_eq!(run.summary.not_begun, ["errors@20m", "incident@30m"]);
+        let text = timeline::one_run(&manifest(), "", &run, Style::PLAIN);
+        assert!(
+            text.ends_with(
+                "Not begun  errors@20m, incident@30m: the rollout had ended before, and shows nothing of it\n"
+            ),
+            "{text}"
+        );
+        let json = serde_json::to_value(&run).unwrap();
+        assert_eq!(json["notBegun"][0], "errors@20m");
+        let all = summaries(&setup, 3, 1);
+        let text = timeline::many_runs(&manifest(), "", &all, Style::PLAIN);
+        assert!(
+            text.contains("errors@20m had not begun when the rollout ended in 3 of 3 runs"),
+            "{text}"
+        );
+        assert_eq!(Study::of(&all).not_begun["incident@30m"], 3);
+        // What has begun is not told.
+        let setup = setup_of(&["--scenario", "errors=30%@10s"]).unwrap();
+        let run = molt_sim::run(&setup, 1);
+        assert!(run.summary.not_begun.is_empty(), "{:?}", run.summary);
+        assert!(serde_json::to_value(&run).unwrap().get("notBegun").is_none());
     }
 
     #[test]

@@ -73,8 +73,14 @@ pub(super) fn one_run(manifest: &Manifest, conditions: &str, run: &Run, style: S
             ),
         ),
     ];
+    let not_begun = summary.not_begun.join(", ");
+    let not_begun = (!not_begun.is_empty()).then(|| {
+        let told = format!("{not_begun}: the rollout had ended before, and shows nothing of it");
+        ("Not begun", told)
+    });
     let rows: Vec<_> = rows
         .into_iter()
+        .chain(not_begun)
         .map(|(name, value)| vec![style.dim(name), value])
         .collect();
     text + &columns(&rows, "")
@@ -126,7 +132,15 @@ pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], 
     text.push_str(
         "\nDECIDED counts from the canary's first request; FAILED are the canary's requests; BUDGET is what the rollout spent.\n",
     );
-    let reasons = Study::of(all).reasons;
+    let study = Study::of(all);
+    for (what, runs) in &study.not_begun {
+        text += &format!(
+            "{what} had not begun when the rollout ended in {} of {} runs: these show nothing of it.\n",
+            grouped((*runs).into()),
+            grouped(whole(all.len() as u64)),
+        );
+    }
+    let reasons = study.reasons;
     if !reasons.is_empty() {
         let rows: Vec<_> = reasons
             .into_iter()
@@ -143,12 +157,28 @@ pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], 
 
 /// What the machine made of a recording.
 pub(super) fn replayed(manifest: &Manifest, replay: &Replay, style: Style) -> String {
-    let mut text = format!("{}\n\n", style.bold(&manifest.name));
+    let mut text = style.bold(&manifest.name);
+    if replay.skipped_blocks > 0 {
+        text += &format!(
+            ": begins {} after the recording does, with the canary's first request; {} before it are left out",
+            seconds_text(replay.begin),
+            blocks(replay.skipped_blocks),
+        );
+    }
+    text += "\n\n";
     text += &timeline(manifest, &replay.timeline, style);
     text += &ending(replay.outcome, &replay.reason, &replay.message, style);
     match replay.unused_blocks {
         0 => text,
+        1 => text + "1 recorded block lies after the end.\n",
         unused => text + &format!("{unused} recorded blocks lie after the end.\n"),
+    }
+}
+
+fn blocks(count: usize) -> String {
+    match count {
+        1 => "1 recorded block".to_owned(),
+        several => format!("{several} recorded blocks"),
     }
 }
 
@@ -170,7 +200,7 @@ fn timeline(manifest: &Manifest, timeline: &Timeline, style: Style) -> String {
     let header = ["TIME", "WEIGHT", "EVENT", ""];
     let mut rows: Vec<(f64, Vec<String>)> = Vec::new();
     for block in &timeline.blocks {
-        rows.push((block.t, block_row(manifest, block, style)));
+        rows.push((block.judged_at, block_row(manifest, block, style)));
     }
     for transition in &timeline.transitions {
         let row = vec![
@@ -182,7 +212,7 @@ fn timeline(manifest: &Manifest, timeline: &Timeline, style: Style) -> String {
         ];
         rows.push((transition.seconds(), row));
     }
-    // Blocks come before what was made of them at the same moment.
+    // In the order in which it became known; blocks come before what was made of them at the same moment.
     rows.sort_by(|a, b| a.0.total_cmp(&b.0));
     let rows: Vec<_> = std::iter::once(header.map(|title| style.dim(title)).to_vec())
         .chain(rows.into_iter().map(|(_, row)| row))
@@ -212,7 +242,7 @@ fn block_row(manifest: &Manifest, block: &BlockEntry, style: Style) -> Vec<Strin
         evidence(limits.ln_safe_needed()),
     );
     vec![
-        seconds_text(block.t),
+        seconds_text(block.judged_at),
         format!("{}%", block.weight),
         verdict,
         message,

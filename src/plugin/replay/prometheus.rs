@@ -29,7 +29,8 @@ pub struct RangeArgs {
     /// Read the counts from this Prometheus. Default: spec.metrics.prometheus.address.
     #[arg(long, value_name = "URL", requires = "from")]
     pub prometheus: Option<String>,
-    /// When the attempt began, such as 2026-05-04T10:00:00Z; with it counts are read from Prometheus.
+    /// Where to begin, such as 2026-05-04T10:00:00Z: when the attempt began, or before; what lies before the canary's
+    /// first request is left out. With it counts are read from Prometheus.
     #[arg(long, value_name = "TIME", requires_all = ["to", "stable", "canary"], allow_hyphen_values = true)]
     from: Option<String>,
     /// The end of what is read.
@@ -74,14 +75,6 @@ impl RangeArgs {
         let metrics = Metrics::new(env!("CARGO_PKG_VERSION"));
         let reader = Prometheus::new(metrics, TimeLimits::default(), http, headers);
         let mut blocks: Vec<MeasuredBlock> = Vec::new();
-        // What the operator would have known of the time before, when the attempt began.
-        let before = MeasureRequest {
-            edges: vec![from],
-            want_history: true,
-            now: from,
-            ..self.request(manifest, &source, &namespace, &[])
-        };
-        let history = reader.measure(&before).await.measurement.history;
         // Neighbouring parts share an edge.
         let mut begin = 0;
         while begin + 1 < edges.len() {
@@ -95,9 +88,19 @@ impl RangeArgs {
             begin = end;
         }
         self.check(&blocks, &namespace)?;
-        Recording::measured(from, &blocks)
-            .map(|recording| recording.after(history))
-            .ok_or_else(|| Failure::Input("--from and --to span no block".to_owned()))
+        let recording = Recording::measured(from, &blocks)
+            .ok_or_else(|| Failure::Input("--from and --to span no block".to_owned()))?;
+        // What the operator would have known of the time before, when the attempt began.
+        let later = SignedDuration::from_millis(recording.begin());
+        let begin = from.checked_add(later).unwrap_or(from);
+        let before = MeasureRequest {
+            edges: vec![begin],
+            want_history: true,
+            now: begin,
+            ..self.request(manifest, &source, &namespace, &[])
+        };
+        let history = reader.measure(&before).await.measurement.history;
+        Ok(recording.after(history))
     }
 
     fn request(

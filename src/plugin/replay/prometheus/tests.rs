@@ -7,6 +7,7 @@ use molt_sim::Outcome;
 use serde_json::{Value, json};
 
 use crate::plugin::replay::ReplayArgs;
+use crate::plugin::text::Style;
 
 const FROM: i64 = 1_700_000_000;
 
@@ -28,7 +29,10 @@ fn manifest(address: &str) -> Manifest {
     Manifest::parse(&text.join("\n"), None, Some(address)).unwrap()
 }
 
-/// Answers a range selector with counters of two pods that grow by 20 and 2 requests a second.
+/// When the pod of the ReplicaSet `checkout-late` is scraped first, in seconds after [`FROM`].
+const LATE: i64 = 600;
+
+/// Answers a range selector with counters of pods that grow by 20 and 2 requests a second.
 async fn answer(Form(form): Form<BTreeMap<String, String>>) -> Json<Value> {
     let at: f64 = form["time"].parse().unwrap();
     let range = form["query"].rsplit_once('[').unwrap().1;
@@ -36,7 +40,9 @@ async fn answer(Form(form): Form<BTreeMap<String, String>>) -> Json<Value> {
     let first = ((at - seconds) / 15.0).ceil() as i64;
     let last = (at / 15.0).floor() as i64;
     let series = |pod: &str, rate: f64, status: &str| {
+        let late = pod.starts_with("checkout-late");
         let values: Vec<Value> = (first..=last)
+            .filter(|n| !late || n * 15 >= FROM + LATE)
             .map(|n| json!([n * 15, (n as f64 * 15.0 * rate - 1e9).to_string()]))
             .collect();
         let metric = json!({
@@ -48,6 +54,7 @@ async fn answer(Form(form): Form<BTreeMap<String, String>>) -> Json<Value> {
         series("checkout-old-abcde", 20.0, "2xx"),
         series("checkout-new-fghij", 2.0, "2xx"),
         series("checkout-new-fghij", 1.0, "5xx"),
+        series("checkout-late-klmno", 2.0, "2xx"),
     ];
     Json(json!({"status": "success", "data": {"resultType": "matrix", "result": result}}))
 }
@@ -103,6 +110,22 @@ async fn what_prometheus_kept_is_replayed() {
     let manifest = manifest("http://unused");
     let replay = molt_sim::replay::replay(&manifest.plan, &recording, None).unwrap();
     assert_eq!(replay.outcome, Outcome::RolledBack);
+}
+
+#[tokio::test]
+async fn a_range_that_begins_before_the_canary_convicts_nobody() {
+    let recording = read("checkout-late").await.unwrap();
+    assert_eq!((recording.before(), recording.begin()), (20, 600_000));
+    let manifest = manifest("http://unused");
+    let replay = molt_sim::replay::replay(&manifest.plan, &recording, None).unwrap();
+    assert_eq!(replay.outcome, Outcome::Promoted, "{}", replay.message);
+    let text = crate::plugin::timeline::replayed(&manifest, &replay, Style::PLAIN);
+    assert!(
+        text.starts_with(
+            "checkout: begins 10m after the recording does, with the canary's first request; 20 recorded blocks before it are left out\n"
+        ),
+        "{text}"
+    );
 }
 
 #[tokio::test]
