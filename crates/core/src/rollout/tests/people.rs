@@ -282,6 +282,7 @@ fn a_pause_says_whose_word_it_waits_for() {
     world.run(10);
     assert_eq!(reason(&world), "PausedBySpec");
     world.plan.paused = false;
+    world.run(10);
     world.act("c", Action::Promote);
     world.run(20);
     assert_eq!(reason(&world), "Progressing");
