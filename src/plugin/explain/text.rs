@@ -67,10 +67,9 @@ fn wrong(explained: &Explanation, now: Timestamp, style: Style) -> String {
         } else {
             format!("    {}\n", wrong.message)
         };
-        let fix = wrong
-            .fix
-            .as_ref()
-            .map_or_else(String::new, |fix| format!("    to do: {}\n", fix.replace('`', "")));
+        let fix = wrong.fix.as_ref().map_or_else(String::new, |fix| {
+            format!("    to do: {}\n", fix.replace('`', ""))
+        });
         let title = style.bad(&wrong.condition);
         format!("{text}  {title}  {}  for {since}\n{message}{fix}", wrong.reason)
     })
