@@ -1,5 +1,6 @@
 //! Simulated and replayed rollouts as text.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use jiff::SignedDuration;
@@ -134,8 +135,10 @@ pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], 
     );
     let study = Study::of(all);
     for (what, runs) in &study.not_begun {
-        text += &format!(
-            "{what} had not begun when the rollout ended in {} of {} runs: these show nothing of it.\n",
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{what} had not begun when the rollout ended in {} of {} runs: these show nothing of it.",
             grouped((*runs).into()),
             grouped(whole(all.len() as u64)),
         );
@@ -159,7 +162,8 @@ pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], 
 pub(super) fn replayed(manifest: &Manifest, replay: &Replay, style: Style) -> String {
     let mut text = style.bold(&manifest.name);
     if replay.skipped_blocks > 0 {
-        text += &format!(
+        let _ = write!(
+            text,
             ": begins {} after the recording does, with the canary's first request; {} before it are left out",
             seconds_text(replay.begin),
             blocks(replay.skipped_blocks),
