@@ -28,6 +28,7 @@ use crate::k8s::failure::{Target, WriteError};
 use crate::k8s::labels;
 use crate::k8s::subset::is_subset;
 use crate::k8s::writer::Writer;
+use crate::traffic::rules_owners::Edit;
 use crate::traffic::{RouteTarget, Routers};
 
 fn set_target(verb: &'static str, name: String) -> Target {
@@ -145,16 +146,16 @@ impl Applier<'_> {
         refused
     }
 
-    /// Puts right what somebody else has changed, but never a weight: that is a decision. Says whether the route was
-    /// written for it.
-    pub async fn heal(&self) -> Result<bool, WriteError> {
+    /// Puts right what somebody else has changed, but never a weight: that is a decision. Returns what somebody
+    /// had written in a route of Molt's, if it was written over.
+    pub async fn heal(&self, now: Timestamp) -> Result<Option<Edit>, WriteError> {
         let namespace = &self.target.service.namespace;
         let adoption = self.object.state.as_ref().ok().and_then(|s| s.adoption.as_ref());
         let widened =
             adoption.is_some_and(|a| matches!(a.stage, AdoptionStage::Returning | AdoptionStage::Returned));
         if widened {
             // They lead to the Deployment's pods as well.
-            return Ok(false);
+            return Ok(None);
         }
         let services = self.caches.core_services.of(&self.target.service);
         for (name, facts) in &services {
@@ -181,7 +182,11 @@ impl Applier<'_> {
                 self.write_scale(set, set.wanted, set.attempt).await?;
             }
         }
-        self.routers.of(&self.target.spec).reconcile(self.target).await
+        let router = self.routers.of(&self.target.spec);
+        // Looked at as late as can be: an edit comes at any time, and once it is written over nothing shows it.
+        let edit = router.observe(self.target, now).edit;
+        let written = router.reconcile(self.target).await?;
+        Ok(edit.filter(|_| written))
     }
 
     /// How a service of ours should look, with the selection that it has.

@@ -212,7 +212,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(gone(object, context, key));
     }
     if !object.is_deleting() {
-        let healed = applier.heal().await?;
+        let healed = applier.heal(now).await?;
         tell_of_edit(object, context, key, &decision, edit, healed).await;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
@@ -373,10 +373,9 @@ async fn tell_of_edit(
     context: &Context,
     key: &Key,
     decision: &Decision,
-    edit: Option<Edit>,
-    healed: bool,
+    seen: Option<Edit>,
+    healed: Option<Edit>,
 ) {
-    let Some(edit) = edit else { return };
     let sets_route = |effect: &Effect| matches!(effect, Effect::SetRoute { .. });
     // Who lowers a weight is told of its own: it was heeded.
     let heeded = decision
@@ -384,7 +383,8 @@ async fn tell_of_edit(
         .transitions
         .iter()
         .any(|t| t.reason == "WeightLowered");
-    let written = healed || decision.effects.iter().any(sets_route);
+    let written = healed.is_some() || decision.effects.iter().any(sets_route);
+    let Some(edit) = healed.or(seen) else { return };
     if !(written || heeded) || context.memories.of(key).edit.as_ref() == Some(&edit) {
         return;
     }
