@@ -119,6 +119,10 @@ sim-test: ## The simulation's own tests: planted mistakes are found, a seed repl
 e2e: cluster image install ## Tests in the cluster CLUSTER, which is made when it is not there.
 	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test --workspace --test scenarios -- --test-threads=$(E2E_THREADS) --nocapture $(TEST_ARGS)
 
+.PHONY: e2e-long
+e2e-long: cluster image install ## The scenarios that take long: workers with tasks of minutes, a leak. 25 minutes.
+	MOLT_E2E_CLUSTER=$(CLUSTER) $(CARGO) test --workspace --test scenarios -- --ignored --test-threads=$(E2E_THREADS) --nocapture $(TEST_ARGS)
+
 .PHONY: cluster
 cluster: ## Makes the cluster CLUSTER: Kubernetes, gateway, Prometheus.
 	e2e/cluster/up.sh $(CLUSTER)

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         let pages = molt::reference::pages();
         let written = pages
             .iter()
-            .try_for_each(|(name, text)| fs::write(Path::new(directory).join(name), text));
+            .try_for_each(|(name, text)| put(&Path::new(directory).join(name), text));
         return written.map_or_else(
             |error| {
                 eprintln!("crdgen: {}: {error}", directory.display());
@@ -41,7 +41,15 @@ fn main() -> ExitCode {
 fn write(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     for (name, text) in molt::api::crds::files() {
-        fs::write(directory.join(name), text)?;
+        put(&directory.join(name), &text)?;
     }
     Ok(())
+}
+
+/// Writes a file that is not so already. The binaries are made of some of them: a new date would have all of it built again.
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    match fs::read_to_string(path) {
+        Ok(there) if there == text => Ok(()),
+        _ => fs::write(path, text),
+    }
 }

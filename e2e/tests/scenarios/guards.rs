@@ -65,6 +65,7 @@ async fn a_version_that_blocks_its_event_loop_is_taken_back() {
 }
 
 #[tokio::test]
+#[ignore = "takes five to ten minutes: make e2e-long"]
 async fn a_version_that_leaks_ten_megabytes_a_minute_is_taken_back() {
     let (stage, load, first) = given_measured("e2e-leak").await;
     released(&stage, "v2", &[("LEAK_MB_PER_MINUTE", "10")]).await;

@@ -244,6 +244,7 @@ async fn given_workers(namespace: &str) -> (Stage, String) {
 }
 
 #[tokio::test]
+#[ignore = "takes five to ten minutes: make e2e-long"]
 async fn no_task_is_lost_across_a_promotion_and_a_rollback() {
     let (stage, first) = given_workers("e2e-workers").await;
     // Long enough to outlast what its workers belong to; the next scenario has those of minutes.
@@ -276,6 +277,7 @@ async fn no_task_is_lost_across_a_promotion_and_a_rollback() {
 }
 
 #[tokio::test]
+#[ignore = "takes five to ten minutes: make e2e-long"]
 async fn long_tasks_end_where_they_began() {
     let (stage, first) = given_workers("e2e-workers-long").await;
     let more = [("RATE", "5".to_owned()), ("LONG_EVERY", "8".to_owned())];
@@ -300,7 +302,7 @@ async fn long_tasks_end_where_they_began() {
 }
 
 #[tokio::test]
-#[ignore = "how many tasks the broker takes with it is chance, and Celery's; run it by name"]
+#[ignore = "how many tasks the broker takes with it is chance, and Celery's; make e2e-long"]
 async fn a_broker_that_goes_away_promotes_nothing() {
     let (stage, first) = given_workers("e2e-workers-redis").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
@@ -345,7 +347,7 @@ async fn shut_down(stage: &Stage) {
 }
 
 #[tokio::test]
-#[ignore = "waits for minutes until metrics are gone, which no other test needs; run it by name"]
+#[ignore = "waits for minutes until metrics are gone, which no other test needs; make e2e-long"]
 async fn without_its_exporter_a_rollout_pauses_and_tells() {
     let (stage, first) = given_workers("e2e-workers-blind").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
@@ -377,6 +379,7 @@ async fn without_its_exporter_a_rollout_pauses_and_tells() {
 }
 
 #[tokio::test]
+#[ignore = "takes five to ten minutes: make e2e-long"]
 async fn of_beat_there_is_never_a_second_one() {
     let (stage, _) = given_workers("e2e-beat").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
@@ -446,6 +449,7 @@ async fn of_beat_there_is_never_a_second_one() {
 }
 
 #[tokio::test]
+#[ignore = "takes five to ten minutes: make e2e-long"]
 async fn workers_know_a_task_before_anybody_sends_it() {
     let (stage, _) = given_workers("e2e-workers-order").await;
     enqueue(&stage, "enqueue", &[("LONG", "5".to_owned())]).await;
