@@ -1,8 +1,8 @@
 //! What a browser loads: in the binary, from this server alone.
 
 use axum::extract::Path;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Redirect, Response};
 
 use super::identity::{digest, hex};
 
@@ -38,6 +38,17 @@ pub async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
         Some((bytes, kind)) => answer(&headers, bytes, kind),
         None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// An address that ends in `/` goes to the one without, query and all; the page tells that there is no other.
+pub async fn elsewhere(uri: Uri) -> Response {
+    let plain = uri.path().trim_matches(['/', '\\']);
+    if uri.path().ends_with('/') {
+        // Begins with one `/` and no more: more of them would name another server.
+        let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+        return Redirect::permanent(&format!("/{plain}{query}")).into_response();
+    }
+    (StatusCode::NOT_FOUND, page(HeaderMap::new()).await).into_response()
 }
 
 /// Kept by the browser, and asked for again: another version of the server has other files.

@@ -143,6 +143,7 @@ fn router(app: Arc<App>) -> Router {
         .route("/assets/{name}", get(assets::asset))
         .route("/open", get(session::open))
         .nest("/api", api)
+        .fallback(assets::elsewhere)
         .layer(middleware::from_fn_with_state(app.clone(), guard::guard))
         // Of the server, not of anybody: not watched over.
         .route("/livez", get(async || "ok\n"))

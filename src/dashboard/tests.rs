@@ -275,6 +275,23 @@ async fn what_a_token_may_see_is_asked_with_the_token_alone() {
 }
 
 #[tokio::test]
+async fn an_address_with_a_slash_too_many_leads_to_the_page_and_never_elsewhere() {
+    let stage = given(Settings::default(), None);
+    for (asked, leads) in [
+        ("/ns/shop/services/checkout/?q=a", "/ns/shop/services/checkout?q=a"),
+        ("//evil.example/", "/evil.example"),
+        ("/\\evil.example/", "/evil.example"),
+    ] {
+        let answer = stage.ask(request("GET", asked, &[], Body::empty())).await;
+        assert_eq!(answer.status(), StatusCode::PERMANENT_REDIRECT, "{asked}");
+        assert_eq!(answer.headers()["location"], leads, "{asked}");
+    }
+    let answer = stage.ask(request("GET", "/nowhere", &[], Body::empty())).await;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND);
+    assert_eq!(answer.headers()["content-type"], "text/html; charset=utf-8");
+}
+
+#[tokio::test]
 async fn a_person_acts_in_their_own_name_and_hears_what_became_of_it() {
     let stage = given(Settings::default(), None);
     let (status, became) = stage.abort(&[ADA, CHANGE]).await;
