@@ -92,9 +92,9 @@ e2e-browser: ## The dashboard in Debian's Chromium in front of real rollouts: ch
 	$(CARGO) test --test control_plane dashboard_browser -- --ignored --nocapture $(TEST_ARGS)
 
 .PHONY: bench-dashboard
-bench-dashboard: ## 1,000 services, 10,000 records and 50 viewers of the dashboard: how soon a change is seen, and what the server holds.
+bench-dashboard: binaries ## 1,000 services, 10,000 records and 50 viewers of the dashboard: how soon a change is seen, and what the server holds.
 	e2e/cluster/build.sh control-plane
-	$(CARGO) test --test control_plane a_thousand_services_and_fifty_viewers -- --ignored --nocapture
+	MOLT_OPERATOR="$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/molt" $(CARGO) test --test control_plane a_thousand_services_and_fifty_viewers -- --ignored --nocapture
 
 
 .PHONY: bench-status

@@ -278,7 +278,10 @@ async fn what_a_token_may_see_is_asked_with_the_token_alone() {
 async fn an_address_with_a_slash_too_many_leads_to_the_page_and_never_elsewhere() {
     let stage = given(Settings::default(), None);
     for (asked, leads) in [
-        ("/ns/shop/services/checkout/?q=a", "/ns/shop/services/checkout?q=a"),
+        (
+            "/ns/shop/services/checkout/?q=a",
+            "/ns/shop/services/checkout?q=a",
+        ),
         ("//evil.example/", "/evil.example"),
         ("/\\evil.example/", "/evil.example"),
     ] {

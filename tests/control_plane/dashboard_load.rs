@@ -126,11 +126,13 @@ async fn a_thousand_services_and_fifty_viewers() {
         .port();
     let address = format!("127.0.0.1:{port}");
     let server = Process(
-        std::process::Command::new(env!("CARGO_BIN_EXE_molt"))
-            .args(["dashboard", "--anonymous-read", "--listen", &address])
-            .env("KUBECONFIG", crate::support::cluster::kubeconfig())
-            .spawn()
-            .unwrap(),
+        std::process::Command::new(
+            std::env::var_os("MOLT_OPERATOR").unwrap_or(env!("CARGO_BIN_EXE_molt").into()),
+        )
+        .args(["dashboard", "--anonymous-read", "--listen", &address])
+        .env("KUBECONFIG", crate::support::cluster::kubeconfig())
+        .spawn()
+        .unwrap(),
     );
     let dashboard = Dashboard {
         address: format!("http://{address}"),
