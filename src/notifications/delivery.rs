@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 use super::books::{Book, PolicyFacts, Store};
 use super::desk::{Desks, Done, Job, Patience, Trouble, access};
 use super::ledger::{End, Verdict};
+use super::line::is_urgent;
 use super::notice::Notice;
 use super::outbox::Handover;
 use super::outside::Outside;
@@ -23,8 +24,8 @@ use crate::k8s::Key;
 use crate::k8s::index::Index;
 use crate::metrics::Metrics;
 
-/// Notifications of one sink that wait for their turn, at most.
-const MOST_WAITING: usize = 64;
+/// Notifications of one sink that wait for their turn, at most: news, and with what is urgent.
+const MOST_WAITING: [usize; 2] = [64, 1024];
 /// How soon the Secrets of a policy are looked at again when something is wrong with them; twice as long each time.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 /// The longest until then.
@@ -233,7 +234,9 @@ impl Delivery {
                         self.edges.metrics.notified(sink.form.kind(), "rate_limited");
                         open.dirty.get_or_insert_with(Instant::now);
                     }
-                    Verdict::Send { .. } if ledger.waiting() > MOST_WAITING => {
+                    Verdict::Send { .. }
+                        if ledger.waiting() > MOST_WAITING[usize::from(is_urgent(notice.event))] =>
+                    {
                         self.edges.metrics.notified(sink.form.kind(), "dropped");
                         let of = (handover.service.name.as_str(), handover.uid.as_str());
                         ledger.ended(notice, of, &End::Dropped, now);

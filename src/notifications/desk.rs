@@ -1,5 +1,5 @@
-//! One sink's notifications, one after the other: sent, and tried again, until they arrive or are given up. A sink that
-//! hangs keeps no other waiting.
+//! One sink's notifications, one at a time: sent, and tried again, until they arrive or are given up; what is urgent goes
+//! first. A sink that hangs keeps no other waiting.
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::HeaderMap;
 use serde_json::Value;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::WORTH;
 use super::ledger::End;
+use super::line::{Line, Next, Waiting};
 use super::notice::Notice;
 use super::outside::{Again, Outside, Refusal, Request};
 use super::policy::{Address, Form, SinkPlan, usable};
@@ -91,55 +92,88 @@ pub struct Desks {
 }
 
 impl Desks {
-    /// Works until nobody can bring a job any more.
+    /// Works until nobody can bring a job any more, and none is left.
     pub async fn work(self, policy: Key, mut jobs: UnboundedReceiver<Job>) {
-        while let Some(job) = jobs.recv().await {
-            let end = self.deliver(&policy, &job).await;
-            let kind = job.sink.form.kind();
-            match &end {
-                End::Delivered => self.metrics.notified(kind, "delivered"),
-                End::Dropped => self.metrics.notified(kind, "dropped"),
-                End::GaveUp(why) => {
-                    self.metrics.notified(kind, "gave_up");
-                    let notice = &job.notice;
-                    tracing::warn!(policy = %policy, sink = job.sink.name, namespace = policy.namespace, service = job.service.0, revision = notice.revision, attempt = notice.attempt, why, "a notification was given up");
-                }
+        let (mut line, mut closed) = (Line::default(), false);
+        loop {
+            while let Ok(job) = jobs.try_recv() {
+                line.join(job);
             }
-            let done = Done {
-                policy: policy.clone(),
-                sink: job.sink.name.clone(),
-                notice: job.notice,
-                service: job.service,
-                end,
+            let (place, mut waiting) = match line.next(Instant::now()) {
+                (place, Next::Try(waiting)) => (place, waiting),
+                (_, Next::Empty) => match jobs.recv().await {
+                    Some(job) => {
+                        line.join(job);
+                        continue;
+                    }
+                    None => return,
+                },
+                (_, Next::Wait(until)) => {
+                    tokio::select! {
+                        () = sleep_until(until) => {}
+                        job = jobs.recv(), if !closed => match job {
+                            Some(job) => line.join(job),
+                            None => closed = true,
+                        },
+                    }
+                    continue;
+                }
             };
-            if self.done.send(done).is_err() {
+            let Some(end) = self.attempt(&policy, &mut waiting).await else {
+                line.again(place, waiting);
+                continue;
+            };
+            if !self.tell(&policy, waiting.job, end) {
                 return;
             }
         }
     }
 
-    async fn deliver(&self, policy: &Key, job: &Job) -> End {
-        let (began, patience) = (Instant::now(), self.patience);
-        let mut tries = 0;
-        loop {
-            tries += 1;
-            let sent = timeout(patience.request, self.send(&policy.namespace, job)).await;
-            let late = || Err(Refusal::later(format!("no answer within {:?}", patience.request)));
-            let Err(refusal) = sent.unwrap_or_else(|_| late()) else {
-                return End::Delivered;
-            };
-            let wait = match refusal.again {
-                Again::Never => return End::GaveUp(refusal.message),
-                Again::Later => patience.wait(tries),
-                Again::After(wait) => wait.max(patience.wait(tries)),
-            };
-            let left = patience.worth.saturating_sub(began.elapsed());
-            if tries >= patience.tries || wait > left {
-                return End::GaveUp(format!("{}; given up after {tries} tries", refusal.message));
+    /// Counts and tells the end of a job; whether anybody listens.
+    fn tell(&self, policy: &Key, job: Job, end: End) -> bool {
+        let kind = job.sink.form.kind();
+        match &end {
+            End::Delivered => self.metrics.notified(kind, "delivered"),
+            End::Dropped => self.metrics.notified(kind, "dropped"),
+            End::GaveUp(why) => {
+                self.metrics.notified(kind, "gave_up");
+                let notice = &job.notice;
+                tracing::warn!(policy = %policy, sink = job.sink.name, namespace = policy.namespace, service = job.service.0, revision = notice.revision, attempt = notice.attempt, why, "a notification was given up");
             }
-            self.metrics.notified(job.sink.form.kind(), "retried");
-            sleep(wait).await;
         }
+        let done = Done {
+            policy: policy.clone(),
+            sink: job.sink.name.clone(),
+            notice: job.notice,
+            service: job.service,
+            end,
+        };
+        self.done.send(done).is_ok()
+    }
+
+    /// Tries once; `None` if it is to be tried again.
+    async fn attempt(&self, policy: &Key, waiting: &mut Waiting) -> Option<End> {
+        let patience = self.patience;
+        let began = *waiting.began.get_or_insert_with(Instant::now);
+        waiting.tries += 1;
+        let sent = timeout(patience.request, self.send(&policy.namespace, &waiting.job)).await;
+        let late = || Err(Refusal::later(format!("no answer within {:?}", patience.request)));
+        let Err(refusal) = sent.unwrap_or_else(|_| late()) else {
+            return Some(End::Delivered);
+        };
+        let wait = match refusal.again {
+            Again::Never => return Some(End::GaveUp(refusal.message)),
+            Again::Later => patience.wait(waiting.tries),
+            Again::After(wait) => wait.max(patience.wait(waiting.tries)),
+        };
+        let left = patience.worth.saturating_sub(began.elapsed());
+        if waiting.tries >= patience.tries || wait > left {
+            let why = format!("{}; given up after {} tries", refusal.message, waiting.tries);
+            return Some(End::GaveUp(why));
+        }
+        self.metrics.notified(waiting.job.sink.form.kind(), "retried");
+        waiting.not_before = Some(Instant::now() + wait);
+        None
     }
 
     async fn send(&self, namespace: &str, job: &Job) -> Result<(), Refusal> {

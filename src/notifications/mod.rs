@@ -7,7 +7,7 @@
 //! | whether, by what was told and how often | [`ledger`] | none |
 //! | the words, for each kind of sink | [`render`] | none |
 //! | hand over | [`outbox`] | none; a bounded queue, nobody waits |
-//! | deliver, try again, note it in the policy's status | [`delivery`], [`books`], [`desk`] | the API server; what `outside` reaches |
+//! | deliver, try again, note it in the policy's status | [`delivery`], [`books`], [`desk`], [`line`](mod@line) | the API server; what `outside` reaches |
 //! | Secrets and HTTP | [`outside`] | the API server; the network |
 //!
 //! What is told is derived from the persisted status of a service, so whoever leads next finds the same; what was told is
@@ -17,6 +17,7 @@ pub mod books;
 pub mod delivery;
 pub mod desk;
 pub mod ledger;
+pub mod line;
 pub mod notice;
 pub mod outbox;
 pub mod outside;

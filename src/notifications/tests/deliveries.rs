@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::notices::ended;
+use super::notices::{attempting, ended};
 use super::stage::{Answer, Receiver, Stage, until};
 use crate::controller::object::tests::changed;
 use crate::notifications::outside::retry_after;
@@ -319,4 +319,38 @@ async fn a_full_outbox_keeps_nobody_waiting_and_without_a_policy_nothing_is_hand
     object.metadata.name = Some("other".to_owned());
     outbox.tell(&object, &status, Timestamp::now());
     assert!(handovers.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn somebody_is_called_before_news_that_were_not_taken_and_the_all_clear_comes_after() {
+    let receiver = Receiver::answering(&[
+        Answer::Code(503, "retry-after: 2\r\n"),
+        Answer::Code(503, "retry-after: 1\r\n"),
+        OK,
+    ]);
+    let events = json!(["Started", "RolledBack", "Healthy"]);
+    let stage = Stage::of(json!({"sinks": [webhook(&receiver)], "events": events}));
+    let mut begins = attempting(&json!({"name": "Stepping"}), "Progressing");
+    let at = Timestamp::now();
+    begins["state"]["attempt"]["startedAt"] = json!(at);
+    for transition in begins["state"]["attempt"]["transitions"].as_array_mut().unwrap() {
+        transition["at"] = json!(at);
+    }
+    stage.tell(&begins);
+    until("the news are not taken", || {
+        stage.counted("webhook", "retried") == 1
+    })
+    .await;
+    stage.tell(&now("RolledBack", "HarmShown", "RolledBack"));
+    until("the call is not taken", || {
+        stage.counted("webhook", "retried") == 2
+    })
+    .await;
+    stage.tell(&now("Promoted", "Promoted", "Healthy"));
+    until("all have arrived", || stage.counted("webhook", "delivered") >= 3).await;
+    let told = receiver.told("event");
+    assert_eq!(told[..2], ["Started", "RolledBack"], "{told:?}");
+    let when = |event: &str| told.iter().rposition(|told| told == event).unwrap();
+    assert!(when("RolledBack") < when("Healthy"), "{told:?}");
+    assert!(when("RolledBack") < when("Started"), "{told:?}");
 }
