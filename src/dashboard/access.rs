@@ -80,31 +80,33 @@ impl Access {
 
     /// The namespaces, of these, whose services may be seen.
     pub async fn scope(&self, client: &Client, namespaces: BTreeSet<String>) -> Result<Scope, Refusal> {
-        if self.sees_all || self.may_list(client, "pythonservices", None).await? {
+        self.scope_of(client, "pythonservices", namespaces).await
+    }
+
+    /// The namespaces, of these, whose records may be seen.
+    pub async fn scope_of_records(
+        &self,
+        client: &Client,
+        namespaces: BTreeSet<String>,
+    ) -> Result<Scope, Refusal> {
+        self.scope_of(client, "rolloutrecords", namespaces).await
+    }
+
+    async fn scope_of(
+        &self,
+        client: &Client,
+        resource: &'static str,
+        namespaces: BTreeSet<String>,
+    ) -> Result<Scope, Refusal> {
+        if self.sees_all || self.may_list(client, resource, None).await? {
             return Ok(Scope::All);
         }
         let asked = stream::iter(namespaces).map(|namespace| async move {
-            let may = self
-                .may_list(client, "pythonservices", Some(namespace.clone()))
-                .await?;
+            let may = self.may_list(client, resource, Some(namespace.clone())).await?;
             Ok::<_, Refusal>(may.then_some(namespace))
         });
         let allowed: Vec<Option<String>> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
         Ok(Scope::Only(allowed.into_iter().flatten().collect()))
-    }
-
-    /// Whether records of a namespace, or of all, may be seen.
-    pub async fn may_see_records(&self, client: &Client, namespace: Option<&str>) -> Result<bool, Refusal> {
-        if self.sees_all || self.may_list(client, "rolloutrecords", None).await? {
-            return Ok(true);
-        }
-        match namespace {
-            Some(namespace) => {
-                self.may_list(client, "rolloutrecords", Some(namespace.to_owned()))
-                    .await
-            }
-            None => Ok(false),
-        }
     }
 
     async fn may_list(

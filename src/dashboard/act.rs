@@ -2,17 +2,38 @@
 
 use axum::Json;
 use axum::extract::Path;
+use axum::extract::rejection::JsonRejection;
 use kube::ResourceExt;
 use kube::api::{Api, PostParams};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 use super::identity::Viewer;
 use super::refusal::Refusal;
 use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction};
-use crate::plugin::act::{PATIENCE, Wanted, answer};
+use crate::plugin::act::{PATIENCE, Wanted, answer, meant};
 
 /// Characters of a reason, as the schema has it.
 const MOST_OF_REASON: usize = 1_024;
+
+/// What a person can do.
+const ALL: [ActionKind; 12] = {
+    use ActionKind::*;
+    [
+        Promote,
+        PromoteFull,
+        Abort,
+        Retry,
+        Pause,
+        Resume,
+        Override,
+        Undo,
+        Restart,
+        Release,
+        Approve,
+        Reject,
+    ]
+};
 
 /// What is asked for.
 #[derive(Clone, Debug, Deserialize)]
@@ -24,18 +45,28 @@ pub struct Asked {
     object: Option<String>,
     #[serde(default)]
     reason: String,
-    /// What the person saw when they decided.
-    #[serde(default)]
-    seen: Option<Meant>,
+    /// What the person saw when they decided: what the page was told that this action means.
+    seen: Meant,
 }
 
-/// A revision and an attempt.
+/// A revision and an attempt: what an action is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Meant {
     revision: String,
     #[serde(default)]
     attempt: Option<i32>,
+}
+
+impl Meant {
+    /// What each action would be about now, as far as it would be about anything.
+    pub fn all(service: &PythonService) -> BTreeMap<String, Self> {
+        let of = |action: ActionKind| {
+            let (revision, attempt) = meant(action, service)?;
+            Some((format!("{action:?}"), Self { revision, attempt }))
+        };
+        ALL.into_iter().filter_map(of).collect()
+    }
 }
 
 /// What became of it.
@@ -54,8 +85,9 @@ pub struct Became {
 pub async fn act(
     viewer: Viewer,
     Path((namespace, name)): Path<(String, String)>,
-    Json(asked): Json<Asked>,
+    asked: Result<Json<Asked>, JsonRejection>,
 ) -> Result<Json<Became>, Refusal> {
+    let Json(asked) = asked.map_err(|refused| Refusal::Invalid(refused.body_text()))?;
     if !viewer.may_act() {
         return Err(Refusal::SignIn(
             "sign in to change anything: nothing is done in the server's own name".to_owned(),
@@ -76,7 +108,7 @@ pub async fn act(
         reason: asked.reason,
     };
     let wish = wanted.on(&service, user.name.clone())?;
-    if let Some(changed) = asked.seen.as_ref().and_then(|seen| changed(seen, &wish)) {
+    if let Some(changed) = changed(&asked.seen, &wish) {
         return Err(Refusal::Conflict(changed));
     }
     let actions: Api<RolloutAction> = Api::namespaced(client.clone(), &namespace);
@@ -134,7 +166,7 @@ fn changed(seen: &Meant, wish: &RolloutAction) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::render::fixtures::progressing;
+    use crate::plugin::render::fixtures::{progressing, rolled_back};
 
     fn wish(action: ActionKind) -> RolloutAction {
         let wanted = Wanted {
@@ -182,11 +214,46 @@ mod tests {
     }
 
     #[test]
+    fn every_action_is_held_to_what_the_page_said_it_means() {
+        let before = rolled_back();
+        let Meant { revision, attempt } = Meant::all(&before)["Retry"].clone();
+        let mut after = before.clone();
+        let last = after
+            .status
+            .as_mut()
+            .unwrap()
+            .state
+            .as_mut()
+            .unwrap()
+            .last
+            .as_mut()
+            .unwrap();
+        last.revision.0 = "0ac4a5f932".to_owned();
+        last.number += 1;
+        let again = |service: &PythonService| {
+            let wanted = Wanted {
+                action: ActionKind::Retry,
+                object: None,
+                reason: String::new(),
+            };
+            wanted.on(service, "ada".to_owned()).unwrap()
+        };
+        let seen = Meant { revision, attempt };
+        assert_eq!(changed(&seen, &again(&before)), None);
+        let moved = changed(&seen, &again(&after)).unwrap();
+        assert!(
+            moved.contains("by now it is") && moved.contains("0ac4a5f932"),
+            "{moved}"
+        );
+    }
+
+    #[test]
     fn unknown_actions_and_fields_are_refused() {
         for text in [
             r#"{"action":"Explode"}"#,
             r#"{"action":"Abort","as":"root"}"#,
             r#"{"reason":""}"#,
+            r#"{"action":"Abort"}"#,
         ] {
             assert!(serde_json::from_str::<Asked>(text).is_err(), "{text}");
         }

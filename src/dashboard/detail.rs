@@ -12,6 +12,7 @@ use molt_core::state::State;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::act::Meant;
 use super::identity::Viewer;
 use super::refusal::Refusal;
 use crate::api::v1alpha1::{PythonService, RolloutRecord};
@@ -104,6 +105,7 @@ fn shown(seen: &Seen, record: Option<&RolloutRecord>, now: Timestamp) -> Value {
         "attempt": attempt,
         "last": last,
         "explanation": Explanation::of(seen, now),
+        "meant": Meant::all(service),
         "approvals": if contracting(service).is_some() { vec!["contract"] } else { vec![] },
         "record": record.map(|record| json!({
             "name": record.name_any(),

@@ -92,6 +92,11 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether it has none at all.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::Only(BTreeSet::new())
+    }
+
     /// Whether it has the namespace.
     pub fn has(&self, namespace: &str) -> bool {
         match self {

@@ -30,7 +30,9 @@ fn late() -> Refusal {
 
 /// Refuses what comes from elsewhere, and adds the headers that keep a browser to what is meant.
 pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let refused = check(&app, request.method(), request.headers()).err();
+    let refused = check(&app, request.method(), request.headers())
+        .and_then(|()| named(request.uri().path()))
+        .err();
     let mut response = match refused {
         Some(refusal) => refusal.into_response(),
         None => tokio::time::timeout(PATIENCE, next.run(request))
@@ -58,6 +60,26 @@ pub async fn guard(State(app): State<Arc<App>>, request: Request, next: Next) ->
         .entry(header::CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Refuses an address with a part that is no name of Kubernetes': it would name another resource in what is asked for in
+/// its place.
+fn named(path: &str) -> Result<(), Refusal> {
+    let Some(parts) = path.strip_prefix("/api/") else {
+        return Ok(());
+    };
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
+    let is_name = |part: &str| {
+        part.chars().all(inner)
+            && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && !part.contains("..")
+    };
+    if parts.split('/').all(is_name) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(
+        "the address has a part that is no name: names have letters, digits, - and .".to_owned(),
+    ))
 }
 
 fn check(app: &App, method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {

@@ -1,7 +1,7 @@
 //! RolloutRecords: a line of each, newest first and by the page; each in full at an address that stays.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Json;
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::App;
+use super::fleet::Scope;
 use super::identity::Viewer;
 use super::refusal::Refusal;
 use crate::api::v1alpha1::{RolloutRecord, RolloutRecordSpec};
@@ -153,12 +154,19 @@ impl Records {
         }
     }
 
+    /// The namespaces that have any.
+    pub fn namespaces(&self) -> BTreeSet<String> {
+        let lines = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        lines.started.keys().map(|key| key.namespace.clone()).collect()
+    }
+
     /// A page of those that are asked for, the newest first.
-    pub fn page(&self, which: &Which) -> Result<Page, Refusal> {
+    pub fn page(&self, which: &Which, scope: &Scope) -> Result<Page, Refusal> {
         let lines = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let is = |wanted: &Option<String>, what: &str| wanted.as_ref().is_none_or(|wanted| wanted == what);
         let asked = |head: &Head| {
-            is(&which.namespace, &head.namespace)
+            scope.has(&head.namespace)
+                && is(&which.namespace, &head.namespace)
                 && is(&which.service, &head.service)
                 && is(&which.outcome, head.outcome.as_deref().unwrap_or("Running"))
         };
@@ -204,21 +212,25 @@ pub async fn list(
     viewer: Viewer,
     Query(which): Query<Which>,
 ) -> Result<Json<Page>, Refusal> {
-    let namespace = which.namespace.as_deref();
-    if !viewer
+    let namespaces = match &which.namespace {
+        Some(namespace) => BTreeSet::from([namespace.clone()]),
+        None => app.records.namespaces(),
+    };
+    let asked = !namespaces.is_empty();
+    let scope = viewer
         .access()
-        .may_see_records(viewer.client(), namespace)
-        .await?
-    {
-        let of = namespace.map_or_else(
-            || "of all namespaces: look at one service's instead".to_owned(),
-            |n| format!("of namespace {n}"),
+        .scope_of_records(viewer.client(), namespaces)
+        .await?;
+    if asked && scope.is_empty() {
+        let of = which.namespace.as_deref().map_or_else(
+            || "in any namespace that has some".to_owned(),
+            |namespace| format!("in namespace {namespace}"),
         );
         return Err(Refusal::Forbidden(format!(
             "you may not list RolloutRecords {of}"
         )));
     }
-    app.records.page(&which).map(Json)
+    app.records.page(&which, &scope).map(Json)
 }
 
 /// `GET /api/ns/NAMESPACE/records/NAME`: one in full, read with the viewer's own rights.
@@ -263,7 +275,7 @@ mod tests {
         };
         let (mut seen, mut before) = (HashSet::new(), None);
         loop {
-            let page = records.page(&which).unwrap();
+            let page = records.page(&which, &Scope::All).unwrap();
             assert!(page.records.len() <= PAGE[1] && page.total == 10_000);
             for head in &page.records {
                 assert!(
@@ -294,7 +306,7 @@ mod tests {
                 outcome: own(outcome),
                 ..Which::default()
             };
-            records.page(&which).unwrap()
+            records.page(&which, &Scope::All).unwrap()
         };
         assert_eq!(names(&page(Some("shop"), Some("a"), None)), ["a-2", "a-1"]);
         assert_eq!(names(&page(None, None, Some("RolledBack"))), ["a-4", "b-3"]);
@@ -314,7 +326,10 @@ mod tests {
                 ..Which::default()
             };
             assert!(
-                matches!(Records::default().page(&which), Err(Refusal::Invalid(_))),
+                matches!(
+                    Records::default().page(&which, &Scope::All),
+                    Err(Refusal::Invalid(_))
+                ),
                 "{after}"
             );
         }

@@ -272,6 +272,14 @@ async fn what_a_token_may_see_is_asked_with_the_token_alone() {
         stage.get("/api/ns/shop/records/nothing", &[ADA]).await.0,
         StatusCode::NOT_FOUND
     );
+    // What is no name would name another resource.
+    for path in [
+        "/api/ns/kube-system%2Fconfigmaps%3F/pods/x/log",
+        "/api/ns/../records/x",
+        "/api/ns/shop/services/..",
+    ] {
+        assert_eq!(stage.get(path, &[ADA]).await.0, StatusCode::BAD_REQUEST, "{path}");
+    }
 }
 
 #[tokio::test]
@@ -344,7 +352,7 @@ async fn no_other_sites_page_can_make_a_browser_act() {
             Body::from("{}"),
         ))
         .await;
-    assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     for headers in [
         &[
             cookie,

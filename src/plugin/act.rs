@@ -62,7 +62,7 @@ impl Wanted {
 }
 
 /// The revision and the attempt that an action is about.
-fn meant(action: ActionKind, service: &PythonService) -> Option<(String, Option<i32>)> {
+pub(crate) fn meant(action: ActionKind, service: &PythonService) -> Option<(String, Option<i32>)> {
     match action {
         ActionKind::Retry => taken_back(service)
             .or_else(|| last(service))

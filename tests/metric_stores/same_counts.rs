@@ -89,11 +89,3 @@ async fn of_victoria_metrics() {
     let store = Store::victoria_metrics("victoria", &served).await;
     counts_fifty_requests(store, served).await;
 }
-
-#[tokio::test]
-#[ignore = "builds Thanos first: make test-stores"]
-async fn of_thanos() {
-    let served = Served::once();
-    let store = Store::thanos("thanos", &served).await;
-    counts_fifty_requests(store, served).await;
-}

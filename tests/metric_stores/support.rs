@@ -69,9 +69,9 @@ impl Served {
     }
 }
 
-/// A store, with all its processes; they end with the test.
+/// A store, which ends with the test.
 pub struct Store {
-    processes: Vec<Child>,
+    process: Option<Child>,
     dir: PathBuf,
     /// Where it answers.
     address: String,
@@ -79,7 +79,7 @@ pub struct Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        for process in &mut self.processes {
+        if let Some(process) = &mut self.process {
             drop(process.kill());
             drop(process.wait());
         }
@@ -97,9 +97,6 @@ impl Store {
             &[
                 "--config.file=scrape.yml".to_owned(),
                 "--storage.tsdb.path=data".to_owned(),
-                // As a sidecar that uploads blocks asks for.
-                "--storage.tsdb.min-block-duration=2h".to_owned(),
-                "--storage.tsdb.max-block-duration=2h".to_owned(),
                 format!("--web.listen-address=127.0.0.1:{port}"),
             ],
         );
@@ -121,48 +118,6 @@ impl Store {
         store
     }
 
-    /// Thanos's querier in front of a Prometheus with its sidecar.
-    pub async fn thanos(name: &str, served: &Served) -> Self {
-        let mut store = Self::prometheus(name, served, "").await;
-        // A sidecar that comes first looks again only much later.
-        let ready = format!("{}/-/ready", store.address);
-        let is_ready = async || {
-            prometheus_http_query::reqwest::get(&ready)
-                .await
-                .is_ok_and(|answer| answer.status().is_success())
-        };
-        tokio::time::timeout(PATIENCE, async {
-            while !is_ready().await {
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        })
-        .await
-        .expect("Prometheus is ready");
-        let [sidecar, aside, querier, query] = std::array::from_fn(|_| free_port());
-        let here = |flag: &str, port: u16| format!("--{flag}=127.0.0.1:{port}");
-        store.start(
-            "thanos",
-            &[
-                "sidecar".to_owned(),
-                format!("--prometheus.url={}", store.address),
-                "--tsdb.path=data".to_owned(),
-                here("grpc-address", sidecar),
-                here("http-address", aside),
-            ],
-        );
-        store.start(
-            "thanos",
-            &[
-                "query".to_owned(),
-                here("endpoint", sidecar),
-                here("grpc-address", querier),
-                here("http-address", query),
-            ],
-        );
-        store.address = format!("http://127.0.0.1:{query}");
-        store
-    }
-
     async fn new(name: &str, served: &Served, job: &str, port: u16) -> Self {
         let dir = std::env::temp_dir().join(format!("molt-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
@@ -177,7 +132,7 @@ impl Store {
         );
         std::fs::write(dir.join("scrape.yml"), scrape).unwrap();
         Self {
-            processes: Vec::new(),
+            process: None,
             dir,
             address: format!("http://127.0.0.1:{port}"),
         }
@@ -185,8 +140,7 @@ impl Store {
 
     fn start(&mut self, part: &str, args: &[String]) {
         let path = bin().join(part);
-        let log =
-            std::fs::File::create(self.dir.join(format!("{part}-{}.log", self.processes.len()))).unwrap();
+        let log = std::fs::File::create(self.dir.join(format!("{part}.log"))).unwrap();
         let process = Command::new(&path)
             .current_dir(&self.dir)
             .args(args)
@@ -199,7 +153,7 @@ impl Store {
                     path.display()
                 )
             });
-        self.processes.push(process);
+        self.process = Some(process);
     }
 }
 

@@ -213,6 +213,8 @@ fn workers(stage: &Stage, release: &str, behaviour: &[(&str, &str)]) -> Value {
             "runtime": {"server": "celery", "queues": ["default"]},
             "exposure": {"replicas": {}},
             "template": {"spec": {
+                // Ten minutes unless somebody says how long a task may take.
+                "terminationGracePeriodSeconds": (long_seconds() > 500).then_some(long_seconds() + 120),
                 "containers": [{
                     "name": "worker",
                     "image": "molt.local/celery:dev",

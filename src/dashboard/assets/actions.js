@@ -31,25 +31,20 @@ export function actions(shown, session, done) {
     shown.explanation.refused.length > 0 && h("details", {}, h("summary", {}, "What would not be accepted now"), h("ul", {class: "plain"}, shown.explanation.refused.map((r) => h("li", {}, h("b", {}, r.verb), ": ", r.why)))));
 }
 
-/** The revision and the attempt that an action is about, as this page shows them. */
-function seen(action, shown) {
-  if (["Undo", "Restart", "Release"].includes(action)) return shown.status.stable && {revision: shown.status.stable.revision};
-  if (["Promote", "PromoteFull", "Abort", "Pause", "Resume", "Override"].includes(action) && shown.attempt) return {revision: shown.attempt.revision, attempt: shown.attempt.number};
-  return undefined;
-}
-
 function confirm(one, shown, session, done) {
   const became = h("p", {role: "status"});
   const reason = h("input", {id: "reason", maxlength: "1024", autocomplete: "off", placeholder: "INC-12: errors in checkout"});
   const yes = h("button", {type: "submit", class: DANGER.has(one.action) ? "danger" : "primary"}, one.title);
   const no = h("button", {type: "button", onclick: () => dialog.close()}, "Cancel");
-  const of = shown.attempt ? [`attempt ${shown.attempt.number} at `, h("code", {}, shown.attempt.revision)] : shown.status.stable ? ["stable ", h("code", {}, shown.status.stable.revision)] : "";
+  // What it is about as this page shows it: the server refuses it if that is another one by then.
+  const seen = shown.meant[one.action];
+  const of = seen ? [seen.attempt ? `attempt ${seen.attempt} at ` : "revision ", h("code", {}, seen.revision)] : "";
   const form = h("form", {onsubmit: async (event) => {
     event.preventDefault();
     yes.disabled = true;
     show(became, "Asking …");
     try {
-      const told = await post("/api" + path("ns", shown.namespace, "services", shown.name, "actions"), {action: one.action, object: one.object, reason: reason.value, seen: seen(one.action, shown)});
+      const told = await post("/api" + path("ns", shown.namespace, "services", shown.name, "actions"), {action: one.action, object: one.object, reason: reason.value, seen});
       became.className = told.state === "Applied" ? "applied" : "problem";
       show(became, told.state ? h("b", {}, `${told.state}: `) : "", told.message);
       say(`${one.title}: ${told.state ?? ""} ${told.message}`);
