@@ -282,7 +282,7 @@ mod tests {
         let now = "2026-03-01T02:10:00Z".parse().unwrap();
         let shown = shown(&seen(&rolled_back()), None, now);
         assert_eq!(shown["attempt"], Value::Null);
-        assert_eq!(shown["last"]["reason"], "SloHarmed");
+        assert_eq!(shown["last"]["reason"], "HarmShown");
     }
 
     #[test]

@@ -309,7 +309,7 @@ mod tests {
     fn a_line_of_what_was_taken_back_says_when_and_why() {
         let row = row(&serde_json::to_value(rolled_back()).unwrap());
         assert_eq!(row["urgency"], 1);
-        assert_eq!(row["last"]["reason"], "SloHarmed");
+        assert_eq!(row["last"]["reason"], "HarmShown");
         assert_eq!(row["since"], "2026-03-01T02:03:10Z");
     }
 

@@ -327,7 +327,7 @@ fn story(state: &State, now: Timestamp, style: Style) -> String {
     format!("{title}\n{}", columns(&rows, "  "))
 }
 
-fn outcome(last: &Ended, now: Timestamp, style: Style) -> String {
+pub(super) fn outcome(last: &Ended, now: Timestamp, style: Style) -> String {
     let word = format!("{:?}", last.outcome);
     let word = match last.outcome {
         Outcome::Promoted => style.good(&word),

@@ -32,7 +32,7 @@ fn record() -> (RolloutRecordSpec, RolloutRecordStatus) {
         "startedAt": "2026-03-01T02:00:00Z",
     });
     let status = json!({
-        "outcome": "RolledBack", "reason": "SloHarmed", "message": "harm", "endedAt": "2026-03-01T02:04:00Z",
+        "outcome": "RolledBack", "reason": "HarmShown", "message": "harm", "endedAt": "2026-03-01T02:04:00Z",
         "maxWeight": 25,
         "transitions": [
             moment("2026-03-01T02:00:00Z", "AttemptStarted", 0),

@@ -8,7 +8,7 @@ mod tests;
 
 use std::iter;
 
-use molt_core::state::{Stage, Transition};
+use molt_core::state::{Outcome, Stage, Transition};
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Modifier, Style};
@@ -17,8 +17,8 @@ use ratatui::widgets::{Paragraph, Wrap};
 
 use super::model::Model;
 use crate::api::v1alpha1::{Phase, RevisionStatus};
-use crate::plugin::render::{at, way, wrong};
-use crate::plugin::text::{clean, span};
+use crate::plugin::render::{at, outcome, way, wrong};
+use crate::plugin::text::{self, clean, span};
 
 /// From so many columns on, the way stands beside the objectives as a tree.
 const WIDE: u16 = 100;
@@ -282,7 +282,7 @@ fn columns(text: &str) -> usize {
 /// Where the attempt is, and its way in one line: as much of it as fits around where it is.
 fn steps(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
     let Some(attempt) = model.attempt() else {
-        return Vec::new();
+        return ended(model, width, theme);
     };
     let running = span(model.now.duration_since(attempt.started_at));
     let first = format!("{}; runs for {running}", at(attempt, model.now));
@@ -342,10 +342,31 @@ fn steps(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
     lines
 }
 
+/// How the last attempt ended, while none is under way.
+fn ended(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
+    let Some(last) = model.last() else {
+        return Vec::new();
+    };
+    let tone = match last.outcome {
+        Outcome::Promoted => Tone::Good,
+        Outcome::RolledBack => Tone::Bad,
+        _ => Tone::Busy,
+    };
+    let mut lines = vec![Line::default()];
+    lines.extend(wrapped(
+        &outcome(last, model.now, text::Style::PLAIN),
+        width,
+        6,
+        tone,
+        theme,
+    ));
+    lines
+}
+
 /// The attempt and its way as a tree, as much of it as fits around where it is.
 fn tree(model: &Model, height: u16, theme: Theme) -> Vec<Line<'static>> {
     let Some(attempt) = model.attempt() else {
-        return Vec::new();
+        return ended(model, TREE, theme);
     };
     let running = span(model.now.duration_since(attempt.started_at));
     let mut lines = vec![
@@ -397,7 +418,7 @@ fn tree(model: &Model, height: u16, theme: Theme) -> Vec<Line<'static>> {
 
 /// What happened, the newest first.
 fn events(model: &Model, theme: Theme) -> Vec<Line<'static>> {
-    let transitions = model.attempt().map_or(&[][..], |attempt| &attempt.transitions);
+    let transitions = model.transitions();
     if transitions.is_empty() {
         return Vec::new();
     }

@@ -29,7 +29,7 @@ const WAITS: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 pub enum News {
     /// The service, as it is now.
     Service(Box<PythonService>),
-    /// The record of the attempt under way: what was counted before anybody looked.
+    /// The record of the attempt under way or the last one: what was counted before anybody looked.
     Record(Box<RolloutRecord>),
     /// The API server gives no answer: why. What is known may be old.
     Lost(String),
@@ -120,9 +120,16 @@ async fn follow(cluster: &Cluster, name: &str, news: &Sender<News>, answered: &m
     }
 }
 
+/// The attempt under way, or the one that ended last.
 fn attempt_of(service: &PythonService) -> Option<(Revision, u32)> {
-    let attempt = service.status.as_ref()?.state.as_ref()?.attempt.as_ref()?;
-    Some((attempt.revision.clone(), attempt.number))
+    let state = service.status.as_ref()?.state.as_ref()?;
+    let running = state
+        .attempt
+        .as_ref()
+        .map(|attempt| (&attempt.revision, attempt.number));
+    let (revision, number) =
+        running.or_else(|| state.last.as_ref().map(|last| (&last.revision, last.number)))?;
+    Some((revision.clone(), number))
 }
 
 /// The record, if it is there and may be read; the view goes without it.

@@ -6,10 +6,10 @@ use std::ops::ControlFlow;
 use jiff::Timestamp;
 use molt_core::analysis::Counts;
 use molt_core::plan::Revision;
-use molt_core::state::{Attempt, State};
+use molt_core::state::{Attempt, Ended, State, Transition};
 
 use super::feed::News;
-use crate::api::v1alpha1::{CountsStatus, PythonService, RolloutRecord};
+use crate::api::v1alpha1::{CountsStatus, PythonService, RecordedSlo, RolloutRecord, SloStatus};
 
 /// Blocks that are kept; the oldest give way.
 const MOST_BLOCKS: usize = 4_000;
@@ -29,6 +29,8 @@ pub struct Model {
     pub scrolled: u16,
     /// Whose blocks they are.
     attempt: Option<(Revision, u32)>,
+    /// Where its objectives stood when it was told of them last.
+    slos: Vec<SloStatus>,
     /// What was counted, by objective and end of the block.
     blocks: BTreeMap<(String, Timestamp), Block>,
 }
@@ -69,6 +71,7 @@ impl Model {
             objective: 0,
             scrolled: 0,
             attempt: None,
+            slos: Vec::new(),
             blocks: BTreeMap::new(),
         };
         model.update(service);
@@ -114,6 +117,31 @@ impl Model {
         self.state()?.attempt.as_ref()
     }
 
+    /// The attempt that ended last, while none is under way: what happened is what somebody looks for then.
+    pub fn last(&self) -> Option<&Ended> {
+        let state = self.state()?;
+        state.last.as_ref().filter(|_| state.attempt.is_none())
+    }
+
+    /// From when to when the attempt that is shown ran.
+    pub fn time(&self) -> Option<(Timestamp, Timestamp)> {
+        let running = self.attempt().map(|attempt| (attempt.started_at, self.now));
+        running.or_else(|| self.last().map(|last| (last.started_at, last.ended_at)))
+    }
+
+    /// What happened in the attempt that is shown, the oldest first.
+    pub fn transitions(&self) -> &[Transition] {
+        let running = self.attempt().map(|attempt| attempt.transitions.as_slice());
+        running
+            .or_else(|| self.last().map(|last| last.transitions.as_slice()))
+            .unwrap_or_default()
+    }
+
+    /// The objectives of the attempt that is shown.
+    pub fn slos(&self) -> &[SloStatus] {
+        &self.slos
+    }
+
     /// The blocks of an objective, the oldest first.
     pub fn blocks(&self, objective: &str) -> impl Iterator<Item = (Timestamp, Block)> {
         self.blocks
@@ -123,18 +151,18 @@ impl Model {
     }
 
     fn objectives(&self) -> usize {
-        let slos = self.service.status.as_ref().and_then(|s| s.slos.as_ref());
-        slos.map_or(0, Vec::len)
+        self.slos.len()
     }
 
     fn most_scrolled(&self) -> u16 {
-        let told = self.attempt().map_or(0, |attempt| attempt.transitions.len());
+        let told = self.transitions().len();
         u16::try_from(told.saturating_sub(1)).unwrap_or(u16::MAX)
     }
 
     fn begin(&mut self, attempt: (Revision, u32)) {
         if self.attempt.as_ref() != Some(&attempt) {
             self.blocks.clear();
+            self.slos.clear();
             self.scrolled = 0;
             self.attempt = Some(attempt);
         }
@@ -143,9 +171,14 @@ impl Model {
     fn update(&mut self, service: PythonService) {
         self.service = service;
         let Some(attempt) = self.attempt().cloned() else {
+            if let Some(ended) = self.last().map(|last| (last.revision.clone(), last.number)) {
+                self.begin(ended);
+            }
             return;
         };
         self.begin((attempt.revision, attempt.number));
+        let status = self.service.status.as_ref();
+        self.slos = status.and_then(|s| s.slos.clone()).unwrap_or_default();
         for slo in attempt.evidence {
             if let Some(newest) = slo.newest {
                 let block = Block {
@@ -170,6 +203,10 @@ impl Model {
     fn remember(&mut self, record: &RolloutRecord) {
         let number = u32::try_from(record.spec.attempt).unwrap_or(0);
         self.begin((Revision(record.spec.revision.clone()), number));
+        if self.slos.is_empty() {
+            let slos = record.status.iter().flat_map(|status| &status.slos);
+            self.slos = slos.map(recorded).collect();
+        }
         for verdict in record.status.iter().flat_map(|status| &status.verdicts) {
             let block = Block {
                 canary: share(&verdict.canary),
@@ -178,6 +215,20 @@ impl Model {
             };
             self.blocks.insert((verdict.slo.clone(), verdict.at), block);
         }
+    }
+}
+
+/// An objective of an attempt that has ended, as its record has it.
+fn recorded(slo: &RecordedSlo) -> SloStatus {
+    SloStatus {
+        name: slo.name.clone(),
+        budget_remaining: None,
+        spent_by_rollout: slo.spent_by_rollout.clone(),
+        verdict: String::new(),
+        evidence: slo.evidence.clone(),
+        burn: None,
+        canary: slo.canary.clone(),
+        stable: slo.stable.clone(),
     }
 }
 

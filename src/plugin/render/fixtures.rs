@@ -72,7 +72,7 @@ pub(crate) fn rolled_back() -> PythonService {
         "stable": "5b6c7d0000",
         "refused": "7d9f8c0000",
         "last": {
-            "revision": "7d9f8c0000", "number": 1, "outcome": "RolledBack", "reason": "SloHarmed", "message": "harm",
+            "revision": "7d9f8c0000", "number": 1, "outcome": "RolledBack", "reason": "HarmShown", "message": "harm",
             "startedAt": "2026-03-01T02:00:00Z", "endedAt": "2026-03-01T02:03:10Z", "stable": "5b6c7d0000", "maxWeight": 25,
         },
     });

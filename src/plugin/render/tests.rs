@@ -55,7 +55,7 @@ fn a_rollout_that_was_taken_back_says_how_it_ended() {
         "{text}"
     );
     assert!(
-        text.contains("attempt 1 at 7d9f8c0000 ended RolledBack (SloHarmed) 2m ago, after 3m10s; it had up to 25% of the traffic"),
+        text.contains("attempt 1 at 7d9f8c0000 ended RolledBack (HarmShown) 2m ago, after 3m10s; it had up to 25% of the traffic"),
         "{text}"
     );
 }

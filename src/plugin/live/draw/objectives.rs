@@ -20,12 +20,7 @@ const SIGNS: (char, char) = ('●', '○');
 
 /// Each objective in a line, the one that is looked at in full.
 pub fn lines(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
-    let slos = model
-        .service
-        .status
-        .as_ref()
-        .and_then(|status| status.slos.as_ref());
-    let slos = slos.map_or(&[][..], Vec::as_slice);
+    let slos = model.slos();
     let needed = Needed::of(&model.service);
     let mut lines = Vec::new();
     for (index, slo) in slos.iter().enumerate() {
@@ -50,8 +45,10 @@ fn headline(model: &Model, slo: &SloStatus, chosen: bool, theme: Theme) -> Line<
     };
     let name = named(&model.service, &slo.name);
     let name_tone = if chosen { Tone::Strong } else { Tone::Plain };
+    // A record has no verdict: how it ended is said above.
+    let gap = if slo.verdict.is_empty() { "" } else { "  " };
     let counts = format!(
-        "  canary {} of {} bad ({}), stable {}",
+        "{gap}canary {} of {} bad ({}), stable {}",
         grouped(slo.canary.bad),
         grouped(slo.canary.total),
         ratio(slo.canary.total, slo.canary.bad),
@@ -134,17 +131,11 @@ fn of_budget(spent: &str, most: &str) -> f64 {
 
 /// The share of bad requests to both revisions in each block, and the canary's weight, since the attempt began.
 pub fn chart(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
-    let (Some(attempt), Some(slos)) = (
-        model.attempt(),
-        model.service.status.as_ref().and_then(|s| s.slos.as_ref()),
-    ) else {
-        return;
-    };
-    let Some(slo) = slos.get(model.objective) else {
+    let (Some((from, to)), Some(slo)) = (model.time(), model.slos().get(model.objective)) else {
         return;
     };
     let [title, area] = Layout::vertical([Constraint::Length(1), Constraint::Fill(1)]).areas(area);
-    let after = |at: Timestamp| at.duration_since(attempt.started_at).as_secs_f64();
+    let after = |at: Timestamp| at.duration_since(from).as_secs_f64();
     let blocks: Vec<_> = model
         .blocks(&slo.name)
         .map(|(at, block)| (after(at), block))
@@ -177,7 +168,7 @@ pub fn chart(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
     } else {
         1.0
     };
-    let last = after(model.now).max(1.0);
+    let last = after(to).max(1.0);
     let label = |percent: f64| {
         let text = if highest < 1.0 {
             format!("{percent:.2}%")

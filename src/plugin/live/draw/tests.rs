@@ -93,6 +93,52 @@ fn a_usual_terminal_shows_everything() {
 }
 
 #[test]
+fn what_was_taken_back_stays_on_the_screen() {
+    let mut ended = serde_json::to_value(progressing()).unwrap();
+    let state = &mut ended["status"]["state"];
+    let attempt = state["attempt"].take();
+    state.as_object_mut().unwrap().remove("attempt");
+    state["last"] = json!({
+        "revision": attempt["revision"], "number": attempt["number"], "outcome": "RolledBack", "reason": "HarmShown",
+        "message": "availability: 4 of 100 were bad", "startedAt": attempt["startedAt"], "endedAt": "2026-03-01T02:03:20Z",
+        "maxWeight": 25, "transitions": attempt["transitions"],
+    });
+    ended["status"].as_object_mut().unwrap().remove("slos");
+    ended["status"]["phase"] = json!("RolledBack");
+    let ended: PythonService = serde_json::from_value(ended).unwrap();
+    let mut watched = model();
+    let told = News::Service(Box::new(ended.clone()));
+    assert!(watched.learn(told, now()).is_continue());
+    let shown = [
+        "attempt 1 at 7d9f8c0000 ended RolledBack (HarmShown) 2s ago, after 3m20s; it had",
+        "up to 25% of the traffic",
+        "availability 99.9%",
+        "harm   ░░░░░░░░░░░░ 0.4 of 100",
+        "bad requests by block, availability: ● canary  ○ stable",
+        "WeightRaised  the canary gets 25 % of the traffic",
+    ];
+    has(&screen(&watched, 80, 30), &shown);
+    // Also to somebody who comes too late: by the record.
+    let record = json!({
+        "apiVersion": "molt.dev/v1alpha1", "kind": "RolloutRecord", "metadata": {"name": "checkout-1"},
+        "spec": {"service": "checkout", "revision": "7d9f8c0000", "attempt": 1, "startedAt": "2026-03-01T02:00:00Z"},
+        "status": {"slos": [{
+            "name": "availability", "canary": {"total": 100, "bad": 4}, "stable": {"total": 300, "bad": 0},
+            "spentByRollout": "0.2%", "evidence": {"harm": "0.4", "safe": "11.2"},
+        }]},
+    });
+    let mut late = Model::new(ended, now());
+    let record = News::Record(Box::new(serde_json::from_value(record).unwrap()));
+    assert!(late.learn(record, now()).is_continue());
+    has(&screen(&late, 80, 30), &shown);
+    has(
+        &screen(&late, 80, 30),
+        &["canary 4 of 100 bad (4.00%), stable 0.00%"],
+    );
+    has(&screen(&late, 140, 40), &["ended RolledBack", "(HarmShown)"]);
+}
+
+#[test]
 fn a_wide_terminal_has_the_way_as_a_tree_beside_the_chart() {
     let screen = screen(&model(), 140, 40);
     has(
