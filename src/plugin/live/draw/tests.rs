@@ -135,7 +135,7 @@ fn what_was_taken_back_stays_on_the_screen() {
         &screen(&late, 80, 30),
         &["canary 4 of 100 bad (4.00%), stable 0.00%"],
     );
-    has(&screen(&late, 140, 40), &["ended RolledBack", "(HarmShown)"]);
+    has(&screen(&late, 140, 40), &["RolledBack (HarmShown)"]);
 }
 
 #[test]
