@@ -105,13 +105,14 @@ pub fn draw(frame: &mut Frame<'_>, model: &Model, theme: Theme) {
         Constraint::Length(1),
     ])
     .areas(area);
-    frame.render_widget(Paragraph::new(top), head);
+    frame.render_widget(Paragraph::new(fit(top, area.width)), head);
     frame.render_widget(Paragraph::new(keys(theme)), help);
     if area.width >= WIDE {
         let [left, right] = Layout::horizontal([Constraint::Length(TREE), Constraint::Fill(1)])
             .spacing(1)
             .areas(body);
-        frame.render_widget(Paragraph::new(tree(model, left.height, theme)), left);
+        let tree = fit(tree(model, left.height, theme), left.width);
+        frame.render_widget(Paragraph::new(tree), left);
         beside(frame, right, model, theme);
     } else {
         let way = steps(model, area.width, theme);
@@ -137,11 +138,41 @@ fn beside(frame: &mut Frame<'_>, area: Rect, model: &Model, theme: Theme) {
         Constraint::Fill(1),
     ])
     .areas(area);
-    frame.render_widget(Paragraph::new(objectives), top);
+    frame.render_widget(Paragraph::new(fit(objectives, area.width)), top);
     if chart > 0 {
         objectives::chart(frame, middle, model, theme);
     }
     frame.render_widget(Paragraph::new(events).wrap(Wrap { trim: false }), bottom);
+}
+
+/// Lines that are too wide end with a sign that there is more.
+fn fit(lines: Vec<Line<'static>>, width: u16) -> Vec<Line<'static>> {
+    let width = usize::from(width);
+    let cut = |line: Line<'static>| {
+        if line.width() <= width {
+            return line;
+        }
+        let (mut spans, mut left) = (Vec::new(), width.saturating_sub(1));
+        for span in line.spans {
+            let mut text = String::new();
+            for c in span.content.chars() {
+                let wide = columns(c.encode_utf8(&mut [0; 4]));
+                if wide > left {
+                    left = 0;
+                    break;
+                }
+                left -= wide;
+                text.push(c);
+            }
+            spans.push(Span::styled(text, span.style));
+            if left == 0 {
+                break;
+            }
+        }
+        spans.push(Span::raw("…"));
+        Line::from(spans)
+    };
+    lines.into_iter().map(cut).collect()
 }
 
 fn height(lines: &[Line<'_>]) -> u16 {
