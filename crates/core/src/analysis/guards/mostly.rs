@@ -96,7 +96,8 @@ impl GuardEvidence {
     ) -> Result<Compared, Silence> {
         let sum = |pods: &[PodRuntime]| {
             let told = pods.iter().filter_map(|pod| pod.timeouts);
-            told.filter(is_count).reduce(|all, more| all + more)
+            told.filter(|count| is_count(*count))
+                .reduce(|all, more| all + more)
         };
         let canary = sum(&block.canary).ok_or(Silence::Canary)?;
         let stable = sum(&block.stable).ok_or(Silence::Stable)?;
@@ -186,14 +187,14 @@ impl GuardEvidence {
     }
 }
 
-fn is_count(count: &f64) -> bool {
-    count.is_finite() && *count >= 0.0
+fn is_count(count: f64) -> bool {
+    count.is_finite() && count >= 0.0
 }
 
 /// The canary's share of what happened, if something did.
 fn share(canary: f64, stable: f64) -> Option<f64> {
     let all = canary + stable;
-    let known = is_count(&canary) && is_count(&stable) && all > 0.0 && all.is_finite();
+    let known = is_count(canary) && is_count(stable) && all > 0.0 && all.is_finite();
     known.then(|| canary / all)
 }
 
