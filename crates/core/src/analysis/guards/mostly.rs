@@ -352,17 +352,17 @@ mod tests {
         #[test]
         fn the_state_is_bounded(
             blocks in prop::collection::vec(prop::collection::vec((0u32..200, 0.0..9.0f64, 0.0..9.0f64), 0..40), 0..20),
-            cut in 0usize..20,
+            cut in 0i64..20,
         ) {
             let (mut whole, mut turned) = (GuardEvidence::default(), GuardEvidence::default());
-            for (index, all) in blocks.iter().enumerate() {
+            for (index, all) in (0i64..).zip(&blocks) {
                 let names: Vec<String> = all.iter().map(|(kind, ..)| format!("{kind}{}", "é".repeat(100))).collect();
                 let mut kinds: Vec<_> = names.iter().zip(all).map(|(n, (_, a, b))| (n.as_str(), *a, *b, false)).collect();
                 kinds.sort_by(|a, b| a.0.cmp(b.0));
                 kinds.dedup_by(|a, b| a.0 == b.0);
-                let _ = whole.absorb_exceptions(&raised(index as i64 * 30 + 30, &kinds), 5.0, 95.0);
+                let _ = whole.absorb_exceptions(&raised(index * 30 + 30, &kinds), 5.0, 95.0);
                 kinds.reverse();
-                let _ = turned.absorb_exceptions(&raised(index as i64 * 30 + 30, &kinds), 5.0, 95.0);
+                let _ = turned.absorb_exceptions(&raised(index * 30 + 30, &kinds), 5.0, 95.0);
                 if index == cut {
                     let text = serde_json::to_string(&turned).unwrap();
                     turned = serde_json::from_str(&text).unwrap();

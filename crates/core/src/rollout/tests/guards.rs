@@ -57,7 +57,6 @@ fn pod(name: &str, end: Timestamp, per_second: f64) -> PodRuntime {
         gc: Some(0.3),
         busy: vec![0.3; 2],
         timeouts: Some(0.0),
-        ..PodRuntime::default()
     }
 }
 
