@@ -20,4 +20,35 @@ pub enum GuardQuery {
     Cpu,
     /// Open files and sockets.
     OpenFiles,
+    /// Seconds that the collector of garbage takes.
+    GcPauses {
+        /// A counter of seconds, or a histogram or summary of them without the suffix of its series.
+        metric: String,
+    },
+    /// How much of a pool of threads or workers is busy.
+    Saturation {
+        /// The gauge of those that are busy.
+        metric: String,
+        /// How many there are.
+        limit: PoolLimit,
+    },
+    /// Workers that the server ends because they hang.
+    WorkerTimeouts {
+        /// The counter.
+        metric: String,
+    },
+    /// Exceptions by type.
+    Exceptions {
+        /// Counters, each with the label that has the type.
+        counters: Vec<(String, String)>,
+    },
+}
+
+/// How many threads or workers a pool has.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PoolLimit {
+    /// The gauge that tells.
+    Metric(String),
+    /// So many, above 0.
+    Number(f64),
 }

@@ -39,7 +39,7 @@ pub mod web;
 
 pub use at_route::RouteBackends;
 pub use conditions::ConditionQuery;
-pub use guards::GuardQuery;
+pub use guards::{GuardQuery, PoolLimit};
 pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};
 
 /// Something that measurements can be read from.

@@ -320,6 +320,12 @@ pub fn is_client_error<'a>(preset: Preset, label: &dyn Fn(&str) -> Option<&'a st
     label(name).is_some_and(|status| status.starts_with('4'))
 }
 
+/// The label of [`requests`] with the pattern of the route; proxies have none.
+pub fn route_label(preset: Preset) -> Option<&'static str> {
+    let (label, ..) = names(preset).of_users.first()?;
+    (!matches!(*label, "reporter" | "direction")).then_some(*label)
+}
+
 /// The histogram of durations, without the suffix of its series, in the unit of [`edge_pattern`].
 pub fn durations(timed: impl Into<Timed>) -> Selector {
     let Timed { preset, timing } = timed.into();

@@ -283,3 +283,18 @@ async fn readiness_that_comes_and_goes_is_taken_back() {
     );
     assert!(last.message.contains("no longer ready"), "{}", last.message);
 }
+
+#[tokio::test]
+async fn a_canary_that_stands_still_for_its_collector_is_taken_back() {
+    let (stage, first) = given_stable("guard-gc", "told:good").await;
+    stage.apply(guarded("told:collects", 50, "6m")).await.unwrap();
+    let last = ended(&stage, &first, Duration::from_mins(5)).await;
+    assert_eq!(
+        (last.outcome, last.reason.as_str()),
+        (Outcome::RolledBack, "GuardGcPauses"),
+        "{}",
+        last.message
+    );
+    assert!(last.message.contains("20.0 % of the time"), "{}", last.message);
+    stage.until_event("shop", "GuardGcPauses").await;
+}

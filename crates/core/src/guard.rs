@@ -25,6 +25,14 @@ pub enum GuardKind {
     CpuPerRequest,
     /// Files and sockets that a pod has open.
     OpenFiles,
+    /// The share of time that the collector of garbage takes.
+    GcPauses,
+    /// A pool of threads or workers that has none to spare.
+    Saturation,
+    /// Workers that the server ends because they don't answer any more.
+    WorkerTimeouts,
+    /// Kinds of exceptions that stable never raises.
+    Exceptions,
 }
 
 impl GuardKind {
@@ -37,6 +45,10 @@ impl GuardKind {
             Self::EventLoopLag => "eventLoopLag",
             Self::CpuPerRequest => "cpuPerRequest",
             Self::OpenFiles => "openFiles",
+            Self::GcPauses => "gcPauses",
+            Self::Saturation => "saturation",
+            Self::WorkerTimeouts => "workerTimeouts",
+            Self::Exceptions => "exceptions",
         }
     }
 }
@@ -96,6 +108,20 @@ pub enum GuardRule {
         /// The factor.
         max_ratio: f64,
     },
+    /// The collector may take so much of the time, and twice stable's; above 0, at most 1.
+    GcPauses {
+        /// The share.
+        max_share: f64,
+    },
+    /// Most of the time so much of the pool may be busy; above 0, at most 1.
+    Saturation {
+        /// The share.
+        max_share: f64,
+    },
+    /// No more than at stable.
+    WorkerTimeouts,
+    /// None that stable never raises.
+    Exceptions,
 }
 
 impl GuardRule {
@@ -108,6 +134,10 @@ impl GuardRule {
             Self::EventLoopLag { .. } => GuardKind::EventLoopLag,
             Self::CpuPerRequest { .. } => GuardKind::CpuPerRequest,
             Self::OpenFiles { .. } => GuardKind::OpenFiles,
+            Self::GcPauses { .. } => GuardKind::GcPauses,
+            Self::Saturation { .. } => GuardKind::Saturation,
+            Self::WorkerTimeouts => GuardKind::WorkerTimeouts,
+            Self::Exceptions => GuardKind::Exceptions,
         }
     }
 }
@@ -116,7 +146,7 @@ impl GuardRule {
 impl fmt::Display for GuardRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Restarts => f.write_str("no more than stable"),
+            Self::Restarts | Self::WorkerTimeouts => f.write_str("no more than stable"),
             Self::ClientErrors { max_ratio } => write!(f, "{max_ratio} times stable's share"),
             Self::MemoryGrowth { max_per_hour } => {
                 write!(f, "{} an hour more than stable", Bytes(*max_per_hour))
@@ -124,8 +154,20 @@ impl fmt::Display for GuardRule {
             Self::EventLoopLag { p99 } => write!(f, "99 % of samples within {:.0}ms", p99 * 1000.0),
             Self::CpuPerRequest { max_ratio } => write!(f, "{max_ratio} times stable's time"),
             Self::OpenFiles { max_ratio } => write!(f, "{max_ratio} times stable's, and 24"),
+            Self::GcPauses { max_share } => {
+                write!(f, "{} % of the time, and twice stable's", percent(*max_share))
+            }
+            Self::Saturation { max_share } => {
+                write!(f, "{} % busy a quarter of the time", percent(*max_share))
+            }
+            Self::Exceptions => f.write_str("kinds that stable raises too"),
         }
     }
+}
+
+/// A share in percent, without the dust of binary fractions.
+fn percent(share: f64) -> f64 {
+    (share * 1e4).round() / 100.0
 }
 
 /// Bytes for people: `64.0 MiB`.
@@ -218,6 +260,10 @@ pub struct RuntimeBlock {
     pub stable: Vec<PodRuntime>,
     /// Requests, those that were answered with 4xx as the bad ones; `None` where they could not be read.
     pub client_errors: Option<BlockCounts>,
+    /// Exceptions that were raised, by kind; each kind once, in any order. Kinds of which none was raised may be left out.
+    pub exceptions: Vec<Raised>,
+    /// The requests of each route that has had 4xx lately, these as the bad ones; each route once, in any order.
+    pub routes: Vec<RouteCounts>,
     /// Why something is not there, by guard, where the edges know.
     pub silent: Vec<(GuardKind, String)>,
 }
@@ -231,13 +277,39 @@ impl RuntimeBlock {
             canary: Vec::new(),
             stable: Vec::new(),
             client_errors: None,
+            exceptions: Vec::new(),
+            routes: Vec::new(),
             silent: Vec::new(),
         }
     }
 }
 
-/// What the runtime of one pod told of one block.
+/// How often one kind of exception was raised in one block.
 #[derive(Clone, Debug, PartialEq)]
+pub struct Raised {
+    /// Its type, as `ValueError`.
+    pub kind: String,
+    /// At the canary.
+    pub canary: f64,
+    /// At stable.
+    pub stable: f64,
+    /// Stable had raised it before the block already, as far as its counters go back.
+    pub is_known: bool,
+}
+
+/// What became of the requests of one route in one block.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteCounts {
+    /// Its pattern, as `/orders/{id}`.
+    pub route: String,
+    /// At the canary.
+    pub canary: Counts,
+    /// At stable.
+    pub stable: Counts,
+}
+
+/// What the runtime of one pod told of one block.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PodRuntime {
     /// Its name.
     pub pod: String,
@@ -252,4 +324,10 @@ pub struct PodRuntime {
     pub cpu: Option<f64>,
     /// Samples of its event loop's lag in the block, those beyond the bound as the bad ones.
     pub lag: Option<Counts>,
+    /// Seconds that its collector of garbage took in the block.
+    pub gc: Option<f64>,
+    /// What part of its pool of threads or workers was busy at each scrape of the block, in any order.
+    pub busy: Vec<f64>,
+    /// Workers that its server ended in the block because they didn't answer any more.
+    pub timeouts: Option<f64>,
 }

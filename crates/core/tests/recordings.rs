@@ -123,6 +123,7 @@ fn runtime(scrapes: &[&Scrape], start: f64, end: f64, added: Added) -> Vec<PodRu
         files: samples(&|s| s.files + (added.unclosed * (s.seconds - s.started)).floor()),
         cpu: grown(scrapes, |s| s.cpu, start, end),
         lag: lag.and_then(|total| Counts::new(total, (late? + added.late * total).round().min(total))),
+        ..PodRuntime::default()
     }]
 }
 

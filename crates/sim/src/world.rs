@@ -418,9 +418,7 @@ impl Set {
                     .into_iter()
                     .filter_map(sample)
                     .collect(),
-                files: Vec::new(),
-                cpu: None,
-                lag: None,
+                ..PodRuntime::default()
             })
         })
         .collect()

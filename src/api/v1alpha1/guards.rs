@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use schemars::JsonSchema;
 
-use super::{Bytes, Decimal, Duration, SecretRef};
+use super::{Bytes, Decimal, Duration, Percent, SecretRef};
 
 /// What rolls back beside the objectives.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,18 @@ pub struct Guards {
     /// Files and sockets that are never closed. On, where the pods tell how many they have open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub open_files: Option<OpenFilesGuard>,
+    /// Time that the collector of garbage takes. On, where the pods tell it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gc_pauses: Option<GcPausesGuard>,
+    /// A pool of threads or workers that has none to spare. On, where the pods tell how many are busy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub saturation: Option<SaturationGuard>,
+    /// Workers that gunicorn ends because they hang. On, where the pods tell them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_timeouts: Option<WorkerTimeoutsGuard>,
+    /// Types of exceptions that stable never raises. They are told of, where the pods count exceptions by type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exceptions: Option<ExceptionsGuard>,
 }
 
 /// What a guard does when the canary is shown to be worse than stable.
@@ -123,6 +135,82 @@ pub struct OpenFilesGuard {
     /// proportion to its requests where it has more of them. Default `"2"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_ratio: Option<Decimal>,
+}
+
+/// Time of the collector of garbage.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GcPausesGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// The share of the time that it may take, above 0 % and up to 100 %; less than twice stable's is never too much. Default `5%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<Percent>,
+    /// Seconds that it takes: a counter, or a histogram or summary without `_sum`. Default `python_gc_pause_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub metric: Option<String>,
+}
+
+/// A pool of threads or workers.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!(has(self.limit) && has(self.limitMetric))")
+    .message("a pool has limit or limitMetric, not both"))]
+pub struct SaturationGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// With this share of them busy the pool is full, above 0 % and up to 100 %. Default `90%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<Percent>,
+    /// The gauge of those that are busy. Default `thread_pool_busy`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub metric: Option<String>,
+    /// The gauge of how many there are in a pod. Default `thread_pool_limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub limit_metric: Option<String>,
+    /// How many there are in a pod, where no gauge tells it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub limit: Option<i32>,
+}
+
+/// Workers that hang.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WorkerTimeoutsGuard {
+    /// `Rollback` (the default), `Warn` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// The counter of workers that were ended because they did not answer, with or without `_total`. Default
+    /// `gunicorn_log_critical`, by which gunicorn counts exactly those for statsd.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub metric: Option<String>,
+}
+
+/// Exceptions by type.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("!has(self.label) || has(self.metric)")
+    .message("label belongs to metric: write both, or neither"))]
+pub struct ExceptionsGuard {
+    /// `Warn` (the default, for a new type may be an old one by another name), `Rollback` or `Off`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// The counter. Default: `django_http_exceptions_total_by_type_total`, which django-prometheus exports, and
+    /// `python_exceptions_total`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 200), regex(pattern = "^[a-zA-Z_:][a-zA-Z0-9_:]*$"))]
+    pub metric: Option<String>,
+    /// Its label with the type. Default `type`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 100), regex(pattern = "^[a-zA-Z_][a-zA-Z0-9_]*$"))]
+    pub label: Option<String>,
 }
 
 /// A number and the threshold that it must keep, or a Job that must succeed.

@@ -211,7 +211,7 @@ pub struct GuardsStatus {
     pub conditions: Vec<GuardConditionStatus>,
     /// One for each guard of the runtime that is not off.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub runtime: Vec<GuardStatus>,
 }

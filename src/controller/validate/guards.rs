@@ -1,5 +1,7 @@
 //! `spec.guards`.
 
+mod rare;
+
 use jiff::SignedDuration;
 use molt_core::condition::Bound;
 use molt_core::guard::{GuardMode, GuardPlan, GuardRule};
@@ -219,6 +221,9 @@ pub(super) fn runtime(
     );
     let rule = GuardRule::OpenFiles { max_ratio };
     add(spec.mode, rule, Some(GuardQuery::OpenFiles));
+    for (mode, rule, query) in rare::resolve(guards, errors) {
+        add(mode, rule, Some(query));
+    }
     (plans, queries)
 }
 

@@ -373,10 +373,14 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
         "eventLoopLag: 99 % of samples within 200ms, Rollback",
         "cpuPerRequest: 1.5 times stable's time, Rollback",
         "openFiles: 2 times stable's, and 24, Rollback",
+        "gcPauses: 5 % of the time, and twice stable's, Rollback",
+        "saturation: 90 % busy a quarter of the time, Rollback",
+        "workerTimeouts: no more than stable, Rollback",
+        "exceptions: kinds that stable raises too, Warn",
     ];
     let validated = result(|_| ());
     assert_eq!(names(&validated), usual);
-    assert_eq!(validated.guards.len(), 5, "restarts ask nobody");
+    assert_eq!(validated.guards.len(), 9, "restarts ask nobody");
     assert_eq!(names(&result(with(json!({"memoryGrowth": {}})))), usual);
     let tuned = result(with(json!({
         "restarts": {"mode": "Off"},
@@ -385,6 +389,10 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
         "eventLoopLag": {"p99": "1s", "metric": "loop:lag_seconds"},
         "cpuPerRequest": {"mode": "Off", "maxRatio": "2"},
         "openFiles": {"mode": "Warn", "maxRatio": "4"},
+        "gcPauses": {"maxShare": "12.5%", "metric": "gc_seconds"},
+        "saturation": {"metric": "http_server_active_requests", "limit": 40, "maxShare": "80%", "mode": "Warn"},
+        "workerTimeouts": {"mode": "Off"},
+        "exceptions": {"metric": "shop_errors_total", "label": "error", "mode": "Rollback"},
     })));
     assert_eq!(tuned.errors, []);
     assert_eq!(
@@ -394,9 +402,12 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
             "memoryGrowth: 1024.0 MiB an hour more than stable, Rollback",
             "eventLoopLag: 99 % of samples within 1000ms, Rollback",
             "openFiles: 4 times stable's, and 24, Warn",
+            "gcPauses: 12.5 % of the time, and twice stable's, Rollback",
+            "saturation: 80 % busy a quarter of the time, Warn",
+            "exceptions: kinds that stable raises too, Rollback",
         ]
     );
-    assert_eq!(tuned.guards.len(), 4);
+    assert_eq!(tuned.guards.len(), 7);
 
     for (guards, expected) in [
         (
@@ -418,6 +429,26 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
         (
             json!({"memoryGrowth": {"maxPerHour": "10Ki"}}),
             "spec.guards.memoryGrowth.maxPerHour: is less than any process varies by: write 1Mi or more, such as 64Mi",
+        ),
+        (
+            json!({"gcPauses": {"maxShare": "0%"}}),
+            "spec.guards.gcPauses.maxShare: must be above 0%, such as 5%",
+        ),
+        (
+            json!({"saturation": {"limit": 0}}),
+            "spec.guards.saturation.limit: 0 threads serve nobody: write 1 or more, such as 40",
+        ),
+        (
+            json!({"saturation": {"limit": 4, "limitMetric": "threads"}}),
+            "spec.guards.saturation.limit: is written beside limitMetric: leave one of them out",
+        ),
+        (
+            json!({"exceptions": {"label": "kind"}}),
+            "spec.guards.exceptions.label: belongs to metric, which is missing: write both, or neither",
+        ),
+        (
+            json!({"exceptions": {"metric": "errors total"}}),
+            "spec.guards.exceptions.metric: \"errors total\" is no name of a metric: write letters, digits and underscores, without _bucket, such as python_exceptions_total",
         ),
         (
             json!({"eventLoopLag": {"p99": "0s"}}),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future;
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{Counts, Falls, PodCounts, look_back};
+use molt_core::guard::RouteCounts;
 use molt_core::observed::BlockCounts;
 
 use super::super::presets::{self, Timed};
@@ -19,6 +20,7 @@ use super::series::{self, Arm, Frame, Role};
 use crate::api::v1alpha1::Preset;
 
 mod at_route;
+mod routes;
 
 /// Pods of a revision have been there for a while, but nothing was read from them lately.
 const NOT_SCRAPED: &str = "PodsNotScraped";
@@ -43,8 +45,18 @@ pub async fn read_client_errors(
     request: &MeasureRequest,
     slo: &SloQuery,
     limit: Duration,
-) -> Column {
-    read_as(asker, request, slo, limit, presets::is_client_error).await
+) -> (Column, Vec<Vec<RouteCounts>>) {
+    let column = |failure| (Column::unknown(request, failure), Vec::new());
+    let Some(reading) = Reading::of(asker, request, slo, limit, presets::is_client_error) else {
+        return column(None);
+    };
+    match reading.answer().await {
+        Ok(answer) => match reading.judged(&answer).await {
+            Ok(column) => (column, reading.routes(&answer)),
+            Err(failure) => column(Some(failure)),
+        },
+        Err(failure) => column(Some(failure)),
+    }
 }
 
 /// Whether a series of a preset's requests counts bad ones, by its labels.
@@ -57,32 +69,14 @@ async fn read_as(
     limit: Duration,
     is_bad: IsBad,
 ) -> Column {
-    let naming = slo.sli.at_route();
-    let scope = match naming {
-        Some(naming) => Scope::of_backends(request, naming),
-        None => Scope::of_revisions(request, &slo.sli),
-    };
-    let (Some(scope), [first, .., last]) = (scope, request.edges.as_slice()) else {
+    let Some(reading) = Reading::of(asker, request, slo, limit, is_bad) else {
         return Column::unknown(request, None);
     };
-    let range = last.duration_since(*first) + lookback(request);
-    let reading = Reading {
-        asker,
-        limit,
-        request,
-        slo,
-        is_bad,
-        scope,
-        at: *last,
-        range,
+    let judged = match reading.answer().await {
+        Ok(answer) => reading.judged(&answer).await,
+        Err(failure) => Err(failure),
     };
-    match reading.arms().await {
-        Ok(arms) => match naming {
-            Some(naming) => reading.column_at_route(naming, &arms),
-            None => reading.column(&arms),
-        },
-        Err(failure) => Column::unknown(request, Some(failure)),
-    }
+    judged.unwrap_or_else(|failure| Column::unknown(request, Some(failure)))
 }
 
 /// How far before the first edge is read; and the age at which a pod should have been scraped.
@@ -129,10 +123,45 @@ struct Reading<'a> {
     range: SignedDuration,
 }
 
-impl Reading<'_> {
-    async fn arms(&self) -> Result<Arms, Failure> {
-        let request = self.request;
-        let answer = match &self.slo.sli {
+impl<'a> Reading<'a> {
+    /// `None` where there is nothing to read.
+    fn of(
+        asker: &'a Asker,
+        request: &'a MeasureRequest,
+        slo: &'a SloQuery,
+        limit: Duration,
+        is_bad: IsBad,
+    ) -> Option<Self> {
+        let scope = match slo.sli.at_route() {
+            Some(naming) => Scope::of_backends(request, naming),
+            None => Scope::of_revisions(request, &slo.sli),
+        }?;
+        let [first, .., last] = request.edges.as_slice() else {
+            return None;
+        };
+        Some(Self {
+            asker,
+            limit,
+            request,
+            slo,
+            is_bad,
+            scope,
+            at: *last,
+            range: last.duration_since(*first) + lookback(request),
+        })
+    }
+
+    async fn judged(&self, answer: &[(Role, RawSeries)]) -> Result<Column, Failure> {
+        let arms = self.arms(answer).await?;
+        Ok(match self.slo.sli.at_route() {
+            Some(naming) => self.column_at_route(naming, &arms),
+            None => self.column(&arms),
+        })
+    }
+
+    /// What is counted, with what shows that it is read.
+    async fn answer(&self) -> Result<Vec<(Role, RawSeries)>, Failure> {
+        Ok(match &self.slo.sli {
             SliQuery::Availability(preset) => {
                 let selector = match self.slo.sli.at_route() {
                     Some(_) => promql::with_sent(*preset),
@@ -180,10 +209,14 @@ impl Reading<'_> {
                     }
                 })
             }
-        };
+        })
+    }
+
+    async fn arms(&self, answer: &[(Role, RawSeries)]) -> Result<Arms, Failure> {
+        let request = self.request;
         let arms = match self.slo.sli.at_route() {
-            Some(naming) => self.arms_at_route(naming, &answer),
-            None => self.arms_of_pods(&answer),
+            Some(naming) => self.arms_at_route(naming, answer),
+            None => self.arms_of_pods(answer),
         };
         let arms = arms.map_err(|what| ask::bad_answer(&request.source.address, &what))?;
         if let SliQuery::Latency(preset, edge) = &self.slo.sli
@@ -315,7 +348,7 @@ impl Reading<'_> {
 
     /// The arm without the pods whose latencies say nothing yet. One whose every pod is cold is taken as it is: that it
     /// were silent would be worse.
-    fn warm<'a>(&self, arm: &'a Arm, start: Timestamp) -> Cow<'a, Arm> {
+    fn warm<'m>(&self, arm: &'m Arm, start: Timestamp) -> Cow<'m, Arm> {
         let warm_at = &self.request.warm_at;
         let is_cold = |pod: &&str| warm_at.get(*pod).is_some_and(|at| *at > start);
         let cold: Vec<&str> = arm.pods().filter(is_cold).collect();

@@ -5,6 +5,8 @@
 //! most counts: the application is larger than what stands beside it, and a pod that is read twice counts once.
 //! What can't be read is said, and is neither for nor against a revision.
 
+mod rare;
+
 use std::time::Duration;
 
 use futures::future;
@@ -46,7 +48,10 @@ pub async fn read(asker: &Asker, request: &MeasureRequest, limit: Duration) -> V
     let (client_errors, runtime) = future::join(client_errors, Runtime::read(asker, request, limit)).await;
     let mut blocks = runtime.blocks();
     match client_errors {
-        Some(column) => {
+        Some((column, routes)) => {
+            for (block, routes) in blocks.iter_mut().zip(routes) {
+                block.routes = routes;
+            }
             for (block, counts) in blocks.iter_mut().zip(column.counts) {
                 block.client_errors = counts;
                 if let Some(failure) = column.failure.as_ref().filter(|_| counts.is_none()) {
@@ -70,6 +75,8 @@ struct Line {
     name: String,
     /// The edge of a bucket.
     le: Option<f64>,
+    /// The type of the exceptions that it counts.
+    kind: Option<String>,
     /// Its other labels.
     key: String,
     samples: Vec<Sample>,
@@ -135,12 +142,16 @@ impl<'a> Runtime<'a> {
                 files: self.values(pod, FILES, end),
                 cpu: cpu.and_then(|name| self.cpu(pod, name, start, end)),
                 lag: self.lag(pod, start, end),
+                gc: self.gc(pod, start, end),
+                busy: self.busy(pod, start, end),
+                timeouts: self.timeouts(pod, start, end),
             })
             .collect()
         };
         RuntimeBlock {
             canary: pods(&request.canary),
             stable: pods(&request.stable),
+            exceptions: self.exceptions(start, end),
             silent: self.silent(),
             ..RuntimeBlock::silent(start, end)
         }
@@ -231,6 +242,10 @@ impl<'a> Runtime<'a> {
                 GuardQuery::EventLoopLag { metric, p99 } => {
                     (GuardKind::EventLoopLag, self.lacks_lag(metric, *p99))
                 }
+                GuardQuery::GcPauses { .. }
+                | GuardQuery::Saturation { .. }
+                | GuardQuery::WorkerTimeouts { .. }
+                | GuardQuery::Exceptions { .. } => self.lacks_rare(query),
             };
             silent.extend(self.failure.clone().or(why).map(|why| (kind, why)));
         }
@@ -282,6 +297,10 @@ fn names(guards: &[GuardQuery]) -> Vec<String> {
             GuardQuery::EventLoopLag { metric, .. } => ["count", "bucket"]
                 .map(|part| format!("{metric}_{part}"))
                 .to_vec(),
+            GuardQuery::GcPauses { .. }
+            | GuardQuery::Saturation { .. }
+            | GuardQuery::WorkerTimeouts { .. }
+            | GuardQuery::Exceptions { .. } => rare::names(query),
         })
         .collect()
 }
@@ -298,12 +317,17 @@ fn line(request: &MeasureRequest, raw: &RawSeries) -> Option<Result<Line, String
     let mut labels: Vec<_> = raw.metric.iter().collect();
     labels.retain(|(name, _)| !matches!(name.as_str(), "__name__" | "le"));
     labels.sort();
-    Some(samples(raw).map(|samples| Line {
-        pod: pod.to_owned(),
-        name: name.to_owned(),
-        le: label("le").and_then(|le| le.parse().ok()),
-        key: format!("{labels:?}"),
-        samples,
+    Some(samples(raw).map(|samples| {
+        Line {
+            pod: pod.to_owned(),
+            name: name.to_owned(),
+            le: label("le").and_then(|le| le.parse().ok()),
+            kind: rare::label_of_type(&request.guards, name)
+                .and_then(label)
+                .map(str::to_owned),
+            key: format!("{labels:?}"),
+            samples,
+        }
     }))
 }
 

@@ -1,17 +1,19 @@
 //! Guards of the runtime: how often all of them together take a healthy canary back, and how soon a harmful one.
 
 mod pods;
+mod seldom;
 
 use std::fmt::Write as _;
 
-use molt_core::analysis::{Block, Counts, GuardEvidence, Losses, PodCounts};
+use molt_core::analysis::{Block, Counts, GuardEvidence, Losses, PodCounts, SMALL_FALSE_ALARM};
 use molt_core::guard::{GuardKind, PodRuntime, RuntimeBlock};
 use rand::SeedableRng;
 use rand_distr::{Beta, Binomial, Distribution, Poisson};
 use rand_pcg::Pcg64Mcg;
 
 use crate::measure::{parallel, seed, wilson};
-use pods::{Conduct, Pod, at};
+use pods::{Conduct, POOL, Pod, at};
+use seldom::Seldom;
 
 /// Seconds of a block.
 const BLOCK: f64 = 30.0;
@@ -60,7 +62,12 @@ const FINE: Conduct = Conduct {
     late: 0.0,
     price: 0.0,
     refused: 0.0,
+    strict: 0.0,
     unclosed: 0.0,
+    gc: 0.0,
+    held: 0.0,
+    hung: 0.0,
+    raised: 0.0,
 };
 /// Ten megabytes a minute.
 const LEAK: Conduct = Conduct {
@@ -69,7 +76,7 @@ const LEAK: Conduct = Conduct {
 };
 
 /// All that is measured.
-pub const CASES: [Case; 12] = [
+pub const CASES: [Case; 17] = [
     healthy("healthy, the default steps, 20 rps", FINE, USUAL, 20.0),
     healthy("healthy, the default steps, 200 rps", FINE, USUAL, 200.0),
     healthy("healthy, an hour at 25 %, 20 rps", FINE, LONG, 20.0),
@@ -132,6 +139,39 @@ pub const CASES: [Case; 12] = [
             480.0,
         )
     },
+    harmful(
+        "4xx from 2 % to 50 % on a route with a tenth of the requests, an hour at 25 %",
+        Conduct { strict: 0.48, ..FINE },
+        LONG,
+        900.0,
+    ),
+    harmful(
+        "the collector takes a tenth of the time, the default steps",
+        Conduct { gc: 0.1, ..FINE },
+        USUAL,
+        240.0,
+    ),
+    harmful(
+        "requests hold their threads 20 times as long, an hour at 25 %",
+        Conduct { held: 20.0, ..FINE },
+        LONG,
+        600.0,
+    ),
+    harmful(
+        "a worker hangs four times a minute, an hour at 25 %",
+        Conduct {
+            hung: 4.0 / 15.0,
+            ..FINE
+        },
+        LONG,
+        600.0,
+    ),
+    harmful(
+        "an exception of a new type in one request of 200, an hour at 25 %",
+        Conduct { raised: 0.1, ..FINE },
+        LONG,
+        1200.0,
+    ),
 ];
 
 const fn healthy(name: &'static str, beside: Conduct, weights: &'static [(f64, f64)], rps: f64) -> Case {
@@ -171,7 +211,10 @@ fn rollout(case: &Case, run: u64) -> Option<(GuardKind, f64)> {
     let age = rand_range(&mut dice, 600.0, 6.0 * 3600.0);
     let mut stable: Vec<Pod> = (0..REPLICAS).map(|_| Pod::new(rng(), -age)).collect();
     let mut canary = vec![Pod::new(rng(), -HEAD_START)];
-    let mut guards: [GuardEvidence; 6] = Default::default();
+    let mut guards: [GuardEvidence; 10] = Default::default();
+    // With all pods at work their threads are busy for a fifth to four fifths of the time.
+    let holds = rand_range(&mut dice, 0.2, 0.8) * POOL * REPLICAS as f64 / case.rps;
+    let mut seldom = Seldom::new(rng(), age);
     let end = case.weights.last().map_or(0.0, |(until, _)| *until);
     let mut now = 0.0;
     let mut weight_before = 0.0;
@@ -189,14 +232,16 @@ fn rollout(case: &Case, run: u64) -> Option<(GuardKind, f64)> {
         let each = |pods: &mut Vec<Pod>, requests: f64, conduct: Conduct| -> Vec<PodRuntime> {
             let requests = requests / pods.len() as f64;
             pods.iter_mut()
-                .map(|pod| pod.block(span, requests, conduct, day))
+                .map(|pod| pod.block(span, requests, conduct, day, holds))
                 .collect()
         };
-        let block = RuntimeBlock {
+        let mut block = RuntimeBlock {
             canary: each(&mut canary, served[0], case.conduct),
             stable: each(&mut stable, served[1], case.beside),
             ..RuntimeBlock::silent(at(span.0), at(span.1))
         };
+        seldom.happen(&mut block, weight, [case.conduct, case.beside]);
+        seldom.refuse(&mut block, served, [case.conduct, case.beside], clustered);
         let settled = (weight - weight_before).abs() < 1e-9;
         weight_before = weight;
         let _ = guards[0].absorb_memory(&block, MAX_PER_HOUR);
@@ -206,8 +251,13 @@ fn rollout(case: &Case, run: u64) -> Option<(GuardKind, f64)> {
         if weight < 1.0 && settled {
             let _ = guards[2].absorb_cpu(&block, served[0], served[1], 1.5);
             let _ = guards[5].absorb_files(&block, served[0], served[1], 2.0);
+            let _ = guards[6].absorb_gc(&block, served[0], served[1], 0.05);
+            let _ = guards[7].absorb_pool(&block, served[0], served[1], 0.9);
+            let _ = guards[8].absorb_timeouts(&block, served[0], served[1]);
+            let _ = guards[9].absorb_exceptions(&block, served[0], served[1]);
             let refused = [case.conduct, case.beside].map(|c| REFUSED + c.refused);
             let counts = [0, 1].map(|arm| clustered(&mut dice, served[arm], refused[arm]));
+            guards[3].absorb_routes(&block, 2.0);
             let _ = guards[3].absorb_client_errors(&answered(&block, weight, counts));
         }
         let lost = |pods: &[Pod]| pods.iter().flat_map(|pod| pod.flaps.clone()).collect::<Vec<_>>();
@@ -228,8 +278,18 @@ fn rollout(case: &Case, run: u64) -> Option<(GuardKind, f64)> {
             (GuardKind::EventLoopLag, guards[1].is_shown()),
             (GuardKind::CpuPerRequest, guards[2].is_shown()),
             (GuardKind::OpenFiles, guards[5].is_shown()),
-            (GuardKind::ClientErrors, guards[3].client_errors_shifted(2.0)),
+            (
+                GuardKind::ClientErrors,
+                guards[3].client_errors_shifted(2.0) || guards[3].stricter_route().is_some(),
+            ),
             (GuardKind::Restarts, guards[4].is_shown()),
+            (GuardKind::GcPauses, guards[6].is_shown_by(SMALL_FALSE_ALARM)),
+            (GuardKind::Saturation, guards[7].is_shown_by(SMALL_FALSE_ALARM)),
+            (
+                GuardKind::WorkerTimeouts,
+                guards[8].is_shown_by(SMALL_FALSE_ALARM),
+            ),
+            (GuardKind::Exceptions, guards[9].new_exception().is_some()),
         ];
         if let Some((kind, _)) = shown.into_iter().find(|(_, shown)| *shown) {
             return Some((kind, now));
@@ -356,6 +416,10 @@ fn by_guard(measured: &Measured) -> String {
         GuardKind::EventLoopLag,
         GuardKind::CpuPerRequest,
         GuardKind::OpenFiles,
+        GuardKind::GcPauses,
+        GuardKind::Saturation,
+        GuardKind::WorkerTimeouts,
+        GuardKind::Exceptions,
     ];
     let count = |kind| measured.found.iter().filter(|(_, k)| *k == kind).count();
     let told: Vec<String> = kinds

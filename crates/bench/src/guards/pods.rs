@@ -13,6 +13,8 @@ const SCRAPE: f64 = 15.0;
 const MB: f64 = 1e6;
 /// The event loop's lag is sampled so often in a second, as in the lines of docs/guards.md.
 const LAG_SAMPLES: f64 = 4.0;
+/// Threads of a pod.
+pub const POOL: f64 = 8.0;
 /// Seconds that a container lives on average before it is restarted for whatever reason.
 const LIFE: f64 = 6.0 * 3600.0;
 /// Seconds between two losses of readiness, on average.
@@ -29,8 +31,18 @@ pub struct Conduct {
     pub price: f64,
     /// The share of requests that are answered with 4xx beyond the usual, 0 to 1.
     pub refused: f64,
+    /// The share of requests of one route, which has a tenth of them, that are answered with 4xx beyond the usual.
+    pub strict: f64,
     /// Files a second that are never closed.
     pub unclosed: f64,
+    /// The share of time that the collector takes beyond the usual, 0 to 1.
+    pub gc: f64,
+    /// A request holds its thread for so many times as long; 0 as usual.
+    pub held: f64,
+    /// Workers a second that hang, in all pods of the revision with all of the traffic.
+    pub hung: f64,
+    /// Exceptions a second of a type that nobody else raises, likewise.
+    pub raised: f64,
 }
 
 /// One pod.
@@ -51,6 +63,8 @@ pub struct Pod {
     samples: Vec<(f64, f64)>,
     /// Files that are open beside connections, connections for each request a second, and what connections there are.
     files: (f64, f64, f64),
+    /// The share of time that the collector takes.
+    gc: f64,
     open: Vec<(f64, f64)>,
     scraped_to: f64,
 }
@@ -130,19 +144,21 @@ impl Pod {
             samples: Vec::new(),
             files: (rng.random_range(12.0..40.0), rng.random_range(0.2..4.0), 0.0),
             open: Vec::new(),
+            gc: log_normal(&mut rng, 0.01, 0.5),
             scraped_to: 0.0,
             rng,
         }
     }
 
     /// What it tells of the block from `start` to `end`, in which it served so many requests. `day` is what all pods do
-    /// at this hour: memory in bytes a second, and a factor of the price of a request.
+    /// at this hour: memory in bytes a second, and a factor of the price of a request; a request `holds` a thread for so many seconds.
     pub fn block(
         &mut self,
         (start, end): (f64, f64),
         requests: f64,
         conduct: Conduct,
         day: (f64, f64),
+        holds: f64,
     ) -> PodRuntime {
         while self.ends < end {
             self.born = self.ends;
@@ -170,6 +186,9 @@ impl Pod {
             files: samples(&self.open),
             cpu: Some(self.idle * seconds * self.node + served),
             lag: self.lag(seconds, conduct),
+            gc: Some(self.collects((start, end), conduct)),
+            busy: self.busy(requests / seconds, holds, seconds, conduct),
+            timeouts: None,
         }
     }
 
@@ -193,6 +212,24 @@ impl Pod {
         let oldest = end - 300.0;
         self.samples.retain(|(t, _)| *t > oldest);
         self.open.retain(|(t, _)| *t > oldest);
+    }
+
+    /// Seconds of the collector: more while the process is young, and now and then a full collection of half a second.
+    fn collects(&mut self, (start, end): (f64, f64), conduct: Conduct) -> f64 {
+        let seconds = end - start;
+        let young = 0.03 * (-(start - self.born).max(0.0) / 60.0).exp();
+        let share = self.gc * log_normal(&mut self.rng, 1.0, 0.3) + young + conduct.gc;
+        let full = poisson(&mut self.rng, seconds / 120.0) * 0.5;
+        (share * seconds + full).min(seconds)
+    }
+
+    /// What part of a pool of eight threads is busy at each scrape.
+    fn busy(&mut self, rate: f64, holds: f64, seconds: f64, conduct: Conduct) -> Vec<f64> {
+        let factor = if conduct.held > 0.0 { conduct.held } else { 1.0 };
+        let scrapes = (seconds / SCRAPE).round() as usize;
+        (0..scrapes)
+            .map(|_| poisson(&mut self.rng, (rate * holds * factor).max(1e-3)).min(POOL) / POOL)
+            .collect()
     }
 
     fn lag(&mut self, seconds: f64, conduct: Conduct) -> Option<Counts> {

@@ -41,7 +41,8 @@ pub use evidence::{Block, During, Evidence};
 pub use exposure::AtRoute;
 pub use falls::{Falls, MANY_FALLS, Starts, look_back};
 pub use guards::{
-    Compared, FALSE_ALARM, Growth, GuardEvidence, Losses, MEMORY_WINDOW, Silence, far_more, growth,
+    Compared, FALSE_ALARM, Growth, GuardEvidence, Losses, MEMORY_WINDOW, SMALL_FALSE_ALARM, Shown, Silence,
+    far_more, growth,
 };
 pub use harm::{Harm, HarmKind};
 pub use past::{Past, PastFlow};

@@ -7,7 +7,9 @@ use super::Turn;
 use super::attempt::End;
 use super::conditions::{is_judged, short};
 use super::preview::{is_previewed, is_used};
-use crate::analysis::{Block, Compared, GuardEvidence, Losses, Silence, far_more};
+use crate::analysis::{
+    Block, Compared, FALSE_ALARM, GuardEvidence, Losses, SMALL_FALSE_ALARM, Silence, far_more,
+};
 use crate::guard::{Bytes, GuardKind, GuardMode, GuardPlan, GuardRule, GuardState, RuntimeBlock};
 use crate::observed::{Measurement, RevisionView};
 use crate::plan::Revision;
@@ -109,8 +111,11 @@ impl Turn<'_> {
                 }
             }
             let is_shown = match plan.rule {
-                GuardRule::ClientErrors { max_ratio } => evidence.client_errors_shifted(max_ratio),
-                _ => evidence.is_shown(),
+                GuardRule::ClientErrors { max_ratio } => {
+                    evidence.client_errors_shifted(max_ratio) || evidence.stricter_route().is_some()
+                }
+                GuardRule::Exceptions => evidence.new_exception().is_some(),
+                _ => evidence.is_shown_by(false_alarm(plan.rule.kind())),
             };
             if is_shown && told.is_none() {
                 told = Some(message(plan, state, &evidence));
@@ -143,13 +148,32 @@ impl Turn<'_> {
                 let (canary, stable) = requests(measured, block).unwrap_or_default();
                 evidence.absorb_cpu(block, canary, stable, max_ratio)
             }
-            GuardRule::ClientErrors { .. } => match client_errors(block, standing) {
-                Some(block) => evidence.absorb_client_errors(&block),
+            GuardRule::ClientErrors { max_ratio } => match client_errors(block, standing) {
+                Some(shares) => {
+                    evidence.absorb_routes(block, max_ratio);
+                    evidence.absorb_client_errors(&shares)
+                }
                 None => Err(Silence::Canary),
             },
             GuardRule::OpenFiles { max_ratio } => {
                 let (canary, stable) = requests(measured, block).unwrap_or_default();
                 evidence.absorb_files(block, canary, stable, max_ratio)
+            }
+            GuardRule::GcPauses { max_share } => {
+                let (canary, stable) = requests(measured, block).unwrap_or_default();
+                evidence.absorb_gc(block, canary, stable, max_share)
+            }
+            GuardRule::Saturation { max_share } => {
+                let (canary, stable) = requests(measured, block).unwrap_or_default();
+                evidence.absorb_pool(block, canary, stable, max_share)
+            }
+            GuardRule::WorkerTimeouts => {
+                let (canary, stable) = requests(measured, block).unwrap_or_default();
+                evidence.absorb_timeouts(block, canary, stable)
+            }
+            GuardRule::Exceptions => {
+                let (canary, stable) = requests(measured, block).unwrap_or_default();
+                evidence.absorb_exceptions(block, canary, stable)
             }
             // It is not measured in blocks.
             GuardRule::Restarts => Err(Silence::Canary),
@@ -231,6 +255,25 @@ fn reason(kind: GuardKind) -> &'static str {
         GuardKind::EventLoopLag => "GuardEventLoopLag",
         GuardKind::CpuPerRequest => "GuardCpuPerRequest",
         GuardKind::OpenFiles => "GuardOpenFiles",
+        GuardKind::GcPauses => "GuardGcPauses",
+        GuardKind::Saturation => "GuardSaturation",
+        GuardKind::WorkerTimeouts => "GuardWorkerTimeouts",
+        GuardKind::Exceptions => "GuardExceptions",
+    }
+}
+
+/// The probability that a guard takes a healthy canary back, at most.
+fn false_alarm(kind: GuardKind) -> f64 {
+    match kind {
+        GuardKind::Restarts
+        | GuardKind::ClientErrors
+        | GuardKind::MemoryGrowth
+        | GuardKind::EventLoopLag
+        | GuardKind::CpuPerRequest
+        | GuardKind::OpenFiles => FALSE_ALARM,
+        GuardKind::GcPauses | GuardKind::Saturation | GuardKind::WorkerTimeouts | GuardKind::Exceptions => {
+            SMALL_FALSE_ALARM
+        }
     }
 }
 
@@ -241,7 +284,10 @@ fn text(kind: GuardKind, value: f64) -> String {
         GuardKind::EventLoopLag => format!("{:.1} % late", value * 100.0),
         GuardKind::CpuPerRequest => format!("{:.2} ms a request", value * 1000.0),
         GuardKind::ClientErrors => format!("{:.2} %", value * 100.0),
-        GuardKind::Restarts | GuardKind::OpenFiles => format!("{value:.0}"),
+        GuardKind::GcPauses => format!("{:.1} % of the time", value * 100.0),
+        GuardKind::Saturation => format!("full in {:.0} % of samples", value * 100.0),
+        GuardKind::Exceptions => format!("{value:.0} kinds"),
+        GuardKind::Restarts | GuardKind::OpenFiles | GuardKind::WorkerTimeouts => format!("{value:.0}"),
     }
 }
 
@@ -253,9 +299,15 @@ fn message(plan: &GuardPlan, state: &GuardState, evidence: &GuardEvidence) -> St
     let kind = plan.rule.kind();
     let bound = &plan.rule;
     match kind {
-        GuardKind::ClientErrors => format!(
-            "{kind}: {canary} of the canary's requests were answered with 4xx, {stable} of stable's in the same time; allowed are {bound}"
-        ),
+        GuardKind::ClientErrors => match evidence.stricter_route() {
+            Some(route) => format!(
+                "{kind}: the canary answers requests of {} with 4xx far more often than stable does, in {} blocks so far; of all routes together {canary}, at stable {stable}; allowed are {bound}",
+                route.name, route.blocks
+            ),
+            None => format!(
+                "{kind}: {canary} of the canary's requests were answered with 4xx, {stable} of stable's in the same time; allowed are {bound}"
+            ),
+        },
         GuardKind::MemoryGrowth => format!(
             "{kind}: the canary's memory grows by {canary}, stable's by {stable}; allowed are {bound}; beyond it {times} of {looks} times"
         ),
@@ -268,6 +320,22 @@ fn message(plan: &GuardPlan, state: &GuardState, evidence: &GuardEvidence) -> St
         GuardKind::OpenFiles => format!(
             "{kind}: a pod of the canary has {canary} files open, one of stable's {stable}, and they grow on; allowed are {bound}; beyond it {times} of {looks} times"
         ),
+        GuardKind::GcPauses => format!(
+            "{kind}: the collector of garbage takes {canary} at the canary, {stable} at stable; allowed are {bound}; beyond it {times} of {looks} times"
+        ),
+        GuardKind::Saturation => format!(
+            "{kind}: the canary's pool of threads or workers is {canary}, stable's {stable}; allowed are {bound}; beyond it {times} of {looks} times"
+        ),
+        GuardKind::WorkerTimeouts => format!(
+            "{kind}: the server ended {canary} workers of the canary in the last block because they hung, {stable} of stable's; mostly the canary's in {times} of {looks} blocks that had any"
+        ),
+        GuardKind::Exceptions => match evidence.new_exception() {
+            Some(new) => format!(
+                "{kind}: the canary raises {}, which stable does not, in {} blocks so far",
+                new.name, new.blocks
+            ),
+            None => format!("{kind}: {canary} at the canary, {stable} at stable"),
+        },
         GuardKind::Restarts => format!("{kind}: {canary}; at stable {stable}"),
     }
 }

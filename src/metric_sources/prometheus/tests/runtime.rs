@@ -1,8 +1,8 @@
 //! What guards of the runtime are told.
 
-use molt_core::guard::{GuardKind, PodRuntime, RuntimeBlock};
+use molt_core::guard::{GuardKind, PodRuntime, Raised, RouteCounts, RuntimeBlock};
 
-use super::super::super::GuardQuery;
+use super::super::super::{GuardQuery, PoolLimit};
 use super::*;
 
 const MEMORY: &str = "process_resident_memory_bytes";
@@ -230,4 +230,201 @@ async fn refused_requests_are_counted_as_objectives_count_failed_ones() {
     let read = block.client_errors.as_ref().map(without_pods);
     assert_eq!(read, counts((39.0, 6.0), (271.0, 1.0)));
     assert!(block.silent.is_empty());
+    assert!(block.routes.is_empty(), "no series has a route");
+}
+
+#[tokio::test]
+async fn refused_requests_are_told_by_route_where_any_are() {
+    let of = |pod: &str, handler: &str, status: &str, to: &str| {
+        series(
+            REQUESTS,
+            pod,
+            &format!("handler={handler},status={status}"),
+            &[(-10, "0"), (20, to)],
+        )
+    };
+    let fake = Fake::series(vec![
+        of(&canary_pod(), "/pay", "2xx", "12"),
+        of(&canary_pod(), "/pay", "4xx", "8"),
+        of(&canary_pod(), "/list", "2xx", "40"),
+        of(&stable_pod(), "/pay", "2xx", "60"),
+        of(&stable_pod(), "/list", "2xx", "90"),
+        of(&stable_pod(), "/gone", "4xx", "3"),
+    ])
+    .await;
+    let measured = fake
+        .measure(asking(vec![GuardQuery::ClientErrors(availability())]))
+        .await;
+    let [block] = &measured.measurement.runtime[..] else {
+        panic!("{measured:?}")
+    };
+    let route = |route: &str, canary: (f64, f64), stable: (f64, f64)| RouteCounts {
+        route: route.to_owned(),
+        canary: Counts::new(canary.0, canary.1).unwrap(),
+        stable: Counts::new(stable.0, stable.1).unwrap(),
+    };
+    assert_eq!(
+        block.routes,
+        [
+            route("/gone", (0.0, 0.0), (3.0, 3.0)),
+            route("/pay", (20.0, 8.0), (60.0, 0.0)),
+        ]
+    );
+    assert_eq!(fake.queries().len(), 1, "routes cost no query");
+}
+
+fn pool(limit: PoolLimit) -> GuardQuery {
+    GuardQuery::Saturation {
+        metric: "thread_pool_busy".to_owned(),
+        limit,
+    }
+}
+
+fn limit() -> PoolLimit {
+    PoolLimit::Metric("thread_pool_limit".to_owned())
+}
+
+#[tokio::test]
+async fn pools_are_read_at_each_scrape_against_their_own_limit_or_the_written_one() {
+    let busy = |limits: Vec<serde_json::Value>, limit| async {
+        let mut all = vec![
+            series(
+                "thread_pool_busy",
+                &canary_pod(),
+                "",
+                &[(-5, "40"), (10, "36"), (25, "38")],
+            ),
+            scraped("other", "thread_pool_busy", &canary_pod(), "", &[(10, "0")]),
+            series("thread_pool_busy", &stable_pod(), "", &[(10, "4"), (25, "NaN")]),
+        ];
+        all.extend(limits);
+        let block = told(vec![pool(limit)], all).await;
+        let why = why(&block, GuardKind::Saturation).to_owned();
+        (block.canary[0].busy.clone(), block.stable[0].busy.clone(), why)
+    };
+    let limits = [canary_pod(), stable_pod()]
+        .map(|pod| series("thread_pool_limit", &pod, "", &[(-200, "20"), (10, "40")]))
+        .to_vec();
+    let expected = (vec![0.9, 0.95], vec![0.1], String::new());
+    assert_eq!(busy(limits, limit()).await, expected);
+    assert_eq!(busy(Vec::new(), PoolLimit::Number(40.0)).await, expected);
+    let zero = [canary_pod(), stable_pod()].map(|pod| series("thread_pool_limit", &pod, "", &[(10, "0")]));
+    assert_eq!(
+        busy(zero.to_vec(), limit()).await.0,
+        [] as [f64; 0],
+        "a pool without threads"
+    );
+    let (canary, _, why) = busy(Vec::new(), limit()).await;
+    assert_eq!(canary, [] as [f64; 0]);
+    assert!(why.contains("saturation.limit"), "{why}");
+}
+
+#[tokio::test]
+async fn the_collectors_time_is_a_counter_or_the_sum_of_a_histogram() {
+    for name in ["gc_seconds", "gc_seconds_total", "gc_seconds_sum"] {
+        let metric = "gc_seconds".to_owned();
+        let block = told(
+            vec![GuardQuery::GcPauses { metric }],
+            vec![
+                series(name, &canary_pod(), "", &[(-10, "5"), (20, "8")]),
+                series(name, &stable_pod(), "", &[(-10, "70"), (20, "70.5")]),
+            ],
+        )
+        .await;
+        assert_eq!(
+            (block.canary[0].gc, block.stable[0].gc),
+            (Some(3.0), Some(0.5)),
+            "{name}"
+        );
+    }
+}
+
+/// A statsd exporter has no series of what has not happened yet.
+#[tokio::test]
+async fn workers_that_hang_are_none_where_gunicorn_is_read_and_unknown_where_it_is_not() {
+    let query = || {
+        vec![GuardQuery::WorkerTimeouts {
+            metric: "gunicorn_log_critical".to_owned(),
+        }]
+    };
+    let hung = series(
+        "gunicorn_log_critical",
+        &canary_pod(),
+        "",
+        &[(-10, "1"), (20, "3")],
+    );
+    let workers = series("gunicorn_workers", &stable_pod(), "", &[(-10, "4"), (20, "4")]);
+    let block = told(query(), vec![hung.clone(), workers]).await;
+    assert_eq!(
+        (block.canary[0].timeouts, block.stable[0].timeouts),
+        (Some(2.0), Some(0.0))
+    );
+    let block = told(query(), vec![hung]).await;
+    assert_eq!(block.stable[0].timeouts, None);
+    let block = told(query(), Vec::new()).await;
+    assert!(
+        why(&block, GuardKind::WorkerTimeouts).contains("--statsd-host"),
+        "{block:?}"
+    );
+}
+
+#[tokio::test]
+async fn exceptions_are_told_by_type_and_what_stable_raised_before_is_known() {
+    let metric = "python_exceptions_total";
+    let counters = vec![
+        (
+            "django_http_exceptions_total_by_type_total".to_owned(),
+            "type".to_owned(),
+        ),
+        (metric.to_owned(), "type".to_owned()),
+    ];
+    let query = || {
+        vec![GuardQuery::Exceptions {
+            counters: counters.clone(),
+        }]
+    };
+    let block = told(
+        query(),
+        vec![
+            series(metric, &canary_pod(), "type=KeyError", &[(-10, "0"), (20, "3")]),
+            series(
+                metric,
+                &canary_pod(),
+                "type=OSError,view=pay",
+                &[(-10, "1"), (20, "2")],
+            ),
+            series(
+                metric,
+                &canary_pod(),
+                "type=OSError,view=list",
+                &[(-10, "1"), (20, "2")],
+            ),
+            series(
+                metric,
+                &stable_pod(),
+                "type=OSError,view=pay",
+                &[(-10, "7"), (20, "7")],
+            ),
+            series(metric, &stable_pod(), "type=ValueError", &[(-10, "0"), (20, "2")]),
+            series(metric, &canary_pod(), "kind=unknown", &[(-10, "0"), (20, "9")]),
+        ],
+    )
+    .await;
+    let raised = |kind: &str, canary, stable, is_known| Raised {
+        kind: kind.to_owned(),
+        canary,
+        stable,
+        is_known,
+    };
+    assert_eq!(
+        block.exceptions,
+        [
+            raised("KeyError", 3.0, 0.0, false),
+            raised("OSError", 2.0, 0.0, true),
+            raised("ValueError", 0.0, 2.0, false),
+        ]
+    );
+    let block = told(query(), Vec::new()).await;
+    let why = why(&block, GuardKind::Exceptions);
+    assert!(why.contains(metric) && why.contains("exceptions.metric"), "{why}");
 }

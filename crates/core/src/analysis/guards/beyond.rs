@@ -23,7 +23,7 @@ const LATE_LOOKS: f64 = 60.0;
 pub(super) struct Beyond {
     /// Looks so far.
     looks: u32,
-    /// Those beyond the bound.
+    /// Those beyond the bound, or mostly the canary's.
     times: u32,
     /// The stake on the start.
     #[serde(with = "exact")]
@@ -38,17 +38,23 @@ pub(super) struct Beyond {
 impl Beyond {
     /// Takes in a look. A healthy canary is beyond the bound with a probability of `chance` at most, above 0 and below 0.9.
     pub(super) fn absorb(&mut self, is_beyond: bool, chance: f64) {
-        let won = if is_beyond {
-            (BET / chance).ln()
-        } else {
-            ((1.0 - BET) / (1.0 - chance)).ln()
-        };
+        self.absorb_share(f64::from(u8::from(is_beyond)), chance);
+    }
+
+    /// Takes in a block of things that happened, of which so many of one were the canary's, from 0 to 1. Each is a healthy
+    /// canary's with a probability of `chance` at most, above 0 and below 0.9.
+    ///
+    /// The stake is multiplied by `(θ/p)^s · ((1−θ)/(1−p))^(1−s)` with the share `s`. That is convex in `s`, so its expectation is at most
+    /// `(1−E s)·(1−θ)/(1−p) + E s·θ/p`, which is no more than 1 if `E s ≤ p`: however the things of one block hang together (one client
+    /// that tries again, one outage), they count as one.
+    pub(super) fn absorb_share(&mut self, share: f64, chance: f64) {
+        let won = share * (BET / chance).ln() + (1.0 - share) * ((1.0 - BET) / (1.0 - chance)).ln();
         let begins = self.ln_waiting() - LATE_LOOKS.ln();
         let late = self.late.map_or(begins, |late| ln_add(late, begins));
         self.from_start += won;
         self.late = Some(late + won);
         self.looks = self.looks.saturating_add(1);
-        self.times = self.times.saturating_add(u32::from(is_beyond));
+        self.times = self.times.saturating_add(u32::from(share > 0.5));
     }
 
     /// The evidence, as a natural logarithm.
@@ -114,6 +120,25 @@ mod tests {
                 expected += likely * after(&looks, chance).exp();
             }
             assert!((expected - 1.0).abs() < 1e-9, "{expected}");
+        }
+    }
+
+    /// However things in one block hang together, the expectation is no more than 1: all of one fate, each its own, or in pairs.
+    #[test]
+    fn a_block_of_things_is_one_however_they_hang_together() {
+        for chance in [0.05, 0.2, 0.5] {
+            for clusters in [1u32, 2, 4] {
+                let mut expected = 0.0;
+                for fates in 0u32..1 << clusters {
+                    let of_canary = f64::from(fates.count_ones());
+                    let rest = f64::from(clusters) - of_canary;
+                    let mut beyond = Beyond::default();
+                    beyond.absorb_share(of_canary / f64::from(clusters), chance);
+                    expected += chance.powf(of_canary) * (1.0 - chance).powf(rest) * beyond.ln().exp();
+                }
+                assert!(expected < 1.0 + 1e-9, "{expected}");
+                assert!(clusters > 1 || expected > 1.0 - 1e-9, "{expected}");
+            }
         }
     }
 

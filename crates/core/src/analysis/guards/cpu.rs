@@ -79,6 +79,32 @@ impl Work {
     }
 }
 
+impl Chunk {
+    /// With so many seconds of work more, each with the time of the pods that they are of, in a block of so many seconds; no requests.
+    pub(super) fn plus_idle(self, canary: (f64, f64), stable: (f64, f64), seconds: f64) -> Self {
+        let work = |(cpu, time)| Work {
+            cpu,
+            time,
+            requests: 0.0,
+        };
+        Self {
+            canary: self.canary.plus(work(canary)),
+            stable: self.stable.plus(work(stable)),
+            seconds: self.seconds + seconds,
+        }
+    }
+
+    /// The time that it is of.
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+
+    /// The share of time that the canary's pods worked, and stable's.
+    pub(super) fn usages(&self) -> (f64, f64) {
+        (self.canary.usage(), self.stable.usage())
+    }
+}
+
 impl GuardEvidence {
     /// Takes in a block in which the revisions served so many requests: for each the canary may take `max_ratio` times
     /// stable's time. Processor seconds for each request since the last look.

@@ -5,8 +5,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::super::{Counts, exact};
-use super::{Compared, GuardEvidence, LOOK, Silence, seconds, settled};
-use crate::guard::{PodRuntime, RuntimeBlock};
+use super::{Compared, GuardEvidence, LOOK, Silence, counted, seconds};
+use crate::guard::RuntimeBlock;
 
 /// The first requests import and compile: so long after its start a pod's loop may be late.
 const SETTLES: SignedDuration = SignedDuration::from_secs(30);
@@ -31,6 +31,27 @@ pub(super) struct Lateness {
     seconds: f64,
 }
 
+impl Lateness {
+    /// With what was counted in so many seconds more.
+    pub(super) fn plus(self, canary: Counts, stable: Counts, seconds: f64) -> Self {
+        Self {
+            canary: self.canary.plus(canary),
+            stable: self.stable.plus(stable),
+            seconds: self.seconds + seconds,
+        }
+    }
+
+    /// Of the canary, and of stable.
+    pub(super) fn counts(&self) -> (Counts, Counts) {
+        (self.canary, self.stable)
+    }
+
+    /// The time that they are of.
+    pub(super) fn seconds(&self) -> f64 {
+        self.seconds
+    }
+}
+
 impl GuardEvidence {
     /// Takes in a block. The shares of samples that were beyond the bound since the last look.
     ///
@@ -38,16 +59,11 @@ impl GuardEvidence {
     ///
     /// Why there are none.
     pub fn absorb_lag(&mut self, block: &RuntimeBlock) -> Result<Compared, Silence> {
-        let canary = of(&block.canary, block, Silence::Canary, Silence::Early)?;
-        let stable = of(&block.stable, block, Silence::Stable, Silence::StableEarly)?;
+        let (canary, stable) = counted(block, SETTLES, |pod| pod.lag, |pod| pod.lag)?;
         let before = self.lag.take().unwrap_or_default();
-        let all = Lateness {
-            canary: before.canary.plus(canary),
-            stable: before.stable.plus(stable),
-            seconds: before.seconds + seconds(block),
-        };
-        let (canary, stable) = (all.canary, all.stable);
-        if all.seconds < LOOK || canary.total() < LEAST_SAMPLES || stable.total() < LEAST_SAMPLES {
+        let all = before.plus(canary, stable, seconds(block));
+        let (canary, stable) = all.counts();
+        if all.seconds() < LOOK || canary.total() < LEAST_SAMPLES || stable.total() < LEAST_SAMPLES {
             self.lag = Some(all);
             return Err(Silence::Few);
         }
@@ -60,17 +76,4 @@ impl GuardEvidence {
             .absorb(late && compared.canary > 2.0 * compared.stable, CHANCE);
         Ok(compared)
     }
-}
-
-fn of(pods: &[PodRuntime], block: &RuntimeBlock, none: Silence, early: Silence) -> Result<Counts, Silence> {
-    if pods.iter().all(|pod| pod.lag.is_none()) {
-        return Err(none);
-    }
-    let told: Vec<Counts> = settled(pods, block.start, SETTLES)
-        .filter_map(|pod| pod.lag)
-        .collect();
-    if told.is_empty() {
-        return Err(early);
-    }
-    Ok(told.into_iter().fold(Counts::default(), Counts::plus))
 }

@@ -68,10 +68,8 @@ impl GuardEvidence {
         max_ratio: f64,
     ) -> Result<Compared, Silence> {
         let (canary, stable) = both(block, |pod| &pod.files)?;
-        let each = |requests: f64, pods: &[PodRuntime]| requests / pods.len().max(1) as f64;
-        let load = each(canary_requests, &block.canary) / each(stable_requests, &block.stable);
         // Where nothing is known of requests, pods are taken to have the same.
-        let load = if load.is_finite() { load.max(1.0) } else { 1.0 };
+        let load = super::load(block, canary_requests, stable_requests).map_or(1.0, |load| load.max(1.0));
         let more = canary.last > max_ratio * load * stable.last + LEAST_FILES;
         self.look(block.end, &canary, &stable, LEAST_FILES, more);
         Ok(Compared {

@@ -1,7 +1,7 @@
-//! Guards of the runtime: memory, open files, event loop, processor time and 4xx of the canary beside stable's.
+//! Guards of the runtime: memory, open files, event loop, processor time and 4xx of the canary beside stable's, and more.
 //!
-//! Each is a sequential test with the same probability of a false alarm, [`FALSE_ALARM`], so that six of them together
-//! stay below one in a hundred rollouts. Shares of 4xx are what objectives are, and use their [`Evidence`]. What the
+//! Each is a sequential test with a stated probability of a false alarm, [`FALSE_ALARM`] for six of them and [`SMALL_FALSE_ALARM`] for
+//! four and for routes, so that all of them together raise one in no more than one in a hundred rollouts. Shares of 4xx are what objectives are, and use their [`Evidence`]. What the
 //! others measure has no distribution that could be written down (a collector's saw-tooth, steps of an allocator, a
 //! noisy neighbour), so they look at each block with a robust bound and count how often the canary is beyond it:
 //! see `beyond`.
@@ -9,6 +9,8 @@
 //! - `beyond`: how often the canary was beyond a bound that a healthy one seldom is.
 //! - `growth`: how fast something grows, by medians of thirds.
 //! - `growing`, `event_loop`, `cpu`: the bound of each, memory and open files being what grows.
+//! - `gc`, `pool`: the time that the collector takes, and pools of threads that have none to spare.
+//! - `mostly`: what happens mostly at the canary: workers that hang, new exceptions, 4xx of one route.
 //! - `flaps`: readiness that comes and goes, by numbers alone.
 //!
 //! What is not measured says nothing, for or against.
@@ -17,8 +19,11 @@ mod beyond;
 mod cpu;
 mod event_loop;
 mod flaps;
+mod gc;
 mod growing;
 mod growth;
+mod mostly;
+mod pool;
 
 use std::fmt;
 
@@ -29,16 +34,21 @@ use serde::{Deserialize, Serialize};
 pub use flaps::{Losses, far_more};
 pub use growing::WINDOW as MEMORY_WINDOW;
 pub use growth::{Growth, growth};
+pub use mostly::Shown;
 
 use self::beyond::Beyond;
 use self::cpu::Chunk;
 use self::event_loop::Lateness;
 use self::flaps::Flaps;
+use self::mostly::Kind;
 use super::{Block, Counts, Evidence, exact};
 use crate::guard::{PodRuntime, RuntimeBlock};
 
 /// The probability that one guard takes a healthy canary back, at most.
 pub const FALSE_ALARM: f64 = 0.0016;
+
+/// The same of a guard for something that is seldom, or slow to harm: it may take a look or two longer. So of 4xx by route.
+pub const SMALL_FALSE_ALARM: f64 = 0.00008;
 /// A look covers so many seconds at least: what lasts for a moment is one look, however often the pods are scraped.
 const LOOK: f64 = 30.0;
 /// A share of 4xx is not worse by less than this: half a percent of the requests.
@@ -97,10 +107,10 @@ pub struct GuardEvidence {
     #[serde(default, with = "exact::option", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     rate: Option<f64>,
-    /// The event loop: what is not enough for a look yet.
+    /// The event loop, and pools: what is not enough for a look yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     lag: Option<Lateness>,
-    /// Processor time: what is not enough for a look yet.
+    /// Processor time, and the collector's: what is not enough for a look yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     chunk: Option<Chunk>,
     /// Losses of readiness.
@@ -109,6 +119,14 @@ pub struct GuardEvidence {
     /// 4xx: the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shift: Option<Evidence>,
+    /// Exceptions: the kinds that stable had not raised when they were first seen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    kinds: Vec<Kind>,
+    /// 4xx: the routes that have had any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    routes: Vec<Kind>,
 }
 
 impl GuardEvidence {
@@ -132,7 +150,7 @@ impl GuardEvidence {
         let Some(evidence) = &self.shift else { return false };
         let share = |counts: Counts| counts.ratio().unwrap_or(0.0);
         let (canary, stable) = (share(evidence.canary()), share(evidence.stable()));
-        evidence.ln_harm() >= ln_needed()
+        evidence.ln_harm() >= -FALSE_ALARM.ln()
             && canary > max_ratio * stable
             && canary >= stable + LEAST_EXCESS
             && !evidence.rests_on_one_pod()
@@ -140,7 +158,12 @@ impl GuardEvidence {
 
     /// The canary has been beyond the bound so often that it is no chance.
     pub fn is_shown(&self) -> bool {
-        self.beyond.ln() >= ln_needed()
+        self.is_shown_by(FALSE_ALARM)
+    }
+
+    /// So often that it would be a chance with a probability of at most `false_alarm`, above 0 and below 1.
+    pub fn is_shown_by(&self, false_alarm: f64) -> bool {
+        self.beyond.ln() >= -false_alarm.ln()
     }
 
     /// Of so many looks, so many were beyond the bound.
@@ -149,9 +172,43 @@ impl GuardEvidence {
     }
 }
 
-/// The evidence that a guard asks for, as a natural logarithm.
-fn ln_needed() -> f64 {
-    -FALSE_ALARM.ln()
+/// How many requests a pod of the canary has for one of a pod of stable's; `None` where that is not known.
+fn load(block: &RuntimeBlock, canary_requests: f64, stable_requests: f64) -> Option<f64> {
+    let each = |requests: f64, pods: &[PodRuntime]| requests / pods.len().max(1) as f64;
+    let load = each(canary_requests, &block.canary) / each(stable_requests, &block.stable);
+    (load.is_finite() && load >= 0.0).then_some(load)
+}
+
+/// What the pods that had run for `settles` counted, of both revisions; `of_canary` and `of_stable` read it.
+fn counted(
+    block: &RuntimeBlock,
+    settles: SignedDuration,
+    of_canary: impl Fn(&PodRuntime) -> Option<Counts>,
+    of_stable: impl Fn(&PodRuntime) -> Option<Counts>,
+) -> Result<(Counts, Counts), Silence> {
+    Ok((
+        sum(&block.canary, block.start, settles, of_canary)
+            .map_err(|early| if early { Silence::Early } else { Silence::Canary })?,
+        sum(&block.stable, block.start, settles, of_stable).map_err(|early| {
+            if early {
+                Silence::StableEarly
+            } else {
+                Silence::Stable
+            }
+        })?,
+    ))
+}
+
+/// The sum of what the pods that had run for `settles` counted; otherwise whether others did.
+fn sum(
+    pods: &[PodRuntime],
+    start: Timestamp,
+    settles: SignedDuration,
+    of: impl Fn(&PodRuntime) -> Option<Counts>,
+) -> Result<Counts, bool> {
+    let told = settled(pods, start, settles).filter_map(&of);
+    told.reduce(Counts::plus)
+        .ok_or_else(|| pods.iter().any(|pod| of(pod).is_some()))
 }
 
 /// The pods that had run for `settles` when the block began.

@@ -19,9 +19,7 @@ fn pod(name: &str, end: i64, memory: impl Fn(f64) -> f64) -> PodRuntime {
         pod: name.to_owned(),
         since: at(0),
         memory: memory.collect(),
-        files: Vec::new(),
-        cpu: None,
-        lag: None,
+        ..PodRuntime::default()
     }
 }
 
@@ -250,6 +248,9 @@ fn any_pod() -> impl Strategy<Value = PodRuntime> {
             memory,
             cpu,
             lag,
+            gc: cpu,
+            busy: cpu.into_iter().collect(),
+            timeouts: cpu,
         })
 }
 

@@ -5,13 +5,15 @@ use jiff::{SignedDuration, Timestamp};
 use super::world::World;
 use crate::analysis::{Counts, Sample};
 use crate::decision::Phase;
-use crate::guard::{GuardKind, GuardMode, GuardPlan, GuardRule, GuardState, PodRuntime, RuntimeBlock};
+use crate::guard::{
+    GuardKind, GuardMode, GuardPlan, GuardRule, GuardState, PodRuntime, Raised, RouteCounts, RuntimeBlock,
+};
 use crate::observed::{Action, BlockCounts};
 use crate::plan::Step;
 use crate::state::{Outcome, State};
 
 const MIB: f64 = 1_048_576.0;
-const ALL: [GuardRule; 6] = [
+const ALL: [GuardRule; 10] = [
     GuardRule::Restarts,
     GuardRule::ClientErrors { max_ratio: 2.0 },
     GuardRule::MemoryGrowth {
@@ -20,6 +22,10 @@ const ALL: [GuardRule; 6] = [
     GuardRule::EventLoopLag { p99: 0.2 },
     GuardRule::CpuPerRequest { max_ratio: 1.5 },
     GuardRule::OpenFiles { max_ratio: 2.0 },
+    GuardRule::GcPauses { max_share: 0.05 },
+    GuardRule::Saturation { max_share: 0.9 },
+    GuardRule::WorkerTimeouts,
+    GuardRule::Exceptions,
 ];
 
 /// A rollout that stays at 10 % for 20 minutes, with blocks of 30 s.
@@ -48,6 +54,9 @@ fn pod(name: &str, end: Timestamp, per_second: f64) -> PodRuntime {
         files: Vec::new(),
         cpu: Some(3.0),
         lag: Counts::new(30.0, 0.0),
+        gc: Some(0.3),
+        busy: vec![0.3; 2],
+        timeouts: Some(0.0),
     }
 }
 
@@ -105,6 +114,50 @@ fn hungry(start: Timestamp, end: Timestamp) -> RuntimeBlock {
     block
 }
 
+fn collecting(start: Timestamp, end: Timestamp) -> RuntimeBlock {
+    let mut block = healthy(start, end);
+    block.canary[0].gc = Some(3.0);
+    block
+}
+
+fn full(start: Timestamp, end: Timestamp) -> RuntimeBlock {
+    let mut block = healthy(start, end);
+    block.canary[0].busy = vec![1.0; 2];
+    block
+}
+
+fn hanging(start: Timestamp, end: Timestamp) -> RuntimeBlock {
+    let mut block = healthy(start, end);
+    block.canary[0].timeouts = Some(2.0);
+    block
+}
+
+fn raising(start: Timestamp, end: Timestamp) -> RuntimeBlock {
+    let mut block = healthy(start, end);
+    let raised = |kind: &str, canary, stable, is_known| Raised {
+        kind: kind.to_owned(),
+        canary,
+        stable,
+        is_known,
+    };
+    block.exceptions = vec![
+        raised("TimeoutError", 4.0, 0.0, true),
+        raised("KeyError", 4.0, 0.0, false),
+    ];
+    block
+}
+
+fn stricter_on_a_route(start: Timestamp, end: Timestamp) -> RuntimeBlock {
+    let mut block = healthy(start, end);
+    let counts = |total, bad| Counts::new(total, bad).unwrap();
+    block.routes = vec![RouteCounts {
+        route: "/pay".to_owned(),
+        canary: counts(30.0, 15.0),
+        stable: counts(90.0, 1.0),
+    }];
+    block
+}
+
 fn silent(start: Timestamp, end: Timestamp) -> RuntimeBlock {
     RuntimeBlock::silent(start, end)
 }
@@ -136,7 +189,7 @@ fn each_takes_the_canary_back_in_time_by_a_reason_of_its_own_and_with_numbers() 
         &'static [&'static str],
         i64,
     );
-    let cases: [Case; 5] = [
+    let cases: [Case; 10] = [
         (
             never_closing,
             "GuardOpenFiles",
@@ -167,6 +220,31 @@ fn each_takes_the_canary_back_in_time_by_a_reason_of_its_own_and_with_numbers() 
             &["ms a request", "1.5 times stable's time"],
             300,
         ),
+        (
+            collecting,
+            "GuardGcPauses",
+            &["10.0 % of the time", "1.0 % of the time", "5 % of the time"],
+            180,
+        ),
+        (
+            full,
+            "GuardSaturation",
+            &["full in 100 % of samples", "full in 0 % of samples", "90 % busy"],
+            300,
+        ),
+        (
+            hanging,
+            "GuardWorkerTimeouts",
+            &["ended 2 workers", "0 of stable's"],
+            480,
+        ),
+        (
+            stricter_on_a_route,
+            "GuardClientErrors",
+            &["requests of /pay", "2 times stable's share"],
+            900,
+        ),
+        (raising, "GuardExceptions", &["raises KeyError"], 660),
     ];
     for (runtime, reason, parts, within) in cases {
         let mut world = given(GuardMode::Rollback, runtime);
@@ -310,7 +388,9 @@ fn guards_let_no_step_wait_and_a_hold_is_not_judged() {
 
 #[test]
 fn a_restart_at_any_moment_changes_nothing() {
-    for runtime in [leaking, blocked, stricter, hungry] {
+    for runtime in [
+        leaking, blocked, stricter, hungry, collecting, full, hanging, raising,
+    ] {
         let plain = {
             let mut world = given(GuardMode::Rollback, runtime);
             world.run_until(Phase::RolledBack, 1200);
