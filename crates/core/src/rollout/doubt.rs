@@ -38,10 +38,7 @@ impl Turn<'_> {
             harm.kind == HarmKind::FewerRequests && self.plan.on_share_mismatch == OnShareMismatch::Ignore;
         // Where all users move at once nobody is to meet both revisions: they go back instead.
         let at_once = self.attempt().is_some_and(|a| a.at_once);
-        harm.alone
-            && !ignored
-            && !at_once
-            && stable.is_some_and(|stable| self.seen.ready(stable) > 0)
+        harm.alone && !ignored && !at_once && stable.is_some_and(|stable| self.seen.ready(stable) > 0)
     }
 
     /// Gives stable most of the traffic, to compare.
