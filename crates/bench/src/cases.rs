@@ -52,13 +52,14 @@ const NEVER: Goal = Goal {
     ..SELDOM
 };
 
-const PLAIN: World = World {
+pub(crate) const PLAIN: World = World {
     per_second: 20.0,
     weight: 0.1,
     stable_bad: 0.01,
     canary_bad: 0.05,
     clustering: 0.0,
     incident: false,
+    flips: false,
     tenant: 0.0,
     bad_pod: false,
     hangs: false,
@@ -72,7 +73,7 @@ const SPARSE: World = World {
 };
 
 /// All situations, in the table's order.
-pub const CASES: [Case; 20] = [
+pub const CASES: [Case; 21] = [
     Case {
         name: "1 → 5 %, 20 rps",
         objective: 0.01,
@@ -300,6 +301,23 @@ pub const CASES: [Case; 20] = [
         },
         has_history: false,
         goal: SELDOM,
+    },
+    Case {
+        name: "stable flips, 0 / 1 % each scrape, 10 points worse, 200 rps",
+        objective: 0.01,
+        harmful: World {
+            per_second: 200.0,
+            stable_bad: 0.005,
+            canary_bad: 0.105,
+            flips: true,
+            ..PLAIN
+        },
+        // What stable did before would tell of it.
+        has_history: false,
+        goal: Goal {
+            all_found: true,
+            ..SELDOM
+        },
     },
 ];
 

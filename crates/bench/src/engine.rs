@@ -152,7 +152,7 @@ fn at(seconds: u32) -> Timestamp {
 
 /// So many milliseconds from the start.
 fn at_millis(millis: i64) -> Timestamp {
-    Timestamp::from_second(BEGIN).unwrap_or_default() + SignedDuration::from_millis(millis)
+    Timestamp::from_millisecond(BEGIN * 1000 + millis).unwrap_or_default()
 }
 
 /// An arm's counters fell so often in the hour before the canary that nothing is compared with it.
@@ -167,8 +167,7 @@ const AGAIN: u32 = 20;
 /// The counters of one arm, as the operator reads them: where several workers answer, by its own rules.
 struct Reading {
     /// The counters of good requests, and those of bad ones.
-    good: Series,
-    bad: Series,
+    series: [Series; 2],
     falls: Falls,
     /// The beginning of the time that the samples cover.
     seen_from: Timestamp,
@@ -183,21 +182,21 @@ impl Reading {
         if scrapes.is_empty() {
             return None;
         }
-        let counter = |value: fn(&Scrape) -> Option<f64>| -> Vec<Sample> {
-            let sample = |s: &Scrape| {
-                let at = at_millis(s.millis);
-                value(s).map(|value| Sample { at, value })
+        let counter = |value: fn(&Scrape) -> f64| -> Vec<Sample> {
+            let sample = |s: &Scrape| Sample {
+                at: at_millis(s.millis),
+                value: value(s),
             };
-            scrapes.iter().filter_map(sample).collect()
+            scrapes.iter().map(sample).collect()
         };
-        let series = |key: &str, samples: Vec<Sample>| Series {
-            pod: POD_NAMES[0].to_owned(),
-            key: key.to_owned(),
-            samples,
+        let good = counter(|s| s.good);
+        let bad = counter(|s| s.bad);
+        // All of them tell when they began, or none does.
+        let began = if scrapes[0].began.is_some() {
+            counter(|s| BEGIN as f64 + s.began.unwrap_or(0.0))
+        } else {
+            Vec::new()
         };
-        let good = series("good", counter(|s| Some(s.good)));
-        let bad = series("bad", counter(|s| Some(s.bad)));
-        let began = counter(|s| s.began.map(|began| BEGIN as f64 + began));
         // Its container began with it, before the first request: nothing explains a fall.
         let born = at_millis(match arm {
             Arm::Canary => -20_000,
@@ -209,13 +208,17 @@ impl Reading {
         };
         let falls = Falls::find(
             POD_NAMES[0],
-            [good.samples.as_slice(), bad.samples.as_slice()].into_iter(),
+            [good.as_slice(), bad.as_slice()].into_iter(),
             &[began],
             &containers,
         );
+        let series = |key: &str, samples: Vec<Sample>| Series {
+            pod: POD_NAMES[0].to_owned(),
+            key: key.to_owned(),
+            samples,
+        };
         Some(Self {
-            good,
-            bad,
+            series: [series("good", good), series("bad", bad)],
             falls,
             seen_from: at_millis(from * 1000),
             births: BTreeMap::from([(POD_NAMES[0].to_owned(), born)]),
@@ -229,7 +232,7 @@ impl Reading {
             return None;
         }
         let grown = |series| increase(slice::from_ref(series), &self.births, self.seen_from, start, end);
-        let (good, bad) = (grown(&self.good), grown(&self.bad));
+        let [good, bad] = self.series.each_ref().map(grown);
         Counts::new(good + bad, bad)
     }
 }
@@ -261,7 +264,11 @@ impl Engine {
         let from = self.read_to.max(now.saturating_sub(AGAIN * block)) / block * block;
         let since = i64::from(from) - look_back(SignedDuration::from_secs(i64::from(block) / 2)).as_secs();
         let readings = [Arm::Canary, Arm::Stable].map(|arm| Reading::of(trace, arm, since, i64::from(now)));
-        for edge in from / block..now / block {
+        let spoilt = readings
+            .iter()
+            .flatten()
+            .any(|reading| reading.falls.is_saw_tooth());
+        for edge in from / block..if spoilt { 0 } else { now / block } {
             let (start, end) = (edge * block, (edge + 1) * block);
             if let Some(both) = both_counts(&readings, trace, start, end) {
                 self.take_in(start, end, both, trace);

@@ -43,7 +43,7 @@ pub fn fate(judge: &mut dyn Judge, trace: &Trace) -> Fate {
             fate.rolled_back_at = Some(now);
             break;
         }
-        fate.promoted |= now >= FULL_TRAFFIC && judge.is_safe(now);
+        fate.promoted = fate.promoted || now >= FULL_TRAFFIC && judge.is_safe(now);
     }
     fate
 }

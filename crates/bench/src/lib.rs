@@ -9,6 +9,7 @@
 //! - `measure`: many runs on all cores, and what came out.
 //! - `guards`: guards of the runtime, on pods with the noise of healthy ones.
 //! - `rollouts`: whole rollouts, by the operator's own state machine.
+//! - `watch`: the watch after a promotion.
 //! - `report`, `chart`: the table, the goals and the picture.
 
 pub mod cases;
@@ -22,3 +23,4 @@ pub mod rivals;
 pub mod rollouts;
 pub mod traces;
 pub mod tune;
+pub mod watch;

@@ -11,7 +11,7 @@ use molt_bench::engine::{Verdicts, history};
 use molt_bench::measure::{self, Contender, Outcome, measure};
 use molt_bench::report::{self, Row};
 use molt_bench::rivals::{argo, flagger, kayenta};
-use molt_bench::{chart, guards, rollouts, tune};
+use molt_bench::{chart, guards, rollouts, tune, watch};
 use molt_core::analysis::Past;
 
 /// The first cases are those that blocks of two scrapes are measured in as well.
@@ -68,6 +68,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 println!("{}", rollouts::table(&rollouts::measure(few, seed)?));
                 println!("{}", rollouts::table(&rollouts::measure_silence(few, seed)?));
             }
+            "watch" => println!("{}", watch::table(runs, seed)),
             part => only(part, runs, seed),
         }
         return Ok(ExitCode::SUCCESS);
@@ -122,14 +123,15 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let few = few(runs)?;
     let whole = rollouts::table(&rollouts::measure(few, seed)?);
     let silence = rollouts::table(&rollouts::measure_silence(few, seed)?);
+    let watch = watch::table(few as usize, seed);
     eprintln!("{:>4} s  whole rollouts", began.elapsed().as_secs());
     let tables = report::tables(&rows);
     println!(
-        "{tables}\n{}\n{whole}\n{silence}\n{how_fast}",
+        "{tables}\n{}\n{whole}\n{silence}\n{watch}\n{how_fast}",
         report::goals(&rows)
     );
     fs::create_dir_all("docs/img")?;
-    let document = report::document(&rows, &long, [&whole, &silence], (runs, seed), &how_fast);
+    let document = report::document(&rows, &long, [&whole, &silence, &watch], (runs, seed), &how_fast);
     fs::write("docs/decisions.md", &document)?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
     guards_of(runs, seed)?;

@@ -90,6 +90,20 @@ pub fn wilson(hits: usize, runs: usize) -> (f64, f64) {
     ((centre - spread).max(0.0), (centre + spread).min(1.0))
 }
 
+/// A share in percent, with the digits that matter.
+pub fn percent(share: f64) -> String {
+    let percent = share * 100.0;
+    if percent >= 99.95 {
+        "100".to_owned()
+    } else if percent >= 10.0 {
+        format!("{percent:.0}")
+    } else if percent >= 1.0 {
+        format!("{percent:.1}")
+    } else {
+        format!("{percent:.2}")
+    }
+}
+
 /// A seed for each purpose and run, all from one (Steele, Lea and Flood's `SplitMix64`, 2014).
 pub fn seed(seed: u64, purpose: u64, run: u64) -> u64 {
     let mix = |z: u64| {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::cases::Case;
-use crate::measure::{Contender, Outcome};
+use crate::measure::{Contender, Outcome, percent};
 
 /// Who judges, in the order of the table's columns.
 pub const NAMES: [&str; 7] = [
@@ -93,20 +93,6 @@ fn found(outcome: &Outcome) -> String {
         (Some(median), Some(most)) => format!("{median} / {most}"),
         (Some(median), None) => format!("{median} / – ({} %)", percent(outcome.found_share())),
         _ => format!("– ({} %)", percent(outcome.found_share())),
-    }
-}
-
-/// A share in percent, with the digits that matter.
-fn percent(share: f64) -> String {
-    let percent = share * 100.0;
-    if percent >= 99.95 {
-        "100".to_owned()
-    } else if percent >= 10.0 {
-        format!("{percent:.0}")
-    } else if percent >= 1.0 {
-        format!("{percent:.1}")
-    } else {
-        format!("{percent:.2}")
     }
 }
 
@@ -265,7 +251,7 @@ fn worse(rows: &[Row]) -> String {
 pub fn document(
     rows: &[Row],
     long: &[(Case, Outcome)],
-    [rollouts, silence]: [&str; 2],
+    [rollouts, silence, watch]: [&str; 3],
     (runs, seed): (usize, u64),
     how_fast: &str,
 ) -> String {
@@ -277,6 +263,7 @@ pub fn document(
         ("{{LONG}}", long_blocks(long)),
         ("{{ROLLOUTS}}", rollouts.to_owned()),
         ("{{SILENCE}}", silence.to_owned()),
+        ("{{WATCH}}", watch.to_owned()),
         ("{{GOALS}}", goals(rows)),
         ("{{SETTINGS}}", settings(rows)),
         ("{{WORSE}}", worse(rows)),

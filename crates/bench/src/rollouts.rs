@@ -53,6 +53,8 @@ struct Case {
     /// The weights of its steps; without any all users move at once.
     weights: &'static [u8],
     goal: Goal,
+    /// The goal that was set at first, where it is another: it did not say for how many requests, or for which blocks.
+    set: Option<Goal>,
 }
 
 /// Seconds of a block where a case says nothing of it.
@@ -65,6 +67,8 @@ const READ: f64 = 2.0;
 pub struct Rollout {
     name: &'static str,
     goal: Goal,
+    /// See [`Case::set`].
+    set: Option<Goal>,
     /// Seconds of a block.
     block: f64,
     /// The share of the budget that it may spend, in percent.
@@ -108,6 +112,7 @@ fn live_through(cases: &[Case], runs: u32, seed: u64) -> Result<Vec<Rollout>, Bo
             Ok(Rollout {
                 name: case.name,
                 goal: case.goal,
+                set: case.set,
                 block: case.block as f64,
                 may_spend: may_spend(case.left) * 100.0,
                 seen_spend: seen_spend(may_spend(case.left), budget) * 100.0,
@@ -186,12 +191,12 @@ impl Rollout {
     }
 
     /// Whether its goal is reached, with this median as the floor; `None` if it has none.
-    fn is_met(&self, floor: Option<f64>) -> Option<bool> {
+    fn is_met(&self, goal: Goal, floor: Option<f64>) -> Option<bool> {
         let (p50, p95) = (self.study.decide_seconds.p50, self.study.decide_seconds.p95);
         let within = |seconds: Option<f64>, most: f64| seconds.is_some_and(|s| s <= most);
         let promoted = self.share(Outcome::Promoted);
         let rolled_back = self.share(Outcome::RolledBack);
-        let reached = match self.goal {
+        let reached = match goal {
             Goal::Reference | Goal::Reported => return None,
             Goal::AtTheFloor(most) => {
                 let median = floor.is_some_and(|floor| within(p50, floor + 1.0));
@@ -209,8 +214,8 @@ impl Rollout {
         Some(reached && spends.is_none_or(|spent| spent <= self.seen_spend))
     }
 
-    fn wanted(&self) -> String {
-        match self.goal {
+    fn wanted(goal: Goal) -> String {
+        match goal {
             Goal::Reference | Goal::Reported => "–".to_owned(),
             Goal::AtTheFloor(most) => format!("at the floor / {most:.0} s"),
             Goal::Promoted(most) => format!("95 % within {:.0} min", most / 60.0),
@@ -225,7 +230,7 @@ impl Rollout {
 
 /// The table.
 pub fn table(rollouts: &[Rollout]) -> String {
-    let mut text = "| rollout | promoted | rolled back | undecided | to the decision, median / 95 % | budget spent, median / 95 % | of what it may | goal | |\n|---|---|---|---|---|---|---|---|---|\n".to_owned();
+    let mut text = "| rollout | promoted | rolled back | undecided | to the decision, median / 95 % | budget spent, median / 95 % | of what it may | goal | | set at first |\n|---|---|---|---|---|---|---|---|---|---|\n".to_owned();
     let floor = rollouts.first().and_then(|floor| floor.study.decide_seconds.p50);
     for row in rollouts {
         let share = |outcome| format!("{:.1} %", row.share(outcome) * 100.0);
@@ -234,7 +239,7 @@ pub fn table(rollouts: &[Rollout]) -> String {
         let study = &row.study;
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} / {} | {} / {} | {} % | {} | {} |",
+            "| {} | {} | {} | {} | {} / {} | {} / {} | {} % | {} | {} | {} |",
             row.name,
             share(Outcome::Promoted),
             share(Outcome::RolledBack),
@@ -244,12 +249,20 @@ pub fn table(rollouts: &[Rollout]) -> String {
             percent(study.budget_spent_percent.p50),
             percent(study.budget_spent_percent.p95),
             row.may_spend,
-            row.wanted(),
-            match row.is_met(floor) {
+            Rollout::wanted(row.goal),
+            match row.is_met(row.goal, floor) {
                 None => "",
                 Some(true) => "met",
                 Some(false) => MISSED,
-            }
+            },
+            row.set.map_or(String::new(), |set| {
+                let met = row.is_met(set, floor) == Some(true);
+                format!(
+                    "{}: {}",
+                    Rollout::wanted(set),
+                    if met { "met" } else { "not met" }
+                )
+            })
         );
     }
     text

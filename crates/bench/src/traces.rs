@@ -82,6 +82,8 @@ pub struct World {
     pub clustering: f64,
     /// Both arms' bad ratio is ten times as high from minute 20 to minute 25.
     pub incident: bool,
+    /// Stable's bad ratio is twice as high in every second scrape and 0 in between; the canary's is as much above it as ever.
+    pub flips: bool,
     /// A tenant with this share of requests sticks to one pod of five of one arm, the canary with probability
     /// `weight`, and has [`TENANT_BAD`] of them bad, on whatever revision.
     pub tenant: f64,
@@ -165,7 +167,7 @@ impl Trace {
 
     /// The run that `seed` stands for.
     pub fn simulate(world: &World, seed: u64) -> Self {
-        let mut dice = Dice(Pcg64Mcg::seed_from_u64(seed));
+        let mut dice = Dice::new(seed);
         let tenant_at_canary = world.tenant > 0.0 && dice.uniform() < world.weight;
         let bad_pod_at_canary = world.bad_pod && dice.uniform() < 0.5;
         let [mut of_canary, mut of_stable] = match world.counters {
@@ -189,10 +191,15 @@ impl Trace {
             let incident = world.incident && (1200..1500).contains(&(step * SCRAPE));
             let arm = |dice: &mut Dice, canary: bool| {
                 let share = if canary { world.weight } else { 1.0 - world.weight };
+                let usual = match step % 2 {
+                    _ if !world.flips => world.stable_bad,
+                    0 => 0.0,
+                    _ => 2.0 * world.stable_bad,
+                };
                 let bad = if canary {
-                    world.canary_bad
+                    usual + (world.canary_bad - world.stable_bad)
                 } else {
-                    world.stable_bad
+                    usual
                 };
                 let bad = if incident { (bad * 10.0).min(1.0) } else { bad };
                 let mean = world.per_second * f64::from(SCRAPE);
@@ -344,22 +351,47 @@ impl Reader {
     }
 }
 
-struct Dice(Pcg64Mcg);
+struct Dice {
+    chance: Pcg64Mcg,
+    /// The distributions that were drawn from, by their means: a world has a handful.
+    arrivals: Vec<(f64, Poisson<f64>)>,
+    /// The same of clustered rates, by their means.
+    rates: Vec<(f64, Beta<f64>)>,
+}
 
 impl Dice {
+    fn new(seed: u64) -> Self {
+        Self {
+            chance: Pcg64Mcg::seed_from_u64(seed),
+            arrivals: Vec::new(),
+            rates: Vec::new(),
+        }
+    }
+
     fn uniform(&mut self) -> f64 {
-        self.0.random()
+        self.chance.random()
     }
 
     fn among(&mut self, n: f64, p: f64) -> f64 {
         if n <= 0.0 || p <= 0.0 {
             return 0.0;
         }
-        Binomial::new(n as u64, p.min(1.0)).map_or(0.0, |d| d.sample(&mut self.0) as f64)
+        if p >= 1.0 {
+            return n;
+        }
+        Binomial::new(n as u64, p).map_or(0.0, |d| d.sample(&mut self.chance) as f64)
     }
 
     fn poisson(&mut self, mean: f64) -> f64 {
-        Poisson::new(mean).map_or(0.0, |d| d.sample(&mut self.0))
+        let known = self
+            .arrivals
+            .iter()
+            .position(|(of, _)| of.to_bits() == mean.to_bits());
+        let at = known.or_else(|| {
+            self.arrivals.push((mean, Poisson::new(mean).ok()?));
+            Some(self.arrivals.len() - 1)
+        });
+        at.map_or(0.0, |at| self.arrivals[at].1.sample(&mut self.chance))
     }
 
     /// As many requests as chance sends where `mean` are expected.
@@ -367,7 +399,16 @@ impl Dice {
         if clustering > 0.0 && bad > 0.0 && bad < 1.0 {
             let total = self.poisson(mean);
             let spread = 1.0 / clustering - 1.0;
-            let p = Beta::new(bad * spread, (1.0 - bad) * spread).map_or(bad, |d| d.sample(&mut self.0));
+            let known = self
+                .rates
+                .iter()
+                .position(|(of, _)| of.to_bits() == bad.to_bits());
+            let at = known.or_else(|| {
+                self.rates
+                    .push((bad, Beta::new(bad * spread, (1.0 - bad) * spread).ok()?));
+                Some(self.rates.len() - 1)
+            });
+            let p = at.map_or(bad, |at| self.rates[at].1.sample(&mut self.chance));
             return Seen {
                 total,
                 bad: self.among(total, p),

@@ -25,19 +25,30 @@ fn evidence(blocks: i32, canary: (f64, f64), stable: (f64, f64)) -> Evidence {
         evidence.absorb(&Block {
             start,
             end: start + SignedDuration::from_secs(10),
-            canary_weight: 10,
-            weight_in_force: true,
-            weight_settled: true,
             canary: Counts::new(canary.0, canary.1).unwrap(),
             stable: Counts::new(stable.0, stable.1).unwrap(),
-            canary_late: Counts::default(),
-            canary_pods: PodCounts::default(),
-            stable_pods: PodCounts::default(),
-            at_route: None,
-            reference: None,
+            ..beside()
         });
     }
     evidence
+}
+
+/// A block of a weight of 10 % without requests.
+fn beside() -> Block {
+    Block {
+        start: Timestamp::UNIX_EPOCH,
+        end: Timestamp::UNIX_EPOCH,
+        canary_weight: 10,
+        weight_in_force: true,
+        weight_settled: true,
+        canary: Counts::default(),
+        stable: Counts::default(),
+        canary_late: Counts::default(),
+        canary_pods: PodCounts::default(),
+        stable_pods: PodCounts::default(),
+        at_route: None,
+        reference: None,
+    }
 }
 
 fn view<'a>(
@@ -97,7 +108,7 @@ fn each_objective_needs_more_evidence_beside_others() {
     let healthy = evidence(3, (40.0, 0.0), (360.0, 0.0));
     let mut harmed = None;
     for quarters in 1..=160 {
-        let one = evidence(1, (40.0, f64::from(quarters) / 4.0), (360.0, 0.0));
+        let one = evidence(2, (20.0, f64::from(quarters) / 8.0), (180.0, 0.0));
         if one.ln_harm() > 100f64.ln() && one.ln_harm() < 200f64.ln() {
             harmed = Some(one);
         }
@@ -170,6 +181,57 @@ fn a_few_unlucky_requests_of_a_small_budget_need_some_proof() {
     let (ln, worse) = judged((4_000.0, 65.0));
     assert!(ln > 5f64.ln() && ln < 100f64.ln(), "{ln}");
     assert_eq!(worse.map(|h| h.kind), Some(HarmKind::BudgetSpent));
+}
+
+#[test]
+fn a_few_certain_failures_beyond_a_small_budget_are_no_chance() {
+    let (objective, limits) = (objective("99.9"), Limits::default());
+    // Two per cent of the budget are two events.
+    let small = Some(100_000.0);
+    let kind = |canary: (f64, f64), stable: (f64, f64)| {
+        let mut evidence = Evidence::default();
+        evidence.know_correlation(0.05);
+        for index in 0..4 {
+            let start = Timestamp::UNIX_EPOCH + SignedDuration::from_secs(10) * index;
+            // The canary fails in the last block alone.
+            let bad = if index == 3 { canary.1 } else { 0.0 };
+            evidence.absorb(&Block {
+                start,
+                end: start + SignedDuration::from_secs(10),
+                canary: Counts::new(canary.0, bad).unwrap(),
+                stable: Counts::new(stable.0, stable.1).unwrap(),
+                ..beside()
+            });
+        }
+        let judged = judge_harm(&[view("availability", &objective, small, &evidence)], 1, &limits);
+        (evidence.ln_harm(), judged.map(|harm| harm.kind))
+    };
+    // Four of eight, where stable has none of 1,200: there is no proof of harm among requests that may be one cluster.
+    let (ln, certain) = kind((8.0, 4.0), (300.0, 0.0));
+    assert!(ln > 5f64.ln() && ln < 100f64.ln(), "{ln}");
+    assert_eq!(certain, Some(HarmKind::BudgetSpent));
+    // At a stable that fails one in twenty they are bad luck.
+    assert_eq!(kind((8.0, 4.0), (300.0, 15.0)).1, None);
+    assert_eq!(kind((8.0, 1.0), (300.0, 0.0)).1, None);
+}
+
+/// Of several workers behind one endpoint one has answered, and had the only bad requests.
+#[test]
+fn the_first_seconds_of_counters_convict_by_the_square() {
+    let (objective, limits) = (objective("99"), Limits::default());
+    let kind = |blocks, canary, stable| {
+        let evidence = evidence(blocks, canary, stable);
+        let judged = judge_harm(&[view("availability", &objective, None, &evidence)], 1, &limits);
+        (evidence.ln_harm(), judged.map(|harm| harm.kind))
+    };
+    let (ln, young) = kind(1, (12.0, 3.0), (258.0, 1.0));
+    assert!(ln > 100f64.ln() && young.is_none(), "{ln} {young:?}");
+    assert_eq!(kind(2, (12.0, 3.0), (258.0, 1.0)).1, Some(HarmKind::Evidence));
+    assert_eq!(
+        kind(1, (15.0, 15.0), (285.0, 0.0)).1,
+        Some(HarmKind::Evidence),
+        "an outage"
+    );
 }
 
 #[test]

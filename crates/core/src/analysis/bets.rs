@@ -23,12 +23,10 @@ const BETS: usize = RATIOS.len() + RATES.len() + 1;
 /// How the stake is spread over these bets: most on what bad releases do, a few times to ten times as many
 /// failures. Sums to 1.
 const STAKES: [f64; BETS] = [0.03, 0.07, 0.20, 0.31, 0.16, 0.05, 0.03, 0.03, 0.03, 0.09];
-/// Ratios that late harm is bet on.
-const LATE_RATIOS: [f64; 3] = [2.0, 5.0, 30.0];
-/// The absolute rate that late harm is bet on.
-const LATE_RATE: f64 = 0.5;
+/// Which of these bets late harm is bet on as well: twice, five and thirty times stable's rate, and a half.
+const LATE: [usize; LATE_BETS] = [1, 3, 5, RATIOS.len() + 1];
 /// The bets on late harm.
-const LATE_BETS: usize = LATE_RATIOS.len() + 1;
+const LATE_BETS: usize = 4;
 /// The highest rate that a ratio is bet up to.
 const MOST: f64 = 0.95;
 /// The canary's own rate is bet on where it is above stable's at all.
@@ -75,28 +73,38 @@ impl Default for HarmBets {
 }
 
 impl HarmBets {
-    /// Takes in a block. `canary_before` is what the canary had served before: bets are made from the past. Of a block
-    /// that is not `convincing` no bet wins anything, but may lose: it takes nothing from the guarantee to win less.
-    pub(super) fn absorb(&mut self, canary: Counts, canary_before: Counts, beside: Beside, convincing: bool) {
+    /// Takes in a block. `canary_before` is what the canary had served before: bets are made from the past. With a rate
+    /// that the canary may have had without being worse (`excused`), no bet wins more than it would beside that one, but
+    /// may lose: it takes nothing from the guarantee to win less.
+    pub(super) fn absorb(
+        &mut self,
+        canary: Counts,
+        canary_before: Counts,
+        beside: Beside,
+        excused: Option<f64>,
+    ) {
         let base = match beside {
             Beside::Stable { before, .. } => plug_in(before),
             Beside::Rate(rate) => rate,
         };
-        let most = if convincing { f64::INFINITY } else { 0.0 };
         let won = |rate: f64| {
+            let most = excused.map_or(f64::INFINITY, |excused| {
+                ln_point_factor(canary, rate, excused).max(0.0)
+            });
             let ln = match beside {
                 Beside::Stable { now, .. } => ln_harm_factor(canary, now, rate, base),
                 Beside::Rate(known) => ln_point_factor(canary, rate, known),
             };
             ln.min(most)
         };
-        for (ln, rate) in self.from_start.iter_mut().zip(bets(base, canary_before)) {
-            *ln += won(rate);
+        let won = bets(base, canary_before).map(won);
+        for (ln, won) in self.from_start.iter_mut().zip(won) {
+            *ln += won;
         }
         let ln_started = ln_start_weight(self.blocks);
         let late = self.late.get_or_insert([f64::NEG_INFINITY; LATE_BETS]);
-        for (ln, rate) in late.iter_mut().zip(late_bets(base)) {
-            *ln = ln_add(*ln, ln_started) + won(rate);
+        for (ln, bet) in late.iter_mut().zip(LATE) {
+            *ln = ln_add(*ln, ln_started) + won[bet];
         }
         self.blocks = self.blocks.saturating_add(1);
     }
@@ -134,11 +142,6 @@ fn bets(base: f64, canary_before: Counts) -> [f64; BETS] {
         *rate = bet;
     }
     rates
-}
-
-fn late_bets(base: f64) -> [f64; LATE_BETS] {
-    let [a, b, c] = LATE_RATIOS.map(|ratio| (ratio * base).min(MOST));
-    [a, b, c, LATE_RATE.max(base)]
 }
 
 /// Logarithm of `π_t`, the geometric weight of a beginning at block `t`, counted from 0.

@@ -11,7 +11,7 @@ fn after(blocks: &[[u32; 4]]) -> HarmBets {
     let (mut canary_before, mut before) = (Counts::default(), Counts::default());
     for [n_c, e_c, n_p, e_p] in blocks {
         let (canary, now) = (counts(*n_c, *e_c), counts(*n_p, *e_p));
-        bets.absorb(canary, canary_before, Beside::Stable { now, before }, true);
+        bets.absorb(canary, canary_before, Beside::Stable { now, before }, None);
         canary_before = canary_before.plus(canary);
         before = before.plus(now);
     }

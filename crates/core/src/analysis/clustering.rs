@@ -166,6 +166,20 @@ fn ln_difference(worse: Counts, other: Counts) -> f64 {
     term(worse.bad(), p) + good(worse.good(), p) + term(other.bad(), q) + good(other.good(), q)
 }
 
+/// What the counts of a block are worth as independent requests.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Worth {
+    correlation: f64,
+}
+
+impl Worth {
+    /// Those of one revision, divided by `1 + (n − 1)·ρ_b`.
+    pub(super) fn of(self, block: Counts) -> Counts {
+        let more = (block.total() - 1.0).max(0.0);
+        block.scaled(1.0 / (1.0 + more * self.correlation))
+    }
+}
+
 fn faded(counts: Counts) -> Counts {
     counts.scaled((-1.0 / RECENT).exp())
 }
@@ -274,11 +288,11 @@ impl Clustering {
         self.history_ppm = Some((correlation.clamp(0.0, 1.0) * 1e6) as u32);
     }
 
-    /// What a block's counts of one revision are worth: divided by `1 + (n − 1)·ρ_b`, as known from the blocks
-    /// before and from history.
-    pub(super) fn deflated(&self, block: Counts, stable_before: Counts) -> Counts {
-        let more = (block.total() - 1.0).max(0.0);
-        block.scaled(1.0 / (1.0 + more * self.within_blocks(stable_before)))
+    /// What counts of one block are worth, as known from the blocks before and from history.
+    pub(super) fn worth(&self, stable_before: Counts) -> Worth {
+        Worth {
+            correlation: self.within_blocks(stable_before),
+        }
     }
 
     /// `D`, at least 1, for all that both have served: that of their pods.
@@ -351,7 +365,8 @@ fn is_of_one(canary: &PodCounts, stable: Counts, several: usize) -> bool {
 }
 
 /// `ρ_b` from stable's history in equal strata of time: the moment estimate from successive differences with
-/// two standard errors on top, as a share from 0 to 1. `None` below eight pairs of strata with requests.
+/// two standard errors on top, as a share from 0 to 1. `None` below eight pairs of strata with requests, and where so few
+/// requests were bad that what is assumed without a history is not ruled out: of none nobody knows how they cluster.
 pub fn correlation_in(history: &[Counts]) -> Option<f64> {
     const LEAST: u32 = 8;
     let mut seen = Clustering::default();
@@ -364,21 +379,23 @@ pub fn correlation_in(history: &[Counts]) -> Option<f64> {
     let rate = all.ratio().filter(|_| seen.pairs >= LEAST)?;
     let spread = rate * (1.0 - rate);
     if spread <= 0.0 {
-        return Some(0.0);
+        return None;
     }
     let pairs = f64::from(seen.pairs);
     let size = seen.pair_sizes / pairs;
+    if size <= 1.0 {
+        return None;
+    }
     let ratio = seen.differences / pairs / spread;
-    let error = 2.0 * ratio.max(1.0) * ((3.0 + 1.0 / (size * rate)) / pairs).sqrt();
+    let each = 3.0 + 1.0 / (size * rate);
+    let error = 2.0 * ratio.max(1.0) * (each / pairs).sqrt();
     let above = ratio - 1.0;
-    // Where there is no excess, chance is no reason to see one.
-    (size > 1.0).then(|| {
-        if above <= error {
-            0.0
-        } else {
-            ((above + error) / (size - 1.0)).clamp(0.0, 1.0)
-        }
-    })
+    if above > error {
+        return Some(((above + error) / (size - 1.0)).clamp(0.0, 1.0));
+    }
+    // Where there is no excess, chance is no reason to see one, if an excess would show.
+    let highest = low_chi_square(2.0 * pairs / each).map(|low| (ratio / low - 1.0) / (size - 1.0));
+    highest.filter(|highest| *highest < ASSUMED).map(|_| 0.0)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ fn worth_after(total: f64, bad: &[f64], history: Option<f64>) -> f64 {
         stable = stable.plus(block);
     }
     seen.settle(false);
-    seen.deflated(counts(1000.0, 10.0), stable).total()
+    seen.worth(stable).of(counts(1000.0, 10.0)).total()
 }
 
 /// About what chance does to ten bad ones.
@@ -75,7 +75,7 @@ fn a_history_is_known_from_the_first_block() {
         seen.know(correlation);
         let before = seen.design_effect(counts(100.0, 1.0), counts(1000.0, 10.0));
         assert!((before - 1.0).abs() < 1e-12, "{before}");
-        seen.deflated(counts(101.0, 1.0), Counts::default())
+        seen.worth(Counts::default()).of(counts(101.0, 1.0))
     };
     assert_eq!(worth(0.0), counts(101.0, 1.0));
     // 1 + 100·0.01.
@@ -116,6 +116,14 @@ fn a_history_of_independent_requests_shows_no_correlation_and_one_of_bursts_does
     assert!((0.01..0.3).contains(&found), "{found}");
     assert_eq!(correlation_in(&calm[..5]), None);
     assert_eq!(correlation_in(&[]), None);
+    // Of no bad request, or of one, nobody knows how they come.
+    assert_eq!(correlation_in(&history(&|_| 0.0)), None);
+    assert_eq!(correlation_in(&history(&|i| f64::from(u8::from(i == 90)))), None);
+    // Requests that are too few to correlate within a block are no proof either.
+    let sparse: Vec<_> = (0..120)
+        .map(|i| counts(27.0, f64::from(u8::from(i % 4 == 0))))
+        .collect();
+    assert_eq!(correlation_in(&sparse), None);
 }
 
 #[test]

@@ -107,7 +107,7 @@ fn nearest(n_c: f64, n_p: f64, theta_c: f64, theta_p: f64, margin: f64) -> (f64,
         .min(theta_p)
         .max(n_p * theta_p / against)
         .clamp(f64::MIN_POSITIVE, high);
-    let mut q = low;
+    let mut q = start(n_c, n_p, theta_c, theta_p, margin).clamp(low, high);
     for _ in 0..MOST_STEPS {
         let (bad_c, good_c) = (q + margin, 1.0 - q - margin);
         let slope = n_c * ((1.0 - theta_c) / good_c - theta_c / bad_c)
@@ -129,6 +129,22 @@ fn nearest(n_c: f64, n_p: f64, theta_c: f64, theta_p: f64, margin: f64) -> (f64,
         }
     }
     ((q + margin).min(1.0 - f64::EPSILON), q)
+}
+
+/// Near the root that [`nearest`] looks for: that of the derivative times `q·(q + δ)` with its terms of good requests as they
+/// are at the bet, a quadratic. Any number will do; one that is none is `low` there.
+fn start(n_c: f64, n_p: f64, theta_c: f64, theta_p: f64, margin: f64) -> f64 {
+    let near = theta_p.max(theta_c - margin).max(0.0);
+    let good = n_c * (1.0 - theta_c) / (1.0 - near - margin).max(EDGE) + n_p * (1.0 - theta_p) / (1.0 - near);
+    let half = (good * margin - n_c * theta_c - n_p * theta_p) / 2.0;
+    let root = (half * half + good * n_p * theta_p * margin).sqrt();
+    // Of the two forms of the root the one that does not subtract nearly equal numbers.
+    let q = if half > 0.0 {
+        n_p * theta_p * margin / (half + root)
+    } else {
+        (root - half) / good
+    };
+    if q.is_nan() { 0.0 } else { q }
 }
 
 #[cfg(test)]

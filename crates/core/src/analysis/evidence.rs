@@ -8,12 +8,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::bets::{Beside, HarmBets, ln_add};
-use super::clustering::{Clustering, PodCounts};
+use super::clustering::{Clustering, PodCounts, Worth};
 use super::exposure::{AtRoute, Exposure};
 use super::past::Past;
 use super::safety::Safety;
 use super::windows::{Windows, least_factor};
 use super::{Counts, Objective, exact, plug_in};
+use edge::Held;
 
 /// One-sided 95 % quantile of the normal distribution.
 const Z95: f64 = 1.644_853_626_951_472_2;
@@ -80,9 +81,12 @@ pub struct Evidence {
     /// What the canary served that harm is bet on with the next block, for stable's counters were read before it.
     #[serde(default, skip_serializing_if = "Counts::is_none")]
     waiting: Counts,
-    /// An incident of both began, changed or ended in the last block, of which something waits.
+    /// An incident of both began, changed or ended in the last block.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     was_edge: bool,
+    /// The bet on a block in which an incident of both began, changed or ended: it is settled with the next block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
     /// What stable served in the same time.
     stable: Counts,
     /// Bad events beyond stable's rate in the same time: `Σ (e_c − n_c · e_p / n_p)`.
@@ -221,6 +225,7 @@ fn seconds(block: &Block) -> f64 {
 }
 
 mod beside;
+mod edge;
 mod late;
 mod suspicion;
 mod told;

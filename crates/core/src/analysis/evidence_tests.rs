@@ -628,9 +628,87 @@ fn the_edge_of_an_incident_of_both_speaks_against_nobody() {
     let before = evidence.ln_harm();
     evidence.absorb_during(&block(23, (30.0, 8.0), (270.0, 1.0)), incident);
     assert!(evidence.ln_harm() <= before, "it ends: {}", evidence.ln_harm());
-    // Once it is over for both, the next is the canary's own.
+    // Once it is over for both, the next are the canary's own.
     evidence.absorb(&block(24, (30.0, 20.0), (270.0, 1.0)));
+    evidence.absorb(&block(25, (30.0, 20.0), (270.0, 1.0)));
     assert!(evidence.ln_harm() > 100f64.ln(), "{}", evidence.ln_harm());
+}
+
+/// What stable and a canary like it do where their rate flips from block to block: of 5,400 requests of stable's none and
+/// 54 are bad in turn, of a ninth of these at the canary as many.
+fn flipping(index: i32) -> [(f64, f64); 2] {
+    let bad = f64::from(index % 2) * 54.0;
+    [(600.0, bad / 9.0), (5400.0, bad)]
+}
+
+#[test]
+fn a_stable_that_flips_hides_no_bad_canary_and_excuses_one_that_flips_with_it() {
+    let mut evidence = Evidence::default();
+    for index in 0..40 {
+        let [like, stable] = flipping(index);
+        evidence.absorb(&block(index, like, stable));
+    }
+    assert!(evidence.ln_harm() < 1.0, "{}", evidence.ln_harm());
+    // One that flips against it is excused as well: each pod was read at a moment of its own.
+    let mut against = evidence.clone();
+    for index in 40..80 {
+        let [_, stable] = flipping(index);
+        let [like, _] = flipping(index + 1);
+        against.absorb(&block(index, like, stable));
+    }
+    assert!(against.ln_harm() < 1.0, "{}", against.ln_harm());
+    let shown = (40..50).find(|index| {
+        evidence.absorb(&block(*index, (600.0, 60.0), flipping(*index)[1]));
+        evidence.ln_harm() > 100f64.ln()
+    });
+    // What flips passes for clusters too: some ninety independent requests a block.
+    assert!(shown.is_some(), "{}", evidence.ln_harm());
+}
+
+/// An outage of both that lies across the end of a block of stable's: half of it shows in each of two blocks, and most of it in
+/// one of the canary's.
+#[test]
+fn an_incident_across_the_end_of_a_block_speaks_against_nobody() {
+    let mut evidence = after(
+        &(0..20)
+            .map(|i| block(i, (300.0, 0.0), (2700.0, 3.0)))
+            .collect::<Vec<_>>(),
+    );
+    let before = evidence.ln_harm();
+    for (index, (canary, stable)) in (20..).zip([(20.0, 630.0), (140.0, 660.0), (0.0, 3.0), (0.0, 3.0)]) {
+        evidence.absorb(&block(index, (300.0, canary), (2700.0, stable)));
+        assert!(evidence.ln_harm() <= before, "{index}: {}", evidence.ln_harm());
+    }
+}
+
+#[test]
+fn an_edge_is_bet_on_once_the_next_block_has_come_and_wins_nothing_without_one() {
+    let calm: Vec<_> = (0..20).map(|i| block(i, (600.0, 0.0), (5400.0, 5.0))).collect();
+    // Stable's rate changes, and the canary is worse than that by far.
+    let edge = block(20, (600.0, 300.0), (5400.0, 54.0));
+    let next = |index, weight| Block {
+        canary_weight: weight,
+        ..block(index, (600.0, 0.0), (5400.0, 54.0))
+    };
+    let mut evidence = after(&calm);
+    let before = evidence.ln_harm();
+    evidence.absorb(&edge);
+    assert!(evidence.ln_harm() <= before, "held: {}", evidence.ln_harm());
+    let held = evidence.clone();
+    evidence.absorb(&next(21, 10));
+    assert!(evidence.ln_harm() > 100f64.ln(), "{}", evidence.ln_harm());
+    // A block later, or with all the traffic, nobody knows what stable did next.
+    for other in [next(22, 10), bake(21, (6000.0, 6.0), 0.01)] {
+        let mut evidence = held.clone();
+        evidence.absorb(&other);
+        assert!(evidence.ln_harm() <= before, "{}", evidence.ln_harm());
+    }
+    let mut suspect = held.clone();
+    suspect.compare_again(2.0);
+    assert!(suspect.held.is_none() && suspect.ln_harm() <= before);
+    // It is in the status until then.
+    let read: Evidence = serde_json::from_str(&serde_json::to_string(&held).unwrap()).unwrap();
+    assert_eq!(read, held);
 }
 
 #[test]

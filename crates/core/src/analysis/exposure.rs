@@ -295,8 +295,12 @@ impl Exposure {
     /// Logarithm of the evidence that the canary does not answer; 0 while it does. Where pods count, nothing in the first
     /// seconds: one of several workers that had no request yet may have answered both scrapes.
     pub(super) fn ln_silent(&self) -> f64 {
-        let known = self.at_route || self.seconds >= YOUNG;
-        self.ln_silent.filter(|_| known).unwrap_or(0.0)
+        self.ln_silent.filter(|_| !self.is_young()).unwrap_or(0.0)
+    }
+
+    /// Pods count, and have for a few seconds only: what they tell may be of one of several workers.
+    pub(super) fn is_young(&self) -> bool {
+        !self.at_route && self.seconds < YOUNG
     }
 
     /// Logarithm of the evidence that the canary answers less than four fifths of what is due to it at the

@@ -75,13 +75,14 @@ impl Falls {
         };
         let mut between = BTreeSet::new();
         for samples in counters {
-            let counts: Vec<&Sample> = samples.iter().filter(|s| s.value >= 0.0).collect();
-            between.extend(
-                counts
-                    .windows(2)
-                    .filter(|pair| pair[1].value < pair[0].value)
-                    .map(|pair| (pair[0].at, pair[1].at)),
-            );
+            let mut counts = samples.iter().filter(|s| s.value >= 0.0);
+            let Some(mut last) = counts.next() else { continue };
+            for sample in counts {
+                if sample.value < last.value {
+                    between.insert((last.at, sample.at));
+                }
+                last = sample;
+            }
         }
         between.retain(|fall| !restarted(fall));
         Self {

@@ -23,6 +23,8 @@ const MOST_MARGIN: f64 = 0.5;
 const FEW_EVENTS: f64 = 5.0;
 /// So many standard deviations are no chance.
 const CHANCE: f64 = 3.0;
+/// And so is what has at most that normal deviate's probability, as a logarithm: one in 741.
+const LN_CHANCE: f64 = 6.6;
 
 /// The probabilities of error, and the budget that one rollout may spend.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -162,9 +164,14 @@ impl SloView<'_> {
     }
 
     /// What it has spent is more than chance does to its bad requests: three standard deviations of their number, as
-    /// Poisson's distribution has it.
+    /// Poisson's distribution has it. A few requests never are that many, however certain they are: of these it is as
+    /// unlikely that a canary at the upper bound of stable's rate has so many, by Chernoff's bound.
     fn is_no_chance(&self) -> bool {
-        self.charged_bad() >= CHANCE * self.evidence.canary().bad().sqrt()
+        let (canary, charged) = (self.evidence.canary(), self.charged_bad());
+        let bad = canary.bad();
+        let usual = (canary.total() * self.evidence.stable_upper_bound()).max(bad - charged);
+        let certain = bad > usual && bad * (bad / usual).ln() - (bad - usual) >= LN_CHANCE;
+        charged >= CHANCE * bad.sqrt() || certain
     }
 
     fn is_somewhat_harmed(&self) -> bool {
@@ -177,7 +184,8 @@ impl SloView<'_> {
     }
 }
 
-/// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives, or the
+/// The first objective that speaks against the canary: `E_harm >= m/α` for any of `m` objectives (its square in the first
+/// seconds of counters, [`Evidence::is_young`]), or the
 /// budget's share `F >= x` (and, where that is fewer than five events, `E_harm >= 5` too), or a burn rate that
 /// pages while stable's does not (with `E_harm >= 5` and a quarter of `x` spent); or the canary completes no
 /// request, which the objective with the most requests tells; or, where requests are counted at the route, it
@@ -188,8 +196,13 @@ impl SloView<'_> {
 /// `objectives` is `m`: all that the attempt has, whether they have been read yet or not.
 pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> Option<Harm> {
     let needed = limits.ln_harm_needed(objectives.max(slos.len()));
+    // Of young counters it takes the square: an outage is that far beyond it in one block.
+    let shown_harmful = |slo: &SloView<'_>| {
+        let young = !slo.alone && slo.evidence.is_young();
+        slo.ln_harm() >= if young { 2.0 * needed } else { needed } && !slo.evidence.rests_on_one_pod()
+    };
     let shown = slos.iter().find_map(|slo| {
-        let kind = if slo.ln_harm() >= needed && !slo.evidence.rests_on_one_pod() {
+        let kind = if shown_harmful(slo) {
             HarmKind::Evidence
         } else if slo.overspent() {
             HarmKind::BudgetSpent

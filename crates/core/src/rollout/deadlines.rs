@@ -4,6 +4,7 @@ use super::Turn;
 use super::attempt::End;
 use super::preview::is_used;
 use super::waits::Wait;
+use crate::analysis::Harm;
 use crate::plan::OnInconclusive;
 use crate::state::{Attempt, Hold, Outcome, Stage};
 
@@ -65,6 +66,15 @@ impl Turn<'_> {
     fn stuck(&mut self, what: &str) {
         let message = format!("no progress before the deadline: {what}");
         self.withdraw(End::new(Outcome::RolledBack, STUCK, message));
+    }
+
+    /// Harm is suspected once more after comparisons have refuted it: no evidence decides that.
+    pub(super) fn leave_undecided(&mut self, harm: &Harm) {
+        let Some(attempt) = self.attempt().cloned() else {
+            return;
+        };
+        let what = format!("{harm}, under all traffic alone, after it was refuted beside stable");
+        self.undecided(&attempt, &what);
     }
 
     fn undecided(&mut self, attempt: &Attempt, what: &str) {

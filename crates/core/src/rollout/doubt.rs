@@ -12,23 +12,33 @@ use crate::state::{Attempt, Doubt, Stage};
 
 /// The weight, in percent, that a canary is compared at.
 const COMPARED_AT: u8 = 10;
-/// After so many comparisons in an attempt the next suspicion is believed.
+/// After so many comparisons in an attempt, which have all acquitted it, a further one would show nothing new: what shows
+/// only under all traffic may be the canary's, or one incident more. A person decides, and its users are on stable.
 const MOST_DOUBTS: u8 = 3;
 
 impl Turn<'_> {
     /// What speaks against the canary is a suspicion, and stable can still be asked.
     pub(super) fn is_in_doubt(&self, harm: &Harm) -> bool {
-        let times = |a: &Attempt| a.doubt.as_ref().map_or(0, |doubt| doubt.times);
+        self.can_be_compared(harm) && self.doubts() < MOST_DOUBTS
+    }
+
+    /// What speaks against the canary is a suspicion, and comparisons have refuted enough of them.
+    pub(super) fn is_beyond_doubts(&self, harm: &Harm) -> bool {
+        harm.kind != HarmKind::FewerRequests && self.can_be_compared(harm) && self.doubts() >= MOST_DOUBTS
+    }
+
+    fn doubts(&self) -> u8 {
+        let doubt = self.attempt().and_then(|attempt| attempt.doubt.as_ref());
+        doubt.map_or(0, |doubt| doubt.times)
+    }
+
+    fn can_be_compared(&self, harm: &Harm) -> bool {
         let stable = self.state.stable.as_ref();
         let ignored =
             harm.kind == HarmKind::FewerRequests && self.plan.on_share_mismatch == OnShareMismatch::Ignore;
         // Where all users move at once nobody is to meet both revisions: they go back instead.
         let at_once = self.attempt().is_some_and(|a| a.at_once);
-        harm.alone
-            && !ignored
-            && !at_once
-            && self.attempt().is_some_and(|a| times(a) < MOST_DOUBTS)
-            && stable.is_some_and(|stable| self.seen.ready(stable) > 0)
+        harm.alone && !ignored && !at_once && stable.is_some_and(|stable| self.seen.ready(stable) > 0)
     }
 
     /// Gives stable most of the traffic, to compare.

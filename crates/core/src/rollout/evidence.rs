@@ -34,6 +34,7 @@ impl Turn<'_> {
         self.state.attempt = Some(attempt);
         match harm {
             Some(harm) if self.is_in_doubt(&harm) => self.doubt(&harm),
+            Some(harm) if self.is_beyond_doubts(&harm) => self.leave_undecided(&harm),
             // Callers come and go: that alone convicts nobody who could be asked beside stable.
             Some(harm) if harm.kind == HarmKind::FewerRequests && !self.convicts_at_once() => {}
             Some(harm) => self.withdraw(self.harmed(&harm)),

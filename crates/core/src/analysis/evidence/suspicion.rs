@@ -20,10 +20,11 @@ impl Evidence {
         let canary = block.canary;
         // It belongs to a comparison that is over.
         self.waiting = Counts::default();
+        self.settle(None);
         let known = reference.max(plug_in(self.calm.plus(self.past.unwrap_or_default())));
-        let worth = self.clustering.deflated(canary, self.stable);
+        let worth = self.worth().of(canary);
         let alone = self.alone.get_or_insert_default();
-        alone.absorb(worth, self.canary, Beside::Rate(known), true);
+        alone.absorb(worth, self.canary, Beside::Rate(known), None);
         self.clustering.absorb_alone(&block.canary_pods);
         if block.weight_in_force && block.canary_weight >= 100 {
             self.exposure.absorb_alone(canary.total(), seconds(block));
@@ -42,6 +43,7 @@ impl Evidence {
     /// and of the few requests of a comparison chance would make clusters. The canary will have as many requests as in so many `blocks` of the bake; what
     /// these could not refute of a healthy one is not asked for.
     pub fn compare_again(&mut self, blocks: f64) {
+        self.settle(None);
         self.again.get_or_insert_default();
         let suspicious = self.ln_harm_alone() >= SUSPICIOUS.ln();
         let bake = self.alone.take().map_or(0, |alone| alone.blocks());

@@ -18,7 +18,7 @@ impl Evidence {
         if each.total() <= 0.0 {
             return 1.0;
         }
-        let worth = self.clustering.deflated(each, self.stable).total() / each.total();
+        let worth = self.worth().of(each).total() / each.total();
         upper_bound(self.canary.scaled(worth))
     }
 
@@ -45,8 +45,9 @@ impl Evidence {
     /// Natural logarithm of the evidence that the canary is worse than stable, since the attempt's start or
     /// since any later block, less what clustering takes from it; 0 says nothing.
     pub fn ln_harm(&self) -> f64 {
-        let again = self.again.as_ref().map_or(0.0, HarmBets::ln_total);
-        let main = self.harm.ln_total() + (1.0 - STAKE_AGAIN).ln();
+        let total = |bets: &HarmBets| self.ln_with_held(bets, HarmBets::ln_total);
+        let again = self.again.as_ref().map_or(0.0, total);
+        let main = total(&self.harm) + (1.0 - STAKE_AGAIN).ln();
         self.discounted(ln_add(main, again + STAKE_AGAIN.ln()))
     }
 
@@ -63,7 +64,7 @@ impl Evidence {
     /// Natural logarithm of the evidence that the canary has been worse than stable since the attempt's
     /// start: the mean of the running products with equal stakes, whatever the pods.
     pub fn ln_harm_from_start(&self) -> f64 {
-        self.harm.ln_from_start()
+        self.ln_with_held(&self.harm, HarmBets::ln_from_start)
     }
 
     /// Natural logarithm of the evidence that the canary is worse by less than `margin`, less what clustering
@@ -104,6 +105,12 @@ impl Evidence {
     /// Clustering weakens evidence; it is no reason to forget what speaks against a claim.
     pub(super) fn discounted(&self, ln: f64) -> f64 {
         if ln > 0.0 { ln / self.design_effect() } else { ln }
+    }
+
+    /// What is known is of one short block of counters that are too young to show whether several workers answer in turn:
+    /// one of them may have had all the bad requests.
+    pub fn is_young(&self) -> bool {
+        self.harm.blocks() <= 1 && self.exposure.is_young()
     }
 
     /// Natural logarithm of the evidence that the canary takes requests and does not answer; 0 while it does.

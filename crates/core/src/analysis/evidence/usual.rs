@@ -1,6 +1,6 @@
 //! What is usual at stable, and the incidents of both revisions that show as something else.
 
-use super::{Counts, Evidence, Objective, least_factor, upper_bound};
+use super::{Counts, Evidence, Objective, Worth, least_factor, upper_bound};
 
 /// Stable's rate is unusual from so many times the usual on.
 const UNUSUAL: f64 = 3.0;
@@ -79,10 +79,14 @@ impl Evidence {
 
     /// An incident of both begins, changes or ends in a block in which stable did this. Each pod's counters were read at
     /// a moment of their own then: one arm may have seen more of it than the other.
-    pub(super) fn is_edge(&self, stable: Counts) -> bool {
-        // Before the first block it was as the past has it.
+    pub(super) fn is_edge(&self, stable: Counts, worth: Worth) -> bool {
+        let last = self.last();
+        self.is_unusual(stable) != self.is_unusual(last) || differ(worth.of(stable), worth.of(last))
+    }
+
+    /// Stable's last block; before the first one it was as the past has it.
+    pub(super) fn last(&self) -> Counts {
         let last = Some(self.latest[1]).filter(|last| !last.is_none());
-        let last = last.or(self.past).unwrap_or_default();
-        self.is_unusual(stable) != self.is_unusual(last) || differ(self.worth(stable), self.worth(last))
+        last.or(self.past).unwrap_or_default()
     }
 }

@@ -10,8 +10,12 @@ use crate::state::{Outcome, Stage};
 
 /// A rollout of which the second revision bakes.
 fn baking() -> World {
+    baking_for(SignedDuration::from_mins(5))
+}
+
+fn baking_for(bake: SignedDuration) -> World {
     let mut world = stepping(0);
-    world.plan.bake = SignedDuration::from_mins(5);
+    world.plan.bake = bake;
     until_weight(&mut world, 100);
     world.run(60);
     assert!(matches!(
@@ -60,6 +64,29 @@ fn an_incident_in_the_bake_is_compared_and_not_blamed_on_the_canary() {
     until_weight(&mut world, 100);
     assert!(world.run_until(Phase::Healthy, 900), "{:?}", world.last);
     assert_eq!(reason(&world).0, Outcome::Promoted);
+}
+
+#[test]
+fn a_fourth_incident_in_a_bake_convicts_nobody_and_leaves_its_users_on_stable() {
+    let mut world = baking_for(SignedDuration::from_mins(30));
+    world.plan.progress_deadline = SignedDuration::from_mins(10);
+    for incident in 1..=4 {
+        until_weight(&mut world, 100);
+        world.run(300);
+        both_fail(&mut world, 0.2);
+        world.run(60);
+        both_fail(&mut world, 0.0);
+        if incident < 4 {
+            assert_eq!(told(&world, "BakeInterrupted"), incident, "{}", message(&world));
+        }
+    }
+    assert!(world.run_until(Phase::Paused, 300), "{}", message(&world));
+    assert_eq!((world.weight("v1"), world.weight("v2")), (100, 0));
+    assert!(
+        message(&world).contains("under all traffic alone"),
+        "{}",
+        message(&world)
+    );
 }
 
 #[test]
