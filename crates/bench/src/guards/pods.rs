@@ -63,7 +63,7 @@ pub struct Pod {
     samples: Vec<(f64, f64)>,
     /// Files that are open beside connections, connections for each request a second, and what connections there are.
     files: (f64, f64, f64),
-    /// The share of time that the collector takes.
+    /// The collector takes so many times as much time as in the other pods.
     gc: f64,
     open: Vec<(f64, f64)>,
     scraped_to: f64,
@@ -144,21 +144,22 @@ impl Pod {
             samples: Vec::new(),
             files: (rng.random_range(12.0..40.0), rng.random_range(0.2..4.0), 0.0),
             open: Vec::new(),
-            gc: log_normal(&mut rng, 0.01, 0.5),
+            gc: log_normal(&mut rng, 1.0, 0.2),
             scraped_to: 0.0,
             rng,
         }
     }
 
     /// What it tells of the block from `start` to `end`, in which it served so many requests. `day` is what all pods do
-    /// at this hour: memory in bytes a second, and a factor of the price of a request; a request `holds` a thread for so many seconds.
+    /// at this hour: memory in bytes a second, and a factor of the price of a request; a request `holds` a thread for so many seconds, and the collector
+    /// `collects` for such a share of the time.
     pub fn block(
         &mut self,
         (start, end): (f64, f64),
         requests: f64,
         conduct: Conduct,
         day: (f64, f64),
-        holds: f64,
+        (holds, collects): (f64, f64),
     ) -> PodRuntime {
         while self.ends < end {
             self.born = self.ends;
@@ -186,7 +187,7 @@ impl Pod {
             files: samples(&self.open),
             cpu: Some(self.idle * seconds * self.node + served),
             lag: self.lag(seconds, conduct),
-            gc: Some(self.collects((start, end), conduct)),
+            gc: Some(self.collects((start, end), collects, conduct)),
             busy: self.busy(requests / seconds, holds, seconds, conduct),
             timeouts: None,
         }
@@ -215,10 +216,10 @@ impl Pod {
     }
 
     /// Seconds of the collector: more while the process is young, and now and then a full collection of half a second.
-    fn collects(&mut self, (start, end): (f64, f64), conduct: Conduct) -> f64 {
+    fn collects(&mut self, (start, end): (f64, f64), usual: f64, conduct: Conduct) -> f64 {
         let seconds = end - start;
         let young = 0.03 * (-(start - self.born).max(0.0) / 60.0).exp();
-        let share = self.gc * log_normal(&mut self.rng, 1.0, 0.3) + young + conduct.gc;
+        let share = usual * self.gc * log_normal(&mut self.rng, 1.0, 0.3) + young + conduct.gc;
         let full = poisson(&mut self.rng, seconds / 120.0) * 0.5;
         (share * seconds + full).min(seconds)
     }
