@@ -1,6 +1,7 @@
 //! What becomes of RolloutActions beside the reconciles: those for a service that does not exist are answered, and the
 //! oldest that are over are deleted. No decision depends on it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
 
 use super::caches::Caches;
 use super::edges::Clock;
@@ -21,8 +23,11 @@ use crate::k8s::writer::Writer;
 
 /// So many that are over stay whatever the limit: whoever asked is to see the answer.
 const FEWEST: usize = 5;
-/// How long to wait before an answer that the API server did not take is tried again.
+/// How long to wait before an answer that the API server did not take is tried again; twice as long each time, up to
+/// [`LONGEST`].
 const AGAIN: Duration = Duration::from_secs(5);
+/// The longest wait: an API server that refuses is put right by people.
+const LONGEST: Duration = Duration::from_mins(5);
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,19 +56,34 @@ pub struct Keeper {
 impl Keeper {
     /// Does what comes, for as long as something can come.
     pub async fn run(&self, mut chores: UnboundedReceiver<Chore>) {
-        let mut later = Vec::new();
+        let mut later = Later::default();
         loop {
+            let due = later.next();
+            let again = async {
+                match due {
+                    Some((at, service)) => {
+                        sleep_until(at).await;
+                        Chore::Orphans(service)
+                    }
+                    None => std::future::pending().await,
+                }
+            };
             let next = tokio::select! {
                 chore = chores.recv() => chore,
-                () = tokio::time::sleep(AGAIN), if !later.is_empty() => later.pop(),
+                chore = again => Some(chore),
             };
             let Some(chore) = next else { return };
-            if let Err(error) = self.do_it(&chore).await {
-                tracing::warn!(?chore, %error, "not done");
-                // The next action that is over brings the other one again.
-                if matches!(chore, Chore::Orphans(_)) && !later.contains(&chore) {
-                    later.push(chore);
+            match (&chore, self.do_it(&chore).await) {
+                (Chore::Orphans(service), Ok(())) => later.taken(service),
+                (Chore::Orphans(service), Err(error)) => {
+                    let (is_news, wait) = later.refused(service, &error.to_string(), Instant::now());
+                    if is_news {
+                        tracing::warn!(?chore, %error, ?wait, "not done; it is tried again, and said again when the cause changes");
+                    }
                 }
+                // The next action that is over brings it again.
+                (Chore::Surplus { .. }, Err(error)) => tracing::warn!(?chore, %error, "not done"),
+                (Chore::Surplus { .. }, Ok(())) => {}
             }
         }
     }
@@ -114,6 +134,43 @@ impl Keeper {
     }
 }
 
+/// Services that are not there whose actions could not be answered yet.
+#[derive(Default)]
+struct Later(BTreeMap<Key, Refused>);
+
+struct Refused {
+    cause: String,
+    wait: Duration,
+    due: Instant,
+}
+
+impl Later {
+    /// Notes that an answer was not taken: whether the cause is another one than before, and how long to wait now.
+    fn refused(&mut self, service: &Key, cause: &str, now: Instant) -> (bool, Duration) {
+        let before = self.0.get(service);
+        let is_news = before.is_none_or(|before| before.cause != cause);
+        let wait = before.map_or(AGAIN, |before| (before.wait * 2).min(LONGEST));
+        let refused = Refused {
+            cause: cause.to_owned(),
+            wait,
+            due: now + wait,
+        };
+        self.0.insert(service.clone(), refused);
+        (is_news, wait)
+    }
+
+    /// Nothing is left to answer.
+    fn taken(&mut self, service: &Key) {
+        self.0.remove(service);
+    }
+
+    /// What is to be tried next, and when.
+    fn next(&self) -> Option<(Instant, Key)> {
+        let next = self.0.iter().min_by_key(|(_, refused)| refused.due);
+        next.map(|(service, refused)| (refused.due, service.clone()))
+    }
+}
+
 /// Names and UIDs of a service's actions that are over, beyond the newest so many.
 fn surplus(
     actions: impl Iterator<Item = RolloutAction>,
@@ -147,6 +204,33 @@ mod tests {
             "status": {"state": state, "handledAt": at},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn an_answer_that_is_refused_is_tried_ever_later_and_said_once_for_each_cause() {
+        let mut later = Later::default();
+        let (service, other) = (Key::new("shop", "gone"), Key::new("shop", "other"));
+        let mut now = Instant::now();
+        let mut waits = Vec::new();
+        let mut said = 0;
+        for _ in 0..9 {
+            let (is_news, wait) = later.refused(&service, "403: no", now);
+            said += u32::from(is_news);
+            waits.push(wait.as_secs());
+            now += wait;
+            assert_eq!(later.next(), Some((now, service.clone())));
+        }
+        assert_eq!(waits, [5, 10, 20, 40, 80, 160, 300, 300, 300]);
+        assert_eq!(said, 1);
+        // Another cause is said, and another service does not wait for this one.
+        assert_eq!(later.refused(&service, "503: later", now), (true, LONGEST));
+        assert_eq!(later.refused(&other, "503: later", now), (true, AGAIN));
+        assert_eq!(later.next(), Some((now + AGAIN, other.clone())));
+        later.taken(&other);
+        assert_eq!(later.next(), Some((now + LONGEST, service.clone())));
+        later.taken(&service);
+        assert_eq!(later.next(), None);
+        assert_eq!(later.refused(&service, "503: later", now), (true, AGAIN));
     }
 
     #[test]

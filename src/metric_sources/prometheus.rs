@@ -1,7 +1,6 @@
 //! The HTTP API of Prometheus, which Thanos, Mimir and others speak as well.
 //!
-//! Each objective is one query of raw samples (own counters: three) for both revisions at once, evaluated at
-//! the last edge, so that both are read from the same moment and cut by the times of their samples.
+//! Each objective is one query of raw samples for both revisions at once, evaluated at the last edge, so that both are read from the same moment and cut by the times of their samples.
 
 mod answer;
 mod ask;

@@ -8,7 +8,7 @@ use molt_core::analysis::Objective;
 
 use super::at_route::Naming;
 use super::presets::{Timed, Timing};
-use super::selector::{Selector, is_label_name};
+use super::selector::{Sum, is_label_name};
 use super::tasks;
 use crate::api::v1alpha1::{self as api, Preset, SliType};
 
@@ -200,9 +200,9 @@ pub enum SliQuery {
     /// Own counters.
     Counters {
         /// Counts bad events.
-        bad: Selector,
+        bad: Sum,
         /// Counts all events.
-        total: Selector,
+        total: Sum,
     },
 }
 
@@ -278,11 +278,11 @@ impl SliQuery {
     fn parse_counters(counters: &api::Counters, source: &PrometheusSource) -> Result<Self, Vec<FieldError>> {
         let reserved = [source.pod_label.as_str(), source.namespace_label.as_str()];
         let read = |field: &str, text: &str| {
-            Selector::parse(text, &reserved)
+            Sum::parse(text, &reserved)
                 .map_err(|message| FieldError::new(format!("sli.counters.{field}"), message))
         };
         match (read("bad", &counters.bad), read("total", &counters.total)) {
-            (Ok(bad), Ok(total)) if bad == total => Err(vec![FieldError::new(
+            (Ok(bad), Ok(total)) if bad.is_same(&total) => Err(vec![FieldError::new(
                 "sli.counters.bad",
                 "is the same as total, so that every event would be bad: select the bad ones only",
             )]),
@@ -390,6 +390,14 @@ mod tests {
             (
                 r#"{"counters": {"bad": "a", "total": "a"}}"#,
                 "sli.counters.bad: is the same as total",
+            ),
+            (
+                r#"{"counters": {"bad": "a + b", "total": "sum(b) + sum(a)"}}"#,
+                "sli.counters.bad: is the same as total",
+            ),
+            (
+                r#"{"counters": {"bad": "a", "total": "a / b"}}"#,
+                "sli.counters.total: \"a / b\" is an expression",
             ),
             (
                 r#"{"counters": {"bad": "rate(a[1m])", "total": "b{pod=\"x\"}"}}"#,

@@ -1,9 +1,13 @@
-//! Selectors of counters: a metric's name and label matchers, nothing else.
+//! Selectors of counters: a metric's name and label matchers, and sums of them, nothing else.
 //!
-//! Evidence needs the raw samples of each series, so functions, ranges and arithmetic are refused here, with
+//! Evidence needs the raw samples of each series, so functions, ranges and other arithmetic are refused here, with
 //! a message that says what to write instead.
 
 use std::fmt;
+
+pub use self::sum::{Picker, Sum};
+
+mod sum;
 
 /// A metric's name and its matchers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,29 +111,6 @@ impl Selector {
         self.matchers.push(matcher);
         self
     }
-
-    /// Reads a selector as a user writes it. Matchers on the `reserved` labels are refused: each query pins
-    /// them to a revision.
-    pub fn parse(text: &str, reserved: &[&str]) -> Result<Self, String> {
-        let mut rest = Rest(text.trim());
-        let name = rest.take_while(|c, first| c == ':' || is_label_char(c, first));
-        if name.is_empty() {
-            return Err(format!(
-                "{text:?} does not begin with a metric's name: write a counter, such as {EXAMPLE}"
-            ));
-        }
-        rest.skip_spaces();
-        let mut matchers = Vec::new();
-        if rest.eat("{") {
-            matchers = rest.matchers(text, reserved)?;
-            rest.skip_spaces();
-        }
-        rest.must_be_empty(text, name)?;
-        Ok(Self {
-            name: name.to_owned(),
-            matchers,
-        })
-    }
 }
 
 /// The example of a selector that errors show.
@@ -164,6 +145,33 @@ pub fn is_label_name(text: &str) -> bool {
 struct Rest<'a>(&'a str);
 
 impl<'a> Rest<'a> {
+    /// A counter as a user writes it. Matchers on the `reserved` labels are refused: each query pins them to a
+    /// revision.
+    fn selector(&mut self, text: &str, reserved: &[&str]) -> Result<Selector, String> {
+        let name = self.take_while(|c, first| c == ':' || is_label_char(c, first));
+        if name.is_empty() {
+            return Err(if self.0.len() == text.trim().len() {
+                format!("{text:?} does not begin with a metric's name: write a counter, such as {EXAMPLE}")
+            } else {
+                format!(
+                    "{text:?} has no metric's name before {:?}: write a counter, such as {EXAMPLE}",
+                    self.0
+                )
+            });
+        }
+        self.skip_spaces();
+        let matchers = if self.eat("{") {
+            self.matchers(text, reserved)?
+        } else {
+            Vec::new()
+        };
+        self.skip_spaces();
+        Ok(Selector {
+            name: name.to_owned(),
+            matchers,
+        })
+    }
+
     fn skip_spaces(&mut self) {
         self.0 = self.0.trim_start();
     }
@@ -286,9 +294,13 @@ impl<'a> Rest<'a> {
         } else if next == '@' || word == "offset" {
             format!("{text:?} is moved in time: give the counter without {rest:?}")
         } else if "+-*/%^<>=!".contains(next) || ["or", "and", "unless"].contains(&word.as_str()) {
-            format!("{text:?} is an expression: give one counter, such as {EXAMPLE}, without {rest:?}")
+            format!(
+                "{text:?} is an expression: give one counter, such as {EXAMPLE}, or several with + between them, without {rest:?}"
+            )
         } else {
-            format!("{text:?} can't be read from {rest:?} on: give one counter, such as {EXAMPLE}")
+            format!(
+                "{text:?} can't be read from {rest:?} on: give one counter, such as {EXAMPLE}, or several with + between them"
+            )
         })
     }
 }
@@ -298,7 +310,7 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<String, String> {
-        Selector::parse(text, &["pod", "namespace"]).map(|selector| selector.to_string())
+        Sum::parse(text, &["pod", "namespace"]).map(|sum| sum.to_string())
     }
 
     #[test]
@@ -312,6 +324,13 @@ mod tests {
                 r#"a{kind="card",code=~"5\\d\\d",x!="",y!~"b|c"}"#,
             ),
             (r#"a{x="say \"}\" \\ ü"}"#, r#"a{x="say \"}\" \\ ü"}"#),
+            ("ok_total+failed_total", "ok_total + failed_total"),
+            (
+                r#"sum(a{code=~"2.."}) + sum ( b ) + c"#,
+                r#"a{code=~"2.."} + b + c"#,
+            ),
+            ("sum(a)", "a"),
+            ("sum", "sum"),
         ] {
             assert_eq!(parse(text).as_deref(), Ok(canonical), "{text}");
             assert_eq!(parse(canonical).as_deref(), Ok(canonical), "{text}");
@@ -326,14 +345,24 @@ mod tests {
             ("5xx_total", "does not begin with a metric's name"),
             ("rate(a[5m])", "applies rate(): give the counter itself"),
             ("increase (a[5m])", "applies increase()"),
-            ("sum(a)", "applies sum()"),
+            ("sum(rate(a[5m])) + b", "applies rate(): give the counter itself"),
+            ("sum(a + b)", "adds within sum(): write sum(a) + sum("),
+            ("sum(a", "no closing parenthesis after sum(a"),
+            ("sum(a) by (kind)", "can't be read from \"by (kind)\""),
             ("sum by (kind) (a)", "applies sum()"),
+            ("avg(a)", "applies avg()"),
+            ("a +", "no metric's name before \"\""),
+            ("a + 5", "no metric's name before \"5\""),
+            ("a + b + a", "adds a twice"),
+            ("a + b - c", "is an expression"),
+            ("a + b{pod=\"x\"}", "matcher on \"pod\""),
+            ("a{k=~\"(\"}", "the pattern of \"k\""),
             ("a[5m]", "has a range"),
             ("a{}[5m]", "has a range"),
             ("a offset 5m", "moved in time"),
             ("a @ 1", "moved in time"),
             ("a / b", "is an expression"),
-            ("a{k=\"v\"} + b", "is an expression"),
+            ("a{k=\"v\"} * b", "is an expression"),
             ("a or b", "is an expression"),
             ("a b", "can't be read from \"b\""),
             ("a{pod=\"x\"}", "matcher on \"pod\""),

@@ -530,8 +530,8 @@ pub enum SliType {
     Runtime,
 }
 
-/// Own counters: a metric name, optionally with matchers; no `rate`, `sum` or other function, so that raw
-/// samples of each series can be read.
+/// Own counters: a metric name, optionally with matchers, or several with `+` between them; no `rate` or other
+/// function, so that raw samples of each series can be read.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Counters {

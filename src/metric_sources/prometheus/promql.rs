@@ -4,7 +4,7 @@ use jiff::SignedDuration;
 
 use super::super::at_route::Naming;
 use super::super::presets::{self, Timed, escape_regex};
-use super::super::selector::{MatchOp, Matcher, Selector};
+use super::super::selector::{MatchOp, Matcher, Selector, Sum};
 use super::super::{MeasureRequest, PrometheusSource, SliQuery, tasks};
 use crate::api::v1alpha1::Preset;
 use crate::rules::Subject;
@@ -127,12 +127,36 @@ pub const TARGET: &str = "target_info";
 /// When the process that answers a scrape began, as clients for Python tell it outside of multiprocess mode.
 pub const START: &str = "process_start_time_seconds";
 
-/// The series that tell whether pods are read.
-pub fn scrapes() -> Selector {
-    presets::named_as(&[UP, TARGET, START])
+/// Own counters, together with the series that tell whether pods are read. Matchers that all of the counters have are
+/// part of it, so that a metric of many series is not read in full; what is read beyond the counters, the reader leaves
+/// out.
+pub fn counters_with_scrapes(bad: &Sum, total: &Sum) -> Selector {
+    let terms = || bad.terms().iter().chain(total.terms());
+    let mut names: Vec<&str> = terms().map(|term| term.name.as_str()).collect();
+    names.extend([UP, TARGET, START]);
+    names.sort_unstable();
+    names.dedup();
+    let mut selector = presets::named_as(&names);
+    let first = total.terms()[0].matchers.iter();
+    let common = first.filter(|matcher| terms().all(|term| term.matchers.contains(matcher)));
+    selector.matchers.extend(common.filter_map(or_absent));
+    selector
 }
 
-/// A preset's counter, together with [`scrapes`], which none of its matchers leaves out; of tasks with what shows that
+/// A matcher that lets series through that have no such label, or the same one by being of the same target; `None` where there
+/// is none.
+fn or_absent(matcher: &Matcher) -> Option<Matcher> {
+    let or_empty = |pattern: &str| Matcher::new(&matcher.label, MatchOp::Regex, format!("(?:{pattern})?"));
+    match matcher.op {
+        MatchOp::Equal => (!matcher.value.is_empty()).then(|| or_empty(&regex::escape(&matcher.value))),
+        MatchOp::Regex => Some(or_empty(&matcher.value)),
+        MatchOp::NotEqual => (!matcher.value.is_empty()).then(|| matcher.clone()),
+        // What it leaves out may be the absent label too.
+        MatchOp::NotRegex => None,
+    }
+}
+
+/// A preset's counter, together with what tells whether pods are read, which none of its matchers leaves out; of tasks with what shows that
 /// their workers are known.
 pub fn with_scrapes(preset: Preset) -> Selector {
     if let Some(outcomes) = tasks::outcomes(preset) {
@@ -167,7 +191,7 @@ pub fn with_sent(preset: Preset) -> Selector {
 
 /// A histogram's count and its bucket at an edge, as two series with the same labels but `le`, or the one
 /// series that a native histogram is; together with
-/// [`scrapes`] or, at the route, with what was sent. These and the count have no `le`, which matches the empty
+/// what tells that pods are read or, at the route, with what was sent. These and the count have no `le`, which matches the empty
 /// alternative.
 pub fn count_and_bucket(timed: Timed, edge: SignedDuration) -> Selector {
     let preset = timed.preset;
@@ -245,35 +269,43 @@ fn once(series: &str) -> String {
 fn total(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
     match sli {
         SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
-            Some(outcomes) => all_of(&[outcomes.good, outcomes.bad].concat(), sum),
+            Some(outcomes) => all_of(&named(&[outcomes.good, outcomes.bad].concat()), sum),
             None => sum(&presets::requests(*preset)),
         },
         SliQuery::Latency(timed, _) => sum(&count(&presets::durations(*timed))),
-        SliQuery::Counters { total, .. } => sum(total),
+        SliQuery::Counters { total, .. } => all_of(total.terms(), sum),
     }
 }
 
 /// The sum of several counters, of which some may not be there. A metric for each: as one selector they would lose
-/// the name that tells them apart.
-fn all_of(metrics: &[&str], sum: impl Fn(&Selector) -> String) -> String {
-    let sums = metrics.iter().map(|metric| sum(&Selector::named(*metric)));
-    // `a + b` is nothing where one of them is; then what is there is all.
-    sums.reduce(|all, next| format!("(({all}) + ({next}) or ({all}) or ({next}))"))
-        .unwrap_or_default()
+/// the name that tells them apart, and `a + b` is nothing where one of them is.
+fn all_of(counters: &[Selector], sum: impl Fn(&Selector) -> String) -> String {
+    if let [one] = counters {
+        return sum(one);
+    }
+    let numbered = counters.iter().enumerate();
+    let sums: Vec<String> = numbered
+        .map(|(i, counter)| format!("label_replace({},\"counter\",\"{i}\",\"\",\"\")", sum(counter)))
+        .collect();
+    format!("sum without (counter) ({})", sums.join(" or "))
+}
+
+fn named(metrics: &[&str]) -> Vec<Selector> {
+    metrics.iter().map(|metric| Selector::named(*metric)).collect()
 }
 
 /// Bad events, of what `sum` makes of a counter.
 fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
     match sli {
         SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
-            Some(outcomes) => all_of(outcomes.bad, sum),
+            Some(outcomes) => all_of(&named(outcomes.bad), sum),
             None => sum(&presets::failed_requests(*preset)),
         },
         SliQuery::Latency(preset, edge) => {
             let histogram = presets::durations(*preset);
             format!("{} - {}", sum(&count(&histogram)), sum(&bucket(*preset, *edge)))
         }
-        SliQuery::Counters { bad, .. } => sum(bad),
+        SliQuery::Counters { bad, .. } => all_of(bad.terms(), sum),
     }
 }
 

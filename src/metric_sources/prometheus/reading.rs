@@ -3,14 +3,13 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use futures::future;
 use jiff::{SignedDuration, Timestamp};
 use molt_core::analysis::{Counts, Falls, PodCounts, look_back};
 use molt_core::guard::RouteCounts;
 use molt_core::observed::BlockCounts;
 
 use super::super::presets::{self, Timed};
-use super::super::selector::Selector;
+use super::super::selector::{Picker, Selector};
 use super::super::{MeasureRequest, SliQuery, SloQuery, tasks};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
 use super::ask::{self, Asker, Failure, Target};
@@ -183,13 +182,17 @@ impl<'a> Reading<'a> {
                 })
             }
             SliQuery::Counters { bad, total } => {
-                let scrapes = promql::scrapes();
-                let (bad, total, scrapes) =
-                    future::try_join3(self.samples(bad), self.samples(total), self.samples(&scrapes)).await?;
-                let mut answer = tagged(total, |_| Role::Total);
-                answer.extend(tagged(bad, |_| Role::Bad));
-                answer.extend(tagged(scrapes, |_| Role::Target));
-                answer
+                let mut all = self.samples(&promql::counters_with_scrapes(bad, total)).await?;
+                // The query has the names of both, and of their matchers what they have in common.
+                let [bad, total] = [bad.picker(), total.picker()];
+                let is =
+                    |picker: &Picker, labels: &Labels| picker.picks(|l| labels.get(l).map(String::as_str));
+                all.retain(|s| shows_scrape(&s.metric) || is(&bad, &s.metric) || is(&total, &s.metric));
+                tagged(all, |labels| match (is(&bad, labels), is(&total, labels)) {
+                    (true, true) => Role::BadOfTotal,
+                    (true, false) => Role::Bad,
+                    _ => Role::Total,
+                })
             }
             SliQuery::Latency(timed, edge) => {
                 let preset = timed.preset;
@@ -512,16 +515,25 @@ fn is_sent(preset: Preset, labels: &Labels) -> bool {
     presets::sent(preset).is_some_and(|name| labels.get("__name__").is_some_and(|is| is == name))
 }
 
+/// What a series says of the reading itself, whatever is counted.
+fn of_scrapes(labels: &Labels) -> Option<Role> {
+    match labels.get("__name__").map(String::as_str) {
+        Some(promql::UP) => Some(Role::Up),
+        Some(promql::TARGET) => Some(Role::Target),
+        Some(promql::START) => Some(Role::Start),
+        _ => None,
+    }
+}
+
+fn shows_scrape(labels: &Labels) -> bool {
+    of_scrapes(labels).is_some()
+}
+
 fn tagged(answer: Vec<RawSeries>, role: impl Fn(&Labels) -> Role) -> Vec<(Role, RawSeries)> {
     answer
         .into_iter()
         .map(|series| {
-            let role = match series.metric.get("__name__").map(String::as_str) {
-                Some(promql::UP) => Role::Up,
-                Some(promql::TARGET) => Role::Target,
-                Some(promql::START) => Role::Start,
-                _ => role(&series.metric),
-            };
+            let role = of_scrapes(&series.metric).unwrap_or_else(|| role(&series.metric));
             (role, series)
         })
         .collect()

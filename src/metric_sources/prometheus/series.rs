@@ -200,9 +200,14 @@ impl Arm {
         ignored.extend(["__name__", "le", &source.pod_label]);
         for (role, raw, samples) in counters {
             let mut key = labels(&raw.metric, |label| !ignored.contains(label));
-            // The same labels may come with several metrics, each of which counts other tasks.
-            if let Some(metric) = raw.metric.get("__name__").filter(|m| tasks::is_outcome(m)) {
-                key = format!("{metric}\0{key}");
+            // The same labels may come with several metrics, each of which counts other events. A histogram's bucket
+            // has the key of its count.
+            if let Some(metric) = raw.metric.get("__name__") {
+                let [metric, end] = match metric.strip_suffix("_bucket") {
+                    Some(histogram) if role == Role::Within => [histogram, "_count"],
+                    _ => [metric.as_str(), ""],
+                };
+                key = format!("{metric}{end}\0{key}");
             }
             let series = Series {
                 pod: pod.to_owned(),

@@ -24,7 +24,7 @@ use prometheus_http_query::reqwest::Url;
 
 use super::super::headers::Headers;
 use super::super::http;
-use super::super::selector::Selector;
+use super::super::selector::Sum;
 use super::super::{
     MeasureRequest, Measured, MetricSource, PrometheusSource, RouteBackends, SliQuery, SloQuery, Starts,
 };
@@ -185,10 +185,14 @@ fn latency(millis: i64) -> SloQuery {
 }
 
 fn counters() -> SloQuery {
-    let selector = |text| Selector::parse(text, &[]).unwrap();
+    of_counters("bad_total{why=~\"a.?\"}", "all_total")
+}
+
+fn of_counters(bad: &str, total: &str) -> SloQuery {
+    let sum = |text| Sum::parse(text, &[]).unwrap();
     slo(SliQuery::Counters {
-        bad: selector("bad_total{why=~\"a.b\\\\\\\"\"}"),
-        total: selector("all_total"),
+        bad: sum(bad),
+        total: sum(total),
     })
 }
 

@@ -352,11 +352,9 @@ async fn query(
         }
     }
     let of_tasks = query.contains("celery_");
-    // Own counters ask for what failed by its class; presets read it from the series.
-    let of_class = |class: &str| class == "5xx" || !query.contains("status=\"5xx\"");
     for ((namespace, pod, class), samples) in counted.series.iter().filter(|_| raw) {
         let is_asked = query.contains(revision_of(pod)) && query.contains(&of_namespace(namespace));
-        if !is_asked || !of_class(class) {
+        if !is_asked {
             continue;
         }
         let seen: Vec<(f64, f64)> = samples.iter().copied().filter(|(at, _)| *at <= end).collect();

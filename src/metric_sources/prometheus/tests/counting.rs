@@ -352,30 +352,70 @@ async fn a_threshold_that_is_no_edge_names_the_edges() {
 }
 
 #[tokio::test]
-async fn own_counters_are_read_by_their_selectors() {
+async fn own_counters_are_one_query_and_read_by_their_selectors() {
     let pods = [canary_pod(), stable_pod()];
-    let all = pods
-        .clone()
-        .map(|pod| series("all_total", &pod, "kind=card", &[(-10, "10"), (20, "30")]));
-    let bad = [series("bad_total", &pods[0], "why=a", &[(20, "4")])];
-    let ups = pods.map(|pod| up(&pod, &[(-10, "1"), (20, "1")]));
-    let [all, bad, ups] = [matrix(&all), matrix(&bad), matrix(&ups)];
-    let fake = Fake::new(move |query| {
-        let answers = [("all_total", &all), ("bad_total", &bad), ("{", &ups)];
-        answers
-            .into_iter()
-            .find(|(start, _)| query.starts_with(start))
-            .unwrap()
-            .1
-            .clone()
-    })
-    .await;
+    let mut all: Vec<_> = pods
+        .iter()
+        .map(|pod| series("all_total", pod, "kind=card", &[(-10, "10"), (20, "30")]))
+        .collect();
+    all.push(series("bad_total", &pods[0], "why=a", &[(20, "4")]));
+    // Of the name, and not of the selector.
+    all.push(series("bad_total", &pods[0], "why=bc", &[(20, "7")]));
+    all.extend(pods.iter().map(|pod| up(pod, &[(-10, "1"), (20, "1")])));
+    let fake = Fake::series(all).await;
     let measured = fake.measure(request(vec![counters()])).await;
     assert_eq!(only(&measured), counts((20.0, 4.0), (20.0, 0.0)));
+    let [query] = &fake.queries()[..] else {
+        panic!("{:?}", fake.queries())
+    };
+    let names = r#"__name__=~"all_total|bad_total|process_start_time_seconds|target_info|up""#;
+    assert!(query.contains(names) && !query.contains("why"), "{query}");
+}
+
+#[tokio::test]
+async fn counters_are_added_up() {
+    let pods = [canary_pod(), stable_pod()];
+    let mut all = Vec::new();
+    for pod in &pods {
+        // The same labels, so that only the names tell them apart.
+        all.push(series("done_total", pod, "kind=card", &[(-10, "10"), (20, "30")]));
+        all.push(series("failed_total", pod, "kind=card", &[(-10, "0"), (20, "3")]));
+        all.push(series("lost_total", pod, "kind=card", &[(-10, "1"), (20, "2")]));
+        all.push(up(pod, &[(-10, "1"), (20, "1")]));
+    }
+    // One that was never counted in stable.
+    all.push(series("late_total", &pods[0], "kind=card", &[(20, "5")]));
+    let fake = Fake::series(all).await;
+    let slo = of_counters(
+        "sum(failed_total{kind=\"card\"}) + lost_total{kind=\"card\"}",
+        "done_total{kind=\"card\"} + failed_total{kind=\"card\"} + late_total{kind=\"card\"} + lost_total{kind=\"card\"}",
+    );
+    let measured = fake.measure(request(vec![slo])).await;
+    assert_eq!(only(&measured), counts((29.0, 4.0), (24.0, 4.0)));
+    let [query] = &fake.queries()[..] else {
+        panic!("{:?}", fake.queries())
+    };
+    // What all have in common is left to Prometheus; `up` has no such label.
+    assert!(query.contains(r#"kind=~"(?:card)?""#), "{query}");
+}
+
+#[tokio::test]
+async fn the_history_of_added_counters_is_their_sum() {
+    let fake = Fake::new(|_| vector(&[])).await;
+    let mut request = request(vec![of_counters("lost_total", "done_total + lost_total")]);
+    request.edges.clear();
+    request.want_history = true;
+    fake.measure(request).await;
     let queries = fake.queries();
+    let rate = queries
+        .iter()
+        .find(|query| query.contains("avg_over_time"))
+        .unwrap();
     assert!(
-        queries.iter().any(|query| query.contains(r#"why=~"a.b\\\"""#)),
-        "{queries:?}"
+        rate.contains("sum without (counter) (label_replace(sum(")
+            && rate.contains("rate(done_total{")
+            && rate.contains("\"counter\",\"1\""),
+        "{rate}"
     );
 }
 

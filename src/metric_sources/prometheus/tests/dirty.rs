@@ -57,7 +57,7 @@ async fn an_objective_of_clean_counters_is_read_beside_one_of_dirty_ones() {
     let fake = Fake::new(move |query: &str| {
         if query.contains("http_requests_total") {
             dirty.clone()
-        } else if query.starts_with("all_total") {
+        } else if query.contains("all_total") {
             clean.clone()
         } else {
             matrix(&[])
