@@ -303,7 +303,7 @@ pub const CASES: [Case; 21] = [
         goal: SELDOM,
     },
     Case {
-        name: "stable flips, 0 / 1 % each scrape, 10 points worse, 200 rps",
+        name: "stable flips 0/1 %, 10 points worse, 200 rps",
         objective: 0.01,
         harmful: World {
             per_second: 200.0,
