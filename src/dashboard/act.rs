@@ -18,7 +18,9 @@ const MOST_OF_REASON: usize = 1_024;
 
 /// What a person can do.
 const ALL: [ActionKind; 12] = {
-    use ActionKind::*;
+    use ActionKind::{
+        Abort, Approve, Override, Pause, Promote, PromoteFull, Reject, Release, Restart, Resume, Retry, Undo,
+    };
     [
         Promote,
         PromoteFull,

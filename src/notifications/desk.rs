@@ -100,7 +100,7 @@ impl Desks {
                 line.join(job);
             }
             let (place, mut waiting) = match line.next(Instant::now()) {
-                (place, Next::Try(waiting)) => (place, waiting),
+                (place, Next::Try(waiting)) => (place, *waiting),
                 (_, Next::Empty) => match jobs.recv().await {
                     Some(job) => {
                         line.join(job);

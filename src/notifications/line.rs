@@ -29,7 +29,7 @@ pub struct Line(Vec<Waiting>);
 #[derive(Debug)]
 pub enum Next {
     /// This one is tried; it is no longer in the line.
-    Try(Waiting),
+    Try(Box<Waiting>),
     /// Nothing before this time.
     Wait(Instant),
     /// There is none.
@@ -80,7 +80,7 @@ impl Line {
         let news = self.0.iter().position(|waiting| !waiting.is_urgent());
         let due = urgent().chain(news).find(|&i| self.0[i].is_due(now));
         if let Some(i) = due {
-            return (i, Next::Try(self.0.remove(i)));
+            return (i, Next::Try(Box::new(self.0.remove(i))));
         }
         let soonest = urgent().chain(news).filter_map(|i| self.0[i].not_before).min();
         (0, soonest.map_or(Next::Empty, Next::Wait))

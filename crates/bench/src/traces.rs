@@ -69,6 +69,10 @@ pub enum Counters {
 
 /// The world in which a canary is judged. Shares and rates are from 0 to 1.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fault that a world has or has not"
+)]
 pub struct World {
     /// Requests per second to both arms.
     pub per_second: f64,

@@ -209,7 +209,7 @@ fn judge(
     }
     draft.rest(analysis, |field| match field {
         "webhooks" => Some("what a webhook checks, a Job or a URL in guards.conditions can; load for a canary without users comes from a Job of your own"),
-        "alerts" => Some("alerts are yours: `rules: true` of an objective writes them, and every transition is an event"),
+        "alerts" => Some("write a NotificationPolicy for whom a rollout tells (docs/notifications.md); `rules: true` of an objective writes alert rules"),
         "stepWeightPromotion" => Some("what is promoted is what was tested: nothing is shifted a second time"),
         "primaryReadyThreshold" | "canaryReadyThreshold" => Some("a weight waits for the pods that carry it"),
         _ => None,

@@ -121,6 +121,7 @@ impl Turn<'_> {
         if let Some(attempt) = self.attempt()
             && wanted.as_ref() != Some(&attempt.revision)
             && !matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling)
+            && !self.outlasts_an_edit(attempt)
         {
             let end = match &wanted {
                 None => End::new(

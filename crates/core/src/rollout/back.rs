@@ -1,10 +1,12 @@
 //! Back to what was there before: a revision that is tried again, and one that served all users.
 
 use super::Turn;
+use super::attempt::End;
 use super::database::past_contract;
+use super::stages::promoted;
 use crate::observed::ActionView;
 use crate::plan::Revision;
-use crate::state::{BY_SPEC, Pin, by_fleet};
+use crate::state::{Attempt, BY_SPEC, Pin, Stage, by_fleet};
 
 impl Turn<'_> {
     /// The revision that is to serve all users: the spec's, or what a person went back to instead.
@@ -30,6 +32,43 @@ impl Turn<'_> {
             .is_some_and(|pin| pin.revision == *revision);
         let is_warm = age == 0 && view.wanted > 0 && self.seen.ready(revision) >= self.plan.replicas;
         pinned || age < self.plan.rollback_window || is_warm
+    }
+
+    /// A way back to what served before has all users, or takes them without waiting for evidence.
+    pub(super) fn flees(&self, attempt: &Attempt) -> bool {
+        let straight = attempt.is_cleared() || attempt.doubt.is_some();
+        self.state.served.contains(&attempt.revision)
+            && match attempt.stage {
+                Stage::Baking { .. } => true,
+                Stage::Promoting => straight,
+                _ => false,
+            }
+    }
+
+    /// A spec edit does not send users back to the revision that they flee from, unless it asks for that very one.
+    pub(super) fn outlasts_an_edit(&self, attempt: &Attempt) -> bool {
+        let asked_for = self
+            .wanted()
+            .is_some_and(|r| self.state.stable.as_ref() == Some(&r));
+        self.flees(attempt) && !asked_for
+    }
+
+    /// The revision that waits for a way back to have all users, and is compared with what they went back to.
+    pub(super) fn next_after_flight(&self, attempt: &Attempt) -> Option<Revision> {
+        let next = self.wanted().filter(|r| *r != attempt.revision);
+        next.filter(|_| self.outlasts_an_edit(attempt))
+    }
+
+    /// What users went back to is stable without the rest of its bake, for the next revision waits.
+    pub(super) fn promoted_for(&self, attempt: &Attempt) -> End {
+        let mut end = promoted(attempt);
+        if let Some(next) = self.next_after_flight(attempt) {
+            end.message = format!(
+                "revision {} serves all users again and is stable; its bake ends early, for the spec went on to revision {next}",
+                attempt.revision
+            );
+        }
+        end
     }
 
     /// Tries a revision again that was taken back.

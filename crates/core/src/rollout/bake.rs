@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::stages::{first, promoted};
+use super::stages::first;
 use super::waits::Wait;
 use super::{Turn, after};
 use crate::plan::{RouteMode, SloPlan};
@@ -24,6 +24,13 @@ impl Turn<'_> {
         if self.bakes_anew_after_a_crash(attempt, until) {
             return true;
         }
+        if self.next_after_flight(attempt).is_some() {
+            return if self.bake_world_wait(attempt).is_none() {
+                self.ends_bake(attempt)
+            } else {
+                self.check_unready(attempt)
+            };
+        }
         if self.now < until || attempt.paused.is_some() {
             return self.check_unready(attempt);
         }
@@ -40,13 +47,22 @@ impl Turn<'_> {
             return true;
         }
         if let Some(wait) = self.bake_evidence_wait(attempt, until) {
+            if self.wanted().is_none() && self.flees(attempt) {
+                // A spec that can't be used may lack the objectives as well: its time must not run out for that.
+                return self.check_unready(attempt);
+            }
             return self.bake_waits(attempt, until, &wait);
         }
+        self.ends_bake(attempt)
+    }
+
+    /// All users stay: the revision is stable, once a user's route is in its idle form again.
+    fn ends_bake(&mut self, attempt: &Attempt) -> bool {
         if self.plan.route == RouteMode::Adopted {
             self.enter(Stage::Settling, Some(self.plan.progress_deadline));
             return true;
         }
-        self.finish(promoted(attempt));
+        self.finish(self.promoted_for(attempt));
         true
     }
 

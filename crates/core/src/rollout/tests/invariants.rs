@@ -356,6 +356,12 @@ fn checked_turn(world: &mut World, limit: usize) {
     if let Some(baked) = before.state.attempt.as_ref()
         && matches!(baked.stage, Stage::Baking { .. })
     {
+        let edited = |reason: &str| ["Superseded", "SpecInvalid"].contains(&reason);
+        assert!(
+            !before.state.served.contains(&baked.revision)
+                || !decision.report.transitions.iter().any(|t| edited(&t.reason)),
+            "a spec edit never moves users back to a revision that a way back has left"
+        );
         let settles = decision
             .state
             .attempt

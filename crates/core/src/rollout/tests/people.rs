@@ -3,7 +3,8 @@
 use super::world::World;
 use crate::decision::Phase;
 use crate::observed::Action;
-use crate::plan::{BudgetExhausted, Step};
+use crate::plan::{BudgetExhausted, RouteMode, Step};
+use crate::state::Stage;
 
 /// Long enough for any rollout here.
 const LONG: u32 = 900;
@@ -197,6 +198,116 @@ fn undone_it_goes_straight_back_and_stays_there_until_the_spec_goes_on() {
     world.run(LONG);
     assert!(is_stable(&world, "v3"));
     assert_eq!(world.state.pinned, None);
+}
+
+/// Users have fled from v2 to v1, which bakes.
+fn undone_and_baking(world: World) -> World {
+    let mut world = world;
+    world.update("v2");
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    world.plan.bake = jiff::SignedDuration::from_mins(5);
+    world.act("undo", Action::Undo);
+    let bakes = |world: &World| {
+        let attempt = world.state.attempt.as_ref();
+        attempt.is_some_and(|a| matches!(a.stage, Stage::Baking { .. }))
+    };
+    for _ in 0..LONG {
+        world.run(1);
+        if bakes(&world) {
+            return world;
+        }
+    }
+    panic!("never in its bake: {:?}", world.last);
+}
+
+/// Nobody is led to v2 in so many seconds.
+fn nobody_goes_back(world: &mut World, seconds: u32) {
+    for _ in 0..seconds {
+        world.run(1);
+        assert_eq!(world.weight("v2"), 0, "{:?}", world.last);
+    }
+}
+
+#[test]
+fn a_fix_that_comes_in_the_bake_of_an_undo_starts_from_what_users_went_back_to() {
+    let mut world = undone_and_baking(World::with_stable());
+    world.update("v3");
+    nobody_goes_back(&mut world, 5);
+    assert_eq!(world.state.stable, Some("v1".into()));
+    assert_eq!(world.state.attempt.as_ref().unwrap().revision, "v3".into());
+    nobody_goes_back(&mut world, LONG);
+    assert!(is_stable(&world, "v3"));
+}
+
+#[test]
+fn a_fix_that_comes_before_an_undo_has_all_users_starts_after_it() {
+    let mut world = second_is_stable();
+    world.run(600);
+    world.act("undo", Action::Undo);
+    world.run(1);
+    assert!(world.weight("v2") > 0, "v1 has no pods yet");
+    world.update("v3");
+    for _ in 0..LONG {
+        world.run(1);
+        if world.state.stable == Some("v1".into()) {
+            break;
+        }
+        assert_eq!(world.weight("v3"), 0);
+    }
+    nobody_goes_back(&mut world, LONG);
+    assert!(is_stable(&world, "v3"));
+}
+
+#[test]
+fn a_spec_that_cant_be_used_leaves_users_where_an_undo_took_them() {
+    for mut world in [World::with_stable(), World::with_users_route()] {
+        if world.state.stable.is_none() {
+            world.run(60);
+        }
+        let adopted = world.plan.route == RouteMode::Adopted;
+        world = undone_and_baking(world);
+        let on_v2 = |world: &World| {
+            if adopted {
+                world.canary_weight() != 100
+            } else {
+                world.weight("v2") > 0
+            }
+        };
+        world.plan.revision = None;
+        for _ in 0..120 {
+            world.run(1);
+            assert!(!on_v2(&world), "{:?}", world.last);
+        }
+        assert!(!happened(&world, "SpecInvalid"));
+        world.plan.revision = Some("v2".into());
+        world.run(LONG);
+        assert!(is_stable(&world, "v1"));
+    }
+}
+
+#[test]
+fn without_objectives_to_read_the_time_of_an_undo_does_not_run_out() {
+    let mut world = undone_and_baking(World::with_stable());
+    let slos = std::mem::take(&mut world.plan.slos);
+    world.plan.revision = None;
+    nobody_goes_back(&mut world, 3600);
+    world.plan.slos = slos;
+    world.plan.revision = Some("v2".into());
+    nobody_goes_back(&mut world, LONG);
+    assert!(is_stable(&world, "v1"));
+}
+
+#[test]
+fn an_undone_revision_that_harms_is_taken_back_whatever_is_edited() {
+    let mut world = undone_and_baking(World::with_stable());
+    world.plan.revision = None;
+    world.bad.insert("v1".into(), 0.5);
+    world.run(LONG);
+    assert_eq!(
+        (world.weight("v2"), world.state.stable.clone()),
+        (100, Some("v2".into()))
+    );
 }
 
 #[test]
