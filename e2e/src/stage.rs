@@ -105,7 +105,7 @@ impl Stage {
         if there.expect("namespaces can be read").is_none() {
             return;
         }
-        self.leave().await;
+        Box::pin(self.leave()).await;
         until("the namespace is gone", async || {
             let there = namespaces.get_opt(&self.namespace).await;
             there.is_ok_and(|n| n.is_none())
@@ -115,7 +115,7 @@ impl Stage {
 
     /// Ends the scenario: its services go, as they should, and then the namespace, for which nobody waits.
     pub async fn end(self) {
-        self.leave().await;
+        Box::pin(self.leave()).await;
     }
 
     async fn leave(&self) {

@@ -35,26 +35,22 @@ impl Served {
     fn page(&self, failed: u32, within: u32) -> String {
         let n = self.0.load(Ordering::Relaxed);
         let seconds = "http_request_duration_seconds";
-        let mut page = format!("# TYPE {seconds} histogram\n");
-        for (edge, count) in [("0.1", 5), ("0.5", within), ("+Inf", 10)] {
-            page += &format!(
-                "{seconds}_bucket{{handler=\"/pay\",le=\"{edge}\"}} {}\n",
+        let bucket = |(edge, count): (&str, u32)| {
+            format!("{seconds}_bucket{{handler=\"/pay\",le=\"{edge}\"}} {}", count * n)
+        };
+        let requests = |(status, count): (&str, u32)| {
+            format!(
+                "http_requests_total{{handler=\"/pay\",method=\"GET\",status=\"{status}\"}} {}",
                 count * n
-            );
-        }
-        page += &format!(
-            "{seconds}_sum{{handler=\"/pay\"}} {}\n{seconds}_count{{handler=\"/pay\"}} {}\n",
-            3 * n,
-            10 * n
-        );
-        page += "# TYPE http_requests_total counter\n";
-        for (status, count) in [("2xx", 10 - failed), ("5xx", failed)] {
-            page += &format!(
-                "http_requests_total{{handler=\"/pay\",method=\"GET\",status=\"{status}\"}} {}\n",
-                count * n
-            );
-        }
-        page
+            )
+        };
+        let mut lines = vec![format!("# TYPE {seconds} histogram")];
+        lines.extend([("0.1", 5), ("0.5", within), ("+Inf", 10)].map(bucket));
+        lines.push(format!("{seconds}_sum{{handler=\"/pay\"}} {}", 3 * n));
+        lines.push(format!("{seconds}_count{{handler=\"/pay\"}} {}", 10 * n));
+        lines.push("# TYPE http_requests_total counter".to_owned());
+        lines.extend([("2xx", 10 - failed), ("5xx", failed)].map(requests));
+        lines.join("\n") + "\n"
     }
 
     /// The address of a pod.
@@ -103,7 +99,7 @@ impl Store {
         store
     }
 
-    /// A VictoriaMetrics of one node.
+    /// A `VictoriaMetrics` of one node.
     pub async fn victoria_metrics(name: &str, served: &Served) -> Self {
         let port = free_port();
         let mut store = Self::new(name, served, "", port).await;

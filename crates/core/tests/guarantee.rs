@@ -9,6 +9,11 @@ use molt_core::analysis::{
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
+/// What happens after a block.
+type After<'a> = &'a dyn Fn(&mut Evidence, i64);
+/// What is asked of the evidence then.
+type Value<'a> = &'a dyn Fn(&Evidence) -> f64;
+
 /// One block of the truth: requests of both arms, and the chance that one is bad.
 #[derive(Clone, Copy, Debug)]
 struct Truth {
@@ -61,7 +66,7 @@ fn expectation_with(
         evidence: &Evidence,
         index: i64,
         blocks: &[Truth],
-        (after, value): (&dyn Fn(&mut Evidence, i64), &dyn Fn(&Evidence) -> f64),
+        (after, value): (After<'_>, Value<'_>),
     ) -> f64 {
         let Some((truth, rest)) = blocks.split_first() else {
             return value(evidence).exp();

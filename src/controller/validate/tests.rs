@@ -408,7 +408,11 @@ fn guards_of_the_runtime_are_on_unless_they_are_off() {
         ]
     );
     assert_eq!(tuned.guards.len(), 7);
+}
 
+#[test]
+fn a_guard_that_can_not_be_used_is_named_with_its_field_and_a_fix() {
+    let with = |guards: Value| move |o: &mut Value| o["spec"]["guards"] = guards;
     for (guards, expected) in [
         (
             json!({"clientErrors": {"maxRatio": "0.5"}}),
