@@ -50,7 +50,7 @@ pub fn status(
         guards: guards(&decision.report.guards, &decision.report.runtime),
         readiness,
         conditions: Some(conditions(object, &decision.report.conditions, now)),
-        state: Some(state.clone()),
+        state: Some(Box::new(state.clone())),
     }
 }
 

@@ -54,8 +54,9 @@ pub struct PythonServiceStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Option<Vec<Condition>>,
     /// What the operator needs to go on after a restart. Not for reading by people or tools.
+    // On the heap: services are moved about by value, and this is most of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<State>,
+    pub state: Option<Box<State>>,
 }
 
 /// How ready a spec is for production.

@@ -230,8 +230,8 @@ async fn the_rate_limit_is_told_and_leaves_no_call_out() {
             &now("Promoted", "Promoted", "Healthy"),
         );
     }
-    until("three are left out", || {
-        stage.counted("webhook", "rate_limited") == 3
+    until("two arrive and three are left out", || {
+        stage.counted("webhook", "rate_limited") == 3 && receiver.got().len() == 2
     })
     .await;
     stage.tell_of("s5", "u-5", &now("RolledBack", "HarmShown", "RolledBack"));

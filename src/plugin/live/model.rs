@@ -109,7 +109,7 @@ impl Model {
 
     /// The state that the status holds.
     pub fn state(&self) -> Option<&State> {
-        self.service.status.as_ref()?.state.as_ref()
+        self.service.status.as_ref()?.state.as_deref()
     }
 
     /// The attempt under way.
