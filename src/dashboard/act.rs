@@ -89,12 +89,12 @@ pub async fn act(
     Path((namespace, name)): Path<(String, String)>,
     asked: Result<Json<Asked>, JsonRejection>,
 ) -> Result<Json<Became>, Refusal> {
-    let Json(asked) = asked.map_err(|refused| Refusal::Invalid(refused.body_text()))?;
     if !viewer.may_act() {
         return Err(Refusal::SignIn(
             "sign in to change anything: nothing is done in the server's own name".to_owned(),
         ));
     }
+    let Json(asked) = asked.map_err(|refused| Refusal::Invalid(refused.body_text()))?;
     if asked.reason.chars().count() > MOST_OF_REASON {
         return Err(Refusal::Invalid(format!(
             "reason: at most {MOST_OF_REASON} characters"

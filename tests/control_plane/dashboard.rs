@@ -129,7 +129,8 @@ async fn who_may_nothing_sees_nothing_and_does_nothing() {
             "{path}: {told}"
         );
     }
-    let abort = json!({"action": "Abort", "reason": "INC-12"});
+    let seen = json!({"revision": "7d9f8c0000", "attempt": 1});
+    let abort = json!({"action": "Abort", "reason": "INC-12", "seen": seen});
     let (status, told) = bob.act("dash-rights/services/shop", abort.clone()).await;
     assert_eq!(status, 403, "{told}");
     let mut stream = bob.stream().await;
@@ -209,7 +210,7 @@ async fn whom_a_trusted_proxy_names_has_the_rights_of_their_groups() {
     let carol = dashboard.proxied(&[carol, member, secret]);
     let (status, shown) = carol.get(path).await;
     assert_eq!((status, &shown["name"]), (200, &json!("shop")), "{shown}");
-    let abort = json!({"action": "Abort"});
+    let abort = json!({"action": "Abort", "seen": shown["meant"]["Abort"]});
     assert_eq!(carol.act("dash-proxy/services/shop", abort).await.0, 200);
     let made = stage.actions().list(&ListParams::default()).await.unwrap().items;
     assert_eq!(made[0].spec.requested_by, "carol");
