@@ -99,16 +99,16 @@ impl Desks {
             while let Ok(job) = jobs.try_recv() {
                 line.join(job);
             }
-            let (place, mut waiting) = match line.next(Instant::now()) {
-                (place, Next::Try(waiting)) => (place, *waiting),
-                (_, Next::Empty) => match jobs.recv().await {
+            let mut waiting = match line.next(Instant::now()) {
+                Next::Try(waiting) => *waiting,
+                Next::Empty => match jobs.recv().await {
                     Some(job) => {
                         line.join(job);
                         continue;
                     }
                     None => return,
                 },
-                (_, Next::Wait(until)) => {
+                Next::Wait(until) => {
                     tokio::select! {
                         () = sleep_until(until) => {}
                         job = jobs.recv(), if !closed => match job {
@@ -119,10 +119,27 @@ impl Desks {
                     continue;
                 }
             };
-            let Some(end) = self.attempt(&policy, &mut waiting).await else {
-                line.again(place, waiting);
-                continue;
+            let end = match self.attempt(&policy, &mut waiting).await {
+                Ok(end) => end,
+                Err(refusal) => {
+                    let failures = line.fails(&waiting);
+                    match self.patience.again(&waiting, &refusal, failures) {
+                        Some(wait) => {
+                            self.metrics.notified(waiting.job.sink.form.kind(), "retried");
+                            let asked = matches!(refusal.again, Again::After(_));
+                            line.again(waiting, Instant::now() + wait, asked);
+                            continue;
+                        }
+                        None => End::GaveUp(format!(
+                            "{}; given up after {} tries",
+                            refusal.message, waiting.tries
+                        )),
+                    }
+                }
             };
+            if matches!(end, End::Delivered) {
+                line.ends(&waiting.job);
+            }
             if !self.tell(&policy, waiting.job, end) {
                 return;
             }
@@ -151,29 +168,18 @@ impl Desks {
         self.done.send(done).is_ok()
     }
 
-    /// Tries once; `None` if it is to be tried again.
-    async fn attempt(&self, policy: &Key, waiting: &mut Waiting) -> Option<End> {
+    /// Tries once: how it ended, or why it did not yet.
+    async fn attempt(&self, policy: &Key, waiting: &mut Waiting) -> Result<End, Refusal> {
         let patience = self.patience;
-        let began = *waiting.began.get_or_insert_with(Instant::now);
+        waiting.began.get_or_insert_with(Instant::now);
         waiting.tries += 1;
         let sent = timeout(patience.request, self.send(&policy.namespace, &waiting.job)).await;
         let late = || Err(Refusal::later(format!("no answer within {:?}", patience.request)));
-        let Err(refusal) = sent.unwrap_or_else(|_| late()) else {
-            return Some(End::Delivered);
-        };
-        let wait = match refusal.again {
-            Again::Never => return Some(End::GaveUp(refusal.message)),
-            Again::Later => patience.wait(waiting.tries),
-            Again::After(wait) => wait.max(patience.wait(waiting.tries)),
-        };
-        let left = patience.worth.saturating_sub(began.elapsed());
-        if waiting.tries >= patience.tries || wait > left {
-            let why = format!("{}; given up after {} tries", refusal.message, waiting.tries);
-            return Some(End::GaveUp(why));
+        match sent.unwrap_or_else(|_| late()) {
+            Ok(()) => Ok(End::Delivered),
+            Err(refusal) if matches!(refusal.again, Again::Never) => Ok(End::GaveUp(refusal.message)),
+            Err(refusal) => Err(refusal),
         }
-        self.metrics.notified(waiting.job.sink.form.kind(), "retried");
-        waiting.not_before = Some(Instant::now() + wait);
-        None
     }
 
     async fn send(&self, namespace: &str, job: &Job) -> Result<(), Refusal> {
@@ -199,6 +205,19 @@ impl Desks {
 }
 
 impl Patience {
+    /// How long to wait before the sink is tried again after so many failures in a row; `None` if this one is given up.
+    fn again(&self, waiting: &Waiting, refusal: &Refusal, failures: u32) -> Option<Duration> {
+        let wait = self.wait(failures);
+        let wait = match refusal.again {
+            Again::After(asked) => asked.max(wait),
+            _ => wait,
+        };
+        let left = self
+            .worth
+            .saturating_sub(waiting.began.map_or(Duration::ZERO, |began| began.elapsed()));
+        (waiting.tries < self.tries && wait <= left).then_some(wait)
+    }
+
     fn wait(&self, tries: u32) -> Duration {
         let doubled = self.first_wait.saturating_mul(1 << (tries - 1).min(16));
         let longest = doubled.min(self.longest_wait);

@@ -1,6 +1,8 @@
 //! Who is next of a sink's notifications. Those that somebody is called by, and the all-clear after them, go before what
-//! is only news, and none of them waits for what another has to be tried again for. Of one service they keep their order:
-//! an all-clear before its call would leave the call open for ever.
+//! is only news. Of one service they keep their order: an all-clear before its call would leave the call open for ever.
+//!
+//! A sink that fails is tried with one at a time, and not always with the same: what it refuses for its content holds up
+//! no other, and what waits while nothing is taken has not used up its tries.
 
 use tokio::time::Instant;
 
@@ -17,13 +19,18 @@ pub struct Waiting {
     pub tries: u32,
     /// When it was tried first.
     pub began: Option<Instant>,
-    /// Not to be tried before then; `None`: at any time.
-    pub not_before: Option<Instant>,
 }
 
-/// All of them, in the order in which they came.
+/// All of them.
 #[derive(Debug, Default)]
-pub struct Line(Vec<Waiting>);
+pub struct Line {
+    /// Urgent ones and news, each in the order in which they are tried.
+    waiting: [Vec<Waiting>; 2],
+    /// Nothing of a class before then.
+    rest: [Option<Instant>; 2],
+    /// How often the class has failed, one time after the other.
+    failures: [u32; 2],
+}
 
 /// What can be done now.
 #[derive(Debug)]
@@ -41,48 +48,62 @@ pub fn is_urgent(event: NotificationEvent) -> bool {
     event == NotificationEvent::Healthy || CALLS.contains(&event)
 }
 
-impl Waiting {
-    fn is_urgent(&self) -> bool {
-        is_urgent(self.job.notice.event)
-    }
-
-    fn is_due(&self, now: Instant) -> bool {
-        self.not_before.is_none_or(|at| at <= now)
-    }
+fn class(job: &Job) -> usize {
+    usize::from(!is_urgent(job.notice.event))
 }
 
 impl Line {
     /// At the end.
     pub fn join(&mut self, job: Job) {
-        self.0.push(Waiting {
+        self.waiting[class(&job)].push(Waiting {
             job,
             tries: 0,
             began: None,
-            not_before: None,
         });
     }
 
-    /// Back to where it was: before all that came after it.
-    pub fn again(&mut self, place: usize, waiting: Waiting) {
-        self.0.insert(place.min(self.0.len()), waiting);
+    /// Who is next.
+    pub fn next(&mut self, now: Instant) -> Next {
+        let mut soonest: Option<Instant> = None;
+        for class in 0..2 {
+            if self.waiting[class].is_empty() {
+                continue;
+            }
+            match self.rest[class].filter(|until| *until > now) {
+                None => return Next::Try(Box::new(self.waiting[class].remove(0))),
+                Some(until) => soonest = Some(soonest.map_or(until, |known| known.min(until))),
+            }
+        }
+        soonest.map_or(Next::Empty, Next::Wait)
     }
 
-    /// Who is next, with its place in the line.
-    pub fn next(&mut self, now: Instant) -> (usize, Next) {
-        // The first of its service: what is urgent does not wait for mere news of it.
-        let is_first = |i: usize| {
-            let of = |waiting: &Waiting| waiting.job.service.1.clone();
-            let one = of(&self.0[i]);
-            !self.0[..i].iter().any(|w| w.is_urgent() && of(w) == one)
-        };
-        let urgent = || (0..self.0.len()).filter(|&i| self.0[i].is_urgent() && is_first(i));
-        // News go in their order, one after the other.
-        let news = self.0.iter().position(|waiting| !waiting.is_urgent());
-        let due = urgent().chain(news).find(|&i| self.0[i].is_due(now));
-        if let Some(i) = due {
-            return (i, Next::Try(Box::new(self.0.remove(i))));
+    /// How often this one's class has failed in a row, with this time.
+    pub fn fails(&mut self, waiting: &Waiting) -> u32 {
+        let failures = &mut self.failures[class(&waiting.job)];
+        *failures = failures.saturating_add(1);
+        *failures
+    }
+
+    /// It is to be tried again, and its class not before then; `all`: the sink asked for it, so that nothing is.
+    /// Behind the others it waits for its turn, and what is of the same service behind it.
+    pub fn again(&mut self, waiting: Waiting, until: Instant, all: bool) {
+        let class = class(&waiting.job);
+        self.rest[class] = Some(until);
+        if all {
+            self.rest = [Some(until); 2];
         }
-        let soonest = urgent().chain(news).filter_map(|i| self.0[i].not_before).min();
-        (0, soonest.map_or(Next::Empty, Next::Wait))
+        let line = &mut self.waiting[class];
+        let (same, others): (Vec<_>, Vec<_>) = std::mem::take(line)
+            .into_iter()
+            .partition(|other| other.job.service.1 == waiting.job.service.1);
+        line.extend(others);
+        line.push(waiting);
+        line.extend(same);
+    }
+
+    /// One of this class has ended: the sink answers.
+    pub fn ends(&mut self, job: &Job) {
+        let class = class(job);
+        (self.failures[class], self.rest[class]) = (0, None);
     }
 }

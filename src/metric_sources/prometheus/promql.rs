@@ -127,33 +127,15 @@ pub const TARGET: &str = "target_info";
 /// When the process that answers a scrape began, as clients for Python tell it outside of multiprocess mode.
 pub const START: &str = "process_start_time_seconds";
 
-/// Own counters, together with the series that tell whether pods are read. Matchers that all of the counters have are
-/// part of it, so that a metric of many series is not read in full; what is read beyond the counters, the reader leaves
-/// out.
+/// Own counters, together with the series that tell whether pods are read. Their matchers are no part of it: labels that
+/// are rewritten as they are scraped are not on what shows that pods are read. The reader leaves out what is too much.
 pub fn counters_with_scrapes(bad: &Sum, total: &Sum) -> Selector {
-    let terms = || bad.terms().iter().chain(total.terms());
-    let mut names: Vec<&str> = terms().map(|term| term.name.as_str()).collect();
+    let terms = bad.terms().iter().chain(total.terms());
+    let mut names: Vec<&str> = terms.map(|term| term.name.as_str()).collect();
     names.extend([UP, TARGET, START]);
     names.sort_unstable();
     names.dedup();
-    let mut selector = presets::named_as(&names);
-    let first = total.terms()[0].matchers.iter();
-    let common = first.filter(|matcher| terms().all(|term| term.matchers.contains(matcher)));
-    selector.matchers.extend(common.filter_map(or_absent));
-    selector
-}
-
-/// A matcher that lets series through that have no such label, or the same one by being of the same target; `None` where there
-/// is none.
-fn or_absent(matcher: &Matcher) -> Option<Matcher> {
-    let or_empty = |pattern: &str| Matcher::new(&matcher.label, MatchOp::Regex, format!("(?:{pattern})?"));
-    match matcher.op {
-        MatchOp::Equal => (!matcher.value.is_empty()).then(|| or_empty(&regex::escape(&matcher.value))),
-        MatchOp::Regex => Some(or_empty(&matcher.value)),
-        MatchOp::NotEqual => (!matcher.value.is_empty()).then(|| matcher.clone()),
-        // What it leaves out may be the absent label too.
-        MatchOp::NotRegex => None,
-    }
+    presets::named_as(&names)
 }
 
 /// A preset's counter, together with what tells whether pods are read, which none of its matchers leaves out; of tasks with what shows that

@@ -103,11 +103,76 @@ fn pattern_errors(term: &Selector) -> Result<(), String> {
 
 /// A pattern as Prometheus reads it: anchored at both ends.
 fn pattern(text: &str) -> Result<Regex, regex::Error> {
+    let text = &as_re2(text);
     // By itself first: what a bracket too many closes must not be the group around it.
     Regex::new(text)?;
     RegexBuilder::new(&format!("^(?:{text})$"))
         .dot_matches_new_line(true)
         .build()
+}
+
+/// What RE2, which Prometheus has, takes otherwise than the library here: a brace that begins no number of repetitions
+/// stands for itself, as in `/orders/{order_id}`; what is between `\Q` and `\E` does; `\d`, `\w` and `\s` are of ASCII.
+fn as_re2(text: &str) -> String {
+    let mut translated = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let after = &rest[c.len_utf8()..];
+        if let Some(quoted) = rest.strip_prefix("\\Q") {
+            let (literal, behind) = quoted.split_once("\\E").unwrap_or((quoted, ""));
+            translated.push_str(&regex::escape(literal));
+            rest = behind;
+            continue;
+        }
+        match (c, after.chars().next()) {
+            ('\\', Some(class)) => {
+                match class {
+                    'd' => translated.push_str("[0-9]"),
+                    'D' => translated.push_str("[^0-9]"),
+                    'w' => translated.push_str("[0-9A-Za-z_]"),
+                    'W' => translated.push_str("[^0-9A-Za-z_]"),
+                    's' => translated.push_str("[\\t\\n\\f\\r ]"),
+                    'S' => translated.push_str("[^\\t\\n\\f\\r ]"),
+                    'p' | 'P' | 'x' => {
+                        // A brace of theirs is no repetition.
+                        let end = after.find('}').filter(|_| after[1..].starts_with('{'));
+                        let end = end.map_or(class.len_utf8(), |end| end + 1);
+                        translated.push('\\');
+                        translated.push_str(&after[..end]);
+                        rest = &after[end..];
+                        continue;
+                    }
+                    other => translated.extend(['\\', other]),
+                }
+                rest = &after[class.len_utf8()..];
+                continue;
+            }
+            ('{', _) if !repeats(after) => translated.push_str("\\{"),
+            ('{', _) => {
+                let end = after.find('}').map_or(0, |end| end + 1);
+                translated.push('{');
+                translated.push_str(&after[..end]);
+                rest = &after[end..];
+                continue;
+            }
+            ('}', _) => translated.push_str("\\}"),
+            (c, _) => translated.push(c),
+        }
+        rest = after;
+    }
+    translated
+}
+
+/// What follows a brace is a number of repetitions: `2}`, `2,}` or `2,5}`.
+fn repeats(after: &str) -> bool {
+    let Some((within, _)) = after.split_once('}') else {
+        return false;
+    };
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    match within.split_once(',') {
+        None => is_number(within),
+        Some((least, most)) => is_number(least) && (most.is_empty() || is_number(most)),
+    }
 }
 
 /// Tells which series of an answer are of a [`Sum`]: one query reads several sums, and what shows that pods are read.
@@ -172,6 +237,26 @@ mod tests {
                 .find(|(label, _)| *label == name)
                 .map(|(_, value)| *value)
         })
+    }
+
+    #[test]
+    fn patterns_are_read_as_prometheus_reads_them() {
+        let is = |pattern: &str, value: &str| {
+            let sum = format!(
+                "shop_total{{handler=~{}}}",
+                serde_json::to_string(pattern).unwrap()
+            );
+            picks(&sum, &[("__name__", "shop_total"), ("handler", value)])
+        };
+        assert!(is("/orders/{order_id}|/pay", "/orders/{order_id}"));
+        assert!(is("/orders/{order_id}|/pay", "/pay"));
+        assert!(!is("/orders/{order_id}|/pay", "/orders/7"));
+        assert!(is("/v[0-9]{1,2}", "/v12") && !is("/v[0-9]{1,2}", "/v123"));
+        assert!(is("a{2}b{3,}", "aabbbb"));
+        assert!(is(r"\Q/a.b{c}\E.*", "/a.b{c}/d") && !is(r"\Q/a.b\E", "/axb"));
+        assert!(is(r"\d+", "12") && !is(r"\d+", "\u{0661}"));
+        assert!(is(r"[\w-]+", "a-b_c") && !is(r"[^\d]", "1"));
+        assert!(is(r"\p{Lu}x", "Ax") && is("[{}]", "{"));
     }
 
     #[test]

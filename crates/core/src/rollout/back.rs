@@ -36,7 +36,9 @@ impl Turn<'_> {
 
     /// A way back to what served before has all users, or takes them without waiting for evidence.
     pub(super) fn flees(&self, attempt: &Attempt) -> bool {
-        let straight = attempt.is_cleared() || attempt.doubt.is_some();
+        // While it is compared at a small weight, users are on what they flee from: an edit may help them.
+        let compared = attempt.doubt.as_ref().is_some_and(|doubt| doubt.open);
+        let straight = attempt.is_cleared() && !compared;
         self.state.served.contains(&attempt.revision)
             && match attempt.stage {
                 Stage::Baking { .. } => true,

@@ -14,7 +14,7 @@ use crate::state::{Attempt, Doubt, Stage};
 const COMPARED_AT: u8 = 10;
 /// After so many comparisons in an attempt, which have all acquitted it, a further one would show nothing new: what shows
 /// only under all traffic may be the canary's, or one incident more. A person decides, and its users are on stable.
-const MOST_DOUBTS: u8 = 3;
+pub(super) const MOST_DOUBTS: u8 = 3;
 
 impl Turn<'_> {
     /// What speaks against the canary is a suspicion, and stable can still be asked.

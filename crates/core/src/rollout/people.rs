@@ -2,10 +2,11 @@
 
 use super::Turn;
 use super::attempt::End;
+use super::doubt::MOST_DOUBTS;
 use crate::decision::Effect;
 use crate::observed::{Action, ActionView};
 use crate::plan::{RouteMode, Step};
-use crate::state::{MAX_ACTIONS, Outcome, Pause, Stage};
+use crate::state::{Attempt, MAX_ACTIONS, Outcome, Pause, Stage};
 
 /// At most so many characters of who asks and why are kept in the state.
 pub(super) const MOST_BY: usize = 300;
@@ -164,6 +165,7 @@ impl Turn<'_> {
                 // What came before the hold has been counted, the hold itself counts for nothing.
                 attempt.measured_to = now;
                 attempt.evidence.iter_mut().for_each(|e| e.measured_to = now);
+                answer_doubts(attempt);
                 "on from the hold, without evidence for this step".to_owned()
             }
             _ => return Err("it waits for no person and no evidence now; nothing was changed".to_owned()),
@@ -189,6 +191,7 @@ impl Turn<'_> {
                 // What came before the hold has been counted, the hold itself counts for nothing.
                 attempt.measured_to = now;
                 attempt.evidence.iter_mut().for_each(|e| e.measured_to = now);
+                answer_doubts(attempt);
             }
             Stage::Migrating => {
                 return Err(
@@ -250,5 +253,21 @@ impl Turn<'_> {
             "neither a spent error budget nor an incident of both keeps this attempt waiting any longer";
         self.note("OverriddenByPerson", format!("{message}, {by}"));
         Ok(message.to_owned())
+    }
+}
+
+/// A person has looked at what comparisons had refuted and was suspected once more: it begins anew, or the first block
+/// under all traffic would hold it again.
+fn answer_doubts(attempt: &mut Attempt) {
+    if attempt
+        .doubt
+        .as_ref()
+        .is_some_and(|doubt| doubt.times >= MOST_DOUBTS)
+    {
+        attempt.doubt = None;
+        for slo in &mut attempt.evidence {
+            slo.evidence.compare_again(0.0);
+            slo.evidence.acquit();
+        }
     }
 }

@@ -30,6 +30,7 @@ impl GuardEvidence {
     ) -> Result<Compared, Silence> {
         let canary = of(&block.canary, block, Silence::Canary, Silence::Early)?;
         let stable = of(&block.stable, block, Silence::Stable, Silence::StableEarly)?;
+        let load = super::load(block, canary_requests, stable_requests)?;
         let before = self.chunk.take().unwrap_or_default();
         let chunk = before.plus_idle(canary, stable, seconds(block));
         if chunk.seconds() < LOOK {
@@ -37,8 +38,6 @@ impl GuardEvidence {
             return Err(Silence::Few);
         }
         let (canary, stable) = chunk.usages();
-        // Where nothing is known of requests, pods are taken to have the same.
-        let load = super::load(block, canary_requests, stable_requests).map_or(1.0, |load| load.max(1.0));
         let is_beyond = canary > max_share && canary > TWICE * load * stable;
         self.beyond.absorb(is_beyond, CHANCE);
         Ok(Compared { canary, stable })
@@ -100,11 +99,7 @@ mod tests {
         assert_eq!(found(3.0, 2.0, 50.0), None, "less than twice stable's");
         assert_eq!(found(1.2, 0.1, 50.0), None, "4 % are allowed");
         assert_eq!(found(3.0, 1.0, 100.0), None, "it has twice the requests");
-        assert_eq!(
-            found(3.0, 0.3, f64::NAN),
-            Some(150),
-            "nothing is known of requests"
-        );
+        assert_eq!(found(3.0, 0.3, f64::NAN), None, "nothing is known of requests");
     }
 
     #[test]

@@ -172,11 +172,16 @@ impl GuardEvidence {
     }
 }
 
-/// How many requests a pod of the canary has for one of a pod of stable's; `None` where that is not known.
-fn load(block: &RuntimeBlock, canary_requests: f64, stable_requests: f64) -> Option<f64> {
+/// How many requests a pod of the canary has for one of a pod of stable's, at least one: a canary with less to do is held
+/// to what stable does with more. Where that is not known, or stable has none, nothing can be compared.
+fn load(block: &RuntimeBlock, canary_requests: f64, stable_requests: f64) -> Result<f64, Silence> {
     let each = |requests: f64, pods: &[PodRuntime]| requests / pods.len().max(1) as f64;
     let load = each(canary_requests, &block.canary) / each(stable_requests, &block.stable);
-    (load.is_finite() && load >= 0.0).then_some(load)
+    if load.is_finite() && load >= 0.0 {
+        Ok(load.max(1.0))
+    } else {
+        Err(Silence::Few)
+    }
 }
 
 /// What the pods that had run for `settles` counted, of both revisions; `of_canary` and `of_stable` read it.

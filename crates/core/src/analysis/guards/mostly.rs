@@ -203,13 +203,9 @@ fn part(block: &RuntimeBlock, canary_requests: f64, stable_requests: f64) -> Opt
     let of = |canary: f64, stable: f64| canary / (canary + stable);
     let of_pods = of(block.canary.len() as f64, block.stable.len() as f64);
     let of_requests = of(canary_requests, stable_requests);
-    // Where nothing is known of requests, pods are taken to have the same.
-    let part = if of_requests.is_finite() {
-        of_pods.max(of_requests)
-    } else {
-        of_pods
-    };
-    (part > 0.0 && part <= MOST).then_some(part)
+    let part = of_pods.max(of_requests);
+    // Where nothing is known of requests, pods may have any part of them.
+    (of_requests.is_finite() && part > 0.0 && part <= MOST).then_some(part)
 }
 
 #[cfg(test)]

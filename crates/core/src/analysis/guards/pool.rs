@@ -34,12 +34,12 @@ impl GuardEvidence {
         max_share: f64,
     ) -> Result<Compared, Silence> {
         // By Little's law a pod with twice the requests has twice as many threads busy, with the same code.
-        let load = super::load(block, canary_requests, stable_requests).map_or(1.0, |load| load.max(1.0));
+        let load = super::load(block, canary_requests, stable_requests)?;
         let (canary, stable) = counted(
             block,
             SETTLES,
             |pod| full(pod, max_share),
-            |pod| full(pod, max_share / load),
+            |pod| as_loaded(pod, max_share, load),
         )?;
         let before = self.lag.take().unwrap_or_default();
         let all = before.plus(canary, stable, seconds(block));
@@ -56,6 +56,17 @@ impl GuardEvidence {
         self.beyond.absorb(is_full, CHANCE);
         Ok(compared)
     }
+}
+
+/// The same of a pod of stable's, as it would be with so many times its requests. The law is one of means: where the
+/// mean would be full, every sample is.
+fn as_loaded(pod: &PodRuntime, max_share: f64, load: f64) -> Option<Counts> {
+    let samples = full(pod, max_share / load)?;
+    let busy: f64 = pod.busy.iter().filter(|share| share.is_finite()).sum();
+    if busy / samples.total() * load >= max_share {
+        return Counts::new(samples.total(), samples.total());
+    }
+    Some(samples)
 }
 
 /// Samples of a pod's pool, the full ones as the bad ones.

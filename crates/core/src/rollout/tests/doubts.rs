@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::verdicts::{both_fail, message, reason, stepping, until_weight};
 use super::world::World;
 use crate::decision::Phase;
+use crate::observed::Action;
 use crate::plan::{Room, Surge};
 use crate::state::{Outcome, Stage};
 
@@ -87,6 +88,10 @@ fn a_fourth_incident_in_a_bake_convicts_nobody_and_leaves_its_users_on_stable() 
         "{}",
         message(&world)
     );
+    // Whoever has looked at it has the last word.
+    world.act("word", Action::Promote);
+    assert!(world.run_until(Phase::Healthy, 3600), "{}", message(&world));
+    assert_eq!(reason(&world).0, Outcome::Promoted);
 }
 
 #[test]
