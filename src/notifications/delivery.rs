@@ -224,7 +224,8 @@ impl Delivery {
             };
             ledger.passed(&handover.passed);
             for notice in &handover.fresh {
-                if handover.first && notice.at < open.book.created_at {
+                // The API server tells the time of creation in whole seconds: that second was before.
+                if handover.first && notice.at.as_second() <= open.book.created_at.as_second() {
                     continue;
                 }
                 let wanted = plan.tells(sink, notice.event);

@@ -2,6 +2,7 @@
 
 use super::Turn;
 use super::attempt::End;
+use super::doubt::is_open;
 use super::preview::is_used;
 use super::waits::Wait;
 use crate::analysis::Harm;
@@ -50,7 +51,8 @@ impl Turn<'_> {
     /// What the attempt may spend is spent, and nothing shows yet whether by chance: a sentence. Nobody is to blame, and
     /// nothing is left to wait with.
     fn spent_in_doubt(&self, attempt: &Attempt) -> Option<String> {
-        if self.is_way_back(attempt) || attempt.overridden.is_some() {
+        // While a comparison is under way, what it finds decides: it has just taken the traffic away.
+        if self.is_way_back(attempt) || attempt.overridden.is_some() || is_open(attempt) {
             return None;
         }
         let views = self.views(attempt);

@@ -192,3 +192,13 @@ fn callers_that_become_fewer_cost_a_comparison_and_convict_nobody() {
     assert!(world.run_until(Phase::Healthy, 1800), "{}", message(&world));
     assert_eq!(reason(&world).0, Outcome::Promoted);
 }
+
+#[test]
+fn an_outage_as_the_bake_begins_is_compared_and_convicted_however_much_it_has_spent() {
+    let mut world = baking();
+    world.rps = 1000.0;
+    world.run(5);
+    world.bad.insert("v2".into(), 1.0);
+    assert!(world.run_until(Phase::RolledBack, 300), "{}", message(&world));
+    assert_eq!(reason(&world).0, Outcome::RolledBack);
+}
