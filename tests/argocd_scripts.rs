@@ -38,6 +38,7 @@ fn service(phase: &str, canary: bool) -> Value {
     });
     if canary {
         object["status"]["canary"] = json!({"revision": "bbbbbbbbbb", "attempt": 2, "weight": 25});
+        object["status"]["step"] = json!({"index": 2, "awaited": 3, "total": 6});
     }
     object
 }
@@ -129,6 +130,7 @@ fn an_action_is_one_that_molt_takes_and_means_what_was_seen() {
         };
         assert_eq!(made.spec.revision.as_deref(), revision, "{name}");
         assert_eq!(made.spec.attempt, canary.then_some(2), "{name}");
+        assert_eq!(made.spec.step, (name == "promote").then_some(3), "{name}");
         assert!(
             made.metadata
                 .name

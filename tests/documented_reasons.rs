@@ -14,10 +14,11 @@ const SOURCES: [&str; 6] = [
 ];
 
 /// Words that look like reasons: of other APIs and libraries, verdicts, and categories of the operator's metrics.
-const OTHERS: [&str; 20] = [
+const OTHERS: [&str; 21] = [
     "AdaptiveCard",
     "BadSignature",
     "ConfigMap",
+    "CronJob",
     "GRPCRoute",
     "HTTPRoute",
     "NotEvaluated",

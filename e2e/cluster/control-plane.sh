@@ -89,7 +89,7 @@ run kube-apiserver "$MOLT_BIN/kube-apiserver" --etcd-servers "http://127.0.0.1:$
 run kube-controller-manager "$MOLT_BIN/kube-controller-manager" --kubeconfig "$dir/kubeconfig" --leader-elect=false \
   --secure-port "$manager_port" --bind-address 127.0.0.1 --use-service-account-credentials=false \
   --service-account-private-key-file "$dir/pki/sa.key" --root-ca-file "$dir/pki/ca.crt" \
-  --controllers '*,-nodelifecycle,-nodeipam,-cronjob,-attachdetach' --kube-api-qps 200 --kube-api-burst 400 \
+  --controllers '*,-nodelifecycle,-nodeipam,-attachdetach' --kube-api-qps 200 --kube-api-burst 400 \
   --horizontal-pod-autoscaler-sync-period 2s
 
 # No fault of the test's may leave processes behind.

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::Service;
 use molt_core::adoption::AdoptionStage;
 use molt_core::config::Asked;
 use molt_core::decision::Effect;
-use molt_core::observed::Slot;
+use molt_core::observed::{NextRun, Slot};
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
 
@@ -21,6 +22,7 @@ use super::effect_words;
 use super::facts::{ReplicaSetFacts, ServiceFacts};
 use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
+use super::runs;
 use super::server_presets;
 use super::workers;
 use crate::api::v1alpha1::RolloutAction;
@@ -107,6 +109,8 @@ impl Applier<'_> {
             } => self.hand().hold(uid, *replicas, *paused, *former).await,
             Effect::WidenServices => self.hand().widen(&self.owner()).await,
             Effect::FreeWorkload { uid } => self.hand().free(uid).await,
+            Effect::RunNext(next) => self.run_next(next).await,
+            Effect::EndRun { name, uid } => self.writer.end::<Job>(namespace, name, uid).await,
             Effect::DeleteRevision { revision } => self.delete_revision(revision).await,
             Effect::ReleaseRoute => self.routers.of(&self.target.spec).finalize(self.target).await,
             Effect::RemoveFinalizer => self.set_finalizer(false).await,
@@ -147,8 +151,8 @@ impl Applier<'_> {
     }
 
     /// Puts right what somebody else has changed, but never a weight: that is a decision. Returns what somebody
-    /// had written in a route of Molt's, if it was written over.
-    pub async fn heal(&self, now: Timestamp) -> Result<Option<Edit>, WriteError> {
+    /// had written in a route of Molt's, if it was written over. `effects` are those of this turn, which have been applied.
+    pub async fn heal(&self, effects: &[Effect], now: Timestamp) -> Result<Option<Edit>, WriteError> {
         let namespace = &self.target.service.namespace;
         let adoption = self.object.state.as_ref().ok().and_then(|s| s.adoption.as_ref());
         let widened =
@@ -181,6 +185,10 @@ impl Applier<'_> {
             if is_ours && set.wanted > 0 && set.min_ready != self.min_ready(set) {
                 self.write_scale(set, set.wanted, set.attempt).await?;
             }
+        }
+        // What is known of a CronJob that has just been written is older than that.
+        if !effects.iter().any(|effect| matches!(effect, Effect::RunNext(_))) {
+            self.heal_cron_job().await?;
         }
         let router = self.routers.of(&self.target.spec);
         // Looked at as late as can be: an edit comes at any time, and once it is written over nothing shows it.
@@ -281,11 +289,16 @@ impl Applier<'_> {
         }
         let content_of = &self.asked.content;
         let mut template = workers::complete(spec, template);
+        let by_runs = self.target.spec.by_runs();
+        let restarts = by_runs.then(|| runs::take_restart_policy(&mut template));
         let added = server_presets::complete(&mut template, spec);
         let mut set = self.owner().replica_set(revision, &template, port, content_of);
         if !added.is_empty() {
             let added: Vec<String> = added.iter().map(ToString::to_string).collect();
             set["metadata"]["annotations"][labels::ADDED] = json!(added.join("; "));
+        }
+        if let Some(restarts) = restarts {
+            set["metadata"]["annotations"][labels::RESTART_POLICY] = json!(restarts);
         }
         let live = self
             .writer
@@ -383,6 +396,70 @@ impl Applier<'_> {
             .apply::<ReplicaSet>(namespace, labels::SCALE_MANAGER, true, &body)
             .await
             .map(drop)
+    }
+
+    /// Has the CronJob make the next runs from a revision's template.
+    async fn run_next(&self, next: &NextRun) -> Result<(), WriteError> {
+        let set = self.set(&next.revision)?;
+        self.complete_before_growth(&set, next.attempt > 0).await?;
+        let service = &self.target.service;
+        let live = self.caches.cron_jobs.get(service, &service.name);
+        let live = live.filter(|cron| cron.is_owned_by(self.object.uid_text()));
+        let settings = self
+            .target
+            .spec
+            .schedule()
+            .or(live.as_deref().map(|cron| &cron.schedule));
+        let (Some(settings), Some(template)) = (settings, &set.run) else {
+            return Err(WriteError::Stale(set_target("get", service.name.clone())));
+        };
+        let body = runs::cron_job(&self.owner(), next, settings, template);
+        let created = if live.is_some() {
+            None
+        } else {
+            let owner = self.object.uid_text();
+            Some(
+                self.writer
+                    .create::<CronJob>(&service.namespace, owner, &body)
+                    .await?,
+            )
+        };
+        if created.is_none_or(|cron| runs::differs(&cron, &body)) {
+            self.writer
+                .apply::<CronJob>(&service.namespace, labels::MANAGER, true, &body)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the CronJob right, with the revision that it has.
+    async fn heal_cron_job(&self) -> Result<(), WriteError> {
+        let service = &self.target.service;
+        let Some(live) = self.caches.cron_jobs.get(service, &service.name) else {
+            return Ok(());
+        };
+        let (true, Some(next)) = (live.is_owned_by(self.object.uid_text()), &live.next) else {
+            return Ok(());
+        };
+        let name = revision_name(&service.name, &next.revision);
+        let set = self.caches.sets.get(service, &name);
+        let set = set.filter(|set| {
+            set.first_template
+                .as_ref()
+                .is_none_or(|first| *first == set.template)
+        });
+        let Some(template) = set.as_ref().and_then(|set| set.run.as_ref()) else {
+            return Ok(());
+        };
+        let settings = self.target.spec.schedule().unwrap_or(&live.schedule);
+        let body = runs::cron_job(&self.owner(), next, settings, template);
+        if !live.says(&body) {
+            tracing::info!("put the CronJob right");
+            self.writer
+                .apply::<CronJob>(&service.namespace, labels::MANAGER, true, &body)
+                .await?;
+        }
+        Ok(())
     }
 
     /// Seconds that a pod must have been ready to be available; as it is, where the spec can't be read.

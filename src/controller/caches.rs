@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::{DeserializeGuard, NamespaceResourceScope};
@@ -27,6 +27,7 @@ use super::jobs::{JobFacts, JobPodFacts};
 use super::object::ServiceObject;
 use super::pods::PodFacts;
 use super::rules::{PrometheusRule, RuleFacts};
+use super::runs::{CronJobFacts, RunFacts};
 use crate::api::v1alpha1::{RolloutAction, RolloutRecord};
 use crate::k8s::index::{Facts, Index, follow};
 use crate::k8s::{Key, labels};
@@ -64,6 +65,10 @@ pub struct Caches {
     pub jobs: Arc<Index<JobFacts>>,
     /// Their pods, which are none of the services' own.
     pub job_pods: Arc<Index<JobPodFacts>>,
+    /// CronJobs of what runs by a schedule. Nothing but these waits for them.
+    pub cron_jobs: Arc<Index<CronJobFacts>>,
+    /// Their Jobs.
+    pub runs: Arc<Index<RunFacts>>,
     /// PrometheusRules. Nothing waits for them.
     pub rules: Arc<Index<RuleFacts>>,
     /// What pauses every service.
@@ -117,6 +122,8 @@ impl Caches {
             records: Arc::default(),
             jobs: Arc::default(),
             job_pods: Arc::default(),
+            cron_jobs: Arc::default(),
+            runs: Arc::default(),
             rules: Arc::default(),
             fleet: Arc::default(),
             fleet_key: Key::new(fleet_namespace, fleet::CONFIG_MAP),
@@ -144,6 +151,8 @@ impl Caches {
         watch.start::<Pod, _>(ours.clone(), &caches.pods);
         watch.start::<Job, _>(ours.clone(), &caches.jobs);
         watch.start::<Pod, _>(Config::default().labels(labels::JOB_OF), &caches.job_pods);
+        watch.start::<CronJob, _>(ours.clone(), &caches.cron_jobs);
+        watch.start::<Job, _>(Config::default().labels(labels::RUN_OF), &caches.runs);
         watch.start::<Service, _>(ours.clone(), &caches.core_services);
         watch.start::<EndpointSlice, _>(ours.clone(), &caches.slices);
         watch.start::<DeserializeGuard<RolloutAction>, _>(Config::default(), &caches.actions);

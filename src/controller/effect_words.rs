@@ -41,6 +41,8 @@ pub fn words(effect: &Effect) -> String {
         }
         Effect::WidenServices => "have Services select the Deployment's pods as well".to_owned(),
         Effect::FreeWorkload { .. } => "take Molt's notes off the Deployment".to_owned(),
+        Effect::RunNext(next) => format!("have the CronJob run revision {} next", next.revision),
+        Effect::EndRun { name, .. } => format!("end run {name}"),
         Effect::DeleteRevision { revision } => format!("delete revision {revision}"),
         Effect::ReleaseRoute => "give the route back".to_owned(),
         Effect::RemoveFinalizer => "remove the finalizer".to_owned(),

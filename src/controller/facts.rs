@@ -1,6 +1,7 @@
 //! What is kept of each watched object. See [`Index`](crate::k8s::index::Index).
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::ReplicaSet;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use super::object::ServiceObject;
 use super::revision::digest;
+use super::runs;
 use crate::api::v1alpha1::{ActionKind, RolloutAction, RolloutRecord, Traffic};
 use crate::k8s::index::Facts;
 use crate::k8s::labels;
@@ -76,6 +78,8 @@ pub struct ReplicaSetFacts {
     pub port: Option<u16>,
     /// What the snapshots of its pods' configuration hold.
     pub config: Content,
+    /// Of what runs by a schedule: the pod template of a run.
+    pub run: Option<Arc<Value>>,
     /// Why it can't create pods.
     pub failure: Option<String>,
     /// Seconds that a pod must have been ready to be available.
@@ -143,6 +147,7 @@ impl Facts for ReplicaSetFacts {
             first_template: annotation(set, labels::TEMPLATE),
             port: annotation(set, labels::PORT),
             config: config(set),
+            run: runs::template(set),
             failure,
             min_ready: count(set.spec.as_ref().and_then(|s| s.min_ready_seconds)),
             available: count(set.status.as_ref().and_then(|s| s.available_replicas)),
@@ -273,6 +278,7 @@ impl Facts for ActionFacts {
             },
             revision: spec.revision.clone().map(Revision),
             attempt: spec.attempt.and_then(|n| u32::try_from(n).ok()),
+            step: spec.step.and_then(|n| u32::try_from(n).ok()),
             to_revision: spec.to_revision.clone().map(Revision),
             gate: spec.gate.clone(),
             reason: spec.reason.clone().unwrap_or_default(),

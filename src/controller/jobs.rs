@@ -165,6 +165,36 @@ impl Facts for JobPodFacts {
     }
 }
 
+impl JobPodFacts {
+    /// It is a pod of this Job.
+    pub(super) fn is_of(&self, job: &str) -> bool {
+        self.job == job
+    }
+
+    /// When its first container began.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.since
+    }
+
+    /// A container of it has run.
+    pub(super) fn has_run(&self) -> bool {
+        self.since.is_some()
+    }
+
+    /// What keeps its containers from starting.
+    pub(super) fn waits(&self) -> Option<&str> {
+        self.waits.as_deref()
+    }
+
+    /// How it failed.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.exit
+            .as_ref()
+            .map(|exit| exit.how.as_str())
+            .or(self.lost.as_deref())
+    }
+}
+
 /// What a migration has said at its end. Sidecars say nothing of it.
 fn said(pod: &Pod) -> Option<String> {
     MigrationPhase::of(pod.labels().get(labels::CONDITION)?)?;

@@ -42,6 +42,7 @@ pub mod record;
 pub mod render;
 pub mod revision;
 pub mod rules;
+pub mod runs;
 pub mod server_presets;
 pub mod status;
 mod steer;

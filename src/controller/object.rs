@@ -30,6 +30,8 @@ pub struct ServiceObject {
     pub traffic: Option<Traffic>,
     /// They are workers, which nobody calls: whether only one pod may run; as readable.
     pub workers: Option<bool>,
+    /// It runs by a schedule (`kind: job`), readable or not as the rest may be.
+    pub is_job: bool,
     /// What is spoken at the serving port, if it is said; as readable.
     pub protocol: Option<Protocol>,
     /// The services that it is released with; as readable.
@@ -156,6 +158,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let protocol = spec.get("protocol").and_then(|p| Protocol::deserialize(p).ok());
         let group = spec.get("group").and_then(|g| Group::deserialize(g).ok());
         let workers = workers::of_written(&spec);
+        let is_job = spec.get("kind").and_then(Value::as_str) == Some("job");
         let conditions = status
             .get("conditions")
             .and_then(|c| Vec::<Condition>::deserialize(c).ok())
@@ -183,6 +186,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
             spec,
             traffic,
             workers,
+            is_job,
             protocol,
             group,
             revision,

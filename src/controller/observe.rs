@@ -20,6 +20,7 @@ use super::jobs;
 use super::object::ServiceObject;
 use super::pods::worst;
 use super::render::{revision_name, slot_name};
+use super::runs;
 use super::validate::{Known, Validated};
 use crate::k8s::Key;
 use crate::k8s::writer::is_owned_by;
@@ -105,6 +106,7 @@ pub fn observe(
     let mut problems: Vec<_> = validated.problem().into_iter().collect();
     problems.extend(adopted::problem(object));
     problems.extend(sighting.problems);
+    problems.extend(runs::problem(target.spec.mode(), caches));
     let mut actions: Vec<_> = caches.actions.of(&key).into_values().collect();
     actions.sort_by(|a, b| (a.view.created_at, &a.view.uid).cmp(&(b.view.created_at, &b.view.uid)));
     Observed {
@@ -119,6 +121,7 @@ pub fn observe(
         actions: actions.iter().map(|a| a.view.clone()).collect(),
         attempts: attempts(&key, caches),
         tried: tried(&key, caches),
+        runs: runs::observe(object, target.spec.mode(), caches),
         reports: jobs::reports(object, caches),
         jobs: jobs::observe(object, caches),
         workload: adopted::sight(object, caches, validated.plan.replicas),

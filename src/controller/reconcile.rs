@@ -212,7 +212,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
         return Ok(gone(object, context, key));
     }
     if !object.is_deleting() {
-        let healed = applier.heal(now).await?;
+        let healed = applier.heal(&decision.effects, now).await?;
         tell_of_edit(object, context, key, &decision, edit, healed).await;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
@@ -578,6 +578,7 @@ fn request(
         } else {
             Vec::new()
         },
+        connections: validated.connections.clone().filter(|_| before.attempt.is_some()),
         edges: due.edges,
         want_history: due.want_history,
         now,

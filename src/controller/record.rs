@@ -131,7 +131,14 @@ async fn write_last(
     } else {
         &[]
     };
+    // Where the next attempt has begun in the same turn, the state has given up what was this one's.
+    let kept = match (&decision.state.attempt, attempt) {
+        (None, _) => &decision.state,
+        (Some(_), Some(_)) => before,
+        (Some(_), None) => &State::default(),
+    };
     add_to(keeper, service, spec, None, |status| {
+        actions::add_before(&mut status.actions_before, &kept.acts);
         actions::add(&mut status.actions, acts);
         end(status, last, decision, verdicts);
         name_slos(&mut status.slos, object);
@@ -172,6 +179,7 @@ async fn write_current(
         author: author.and_then(|author| change::author(author)),
     };
     add_to(keeper, service, spec, Some(change), |status| {
+        actions::add_before(&mut status.actions_before, &decision.state.acts);
         actions::add(&mut status.actions, acts);
         status.max_weight = i32::from(attempt.max_weight);
         add_transitions(status, &attempt.transitions);

@@ -157,6 +157,7 @@ fn step(attempt: &Attempt) -> StepStatus {
     StepStatus {
         index: number(attempt.step),
         total: i32::try_from(attempt.steps.len()).unwrap_or(i32::MAX),
+        awaited: Some(number(attempt.awaited_step())),
         started_at: attempt.step_since,
     }
 }

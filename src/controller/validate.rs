@@ -10,14 +10,14 @@ use molt_core::analysis::Limits;
 use molt_core::group::Group;
 use molt_core::observed::{Problem, ProblemKind};
 use molt_core::plan::{
-    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, RunsPlan, SloPlan, Step,
 };
 
 use super::object::ServiceObject;
 use crate::api::v1alpha1::{
     self as api, ExhaustedPolicy, InconclusivePolicy, MismatchPolicy, PythonServiceSpec,
 };
-use crate::metric_sources::{self, ConditionQuery, GuardQuery, PrometheusSource, SloQuery};
+use crate::metric_sources::{self, ConditionQuery, ConnectionsQuery, GuardQuery, PrometheusSource, SloQuery};
 use crate::traffic::RouteSpec;
 use crate::traffic::gateway_api::sessions::Support;
 
@@ -25,6 +25,7 @@ mod basis;
 mod fields;
 mod gates;
 mod guards;
+mod jobs;
 mod room;
 mod strategy;
 mod traffic;
@@ -122,6 +123,8 @@ pub struct Validated {
     pub queries: Vec<SloQuery>,
     /// How the numbers of conditions are read, in the plan's order.
     pub conditions: Vec<ConditionQuery>,
+    /// How the connections of a database are read, where they bound the pods.
+    pub connections: Option<ConnectionsQuery>,
     /// How the guards of the runtime are read.
     pub guards: Vec<GuardQuery>,
     /// Where; absent only in the plan of an invalid spec.
@@ -171,6 +174,7 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
     check_size(object, &mut errors);
     fields::check_counted(&object.counted, defaults.no_secrets, &mut errors);
     let mut validated = match &object.spec {
+        Ok(spec) if jobs::are_meant(spec) => jobs::resolve(spec, defaults, &mut errors),
         Ok(spec) => resolve(spec, defaults, known, &mut errors),
         Err(why) => {
             let message =
@@ -184,6 +188,12 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
         validated.plan.revision.clone_from(&object.revision);
     } else {
         validated.plan = validated.plan.without_revision();
+    }
+    if let RouteSpec::Runs { schedule } = &mut validated.route
+        && !errors.is_empty()
+    {
+        // What can't be used as a whole changes nothing.
+        *schedule = None;
     }
     validated.errors = errors;
     validated
@@ -204,12 +214,13 @@ fn check_size(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 /// The plan of a spec that can't be read at all.
 fn unreadable(object: &ServiceObject, known: Known) -> Validated {
     let route = match object.workers {
+        _ if object.is_job => RouteSpec::Runs { schedule: None },
         Some(singleton) => RouteSpec::Workers { singleton },
         None => traffic::route(object.traffic.as_ref(), object.protocol, known, &mut Vec::new()),
     };
     let replicas = known
         .workload_replicas
-        .or(known.stable_wanted)
+        .or(known.stable_wanted.filter(|_| !object.is_job))
         .unwrap_or(DEFAULT_REPLICAS);
     Validated {
         warm_up: None,
@@ -221,6 +232,7 @@ fn unreadable(object: &ServiceObject, known: Known) -> Validated {
         queries: Vec::new(),
         conditions: Vec::new(),
         guards: Vec::new(),
+        connections: None,
         source: None,
         route,
         record_limit: DEFAULT_RECORDS,
@@ -254,6 +266,7 @@ fn default_plan(replicas: u32, route: RouteMode) -> Plan {
         group: None,
         revision_history_limit: DEFAULT_HISTORY,
         route,
+        runs: RunsPlan::default(),
         shared_in_cluster: false,
         sticky: false,
         slos: Vec::new(),
@@ -275,6 +288,7 @@ fn resolve(
     errors: &mut Vec<FieldError>,
 ) -> Validated {
     in_range(errors, "spec.port", spec.port, 1..=65535, 0);
+    jobs::check_place(spec, errors);
     match &spec.template {
         Some(template) => check_template(template, errors),
         None if spec.workload_ref.is_none() => {
@@ -319,6 +333,11 @@ fn resolve(
     let queries = resolve_slos(&spec.slos, least, source.as_ref(), errors);
     let conditions = guards::resolve(spec.guards.as_ref(), progress_deadline, errors);
     let (runtime, guard_queries) = guards::runtime(spec.guards.as_ref(), &queries, errors);
+    let connections = guards::connections::resolve(spec.guards.as_ref(), errors);
+    let room = Room {
+        connections: connections.as_ref().map(|(plan, _)| *plan),
+        ..room
+    };
     let mut plan = Plan {
         group: resolve_group(spec.group.as_ref(), &route, errors),
         room,
@@ -356,6 +375,7 @@ fn resolve(
         queries,
         conditions: conditions.into_iter().filter_map(|(_, query)| query).collect(),
         guards: guard_queries,
+        connections: connections.map(|(_, query)| query),
         source,
         warm_up: warm_up::resolve(spec, errors),
         route,
@@ -385,7 +405,7 @@ fn resolve_group(
             "spec.group.header is without effect: only a route of Molt's own (parentRefs, or hosts of Istio) can set it, and here it is {}",
             match route.mode() {
                 RouteMode::Shares => "pods that divide the traffic",
-                RouteMode::Workers | RouteMode::Singleton => "none, for nobody calls workers",
+                RouteMode::Workers | RouteMode::Singleton | RouteMode::Runs => "none, for nobody calls workers",
                 _ => "yours",
             }
         )

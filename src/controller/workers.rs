@@ -4,7 +4,7 @@
 use k8s_openapi::api::core::v1::{EnvVar, PodTemplateSpec};
 use serde_json::Value;
 
-use crate::api::v1alpha1::PythonServiceSpec;
+use crate::api::v1alpha1::{PythonServiceSpec, ServiceKind};
 
 /// The time that a worker has to finish what it has begun, in seconds, where the template says nothing. Kubernetes' own
 /// 30 would cut every task that takes longer.
@@ -14,7 +14,7 @@ pub const QUEUES: &str = "MOLT_QUEUES";
 
 /// Nobody calls it.
 pub fn are_meant(spec: &PythonServiceSpec) -> bool {
-    spec.port.is_none() && spec.traffic.is_none()
+    spec.port.is_none() && spec.traffic.is_none() && spec.kind != Some(ServiceKind::Job)
 }
 
 /// The same of a spec as it was written, readable or not: whether only one pod may run; `None` where the service is

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use super::identity::Viewer;
 use super::refusal::Refusal;
 use crate::api::v1alpha1::{ActionKind, ActionState, PythonService, RolloutAction};
-use crate::plugin::act::{PATIENCE, Wanted, answer, meant};
+use crate::plugin::act::{PATIENCE, Wanted, answer, awaited, meant};
 
 /// Characters of a reason, as the schema has it.
 const MOST_OF_REASON: usize = 1_024;
@@ -51,13 +51,15 @@ pub struct Asked {
     seen: Meant,
 }
 
-/// A revision and an attempt: what an action is about.
+/// A revision, an attempt, and of a promotion the step whose wait it ends: what an action is about.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Meant {
     revision: String,
     #[serde(default)]
     attempt: Option<i32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    step: Option<i32>,
 }
 
 impl Meant {
@@ -65,7 +67,13 @@ impl Meant {
     pub fn all(service: &PythonService) -> BTreeMap<String, Self> {
         let of = |action: ActionKind| {
             let (revision, attempt) = meant(action, service)?;
-            Some((format!("{action:?}"), Self { revision, attempt }))
+            let step = awaited(action, service);
+            let meant = Self {
+                revision,
+                attempt,
+                step,
+            };
+            Some((format!("{action:?}"), meant))
         };
         ALL.into_iter().filter_map(of).collect()
     }
@@ -146,23 +154,25 @@ fn changed(seen: &Meant, wish: &RolloutAction) -> Option<String> {
     let now = Meant {
         revision: wish.spec.revision.clone().unwrap_or_default(),
         attempt: wish.spec.attempt,
+        step: wish.spec.step,
     };
-    let same = now.revision == seen.revision
-        && (seen.attempt.is_none() || now.attempt.is_none() || now.attempt == seen.attempt);
-    let attempt = |meant: &Meant| {
-        meant
-            .attempt
-            .map_or_else(String::new, |number| format!("attempt {number} at "))
+    let same =
+        now.revision == seen.revision && agree(now.attempt, seen.attempt) && agree(now.step, seen.step);
+    let of = |meant: &Meant| {
+        let attempt = meant.attempt.map(|number| format!("attempt {number} at "));
+        let step = meant.step.map(|index| format!(", step {}", i64::from(index) + 1));
+        let (attempt, step) = (attempt.unwrap_or_default(), step.unwrap_or_default());
+        format!("{attempt}{}{step}", meant.revision)
     };
     (!same).then(|| {
-        format!(
-            "nothing was changed: you saw {}{}, and by now it is {}{}; look again",
-            attempt(seen),
-            seen.revision,
-            attempt(&now),
-            now.revision
-        )
+        let (seen, now) = (of(seen), of(&now));
+        format!("nothing was changed: you saw {seen}, and by now it is {now}; look again")
     })
+}
+
+/// They say the same, as far as both say anything.
+fn agree(now: Option<i32>, seen: Option<i32>) -> bool {
+    now.is_none() || seen.is_none() || now == seen
 }
 
 #[cfg(test)]
@@ -203,6 +213,7 @@ mod tests {
         let meant = |revision: &str, attempt| Meant {
             revision: revision.to_owned(),
             attempt,
+            step: None,
         };
         let abort = wish(ActionKind::Abort);
         assert_eq!(changed(&meant("7d9f8c0000", Some(1)), &abort), None);
@@ -216,9 +227,37 @@ mod tests {
     }
 
     #[test]
+    fn a_promotion_names_the_step_whose_wait_was_seen() {
+        let mut before = progressing();
+        let mut at = |index: i32| {
+            let step = serde_json::json!({"index": index, "total": 4, "awaited": index, "startedAt": "2026-03-01T02:03:00Z"});
+            before.status.as_mut().unwrap().step = serde_json::from_value(step).unwrap();
+            before.clone()
+        };
+        let (seen, later) = (at(1), at(3));
+        let promote = |service: &PythonService| {
+            let wanted = Wanted {
+                action: ActionKind::Promote,
+                object: None,
+                reason: String::new(),
+            };
+            wanted.on(service, "ada".to_owned()).unwrap()
+        };
+        let all = Meant::all(&seen);
+        assert_eq!(promote(&seen).spec.step, Some(1));
+        assert_eq!((all["Promote"].step, all["Abort"].step), (Some(1), None));
+        assert_eq!(changed(&all["Promote"], &promote(&seen)), None);
+        let moved = changed(&all["Promote"], &promote(&later)).unwrap();
+        assert!(
+            moved.contains("step 2, and by now") && moved.contains("step 4"),
+            "{moved}"
+        );
+    }
+
+    #[test]
     fn every_action_is_held_to_what_the_page_said_it_means() {
         let before = rolled_back();
-        let Meant { revision, attempt } = Meant::all(&before)["Retry"].clone();
+        let seen = Meant::all(&before)["Retry"].clone();
         let mut after = before.clone();
         let last = after
             .status
@@ -240,7 +279,6 @@ mod tests {
             };
             wanted.on(service, "ada".to_owned()).unwrap()
         };
-        let seen = Meant { revision, attempt };
         assert_eq!(changed(&seen, &again(&before)), None);
         let moved = changed(&seen, &again(&after)).unwrap();
         assert!(

@@ -52,5 +52,14 @@ pub const DIGEST: &str = "molt.dev/job-digest";
 /// Label of the pods of conditions' Jobs: the service. They have none of the labels by which a service's own pods
 /// are found: they must neither be counted nor be sent requests.
 pub const JOB_OF: &str = "molt.dev/job-of";
+/// Label of the runs of what runs by a schedule: the service. They have none of the labels by which Jobs of conditions are
+/// found; their pods are found as those of these are.
+pub const RUN_OF: &str = "molt.dev/run-of";
+/// Annotation of a CronJob: the revision that was stable when it was written.
+pub const STABLE: &str = "molt.dev/stable";
+/// Annotation of a CronJob: a digest of what is no part of a revision, such as its schedule.
+pub const SCHEDULE: &str = "molt.dev/schedule-digest";
+/// Annotation of the ReplicaSet of what runs by a schedule: the restart policy of its pods, which no ReplicaSet takes.
+pub const RESTART_POLICY: &str = "molt.dev/restart-policy";
 /// The label by which the control plane names the Job of a pod.
 pub const POD_JOB: &str = "batch.kubernetes.io/job-name";

@@ -5,6 +5,7 @@ pub mod index;
 pub mod labels;
 pub mod secrets;
 pub mod subset;
+pub mod syntax;
 pub mod writer;
 
 use std::fmt;

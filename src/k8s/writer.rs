@@ -251,9 +251,21 @@ impl Writer {
         uid: &str,
         resource_version: Option<&str>,
     ) -> Result<(), WriteError> {
+        let meant = (uid, resource_version);
+        self.delete_by::<K>(namespace, name, meant, PropagationPolicy::Background)
+            .await
+    }
+
+    async fn delete_by<K: Writable>(
+        &self,
+        namespace: &str,
+        name: &str,
+        (uid, resource_version): (&str, Option<&str>),
+        policy: PropagationPolicy,
+    ) -> Result<(), WriteError> {
         let api = self.api::<K>(namespace);
         let params = DeleteParams {
-            propagation_policy: Some(PropagationPolicy::Background),
+            propagation_policy: Some(policy),
             preconditions: Some(Preconditions {
                 uid: Some(uid.to_owned()),
                 resource_version: resource_version.map(str::to_owned),
@@ -267,6 +279,12 @@ impl Writer {
             Err(error) if error.status().is_some_and(|s| s.code == 404) => Ok(()),
             result => result.map(drop),
         }
+    }
+
+    /// Deletes exactly the object that was meant, after what it owns has ended.
+    pub async fn end<K: Writable>(&self, namespace: &str, name: &str, uid: &str) -> Result<(), WriteError> {
+        self.delete_by::<K>(namespace, name, (uid, None), PropagationPolicy::Foreground)
+            .await
     }
 
     /// Evicts exactly the pod that was meant; one that is gone needs none. A disruption budget answers 429.

@@ -1,6 +1,7 @@
 //! What guards of the runtime ask for.
 
 use super::SloQuery;
+use super::conditions::PromqlQuery;
 
 /// How one guard is measured.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,4 +52,22 @@ pub enum PoolLimit {
     Metric(String),
     /// So many, above 0.
     Number(f64),
+}
+
+/// How a database's connections are read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionsQuery {
+    /// Gives how many there are.
+    pub used: PromqlQuery,
+    /// How many there may be.
+    pub limit: ConnectionsLimit,
+}
+
+/// How many connections a server allows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ConnectionsLimit {
+    /// A query tells.
+    Query(PromqlQuery),
+    /// So many, above 0.
+    Number(u32),
 }

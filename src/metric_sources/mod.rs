@@ -39,7 +39,7 @@ pub mod web;
 
 pub use at_route::RouteBackends;
 pub use conditions::ConditionQuery;
-pub use guards::{GuardQuery, PoolLimit};
+pub use guards::{ConnectionsLimit, ConnectionsQuery, GuardQuery, PoolLimit};
 pub use query::{FieldError, PrometheusSource, SliQuery, SloQuery};
 
 /// Something that measurements can be read from.
@@ -80,6 +80,8 @@ pub struct MeasureRequest {
     pub conditions: Vec<ConditionQuery>,
     /// What guards of the runtime ask for; none while nobody is on the canary.
     pub guards: Vec<GuardQuery>,
+    /// The connections of a database, read at the last edge.
+    pub connections: Option<ConnectionsQuery>,
     /// Read the history too.
     pub want_history: bool,
     /// The time of the request.

@@ -83,8 +83,9 @@ impl Prometheus {
         };
         let conditions = conditions::read(&self.asker, request, self.limits.samples);
         let runtime = runtime::read(&self.asker, request, self.limits.samples);
-        let (columns, history, conditions, runtime) =
-            future::join4(columns, history, conditions, runtime).await;
+        let connections = conditions::connections(&self.asker, request, self.limits.samples);
+        let (columns, history, conditions, runtime, connections) =
+            future::join5(columns, history, conditions, runtime, connections).await;
         let (conditions, refusals) = conditions;
 
         let (history, unusable): (Vec<_>, Vec<_>) = history.into_iter().unzip();
@@ -107,6 +108,7 @@ impl Prometheus {
                 history,
                 conditions,
                 runtime,
+                connections,
             },
             problems,
             of_history,

@@ -50,6 +50,7 @@ impl Wanted {
                 service: name,
                 revision: Some(revision),
                 attempt,
+                step: awaited(action, service),
                 to_revision,
                 gate,
                 action,
@@ -72,6 +73,12 @@ pub(crate) fn meant(action: ActionKind, service: &PythonService) -> Option<(Stri
         ActionKind::Approve | ActionKind::Reject => contracting(service),
         _ => current(service),
     }
+}
+
+/// The step whose wait a promotion is to end: one that is sent twice ends no other.
+pub(crate) fn awaited(action: ActionKind, service: &PythonService) -> Option<i32> {
+    let step = service.status.as_ref()?.step.as_ref()?;
+    step.awaited.filter(|_| action == ActionKind::Promote)
 }
 
 fn nothing_meant(action: ActionKind) -> &'static str {

@@ -16,7 +16,8 @@ use serde_json::json;
 use super::connect::Cluster;
 use super::text::{self, Style};
 use super::{Failure, Output};
-use crate::api::v1alpha1::RolloutRecord;
+use crate::api::v1alpha1::{RecordedAction, RolloutRecord};
+use crate::controller::record::actions::before;
 use crate::k8s::labels;
 
 /// What is asked for.
@@ -88,11 +89,30 @@ pub(super) async fn run(cluster: &Cluster, args: &HistoryArgs) -> Result<ExitCod
         }
         return Ok(ExitCode::SUCCESS);
     }
-    match plain {
-        Some(output) => output.print(&json!({"apiVersion": "v1", "kind": "List", "items": records}))?,
-        None => text::print(&table::render(&records, now, wide, style)),
+    if let Some(output) = plain {
+        output.print(&json!({"apiVersion": "v1", "kind": "List", "items": records}))?;
+    } else {
+        text::print(&table::render(&records, now, wide, style));
+        text::print(&since(&acts(cluster, &args.name).await, style));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What people asked for since the last attempt ended; nothing of a service that is gone.
+async fn acts(cluster: &Cluster, name: &str) -> Vec<RecordedAction> {
+    let status = cluster.service(name).await.ok().and_then(|s| s.status);
+    let acts = status.and_then(|s| s.state).map(|state| state.acts);
+    let acts = acts.unwrap_or_default();
+    acts.iter().filter(|act| !act.told).map(before).collect()
+}
+
+/// The same, as it is printed below the attempts.
+fn since(acts: &[RecordedAction], style: Style) -> String {
+    if acts.is_empty() {
+        return String::new();
+    }
+    let title = style.bold("what people did since the last attempt (the record of the next keeps it)");
+    format!("\n{title}\n{}", one::actions(acts, one::DAY, style))
 }
 
 async fn list(cluster: &Cluster, name: &str) -> Result<Vec<RolloutRecord>, Failure> {
@@ -165,6 +185,22 @@ mod tests {
             revision: revision.map(str::to_owned),
             output: None,
         }
+    }
+
+    #[test]
+    fn what_people_did_since_the_last_attempt_is_told() {
+        let act = serde_json::json!({
+            "at": "2026-03-01T04:00:00Z", "name": "checkout-x", "action": "Restart", "requestedBy": "ada", "reason": "INC-12",
+            "applied": true, "message": "no pod of revision 7d9f8c0000 is left",
+        });
+        let act: molt_core::state::Act = serde_json::from_value(act).unwrap();
+        let text = since(&[before(&act)], Style::PLAIN);
+        assert!(
+            text.contains("since the last attempt")
+                && text.contains("2026-03-01 04:00Z  Restart  by ada (INC-12)  Applied"),
+            "{text}"
+        );
+        assert_eq!(since(&[], Style::PLAIN), "");
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod flagger;
 mod input;
 mod istio;
 mod metrics;
+mod notifications;
 mod steps;
 #[cfg(test)]
 mod tests;

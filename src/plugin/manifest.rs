@@ -63,7 +63,7 @@ impl Manifest {
             .map_err(|why| Failure::Input(format!("{file}: {why}")))?;
         if manifest.without_conditions {
             eprintln!(
-                "warning: {file}: spec.guards.conditions: are left out: their queries, URLs and Jobs have no answer here"
+                "warning: {file}: spec.guards.conditions and databaseConnections are left out: their queries, URLs and Jobs have no answer here"
             );
         }
         misspelt(&manifest.ignored).map_err(|why| Failure::Input(format!("{file}: {why}")))?;
@@ -105,8 +105,9 @@ impl Manifest {
             plan.workload = None;
         }
         // Whatever numbers their queries give, nothing here could compute them.
-        let without_conditions = !plan.conditions.is_empty();
+        let without_conditions = !plan.conditions.is_empty() || plan.room.connections.is_some();
         plan.conditions.clear();
+        plan.room.connections = None;
         Ok(Self {
             name: object.metadata.name.clone().unwrap_or_default(),
             memory_limit: memory_limit(&object),

@@ -1,5 +1,6 @@
 //! `kubectl molt rules`: alerts and a dashboard from a manifest, without a cluster.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -9,7 +10,7 @@ use super::manifest::{documents, ignored, misspelt, read_file};
 use super::{Failure, Output, text};
 use crate::controller::object::ServiceObject;
 use crate::controller::validate::{Defaults, Known, validate};
-use crate::k8s::{Key, labels};
+use crate::k8s::{Key, labels, syntax};
 use crate::metric_sources::{PrometheusSource, SloQuery};
 use crate::rules::{self, Rules, Subject, dashboard::dashboard};
 use crate::traffic::RouteSpec;
@@ -35,6 +36,7 @@ pub(super) struct RulesArgs {
 
 fn label(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("write KEY=VALUE")?;
+    syntax::check_label(key, value)?;
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -50,6 +52,14 @@ pub(super) fn run(args: &RulesArgs, namespace: Option<&str>) -> Result<ExitCode,
         return Err(wrong(format!(
             "has no PythonService: name a manifest of {API_VERSION}"
         )));
+    }
+    let mut seen = BTreeSet::new();
+    if let Some(twice) = services.iter().find(|service| !seen.insert(&service.key)) {
+        let why = format!(
+            "has {} twice: one of them would take the place of the other",
+            twice.key
+        );
+        return Err(wrong(why));
     }
     let mut objects = Vec::new();
     let mut groups = Vec::new();
@@ -138,6 +148,7 @@ impl Service {
             }
             (own, asked) => own.or(asked.map(str::to_owned)),
         };
+        syntax::check_namespace(&object.key().namespace).map_err(|why| format!("{name}: {why}"))?;
         // Rules don't ask a Prometheus; any will do.
         let defaults = Defaults {
             no_secrets: false,

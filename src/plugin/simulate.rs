@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use molt_core::plan::RouteMode;
 use molt_sim::{Setup, Study, summaries};
 
 use super::manifest::Manifest;
@@ -120,6 +121,13 @@ fn uncounted(what: &str, service: &str) -> String {
 }
 
 fn setup(args: &SimulateArgs, manifest: &Manifest) -> Result<Setup, Failure> {
+    if manifest.plan.route == RouteMode::Runs {
+        return Err(Failure::Input(format!(
+            "{}: {} is a job (spec.kind): its runs decide, by their success and their duration, and no traffic is there to be simulated",
+            args.file.display(),
+            manifest.name
+        )));
+    }
     let wrong = |flag: &str, why: String| Failure::Input(format!("{flag}: {why}"));
     let baseline = args
         .baseline

@@ -6,7 +6,7 @@ use std::path::Path;
 use jiff::SignedDuration;
 use molt_sim::replay::Replay;
 use molt_sim::{
-    BlockEntry, CountsEntry, Outcome, Percentiles, Run, Setup, Study, Summary, Timeline, picture,
+    BlockEntry, CountsEntry, Outcome, Percentiles, Run, Setup, Study, Summary, Timeline, UNFINISHED, picture,
 };
 use serde::Serialize;
 
@@ -42,7 +42,7 @@ pub(super) fn one_run(manifest: &Manifest, conditions: &str, run: &Run, style: S
     let name = style.bold(&manifest.name);
     let mut text = format!("{name}: {conditions}; seed {}\n\n", summary.seed);
     text += &timeline(manifest, &run.timeline, style);
-    text.push_str(&ending(summary.outcome, &summary.reason, &run.message, style));
+    text.push_str(&ending(summary.outcome, &summary.reason, &summary.message, style));
     let decided = match summary.decide_seconds {
         Some(seconds) => format!("{} after the canary's first request", seconds_text(seconds)),
         None if summary.canary.requests == 0 => "the canary had no request".to_owned(),
@@ -145,6 +145,8 @@ pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], 
     }
     let reasons = study.reasons;
     if !reasons.is_empty() {
+        let unfinished = reasons.iter().find(|known| known.reason == UNFINISHED);
+        let unfinished = unfinished.map(|known| known.message.clone());
         let rows: Vec<_> = reasons
             .into_iter()
             .map(|known| {
@@ -154,6 +156,10 @@ pub(super) fn many_runs(manifest: &Manifest, conditions: &str, all: &[Summary], 
             .collect();
         text.push('\n');
         text.push_str(&columns(&rows, "  "));
+        // The only one that is not the state machine's own word.
+        if let Some(known) = unfinished {
+            let _ = writeln!(text, "\nUnfinished, of the first of them: {known}.");
+        }
     }
     text
 }

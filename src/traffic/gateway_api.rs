@@ -100,7 +100,10 @@ impl<R: GatewayRoute> GatewayApi<R> {
                     .await
                     .map(drop)
             }
-            RouteSpec::Istio { .. } | RouteSpec::Shares | RouteSpec::Workers { .. } => Ok(()),
+            RouteSpec::Istio { .. }
+            | RouteSpec::Shares
+            | RouteSpec::Workers { .. }
+            | RouteSpec::Runs { .. } => Ok(()),
         }
     }
 
@@ -165,7 +168,10 @@ impl<R: GatewayRoute> GatewayApi<R> {
         let Key { namespace, name } = &target.service;
         match &target.spec {
             RouteSpec::Owned { .. } => view::owned(R::KIND, name, &target.owner.uid, route),
-            RouteSpec::Istio { .. } | RouteSpec::Shares | RouteSpec::Workers { .. } => Sighting::default(),
+            RouteSpec::Istio { .. }
+            | RouteSpec::Shares
+            | RouteSpec::Workers { .. }
+            | RouteSpec::Runs { .. } => Sighting::default(),
             RouteSpec::Adopted { name: own, .. } => {
                 let is_service = |other: &str| {
                     other != name

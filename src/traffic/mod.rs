@@ -12,6 +12,7 @@ use molt_core::observed::{Backend, Preview, Problem, ProblemKind, RouteView, Wei
 use molt_core::plan::{Revision, RouteMode};
 
 use crate::api::v1alpha1::ParentRef;
+use crate::controller::runs::Schedule;
 use crate::k8s::Key;
 use crate::k8s::failure::WriteError;
 use rules_owners::Edit;
@@ -54,6 +55,11 @@ pub enum RouteSpec {
         /// Only one pod may run.
         singleton: bool,
     },
+    /// There is none: runs come by a schedule, which is absent while the spec can't be used; then it stays as it is.
+    Runs {
+        /// The schedule, and what else is no part of a revision.
+        schedule: Option<Schedule>,
+    },
 }
 
 impl RouteSpec {
@@ -73,6 +79,20 @@ impl RouteSpec {
             Self::Shares => RouteMode::Shares,
             Self::Workers { singleton: false } => RouteMode::Workers,
             Self::Workers { singleton: true } => RouteMode::Singleton,
+            Self::Runs { .. } => RouteMode::Runs,
+        }
+    }
+
+    /// Runs come by a schedule.
+    pub fn by_runs(&self) -> bool {
+        matches!(self, Self::Runs { .. })
+    }
+
+    /// The schedule of runs, where the spec says it.
+    pub fn schedule(&self) -> Option<&Schedule> {
+        match self {
+            Self::Runs { schedule } => schedule.as_ref(),
+            _ => None,
         }
     }
 
@@ -86,6 +106,7 @@ impl RouteSpec {
             Self::Istio { .. } => istio::VIRTUAL_SERVICE.kind,
             Self::Shares => "Service",
             Self::Workers { .. } => "ReplicaSet",
+            Self::Runs { .. } => "CronJob",
         }
     }
 
@@ -95,6 +116,7 @@ impl RouteSpec {
             Self::Owned { .. }
             | Self::Shares
             | Self::Workers { .. }
+            | Self::Runs { .. }
             | Self::Istio {
                 whose: Whose::Molts(_),
                 ..
@@ -301,7 +323,7 @@ impl Routers {
             },
             RouteSpec::Istio { .. } => &self.istio,
             RouteSpec::Shares => &self.replica_share,
-            RouteSpec::Workers { .. } => &self.workers,
+            RouteSpec::Workers { .. } | RouteSpec::Runs { .. } => &self.workers,
         }
     }
 }

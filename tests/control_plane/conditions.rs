@@ -7,7 +7,7 @@ use molt::api::v1alpha1::Phase;
 use molt_core::state::Outcome;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{service, stable};
+use crate::support::cluster::{service, stable, until};
 use crate::support::{Stage, given};
 
 fn guarded(image: &str) -> Value {
@@ -241,4 +241,44 @@ async fn a_job_whose_image_cannot_be_pulled_says_nothing_of_the_canary() {
     both["spec"]["guards"]["conditions"][0]["successCondition"] = json!("value == 0");
     let error = stage.apply(both).await.unwrap_err().to_string();
     assert!(error.contains("a job has none"), "{error}");
+}
+
+#[tokio::test]
+async fn no_pod_starts_that_the_database_has_no_connections_for() {
+    let bounded = |image: &str| {
+        let mut object = service("shop", image);
+        object["spec"]["guards"] = json!({"databaseConnections": {
+            "query": "sum(pg_stat_database_numbackends)", "limit": 100, "perPod": 20,
+        }});
+        object
+    };
+    let stage = given("connections").await;
+    stage.apply(bounded("shop:good")).await.expect("it is valid");
+    let first = stable(&stage.until_phase("shop", Phase::Healthy).await);
+    stage.prometheus.instant(&["85"]);
+    stage.apply(bounded("shop:second")).await.unwrap();
+    let told = async || {
+        let message = stage.service("shop").await.status.and_then(|s| s.message);
+        message.unwrap_or_default()
+    };
+    until("the wait for connections", async || {
+        told()
+            .await
+            .contains("databaseConnections: 85 of 100 connections are in use")
+    })
+    .await;
+    let waiting = stage.service("shop").await;
+    assert_eq!(stable(&waiting), first);
+    let canary = waiting.status.unwrap().canary.expect("there is one");
+    assert_eq!(canary.replicas, 0);
+    assert!(
+        stage
+            .prometheus
+            .asked()
+            .contains(&"sum(pg_stat_database_numbackends)".to_owned())
+    );
+
+    stage.prometheus.instant(&["10"]);
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first);
 }

@@ -21,6 +21,7 @@ mod groups;
 mod grpc;
 mod guards;
 mod istio;
+mod jobs;
 mod leaders;
 mod like_the_real_one;
 mod limits;

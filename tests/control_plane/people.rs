@@ -65,7 +65,11 @@ async fn a_person_pauses_resumes_and_aborts_and_a_late_action_expires() {
     assert!(message.contains("at 10 %: paused by oncall"), "{message}");
     assert_eq!(act("Promote").await, ActionState::Expired);
     assert_eq!(act("Resume").await, ActionState::Applied);
-    assert_eq!(act("Promote").await, ActionState::Applied);
+    // Twice for the same wait: it ends once.
+    let promote = json!({"revision": second, "attempt": 1, "action": "Promote", "step": 1});
+    let once = self::act(&stage, promote.clone()).await;
+    assert_eq!(once, ActionState::Applied);
+    assert_eq!(self::act(&stage, promote).await, ActionState::Expired);
     until_exposed(&stage, 50).await;
     assert_eq!(act("Abort").await, ActionState::Applied);
     let back = stage.until_phase("shop", Phase::RolledBack).await;
@@ -82,6 +86,7 @@ async fn a_person_pauses_resumes_and_aborts_and_a_late_action_expires() {
             (ActionKind::Promote, expired),
             (ActionKind::Resume, applied),
             (ActionKind::Promote, applied),
+            (ActionKind::Promote, expired),
             (ActionKind::Abort, applied),
         ]
     );

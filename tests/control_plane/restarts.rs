@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::{Api, ResourceExt};
-use molt::api::v1alpha1::{ActionState, Phase};
+use molt::api::v1alpha1::{ActionKind, ActionState, Phase};
 use serde_json::json;
 
 use crate::people::{act, given_a_dwell};
-use crate::rollouts::given_stable;
-use crate::support::cluster::{Stage, until};
+use crate::rollouts::{given_stable, until_exposed};
+use crate::support::cluster::{Stage, service, until};
 
 /// The pods that serve, by name.
 async fn serving(stage: &Stage) -> BTreeSet<String> {
@@ -87,6 +87,26 @@ async fn pods_are_replaced_one_by_one_as_a_disruption_budget_allows() {
     until("the one more is gone", async || serving(&stage).await.len() == 2).await;
     let set = stage.sets().get(&set).await.unwrap().spec.unwrap();
     assert_eq!((set.replicas, set.template), (Some(2), template));
+
+    // Of both, and of what had no effect, the objects may be gone before anybody asks: the next attempt's record has them.
+    let late = json!({"revision": revision, "action": "Abort"});
+    assert_eq!(act(&stage, late).await, ActionState::Expired);
+    stage.apply(service("shop", "shop:second")).await.unwrap();
+    let second = until_exposed(&stage, 10).await;
+    let record = stage.records().get(&format!("shop-{second}-1")).await.unwrap();
+    let before = record.status.unwrap().actions_before;
+    let told: Vec<_> = before.iter().map(|a| (a.action, a.state)).collect();
+    let (applied, expired) = (ActionState::Applied, ActionState::Expired);
+    assert_eq!(
+        told,
+        [(ActionKind::Restart, applied), (ActionKind::Abort, expired)]
+    );
+    assert_eq!(before[0].reason.as_deref(), Some("stale certificates"));
+    assert!(
+        before[0].message.contains("no pod of revision"),
+        "{}",
+        before[0].message
+    );
 }
 
 #[tokio::test]

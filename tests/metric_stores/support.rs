@@ -214,6 +214,7 @@ pub fn request(store: &Store, indicators: &[Value], edges: Vec<Timestamp>) -> Me
         edges,
         conditions: Vec::new(),
         guards: Vec::new(),
+        connections: None,
         want_history: false,
         now: Timestamp::now(),
     }

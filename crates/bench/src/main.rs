@@ -67,6 +67,7 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
                 let few = few(runs)?;
                 println!("{}", rollouts::table(&rollouts::measure(few, seed)?));
                 println!("{}", rollouts::table(&rollouts::measure_silence(few, seed)?));
+                println!("{}", rollouts::table(&rollouts::measure_late(few, seed)?));
             }
             "watch" => println!("{}", watch::table(runs, seed)),
             part => only(part, runs, seed),
@@ -123,15 +124,22 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
     let few = few(runs)?;
     let whole = rollouts::table(&rollouts::measure(few, seed)?);
     let silence = rollouts::table(&rollouts::measure_silence(few, seed)?);
+    let late = rollouts::table(&rollouts::measure_late(few, seed)?);
     let watch = watch::table(few as usize, seed);
     eprintln!("{:>4} s  whole rollouts", began.elapsed().as_secs());
     let tables = report::tables(&rows);
     println!(
-        "{tables}\n{}\n{whole}\n{silence}\n{watch}\n{how_fast}",
+        "{tables}\n{}\n{whole}\n{silence}\n{late}\n{watch}\n{how_fast}",
         report::goals(&rows)
     );
     fs::create_dir_all("docs/img")?;
-    let document = report::document(&rows, &long, [&whole, &silence, &watch], (runs, seed), &how_fast);
+    let document = report::document(
+        &rows,
+        &long,
+        [&whole, &silence, &late, &watch],
+        (runs, seed),
+        &how_fast,
+    );
     fs::write("docs/decisions.md", &document)?;
     fs::write("docs/img/decisions.svg", chart::draw(&rows))?;
     guards_of(runs, seed)?;

@@ -251,7 +251,7 @@ fn worse(rows: &[Row]) -> String {
 pub fn document(
     rows: &[Row],
     long: &[(Case, Outcome)],
-    [rollouts, silence, watch]: [&str; 3],
+    [rollouts, silence, late, watch]: [&str; 4],
     (runs, seed): (usize, u64),
     how_fast: &str,
 ) -> String {
@@ -263,6 +263,7 @@ pub fn document(
         ("{{LONG}}", long_blocks(long)),
         ("{{ROLLOUTS}}", rollouts.to_owned()),
         ("{{SILENCE}}", silence.to_owned()),
+        ("{{LATE}}", late.to_owned()),
         ("{{WATCH}}", watch.to_owned()),
         ("{{GOALS}}", goals(rows)),
         ("{{SETTINGS}}", settings(rows)),

@@ -59,7 +59,7 @@ fn the_document_says_where_molt_is_worse_and_leaves_no_mark() {
         .into_iter()
         .map(|row| (row.case, row.outcomes[0].clone()))
         .collect();
-    let text = document(&rows(), &long, ["", "", ""], (4, 7), "It took a while.");
+    let text = document(&rows(), &long, ["", "", "", ""], (4, 7), "It took a while.");
     assert!(
         text.contains("| 1 → 5 %, 20 rps | 0.00 (0.00–49) | 15 / 120 |"),
         "{text}"

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::SignedDuration;
 use molt_core::analysis::{Limits, Objective};
 use molt_core::plan::{
-    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, RunsPlan, SloPlan, Step,
 };
 use molt_sim::{Measure, Outcome, Setup, Study, study};
 
@@ -13,7 +13,7 @@ use crate::report::MISSED;
 
 mod cases;
 
-use cases::{CASES, SILENCE};
+use cases::{CASES, LATE, SILENCE};
 
 /// What is expected of a rollout.
 #[derive(Clone, Copy, Debug)]
@@ -35,6 +35,8 @@ enum Goal {
     RolledBack(f64),
     /// Rolled back within so many seconds at the median and at the 95th percentile.
     Found(f64, f64),
+    /// 99 % rolled back, whenever that was.
+    AllRolledBack,
     /// Rolled back by the first block, which is read two seconds after its end.
     InOneBlock,
 }
@@ -48,8 +50,12 @@ struct Case {
     stable: &'static str,
     canary: &'static str,
     left: f64,
+    /// So many seconds of a total outage may pass, whatever they spend: what begins late can't be foreseen.
+    outage: f64,
     /// Seconds of a block.
     block: i64,
+    /// Pods of each revision.
+    pods: u32,
     /// The weights of its steps; without any all users move at once.
     weights: &'static [u8],
     goal: Goal,
@@ -96,26 +102,38 @@ pub fn measure_silence(runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std
     live_through(&SILENCE, runs, seed)
 }
 
+/// The same of those whose harm begins late.
+///
+/// # Errors
+///
+/// When a case can't be simulated.
+pub fn measure_late(runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error::Error>> {
+    live_through(&LATE, runs, seed)
+}
+
 fn live_through(cases: &[Case], runs: u32, seed: u64) -> Result<Vec<Rollout>, Box<dyn std::error::Error>> {
     cases
         .iter()
         .map(|case| {
             let mut plan = plan(case.objective, case.weights).ok_or("no objective")?;
             plan.block = SignedDuration::from_secs(case.block);
+            plan.replicas = case.pods;
             let measures = plan.slos.iter().map(|_| Measure::Errors).collect();
             let (baseline, scenario) = (case.stable.parse()?, case.canary.parse()?);
             let mut setup = Setup::new(plan, measures, baseline, scenario, case.rps)?;
             setup.budget_remaining = Some(case.left);
             let objective = &setup.plan.slos[0].objective;
             let budget = objective.budget(objective.expected_requests(case.rps).unwrap_or(0.0));
+            let window = objective.window.as_secs_f64();
+            let may_spend = may_spend(case.left).max(case.outage / (window * objective.bad_fraction));
             let study = study(&setup, runs, seed);
             Ok(Rollout {
                 name: case.name,
                 goal: case.goal,
                 set: case.set,
                 block: case.block as f64,
-                may_spend: may_spend(case.left) * 100.0,
-                seen_spend: seen_spend(may_spend(case.left), budget) * 100.0,
+                may_spend: may_spend * 100.0,
+                seen_spend: seen_spend(may_spend, budget) * 100.0,
                 study,
             })
         })
@@ -167,6 +185,7 @@ fn plan(objective: &str, weights: &[u8]) -> Option<Plan> {
         group: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
+        runs: RunsPlan::default(),
         shared_in_cluster: false,
         sticky: false,
         slos: vec![SloPlan {
@@ -205,6 +224,7 @@ impl Rollout {
             Goal::Promoted(most) => promoted >= 0.95 && within(p95, most),
             Goal::SeldomRolledBack(most) => rolled_back <= most,
             Goal::SeldomPromoted => promoted <= 0.05,
+            Goal::AllRolledBack => rolled_back >= 0.99,
             Goal::RolledBack(most) => rolled_back >= 0.99 && within(p95, most),
             Goal::Found(median, most) => rolled_back >= 0.99 && within(p50, median) && within(p95, most),
             Goal::InOneBlock => rolled_back >= 0.99 && within(p95, self.block + READ),
@@ -221,6 +241,7 @@ impl Rollout {
             Goal::Promoted(most) => format!("95 % within {:.0} min", most / 60.0),
             Goal::SeldomRolledBack(most) => format!("rolled back: at most {} %", most * 100.0),
             Goal::SeldomPromoted => "promoted: at most 5 %".to_owned(),
+            Goal::AllRolledBack => "rolled back: 99 %".to_owned(),
             Goal::RolledBack(most) => format!("95 % within {most:.0} s"),
             Goal::Found(median, most) => format!("within {median:.0} s / {most:.0} s"),
             Goal::InOneBlock => "95 % by the first block".to_owned(),
@@ -239,7 +260,7 @@ pub fn table(rollouts: &[Rollout]) -> String {
         let study = &row.study;
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {} / {} | {} / {} | {} % | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} / {} | {} / {} | {:.2} % | {} | {} | {} |",
             row.name,
             share(Outcome::Promoted),
             share(Outcome::RolledBack),
@@ -279,6 +300,15 @@ mod tests {
         assert_eq!(table.lines().count(), 2 + CASES.len());
         assert!(rollouts[1].share(Outcome::Promoted) > 0.8, "{table}");
         assert!(rollouts[7].share(Outcome::RolledBack) > 0.8, "{table}");
+    }
+
+    #[test]
+    fn what_begins_late_goes_back_and_spends_no_more_than_passes_until_it_is_seen() {
+        let rollouts = measure_late(20, 1).unwrap();
+        let table = table(&rollouts);
+        for row in &rollouts {
+            assert_ne!(row.is_met(row.goal, None), Some(false), "{table}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::analysis::{Burn, Counts};
 use crate::guard::GuardState;
 use crate::migration::MigrationPhase;
-use crate::observed::{JobKey, Preview, Slot, Weights};
+use crate::observed::{JobKey, NextRun, Preview, Slot, Weights};
 use crate::plan::Revision;
 use crate::state::{ConditionState, State, Transition};
 
@@ -86,6 +86,15 @@ pub enum Effect {
     /// Take what Molt has written down at a Deployment off it again, its place among the field managers as well.
     FreeWorkload {
         /// Its UID.
+        uid: String,
+    },
+    /// Have the CronJob make the next runs from a revision's template.
+    RunNext(NextRun),
+    /// End a run: delete its Job, with its pods.
+    EndRun {
+        /// The Job's name.
+        name: String,
+        /// Its UID: no other Job of this name is meant.
         uid: String,
     },
     /// Delete a revision's ReplicaSet and service: it has no pods and no weight.

@@ -1,6 +1,8 @@
 //! What the edges saw of the world: facts, without judgement.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::adoption::Sight;
@@ -35,6 +37,8 @@ pub struct Observed {
     pub tried: BTreeSet<Revision>,
     /// The Jobs of conditions that there are, and those that the API server did not take.
     pub jobs: BTreeMap<JobKey, JobPhase>,
+    /// Of what runs by a schedule: its CronJob, and the runs.
+    pub runs: RunsView,
     /// What the Jobs of migrations wrote down at their end.
     pub reports: BTreeMap<JobKey, MigrationReport>,
     /// The Deployment that `spec.workloadRef` names, or that was taken over.
@@ -269,6 +273,17 @@ pub struct Measurement {
     pub conditions: Vec<ConditionReading>,
     /// What the runtimes told of the same blocks; empty when it was not asked for.
     pub runtime: Vec<RuntimeBlock>,
+    /// What a database says of its connections; `None` when it was not asked for.
+    pub connections: Option<Result<ConnectionsReading, String>>,
+}
+
+/// A database's connections at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionsReading {
+    /// In use, by whoever.
+    pub used: u32,
+    /// What the server allows.
+    pub limit: u32,
 }
 
 /// What was read for one condition with a bound.
@@ -278,6 +293,60 @@ pub struct ConditionReading {
     pub at: Timestamp,
     /// The number, or why there is none: neither for nor against the canary.
     pub value: Result<f64, String>,
+}
+
+/// What runs by a schedule, as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunsView {
+    /// CronJobs and Jobs have been read: what is not here does not exist.
+    pub known: bool,
+    /// What the next run is made from; `None` where the service has no CronJob.
+    pub next: Option<NextRun>,
+    /// The runs that there are.
+    pub jobs: Vec<RunView>,
+}
+
+/// What the next run is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NextRun {
+    /// The revision.
+    pub revision: Revision,
+    /// The attempt that it is for; 0 for none.
+    pub attempt: u32,
+    /// The revision that was stable when it was written.
+    pub stable: Option<Revision>,
+}
+
+/// One run: a Job of the CronJob's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunView {
+    /// The Job's UID: counted once.
+    pub uid: String,
+    /// Its name.
+    pub name: String,
+    /// The revision that it was made from.
+    pub revision: Revision,
+    /// The attempt that it is for; 0 for none.
+    pub attempt: u32,
+    /// When it was created, by the API server's clock, in whole seconds.
+    pub created_at: Timestamp,
+    /// When its first container began, images fetched; of one whose pods are gone, when its controller took it up.
+    pub started_at: Option<Timestamp>,
+    /// A pod of it has run, or has ended.
+    pub worked: bool,
+    /// What keeps its pod from starting.
+    pub waits: Option<String>,
+    /// How it ended.
+    pub end: Option<RunEnd>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunEnd {
+    /// When.
+    pub at: Timestamp,
+    /// Why it failed, if it did.
+    pub failure: Option<String>,
 }
 
 /// Which run of which condition a Job is. A Job's name is made of it, so that none is run twice.
@@ -385,6 +454,8 @@ pub struct ActionView {
     pub revision: Option<Revision>,
     /// For which attempt; any if absent.
     pub attempt: Option<u32>,
+    /// Past the wait of which step, as [`Attempt::awaited_step`](crate::state::Attempt::awaited_step) has it; any if absent.
+    pub step: Option<u32>,
     /// Back to which revision; the one before if absent.
     pub to_revision: Option<Revision>,
     /// An approval: of what.
@@ -398,7 +469,7 @@ pub struct ActionView {
 }
 
 /// What a person can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum Action {
     /// Past the current pause or wait for evidence.
     Promote,

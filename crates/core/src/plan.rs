@@ -10,7 +10,7 @@ use crate::condition::Bound;
 use crate::group::Group;
 use crate::guard::GuardPlan;
 use crate::migration::MigrationPlan;
-pub use crate::room::{Room, Surge};
+pub use crate::room::{ConnectionsPlan, Room, Surge};
 pub use crate::step::Step;
 
 /// The name of a revision: a versioned hash of what its pods run, ten hex digits.
@@ -78,17 +78,43 @@ pub enum RouteMode {
     Workers,
     /// The same, and only one pod may run at a time, such as a scheduler.
     Singleton,
+    /// There is none, for no pod stays: a CronJob starts runs by a schedule.
+    Runs,
 }
 
 impl RouteMode {
     /// Pods are what divides the work.
     pub fn is_by_pods(self) -> bool {
-        matches!(self, Self::Shares | Self::Workers | Self::Singleton)
+        matches!(self, Self::Shares | Self::Workers | Self::Singleton | Self::Runs)
     }
 
-    /// Pods take their work themselves: nobody can keep it from them but by stopping them.
+    /// Pods take their work themselves, and nobody calls them: nobody can keep it from them but by stopping them.
     pub fn pulls(self) -> bool {
-        matches!(self, Self::Workers | Self::Singleton)
+        matches!(self, Self::Workers | Self::Singleton | Self::Runs)
+    }
+}
+
+/// Of what runs by a schedule: what a new revision has to show.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RunsPlan {
+    /// Runs that have to succeed, 1 or more.
+    pub count: u32,
+    /// A run may take so many times as long as the longest of stable's; 1 or more.
+    pub max_duration_ratio: f64,
+    /// No run begins while another one is there (`concurrencyPolicy: Forbid`).
+    pub forbids: bool,
+    /// No run begins at all.
+    pub suspended: bool,
+}
+
+impl Default for RunsPlan {
+    fn default() -> Self {
+        Self {
+            count: 3,
+            max_duration_ratio: 2.0,
+            forbids: false,
+            suspended: false,
+        }
     }
 }
 
@@ -204,6 +230,8 @@ pub struct Plan {
     pub revision_history_limit: usize,
     /// Who owns the route.
     pub route: RouteMode,
+    /// Of [`RouteMode::Runs`]: what a new revision has to show.
+    pub runs: RunsPlan,
     /// There is a route, and the service of the service's own name leads its callers to the pods of both revisions while a
     /// canary has users.
     pub shared_in_cluster: bool,

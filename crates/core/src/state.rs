@@ -12,14 +12,24 @@ use crate::config::ConfigState;
 use crate::group::GroupState;
 use crate::guard::GuardState;
 use crate::migration::{Database, Migration, MigrationStage};
+use crate::observed::Action;
 use crate::plan::{Revision, SloPlan, Step};
+use crate::room::Connections;
 
 /// At most this many transitions of an attempt are kept in the state; the first half and the newest are.
 pub const MAX_TRANSITIONS: usize = 40;
 /// At most this many handled actions are remembered; older ones are recognised by their attempt.
 pub const MAX_ACTIONS: usize = 16;
+/// At most so many actions that were handled between attempts are kept, the newest.
+pub const MAX_ACTS: usize = 16;
+/// At most so many characters of why an act was asked for, and of what became of it.
+pub const MAX_ACT_TEXT: usize = 250;
 /// At most so many revisions that were stable are remembered.
 pub const MAX_SERVED: usize = 10;
+/// At most so many runs of a job are remembered as counted: more than Kubernetes keeps of those that ended.
+pub const MAX_COUNTED_RUNS: usize = 64;
+/// At most so many durations of runs are remembered.
+pub const MAX_DURATIONS: usize = 20;
 
 /// The whole persisted state of one PythonService.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -69,12 +79,19 @@ pub struct State {
     /// Of what may run only once: the revision that was asked for a pod last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alone: Option<Alone>,
+    /// Of what runs by a schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<Runs>,
     /// UIDs of the actions that were handled, newest last: none is handled twice.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
     /// UIDs of the actions that had expired when they were looked at, newest last: none is applied afterwards.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub expired_actions: Vec<String>,
+    /// What people asked for while no attempt was under way, the newest last: the record of the next attempt keeps it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub acts: Vec<Act>,
     /// The Deployment that `spec.workloadRef` names, once it is being taken over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adoption: Option<Adoption>,
@@ -149,6 +166,61 @@ pub struct Pin {
     pub group: Option<String>,
 }
 
+/// What is known of the runs of what runs by a schedule.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Runs {
+    /// UIDs of the runs that ended and were counted, newest last; at most [`MAX_COUNTED_RUNS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(max = 64)))]
+    pub counted: Vec<String>,
+    /// Seconds that the last runs took which succeeded, of revisions that were stable or became it, newest last; at most
+    /// [`MAX_DURATIONS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub seconds: Vec<u32>,
+    /// Stable's last run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<LastRun>,
+}
+
+/// Stable's last run that ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LastRun {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 300))]
+    pub failure: Option<String>,
+}
+
+/// What the runs of an attempt have shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Trial {
+    /// Seconds that the runs took which succeeded, in the order of their ends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
+    pub seconds: Vec<u32>,
+    /// What speaks against it: a word, and a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<RunFault>,
+}
+
+/// What speaks against a revision after one of its runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RunFault {
+    /// One `CamelCase` word.
+    #[schemars(length(max = 64))]
+    pub reason: String,
+    /// A sentence.
+    #[schemars(length(max = 500))]
+    pub message: String,
+}
+
 /// A person has asked for new pods of the stable revision.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -170,6 +242,34 @@ pub struct Restart {
     pub left: u32,
     /// When it ends unless another pod has been replaced by then.
     pub deadline: Timestamp,
+}
+
+/// What a person asked for while no attempt was under way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Act {
+    /// When it was handled.
+    pub at: Timestamp,
+    /// The action object's name.
+    #[schemars(length(max = 253))]
+    pub name: String,
+    /// What.
+    pub action: Action,
+    /// Who.
+    #[schemars(length(max = 253))]
+    pub requested_by: String,
+    /// Why, in the person's words; may be empty.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 250))]
+    pub reason: String,
+    /// It was applied; otherwise it had expired.
+    pub applied: bool,
+    /// What became of it.
+    #[schemars(length(max = 250))]
+    pub message: String,
+    /// An attempt has begun since, whose record keeps it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
 }
 
 /// The weights of a user's route's two fixed names, in percent.
@@ -287,6 +387,9 @@ pub struct Attempt {
     /// The share that the router gives the canary, where pods may go because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub carried: Option<Carried>,
+    /// The connections of the database that pods of the canary may use up.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
     /// When the current wait ends without a verdict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
@@ -330,6 +433,9 @@ pub struct Attempt {
     /// Guards of the runtime, one for each that was looked at.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub guards: Vec<GuardState>,
+    /// Of what runs by a schedule: what its runs have shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trial: Option<Trial>,
     /// What happened so far.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub transitions: Vec<Transition>,

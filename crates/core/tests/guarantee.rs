@@ -251,6 +251,23 @@ proptest! {
         let e = expectation(&begun(history), &blocks, &|evidence| evidence.ln_safe_at(margin));
         prop_assert!(e <= 1.0 + 1e-9, "{e}");
     }
+
+    /// Where stable has many more bad ones than usual, five at least, a block says nothing.
+    #[test]
+    fn it_stays_one_where_a_block_is_left_out_for_what_stable_did(
+        (margin, n_c, n_p) in (prop::sample::select(vec![0.01, 0.1, 0.3]), 1..=4u32, 6..=12u32), p in 0.0..=1.0f64,
+    ) {
+        let mut start = begun(None);
+        start.know(&Past { served: counts(400, 1), correlation: Some(0.0), ..Past::default() });
+        let p_p = p * (1.0 - margin);
+        let block = Truth { n_c, n_p, p_c: p_p + margin, p_p, reference: None, late: 0 };
+        let safe = |evidence: &Evidence| evidence.ln_safe_at(margin);
+        let e = expectation(&start, &[block], &safe);
+        prop_assert!(e <= 1.0 + 1e-9, "{e}");
+        // So it is: with all of stable's bad, nothing is won or lost.
+        let sure = Truth { p_p: 1.0, p_c: 1.0, ..block };
+        prop_assert!((expectation(&start, &[sure], &safe) - 1.0).abs() < 1e-12);
+    }
 }
 
 /// Each incident that is over gives back what it cost the evidence for safety: the stake is then the better of what was won

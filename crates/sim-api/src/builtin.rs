@@ -28,6 +28,7 @@ pub fn kinds() -> Vec<Kind> {
             "jobs",
             Shape::fields([("status", Shape::fields([("conditions", conditions())]))]),
         ),
+        Kind::built_in("batch", "v1", "CronJob", "cronjobs", Shape::fields([])),
         service(),
         endpoint_slice(),
         Kind {

@@ -114,6 +114,7 @@ fn measure(world: &mut World, request: &MeasureRequest) -> Measurement {
         history: vec![history; wanted],
         conditions: Vec::new(),
         runtime: Vec::new(),
+        connections: None,
     }
 }
 

@@ -51,3 +51,23 @@ fn a_service_is_not_at_rest_while_a_pod_starts_slowly() {
         );
     }
 }
+
+/// The fix is pushed while users are on their way back, or have just come back (ADR 44).
+#[test]
+fn a_fix_that_is_pushed_in_an_undo_turns_nobody_around() {
+    for seed in 0..16 {
+        let undo = |after| Fault {
+            rollout: 0,
+            after,
+            kind: Kind::Undo,
+            size: 9_000,
+        };
+        let faults = vec![undo(100_000), undo(140_000), undo(180_000)];
+        let outcome = live_with(seed, 1, faults, &Planted::default());
+        assert!(
+            outcome.violations.is_empty(),
+            "seed {seed}: {:?}",
+            outcome.violations
+        );
+    }
+}

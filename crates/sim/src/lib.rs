@@ -24,7 +24,7 @@ mod study;
 mod timeline;
 mod world;
 
-pub use run::{Arm, Outcome, Run, Summary, run};
+pub use run::{Arm, Outcome, Run, Summary, UNFINISHED, run};
 pub use setup::{Clusters, Counter, Environment, Invalid, Measure, Setup, Tenant};
 pub use study::{Percentiles, Reason, Study, study, summaries};
 pub use timeline::{BlockEntry, CountsEntry, EvidenceEntry, Timeline, TransitionEntry};

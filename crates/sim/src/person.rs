@@ -27,6 +27,7 @@ pub fn asks(state: &State, now: Millis) -> (Vec<ActionView>, Option<Millis>) {
         created_at: None,
         revision: Some(attempt.revision.clone()),
         attempt: Some(attempt.number),
+        step: Some(attempt.awaited_step()),
         to_revision: None,
         gate: None,
         reason: "the simulation assumes so".to_owned(),

@@ -153,6 +153,7 @@ impl Player<'_> {
             }],
             history: self.history.clone(),
             conditions: Vec::new(),
+            connections: None,
             runtime: Vec::new(),
         });
         for _ in 0..MOST_TURNS {
@@ -197,6 +198,7 @@ impl Player<'_> {
         let exposed = self.machine.state.attempt.as_ref();
         Measurement {
             conditions: Vec::new(),
+            connections: None,
             runtime: Vec::new(),
             // Later, only what was recorded counts.
             blocks: if exposed.is_some_and(|a| a.exposed_since.is_none()) {
@@ -311,6 +313,8 @@ impl Stage {
             | Effect::WidenServices
             | Effect::FreeWorkload { .. }
             | Effect::RemoveFinalizer
+            | Effect::RunNext(_)
+            | Effect::EndRun { .. }
             | Effect::EndAction { .. } => return false,
         }
         true

@@ -63,6 +63,8 @@ pub struct Summary {
     pub outcome: Outcome,
     /// Why: one `CamelCase` word of the state machine.
     pub reason: String,
+    /// Why, in a sentence.
+    pub message: String,
     /// Seconds from the canary's first request to the decision: to take its traffic away, or to give it all
     /// of it. `None` if it had no request before.
     pub decide_seconds: Option<f64>,
@@ -87,8 +89,6 @@ pub struct Run {
     /// How it ended.
     #[serde(flatten)]
     pub summary: Summary,
-    /// Why, in a sentence.
-    pub message: String,
     /// What happened.
     #[serde(flatten)]
     pub timeline: Timeline,
@@ -97,16 +97,12 @@ pub struct Run {
 /// Simulates one rollout. The same setup and seed give the same run.
 pub fn run(setup: &Setup, seed: u64) -> Run {
     let mut timeline = Timeline::default();
-    let (summary, message) = follow(setup, seed, |decision, now| timeline.note(decision, now));
-    Run {
-        summary,
-        message,
-        timeline,
-    }
+    let summary = follow(setup, seed, |decision, now| timeline.note(decision, now));
+    Run { summary, timeline }
 }
 
-/// Simulates one rollout, shows every turn and its time, and says how it ended, and why in a sentence.
-pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision, Millis)) -> (Summary, String) {
+/// Simulates one rollout, shows every turn and its time, and says how it ended.
+pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision, Millis)) -> Summary {
     let mut world = World::new(setup, seed);
     let mut machine = Machine::new();
     let horizon = horizon(&setup.plan);
@@ -146,7 +142,7 @@ pub(crate) fn follow(setup: &Setup, seed: u64, mut each: impl FnMut(&Decision, M
             _ => break End::unfinished(horizon, &doing),
         }
     };
-    (summary(setup, seed, &world, &machine, &end), end.message)
+    summary(setup, seed, &world, &machine, end)
 }
 
 impl World<'_> {
@@ -156,7 +152,7 @@ impl World<'_> {
     }
 }
 
-fn summary(setup: &Setup, seed: u64, world: &World<'_>, machine: &Machine, end: &End) -> Summary {
+fn summary(setup: &Setup, seed: u64, world: &World<'_>, machine: &Machine, end: End) -> Summary {
     let decided = machine.turned_back.or(machine.promoted);
     let spent = setup.plan.slos.iter().zip(&world.attributable).map(|(slo, bad)| {
         let requests = slo.objective.expected_requests(setup.rps);
@@ -165,7 +161,8 @@ fn summary(setup: &Setup, seed: u64, world: &World<'_>, machine: &Machine, end: 
     Summary {
         seed,
         outcome: end.outcome,
-        reason: end.reason.clone(),
+        reason: end.reason,
+        message: end.message,
         decide_seconds: world
             .first_request
             .zip(decided)
@@ -189,6 +186,9 @@ pub(crate) struct Machine {
     last: Option<(String, String)>,
 }
 
+/// The reason of a rollout that had not ended when it was followed no longer.
+pub const UNFINISHED: &str = "Unfinished";
+
 /// How and why a rollout ended.
 #[derive(Clone, Debug)]
 pub(crate) struct End {
@@ -203,7 +203,7 @@ impl End {
         let hours = horizon as f64 / 3_600_000.0;
         Self {
             outcome: Outcome::Inconclusive,
-            reason: "Unfinished".to_owned(),
+            reason: UNFINISHED.to_owned(),
             message: format!(
                 "the rollout was still under way after {hours:.1} h, the longest that it is followed here (its pauses, its bake, a progress deadline for each step, and four hours): {doing}"
             ),

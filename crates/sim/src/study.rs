@@ -44,6 +44,8 @@ pub struct Reason {
     pub outcome: Outcome,
     /// Why: one `CamelCase` word of the state machine.
     pub reason: String,
+    /// What the first one said of it.
+    pub message: String,
     /// How many did.
     pub runs: u32,
     /// The seed of the first one, to look at it by itself.
@@ -110,6 +112,7 @@ fn reasons(summaries: &[Summary]) -> Vec<Reason> {
             None => found.push(Reason {
                 outcome: summary.outcome,
                 reason: summary.reason.clone(),
+                message: summary.message.clone(),
                 runs: 1,
                 seed: summary.seed,
             }),
@@ -140,7 +143,7 @@ fn on_threads(setup: &Setup, runs: u32, seed: u64, threads: usize) -> Vec<Summar
             if index >= runs {
                 return mine;
             }
-            let (summary, _) = follow(setup, seed.wrapping_add(u64::from(index)), |_, _| ());
+            let summary = follow(setup, seed.wrapping_add(u64::from(index)), |_, _| ());
             mine.push((index, summary));
         }
     };
@@ -164,7 +167,7 @@ pub(crate) mod tests {
     use jiff::SignedDuration;
     use molt_core::analysis::{Limits, Objective};
     use molt_core::plan::{
-        BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+        BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, RunsPlan, SloPlan, Step,
     };
 
     /// A short rollout.
@@ -191,6 +194,7 @@ pub(crate) mod tests {
             group: None,
             revision_history_limit: 2,
             route: RouteMode::Owned,
+            runs: RunsPlan::default(),
             shared_in_cluster: false,
             sticky: false,
             slos: vec![SloPlan {
@@ -240,16 +244,12 @@ pub(crate) mod tests {
             )
             .unwrap()
         };
-        let reason = |outcome, reason: &str, runs, seed| Reason {
-            outcome,
-            reason: reason.to_owned(),
-            runs,
-            seed,
-        };
+        let told = |known: &Reason| (known.outcome, known.reason.clone(), known.runs, known.seed);
+        let reason = |outcome, reason: &str, runs, seed| (outcome, reason.to_owned(), runs, seed);
         let mut all = summaries(&setup("crash@20s"), 2, 1);
         all.extend(summaries(&setup("hang=100%"), 3, 7));
         assert_eq!(
-            Study::of(&all).reasons,
+            Study::of(&all).reasons.iter().map(told).collect::<Vec<_>>(),
             [
                 reason(Outcome::RolledBack, "MissingResponses", 3, 7),
                 reason(Outcome::RolledBack, "CanaryCrashLooping", 2, 1),

@@ -275,6 +275,7 @@ impl<'a> World<'a> {
         });
         Measurement {
             conditions: Vec::new(),
+            connections: None,
             runtime: self.runtime(due),
             blocks: blocks.collect(),
             history: if due.want_history {
@@ -339,6 +340,8 @@ impl<'a> World<'a> {
             | Effect::WidenServices
             | Effect::FreeWorkload { .. }
             | Effect::RemoveFinalizer
+            | Effect::RunNext(_)
+            | Effect::EndRun { .. }
             | Effect::EndAction { .. } => return false,
         }
         true

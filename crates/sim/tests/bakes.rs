@@ -26,7 +26,12 @@ fn errors_that_begin_in_the_bake_interrupt_it_and_are_rolled_back() {
 
     let run = run(&setup, 1);
 
-    assert_eq!(run.summary.outcome, Outcome::RolledBack, "{}", run.message);
+    assert_eq!(
+        run.summary.outcome,
+        Outcome::RolledBack,
+        "{}",
+        run.summary.message
+    );
     let baked = time_of(&run, "BakeStarted").unwrap();
     let interrupted = time_of(&run, "BakeInterrupted").unwrap();
     assert!(baked < 400.0, "{baked}");
@@ -89,8 +94,17 @@ fn harm_that_begins_late_is_not_there_before() {
         assert!(share < 0.002, "{scenario}: {share}");
     }
     let run = run(&given(&format!("hang=100%@{IN_THE_BAKE}")), 1);
-    assert!(time_of(&run, "BakeInterrupted").is_some(), "{}", run.message);
-    assert_eq!(run.summary.outcome, Outcome::RolledBack, "{}", run.message);
+    assert!(
+        time_of(&run, "BakeInterrupted").is_some(),
+        "{}",
+        run.summary.message
+    );
+    assert_eq!(
+        run.summary.outcome,
+        Outcome::RolledBack,
+        "{}",
+        run.summary.message
+    );
 }
 
 #[test]

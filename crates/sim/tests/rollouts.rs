@@ -140,13 +140,21 @@ fn pods_that_end_again_and_again_are_rolled_back() {
     let crashed = run(&setup("errors=0.1%", "crash@30s", 20.0), 1);
     assert_eq!(crashed.summary.outcome, Outcome::RolledBack);
     assert_eq!(crashed.summary.reason, "CanaryCrashLooping");
-    assert!(crashed.message.contains("exit code 1"), "{}", crashed.message);
+    assert!(
+        crashed.summary.message.contains("exit code 1"),
+        "{}",
+        crashed.summary.message
+    );
 
     let mut leaky = setup("errors=0.1%", "leak=200MB/min", 20.0);
     leaky.environment.memory_limit = 256.0 * 1024.0 * 1024.0;
     let killed = run(&leaky, 1);
     assert_eq!(killed.summary.outcome, Outcome::RolledBack);
-    assert!(killed.message.contains("OOMKilled"), "{}", killed.message);
+    assert!(
+        killed.summary.message.contains("OOMKilled"),
+        "{}",
+        killed.summary.message
+    );
     // 128 MiB at 10 MB/min last for 13 minutes, longer than the rollout.
     let mut slow = setup("errors=0.1%", "leak=10MB/min", 20.0);
     slow.environment.memory_limit = 256.0 * 1024.0 * 1024.0;
@@ -166,9 +174,18 @@ fn a_leak_is_taken_back_by_its_guard_long_before_a_pod_is_killed() {
         setup
     };
     let leak = run(&guarded("leak=10MB/min"), 1);
-    assert_eq!(leak.summary.outcome, Outcome::RolledBack, "{}", leak.message);
+    assert_eq!(
+        leak.summary.outcome,
+        Outcome::RolledBack,
+        "{}",
+        leak.summary.message
+    );
     assert_eq!(leak.summary.reason, "GuardMemoryGrowth");
-    assert!(leak.message.contains("572.2 MiB an hour"), "{}", leak.message);
+    assert!(
+        leak.summary.message.contains("572.2 MiB an hour"),
+        "{}",
+        leak.summary.message
+    );
     for seed in 0..20 {
         let leak = run(&guarded("leak=10MB/min"), seed).summary;
         assert!(leak.decide_seconds.is_some_and(|s| s <= 480.0), "{leak:?}");

@@ -24,7 +24,7 @@ fn a_pause_without_an_end_is_ended_by_a_person_who_is_told_of() {
     let mut setup = setup("errors=0.1%", "good", 20.0);
     setup.plan.steps = vec![Step::SetWeight(10), Step::Pause {}, Step::SetWeight(50)];
     let run = run(&setup, 1);
-    assert_eq!(run.summary.outcome, Outcome::Promoted, "{}", run.message);
+    assert_eq!(run.summary.outcome, Outcome::Promoted, "{}", run.summary.message);
     let told = run
         .timeline
         .transitions

@@ -13,6 +13,10 @@ local spec = {
 if status.canary ~= nil then
   spec.revision = status.canary.revision
   spec.attempt = status.canary.attempt
+  -- Sent twice, it ends one wait.
+  if wish == "Promote" and status.step ~= nil then
+    spec.step = status.step.awaited
+  end
 elseif (wish == "Undo" or wish == "Restart") and status.stable ~= nil then
   spec.revision = status.stable.revision
 end

@@ -8,6 +8,7 @@ mod faults;
 mod groups;
 mod grpc;
 mod guards;
+mod jobs;
 mod life;
 mod migrations;
 mod replicas;

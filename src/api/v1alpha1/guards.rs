@@ -49,6 +49,9 @@ pub struct Guards {
     /// Types of exceptions that stable never raises. They are told of, where the pods count exceptions by type.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exceptions: Option<ExceptionsGuard>,
+    /// The connections that a database has left for the pods of a rollout. Off unless it is written: nobody else knows which database.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub database_connections: Option<DatabaseConnectionsGuard>,
 }
 
 /// What a guard does when the canary is shown to be worse than stable.
@@ -285,4 +288,29 @@ pub struct WebCheck {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10))]
     pub timeout_seconds: Option<i32>,
+}
+
+/// The connections of a database: the canary gets no pod whose pool has no room in them.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.limit) != has(self.limitQuery)")
+    .message("databaseConnections has limit or limitQuery, one of them"))]
+pub struct DatabaseConnectionsGuard {
+    /// PromQL that gives how many connections the server has, whoever opened them.
+    #[schemars(length(min = 1, max = 1000))]
+    pub query: String,
+    /// PromQL that gives how many it allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1000))]
+    pub limit_query: Option<String>,
+    /// How many it allows, where no query tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub limit: Option<i32>,
+    /// How many one pod may open at the most: its processes times what the pool of each may hold (`pool_size` and `max_overflow`).
+    #[schemars(range(min = 1, max = 10_000))]
+    pub per_pod: i32,
+    /// So much of the limit may be in use before no further pod starts, whole percents above 0 % and up to 100 %. Default `90%`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_share: Option<Percent>,
 }

@@ -41,6 +41,14 @@ use super::{Decimal, Duration, Gates, Guards, Percent, PythonServiceStatus, Stra
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
+    validation = Rule::new("(has(self.kind) ? self.kind : 'service') == (has(oldSelf.kind) ? oldSelf.kind : 'service')")
+        .message("kind can't be changed: what runs all the time can't become a job, nor the other way round; make a second PythonService, and delete this one when it is unused"),
+    validation = Rule::new("has(self.job) == (has(self.kind) && self.kind == 'job')")
+        .message("job and kind: job belong together: a service that runs by a schedule has both, and any other neither"),
+    validation = Rule::new("!has(self.exposure) || has(self.exposure.runs) == (has(self.kind) && self.kind == 'job')")
+        .message("exposure.runs is of kind: job, and is all that such a service can be exposed by"),
+    validation = Rule::new("!has(self.kind) || self.kind != 'job' || !(has(self.port) || has(self.replicas) || has(self.maxSurge) || has(self.strategy) || has(self.workloadRef) || has(self.group) || (has(self.slos) && size(self.slos) > 0))")
+        .message("kind: job has no pods that stay: leave port, replicas, maxSurge, strategy, workloadRef, group and slos out; its runs decide, see exposure.runs"),
     validation = Rule::new("has(self.port) == has(self.traffic)")
         .message("port and traffic belong together: a service that is called has both, and workers, which take their work from a queue, have neither"),
     validation = Rule::new("!has(self.exposure) || !has(self.port)")
@@ -49,8 +57,8 @@ use super::{Decimal, Duration, Gates, Guards, Percent, PythonServiceStatus, Stra
         .message("runtime.server: celery, rq and arq take their work from a queue, so leave port and traffic out; all others but custom serve requests, so set both"),
     validation = Rule::new("has(self.port) == has(oldSelf.port)")
         .message("port can't be added or taken away: a service that is called can't become workers, nor the other way round; make a second PythonService, and delete this one when it is unused"),
-    validation = Rule::new("(has(self.slos) && size(self.slos) > 0) || (has(self.exposure) && has(self.exposure.singleton))")
-        .message("slos: set one objective at least: without any nothing could be shown of a new revision; only with exposure.singleton it may be left out"),
+    validation = Rule::new("(has(self.slos) && size(self.slos) > 0) || (has(self.exposure) && has(self.exposure.singleton)) || (has(self.kind) && self.kind == 'job')")
+        .message("slos: set one objective at least: without any nothing could be shown of a new revision; only with exposure.singleton, and of kind: job, it may be left out"),
     validation = Rule::new("has(self.template) != has(self.workloadRef)")
         .message("set exactly one of template (the pods of this service) and workloadRef (those of an existing Deployment, which is taken over)"),
     validation = Rule::new("!has(self.workloadRef) || has(oldSelf.workloadRef)")
@@ -59,6 +67,13 @@ use super::{Decimal, Duration, Gates, Guards, Percent, PythonServiceStatus, Stra
         .message("workloadRef.name can't be changed: give the Deployment back with `kubectl molt release`, delete this PythonService, and make another for the other Deployment")
 )]
 pub struct PythonServiceSpec {
+    /// What it is. Default service: its pods run all the time. With job they run by a schedule, see `job`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<ServiceKind>,
+    /// Of `kind: job`: when it runs, and what becomes of a run. The fields are those of a CronJob and of its Jobs, and what is
+    /// left out is as Kubernetes has it. They are no part of a revision: a change takes effect at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub job: Option<Schedule>,
     /// Who is called for it: a team, a rota, a channel. Shown wherever somebody is, and a label of its alerts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 120), regex(pattern = r"^[^\x00-\x1f\x7f]+$"))]
@@ -129,7 +144,8 @@ pub struct PythonServiceSpec {
     /// How traffic reaches the service. Workers have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub traffic: Option<Traffic>,
-    /// Of workers, which have neither port nor traffic: what part of the work a new revision gets. Default replicas.
+    /// Of workers, which have neither port nor traffic: what part of the work a new revision gets. Default replicas; of
+    /// `kind: job`, runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exposure: Option<Exposure>,
     /// How a new revision reaches all users. Default: canary 5, 10, 25, 50 with a dwell of 60s each.
@@ -138,7 +154,7 @@ pub struct PythonServiceSpec {
     /// Where measurements come from. Default: the operator's Prometheus.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<Metrics>,
-    /// The objectives that decide: one at least, but for `exposure.singleton`.
+    /// The objectives that decide: one at least, but for `exposure.singleton` and `kind: job`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -152,6 +168,66 @@ pub struct PythonServiceSpec {
     /// What must have happened before a revision goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gates: Option<Gates>,
+}
+
+/// What a service is.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ServiceKind {
+    /// Its pods run all the time: they are called, or take their work from a queue.
+    Service,
+    /// Its pods run by a schedule, and end.
+    Job,
+}
+
+/// When a job runs, and what becomes of a run: fields of a CronJob and of its Jobs.
+#[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Schedule {
+    /// When it runs, in cron's form: `*/15 * * * *`.
+    #[schemars(length(min = 1, max = 256))]
+    pub schedule: String,
+    /// The time zone of the schedule, `Europe/Berlin`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub time_zone: Option<String>,
+    /// What happens when a run is due while the last one still runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub concurrency_policy: Option<Concurrency>,
+    /// Seconds after which a run that was missed is not made up for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 10))]
+    pub starting_deadline_seconds: Option<i64>,
+    /// No run begins while it is true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+    /// Pods that may fail in a run; one more, and the run has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100))]
+    pub backoff_limit: Option<i32>,
+    /// Seconds after which a run is ended, and has failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub active_deadline_seconds: Option<i64>,
+    /// Jobs that succeeded and are kept. Molt counts those that it sees: 1 at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub successful_jobs_history_limit: Option<i32>,
+    /// Jobs that failed and are kept. Molt counts those that it sees: 1 at least.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub failed_jobs_history_limit: Option<i32>,
+}
+
+/// What happens when a run is due while the last one still runs.
+#[derive(JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Concurrency {
+    /// Both run.
+    Allow,
+    /// The new one is left out.
+    Forbid,
+    /// The old one is ended.
+    Replace,
 }
 
 /// What is spoken at the serving port.
@@ -274,11 +350,11 @@ pub struct Runtime {
     pub warm_up: Option<WarmUp>,
 }
 
-/// What part of the work a new revision of workers gets.
+/// What part of the work a new revision of workers, or of a job, gets.
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("[has(self.replicas), has(self.queue), has(self.singleton)].exists_one(set, set)")
-    .message("set exactly one of replicas (the share of the pods is the share of the work), queue (a queue of its own) and singleton (only one pod may run)"))]
+#[x_kube(validation = Rule::new("[has(self.replicas), has(self.queue), has(self.singleton), has(self.runs)].exists_one(set, set)")
+    .message("set exactly one of replicas (the share of the pods is the share of the work), queue (a queue of its own), singleton (only one pod may run) and, of kind: job, runs (the next ones)"))]
 pub struct Exposure {
     /// Its share of the pods: each takes work from the same queues.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -290,6 +366,28 @@ pub struct Exposure {
     /// and after a crash it is the other way round.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub singleton: Option<Singleton>,
+    /// Of `kind: job`: the next runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub runs: Option<ByRuns>,
+}
+
+/// A new revision gets the next runs of a job: their success and their duration decide.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ByRuns {
+    /// So many have to succeed. Default 3.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 20))]
+    pub count: Option<i32>,
+    /// A run may take so many times as long as the longest of stable's last 20, and 10 s in any case: `"1.5"`, at least 1. Default
+    /// 2.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("double(self) >= 1.0 && double(self) <= 100.0")
+        .message("maxDurationRatio is a number from 1 to 100, such as \"1.5\""))]
+    pub max_duration_ratio: Option<Decimal>,
+    /// A run of the new revision beside each of stable's. Not in this version: it is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shadow: Option<bool>,
 }
 
 /// The share of the pods is the share of the work. It has no fields yet: write `replicas: {}`.

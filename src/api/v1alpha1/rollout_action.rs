@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.action == 'Undo' || !has(self.toRevision)").message("toRevision: belongs to Undo alone"))]
+#[x_kube(validation = Rule::new("self.action == 'Promote' || !has(self.step)").message("step: belongs to Promote alone"))]
 #[x_kube(validation = Rule::new("self.action in ['Approve', 'Reject'] || !has(self.gate)").message("gate: belongs to Approve and Reject alone"))]
 #[x_kube(validation = Rule::new("self == oldSelf").message("an action can't be changed: create another one"))]
 pub struct RolloutActionSpec {
@@ -37,6 +38,11 @@ pub struct RolloutActionSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub attempt: Option<i32>,
+    /// `Promote` only: index of the step whose wait is meant, as `status.step.awaited` of the PythonService has it; the action
+    /// expires if the attempt has gone past it, so that one that is sent twice ends one wait. Default: whatever it waits for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub step: Option<i32>,
     /// What to do.
     pub action: ActionKind,
     /// `Undo` only: the revision to go back to. Default: the one that was stable before.

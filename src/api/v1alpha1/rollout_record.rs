@@ -55,6 +55,8 @@ pub struct RolloutRecordSpec {
         .message("a record is only added to: no transition is changed or taken away"),
     validation = Rule::new("!has(oldSelf.actions) || (has(self.actions) && oldSelf.actions.all(a, a in self.actions))")
         .message("a record is only added to: no action is changed or taken away"),
+    validation = Rule::new("!has(oldSelf.actionsBefore) || (has(self.actionsBefore) && self.actionsBefore == oldSelf.actionsBefore)")
+        .message("what was asked for before the attempt began is written once"),
     validation = Rule::new("oldSelf.verdicts.all(v, v in self.verdicts || (size(oldSelf.verdicts) > 50 && !self.verdicts.exists(w, w.at == v.at && w.slo == v.slo)))")
         .message("a record is only added to: where there are more than 50 verdicts they are thinned, and none is changed"),
     validation = Rule::new("!has(oldSelf.change) || (has(self.change) && self.change == oldSelf.change)")
@@ -83,6 +85,10 @@ pub struct RolloutRecordStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 40))]
     pub actions: Vec<RecordedAction>,
+    /// What people asked for after the attempt before it had ended and before this one began, the newest 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub actions_before: Vec<RecordedAction>,
     /// What had to happen before its first pod, and what came of it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4))]

@@ -138,6 +138,9 @@ pub struct StepStatus {
     pub index: i32,
     /// How many there are.
     pub total: i32,
+    /// Index of the step whose wait a `Promote` ends now: this one, or the pause after it once its weight is asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited: Option<i32>,
     /// When it was entered.
     pub started_at: jiff::Timestamp,
 }

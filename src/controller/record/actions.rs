@@ -1,8 +1,9 @@
-//! What people asked for while an attempt ran.
+//! What people asked for while an attempt ran, and before it.
 
 use jiff::Timestamp;
 use molt_core::decision::{Decision, Effect};
 use molt_core::observed::{Action, ActionView};
+use molt_core::state::Act;
 
 use super::cut;
 use crate::api::v1alpha1::{ActionKind, ActionState, RecordedAction};
@@ -30,11 +31,7 @@ pub fn ended(seen: &[ActionView], decision: &Decision, now: Timestamp) -> Vec<Re
             action: kind(view.action),
             requested_by: cut(&view.requested_by, MOST_BYTES),
             reason: Some(cut(&view.reason, MOST_BYTES)).filter(|reason| !reason.is_empty()),
-            state: if *applied {
-                ActionState::Applied
-            } else {
-                ActionState::Expired
-            },
+            state: state(*applied),
             message: cut(message, MOST_BYTES),
         })
     };
@@ -48,6 +45,34 @@ pub fn add(recorded: &mut Vec<RecordedAction>, actions: &[RecordedAction]) {
         if !known && recorded.len() < MOST_ACTIONS {
             recorded.push(action.clone());
         }
+    }
+}
+
+/// Writes down what was asked for before the attempt began, once.
+pub fn add_before(recorded: &mut Vec<RecordedAction>, acts: &[Act]) {
+    if recorded.is_empty() {
+        recorded.extend(acts.iter().filter(|act| act.told).map(before));
+    }
+}
+
+/// What was asked for while no attempt was under way, as a record has it.
+pub fn before(act: &Act) -> RecordedAction {
+    RecordedAction {
+        at: act.at,
+        name: act.name.clone(),
+        action: kind(act.action),
+        requested_by: cut(&act.requested_by, MOST_BYTES),
+        reason: Some(cut(&act.reason, MOST_BYTES)).filter(|reason| !reason.is_empty()),
+        state: state(act.applied),
+        message: cut(&act.message, MOST_BYTES),
+    }
+}
+
+fn state(applied: bool) -> ActionState {
+    if applied {
+        ActionState::Applied
+    } else {
+        ActionState::Expired
     }
 }
 

@@ -13,13 +13,14 @@ use crate::api::v1alpha1::{Decimal, Duration};
 use crate::controller::config::references::{Kind, Reference};
 use crate::controller::object::ServiceObject;
 use crate::k8s::labels;
+use crate::k8s::syntax::is_dns;
 
 /// The longest duration that a field may ask for: beyond it lies a slip of the pen.
 const LONGEST: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 pub(super) fn check_name(object: &ServiceObject, errors: &mut Vec<FieldError>) {
     let name = object.name_any();
-    let label = name.starts_with(|c: char| c.is_ascii_lowercase()) && is_label(&name);
+    let label = name.starts_with(|c: char| c.is_ascii_lowercase()) && is_dns(&name);
     if name.len() > MAX_NAME || !label {
         let message = format!(
             "{name:?} can't be part of every derived name: at most {MAX_NAME} lower case letters, digits and '-', beginning with a letter"
@@ -29,15 +30,10 @@ pub(super) fn check_name(object: &ServiceObject, errors: &mut Vec<FieldError>) {
 }
 
 pub(super) fn check_label(path: &str, name: &str, errors: &mut Vec<FieldError>) {
-    if name.is_empty() || name.len() > 63 || !is_label(name) {
+    if name.is_empty() || name.len() > 63 || !is_dns(name) {
         let message = format!("{name:?} is no name: write lower case letters, digits and '-', at most 63");
         errors.push(FieldError::new(path, message));
     }
-}
-
-fn is_label(text: &str) -> bool {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    text.chars().all(allowed) && !text.starts_with('-') && !text.ends_with('-')
 }
 
 /// What would keep every ReplicaSet of it from being made.

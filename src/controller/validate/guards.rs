@@ -1,5 +1,6 @@
 //! `spec.guards`.
 
+pub(super) mod connections;
 mod rare;
 
 use jiff::SignedDuration;

@@ -51,6 +51,7 @@ pub(super) fn resolve(spec: &PythonServiceSpec, route: RouteMode, errors: &mut V
     Room {
         max_surge,
         stable_scales,
+        connections: None,
     }
 }
 

@@ -447,6 +447,26 @@ fn a_guard_that_can_not_be_used_is_named_with_its_field_and_a_fix() {
             "spec.guards.saturation.limit: is written beside limitMetric: leave one of them out",
         ),
         (
+            json!({"databaseConnections": {"query": "a{$selector}", "limit": 100, "perPod": 10}}),
+            "spec.guards.databaseConnections.query: has $selector, which pins the pods of one revision: the connections of a server are everybody's, so name its series by their own labels",
+        ),
+        (
+            json!({"databaseConnections": {"query": "a", "limit": 0, "perPod": 10}}),
+            "spec.guards.databaseConnections.limit: is 0: write how many connections the server allows, above 0",
+        ),
+        (
+            json!({"databaseConnections": {"query": "a", "limit": 1, "limitQuery": "b", "perPod": 10}}),
+            "spec.guards.databaseConnections.limit: and limitQuery are both there: leave one out",
+        ),
+        (
+            json!({"databaseConnections": {"query": "a", "perPod": 10}}),
+            "spec.guards.databaseConnections.limit: and limitQuery are both missing: write how many connections the server allows, or the query that tells, such as max(pg_settings_max_connections{instance=\"shop-db\"})",
+        ),
+        (
+            json!({"databaseConnections": {"query": "a", "limit": 100, "perPod": 0}}),
+            "spec.guards.databaseConnections.perPod: 0 is out of range: write 1 to 10000",
+        ),
+        (
             json!({"exceptions": {"label": "kind"}}),
             "spec.guards.exceptions.label: belongs to metric, which is missing: write both, or neither",
         ),

@@ -105,7 +105,8 @@ fn tell_clusters_apart(route: &mut RouteSpec, slos: &[api::Slo], errors: &mut Ve
         RouteSpec::Adopted { .. }
         | RouteSpec::Istio { .. }
         | RouteSpec::Shares
-        | RouteSpec::Workers { .. } => {}
+        | RouteSpec::Workers { .. }
+        | RouteSpec::Runs { .. } => {}
     }
 }
 

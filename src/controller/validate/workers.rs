@@ -25,6 +25,7 @@ pub(super) fn resolve(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>) ->
         ("replicas", exposure.replicas.is_some()),
         ("queue", exposure.queue.is_some()),
         ("singleton", exposure.singleton.is_some()),
+        ("runs", exposure.runs.is_some()),
     ];
     let set: Vec<&str> = set
         .iter()

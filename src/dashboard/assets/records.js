@@ -63,6 +63,10 @@ export function recordPage(main, [namespace, name], {title}) {
   });
 }
 
+/** One line for each action; `time` says how much of its time is told. */
+const acts = (all, time) => table("Actions", [
+  ["When", (a) => time(a.at), "t"], ["Who", (a) => a.requestedBy], ["What", (a) => words(a.action)], ["State", (a) => chip(a.state)], ["Why", (a) => a.reason ?? ""], ["What became of it", (a) => a.message]], all);
+
 function draw(body, namespace, name, record) {
   const {spec} = record;
   const status = record.status ?? {};
@@ -79,8 +83,8 @@ function draw(body, namespace, name, record) {
       ["Error budget spent", (s) => s.spentByRollout, "n"], ["Evidence of harm", (s) => s.evidence.harm, "n"], ["Of safety", (s) => s.evidence.safe, "n"], ["Counted by", (s) => s.sli ?? ""]], status.slos)),
     section("Over time", {}, history(record, null, Date.now())),
     status.change && section("What it changed", {}, changes(status.change)),
-    status.actions?.length > 0 && section("Who did what", {}, table("Actions", [
-      ["When", (a) => hour(a.at), "t"], ["Who", (a) => a.requestedBy], ["What", (a) => words(a.action)], ["State", (a) => chip(a.state)], ["Why", (a) => a.reason ?? ""], ["What became of it", (a) => a.message]], status.actions)),
+    status.actionsBefore?.length > 0 && section("Who did what before it began", {}, acts(status.actionsBefore, utc)),
+    status.actions?.length > 0 && section("Who did what", {}, acts(status.actions, hour)),
     status.gates?.length > 0 && section("Gates", {}, table("Gates", [["Gate", (g) => g.name], ["Outcome", (g) => chip(g.outcome)], ["Applied", (g) => (g.applied ?? []).join(", ")], ["Held", (g) => (g.held ?? []).join(", ")], ["Message", (g) => g.message ?? ""]], status.gates)),
     guards(status),
     status.transitions?.length > 0 && section("What happened", {}, table("Transitions", [["When", (t) => hour(t.at), "t"], ["Weight", (t) => `${t.weight}%`, "n"], ["What", (t) => words(t.reason)], ["In words", (t) => t.message]], status.transitions)),

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use futures::future;
 use jiff::Timestamp;
-use molt_core::observed::ConditionReading;
+use molt_core::observed::{ConditionReading, ConnectionsReading};
 
-use super::super::{ConditionQuery, MeasureRequest};
+use super::super::conditions::PromqlQuery;
+use super::super::{ConditionQuery, ConnectionsLimit, MeasureRequest};
 use super::answer::{Instant, RawPoint};
 use super::ask::{self, Asker, Failure, Target};
 use super::promql::Scope;
@@ -63,5 +64,48 @@ fn one(points: &[RawPoint]) -> Result<f64, String> {
             "the query gives {} series, and it must be one: aggregate them, such as by sum() or max()",
             several.len()
         )),
+    }
+}
+
+/// The connections of the database, where they are asked for. What can't be read is the guard's own trouble: objectives are
+/// read all the same.
+pub async fn connections(
+    asker: &Asker,
+    request: &MeasureRequest,
+    limit: Duration,
+) -> Option<Result<ConnectionsReading, String>> {
+    let database = request.connections.as_ref()?;
+    let at = request.edges.last()?;
+    let target = Target::of(request);
+    let target = &target;
+    let number = |query: PromqlQuery| async move {
+        let text = query.for_matchers("");
+        let answer = asker.ask::<Instant>(target, &text, *at, limit).await;
+        let value = reading(*at, &answer).value;
+        value
+            .and_then(count)
+            .map_err(|why| format!("{}: {why}", query.name))
+    };
+    let allowed = async {
+        match &database.limit {
+            ConnectionsLimit::Query(query) => number(query.clone()).await,
+            ConnectionsLimit::Number(limit) => Ok(*limit),
+        }
+    };
+    let (used, allowed) = future::join(number(database.used.clone()), allowed).await;
+    Some(used.and_then(|used| {
+        Ok(ConnectionsReading {
+            used,
+            limit: allowed?,
+        })
+    }))
+}
+
+/// A number of connections, rounded up.
+fn count(value: f64) -> Result<u32, String> {
+    if value.is_finite() && (0.0..=1e9).contains(&value) {
+        Ok(value.ceil() as u32)
+    } else {
+        Err(format!("gives {value}, which is no number of connections"))
     }
 }

@@ -216,6 +216,7 @@ fn request(slos: Vec<SloQuery>) -> MeasureRequest {
         births: [canary_pod(), stable_pod()].map(|pod| (pod, at(-3600))).into(),
         conditions: Vec::new(),
         guards: Vec::new(),
+        connections: None,
         edges: vec![at(0), at(30)],
         want_history: false,
         now: at(35),

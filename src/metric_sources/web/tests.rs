@@ -67,6 +67,7 @@ async fn read(check: &WebCheck) -> Result<f64, String> {
         starts: BTreeMap::new(),
         conditions: vec![ConditionQuery::Web(WebQuery::parse(check).unwrap())],
         guards: Vec::new(),
+        connections: None,
         edges: vec![at - Duration::from_secs(30), at],
         want_history: false,
         now: at,

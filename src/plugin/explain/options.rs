@@ -188,6 +188,7 @@ fn answer(
         action,
         revision: None,
         attempt: None,
+        step: None,
         to_revision: None,
         gate: None,
         reason: String::new(),

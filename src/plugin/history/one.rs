@@ -8,7 +8,8 @@ use kube::ResourceExt;
 
 use super::table::{outcome, took};
 use crate::api::v1alpha1::{
-    ActionState, CountsStatus, FieldChange, RecordedVerdict, RolloutRecord, RolloutRecordStatus,
+    ActionState, CountsStatus, FieldChange, RecordedAction, RecordedVerdict, RolloutRecord,
+    RolloutRecordStatus,
 };
 use crate::plugin::render::guards;
 use crate::plugin::text::{Style, columns, grouped, ratio, span};
@@ -18,7 +19,11 @@ pub(super) fn render(record: &RolloutRecord, now: Timestamp, wide: bool, style: 
     let mut text = head(record, &status, now, style);
     let sections = [
         ("what changed", changes(&status, style)),
-        ("what people did", actions(&status, style)),
+        (
+            "what people did before it began",
+            actions(&status.actions_before, DAY, style),
+        ),
+        ("what people did", actions(&status.actions, HOUR, style)),
         ("what happened", story(&status, style)),
         ("objectives, of the whole attempt", objectives(&status, style)),
         ("conditions, as they stood at last", conditions(&status, style)),
@@ -118,9 +123,14 @@ fn changes(status: &RolloutRecordStatus, style: Style) -> String {
     text
 }
 
-fn actions(status: &RolloutRecordStatus, style: Style) -> String {
-    let rows: Vec<_> = status
-        .actions
+/// A time of the attempt, whose day the head says.
+const HOUR: &str = "%H:%M:%SZ";
+/// A time that may be of another day.
+pub(super) const DAY: &str = "%Y-%m-%d %H:%MZ";
+
+/// One line for each action.
+pub(super) fn actions(actions: &[RecordedAction], time: &str, style: Style) -> String {
+    let rows: Vec<_> = actions
         .iter()
         .map(|action| {
             let state = match action.state {
@@ -132,7 +142,7 @@ fn actions(status: &RolloutRecordStatus, style: Style) -> String {
                 .as_ref()
                 .map_or_else(String::new, |r| format!(" ({r})"));
             vec![
-                style.dim(&action.at.strftime("%H:%M:%SZ").to_string()),
+                style.dim(&action.at.strftime(time).to_string()),
                 format!("{:?}", action.action),
                 format!("by {}{reason}", action.requested_by),
                 state,

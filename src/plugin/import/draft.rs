@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::input::{Fields, Object, Wrong};
+use super::notifications;
 use crate::controller::object::ServiceObject;
 use crate::controller::validate::{Defaults, Known, validate};
 
@@ -72,6 +73,7 @@ pub(super) struct Draft {
 
 impl Draft {
     pub fn new(object: &Object) -> Self {
+        let mut notes = Vec::new();
         let mut metadata = json!({"name": object.name});
         if let Some(namespace) = &object.namespace {
             metadata["namespace"] = json!(namespace);
@@ -83,10 +85,12 @@ impl Draft {
                         "kubectl.kubernetes.io/",
                         "rollout.argoproj.io/",
                         "deployment.kubernetes.io/",
+                        notifications::PREFIX,
                     ]
                     .iter()
                     .any(|prefix| key.starts_with(prefix))
                 };
+                notes.extend(notifications::notes(set));
                 let kept: Map<String, Value> = set
                     .iter()
                     .filter(|(key, _)| !of_another(key))
@@ -99,7 +103,7 @@ impl Draft {
         }
         Self {
             source: object.to_string(),
-            notes: Vec::new(),
+            notes,
             metadata,
             spec: Map::new(),
             strategy: "canary",
@@ -163,6 +167,16 @@ impl Draft {
     pub fn be_blue_green(&mut self) {
         self.strategy = "blueGreen";
         self.set("strategy", json!({"blueGreen": {}}));
+    }
+
+    /// All users move at once.
+    pub fn is_blue_green(&self) -> bool {
+        self.strategy == "blueGreen"
+    }
+
+    /// It has no steps after all.
+    pub fn forget_steps(&mut self) {
+        self.steps.clear();
     }
 
     /// A field of the strategy: `scaleDownDelay`.

@@ -1,9 +1,11 @@
 //! A Canary of Flagger, with its Deployment and templates of metrics.
 
 mod metrics;
+mod webhooks;
 
 use serde_json::{Value, json};
 
+use self::webhooks::Gates;
 use super::draft::{Draft, Fate};
 use super::input::{Fields, Object, Wrong};
 use super::metrics::take_millis;
@@ -191,14 +193,17 @@ fn judge(
 ) -> Result<(), Wrong> {
     let interval = take_millis(analysis, "interval")?.unwrap_or(60_000.0);
     let threshold = analysis.number("threshold")?.unwrap_or(0.0);
+    let gates = Gates::read(draft, analysis)?;
     let copies = mirror(analysis)?;
+    gates.first(draft);
     if let Some(percent) = copies.filter(|_| weights_are_there(analysis)) {
         other_steps::flagger_mirror(draft, &analysis.path("mirror"), percent, interval);
     }
-    steps(draft, analysis, interval)?;
+    steps(draft, analysis, interval, &gates, copies.is_some())?;
     if let Some(count) = analysis.number("iterations")?.filter(|count| *count >= 1.0) {
         at_once(draft, analysis, count, interval, copies)?;
     }
+    gates.last(draft);
     if let Some(mut affinity) = analysis.maybe("sessionAffinity")? {
         let field = analysis.path("sessionAffinity");
         session_affinity(draft, &mut affinity, &field)?;
@@ -208,7 +213,6 @@ fn judge(
         metrics::one_metric(draft, metric, provider, interval, threshold, all, object)?;
     }
     draft.rest(analysis, |field| match field {
-        "webhooks" => Some("what a webhook checks, a Job or a URL in guards.conditions can; load for a canary without users comes from a Job of your own"),
         "alerts" => Some("write a NotificationPolicy for whom a rollout tells (docs/notifications.md); `rules: true` of an objective writes alert rules"),
         "stepWeightPromotion" => Some("what is promoted is what was tested: nothing is shifted a second time"),
         "primaryReadyThreshold" | "canaryReadyThreshold" => Some("a weight waits for the pods that carry it"),
@@ -290,7 +294,13 @@ fn at_once(
     Ok(())
 }
 
-fn steps(draft: &mut Draft, analysis: &mut Fields, interval: f64) -> Result<(), Wrong> {
+fn steps(
+    draft: &mut Draft,
+    analysis: &mut Fields,
+    interval: f64,
+    gates: &Gates,
+    copies: bool,
+) -> Result<(), Wrong> {
     let field = analysis.path("stepWeights");
     let mut weights = Vec::new();
     for (index, weight) in analysis.list("stepWeights")?.iter().enumerate() {
@@ -307,23 +317,29 @@ fn steps(draft: &mut Draft, analysis: &mut Fields, interval: f64) -> Result<(), 
         let count = (most / step).floor() as usize;
         weights = (1..=count).map(|n| n as f64 * step).collect();
     }
-    if weights.len() > MOST_WEIGHTS {
+    // Two steps for each, beside those that wait for a person and the three of a mirror.
+    let most = MOST_WEIGHTS - usize::from(gates.any()) - 2 * usize::from(copies);
+    if weights.len() > most {
         let why = format!(
-            "{} weights are thinned to {MOST_WEIGHTS}: evidence, not their number, decides",
+            "{} weights are thinned to {most}: evidence, not their number, decides",
             weights.len()
         );
         draft.note(Fate::Approximated, &field, why);
         let last = weights.len() - 1;
-        weights = (0..MOST_WEIGHTS)
-            .map(|n| weights[n * last / (MOST_WEIGHTS - 1)])
-            .collect();
+        weights = (0..most).map(|n| weights[n * last / (most - 1)]).collect();
     }
     for weight in weights {
         let before = draft.weight();
+        if before > 0 && weight > before as f64 {
+            gates.between(draft);
+        }
         draft.step_weight(&field, weight);
-        if draft.weight() > before {
+        if draft.weight() > before && !gates.each_weight() {
             draft.step_pause(&analysis.path("interval"), interval);
         }
+    }
+    if gates.each_weight() && draft.weight() > 0 {
+        draft.step_pause(&analysis.path("interval"), interval);
     }
     Ok(())
 }

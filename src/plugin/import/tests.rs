@@ -100,6 +100,96 @@ fn a_plain_virtual_service_of_argo_is_made_anew_and_another_one_stays_the_users(
 }
 
 #[test]
+fn flaggers_confirmations_are_steps_that_wait_for_a_person() {
+    let steps = |kinds: &[&str], analysis: &str| {
+        let hooks: Vec<_> = kinds
+            .iter()
+            .map(|kind| format!("{{name: gate, type: {kind}, url: \"http://gate/\", timeout: 5s}}"))
+            .collect();
+        let text = FLAGGER
+            .replace(
+                "webhooks: [{name: load, url: \"http://loadtester/\"}]",
+                &format!("webhooks: [{}]", hooks.join(", ")),
+            )
+            .replace("    stepWeight: 1\n    maxWeight: 50\n", analysis);
+        let made = imported(&text);
+        sound(&made, &made.yaml().unwrap());
+        let strategy = &made.services[0].object["spec"]["strategy"];
+        let steps = strategy["canary"]["steps"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let words: Vec<String> = steps
+            .iter()
+            .map(
+                |step| match (step.get("setWeight"), step.pointer("/pause/duration")) {
+                    (Some(weight), _) => weight.to_string(),
+                    (_, Some(_)) => "dwell".to_owned(),
+                    _ if step.get("pause").is_some() => "person".to_owned(),
+                    _ => "headers".to_owned(),
+                },
+            )
+            .collect();
+        (words.join(" "), strategy.clone(), made.told.join("\n"))
+    };
+    let weights = "    stepWeights: [5, 20]\n";
+    let (words, _, told) = steps(
+        &["confirm-rollout", "confirm-promotion", "load", "rollback"],
+        weights,
+    );
+    assert_eq!(words, "person 5 dwell 20 dwell person");
+    for line in [
+        "approximated: spec.analysis.webhooks[0] (confirm-rollout, gate): a person says it here: a step `pause: {}` before the first weight",
+        "approximated: spec.analysis.webhooks[1] (confirm-promotion, gate): a person says it here: a step `pause: {}` after the last weight",
+        "not carried over: spec.analysis.webhooks[2] (load, gate): what a webhook checks",
+        "not carried over: spec.analysis.webhooks[3] (rollback, gate): `kubectl molt abort`",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    let (words, ..) = steps(&["confirm-traffic-increase", "confirm-rollout"], weights);
+    assert_eq!(words, "person 5 person 20 dwell");
+    // All fit, with as many weights as there can be.
+    let all = ["confirm-rollout", "confirm-traffic-increase", "confirm-promotion"];
+    let (words, _, told) = steps(&all, "    stepWeight: 1\n    maxWeight: 50\n");
+    assert!(
+        words.starts_with("person 1 person ") && words.ends_with(" 50 dwell person"),
+        "{words}"
+    );
+    assert!(!told.contains("at most 40 steps"), "{told}");
+    // Without weights: around the test by headers, and before all users move.
+    let headers = "    iterations: 10\n    match: [{headers: {x-test: {exact: \"1\"}}}]\n";
+    assert_eq!(steps(&all, headers).0, "person headers dwell person");
+    let (words, strategy, _) = steps(&["confirm-promotion"], "    iterations: 10\n");
+    assert_eq!(
+        (words.as_str(), &strategy),
+        ("", &json!({"blueGreen": {"autoPromotion": false}}))
+    );
+}
+
+#[test]
+fn subscriptions_of_argos_notifications_are_told_with_what_corresponds() {
+    let (first, rest) = ARGO.split_once("\n---").unwrap_or((ARGO, ""));
+    let mut document: Value = serde_saphyr::from_str(first).unwrap();
+    document["metadata"]["annotations"] = json!({
+        "notifications.argoproj.io/subscribe.on-rollout-aborted.slack": "shop-oncall",
+        "notifications.argoproj.io/subscribe.on-rollout-completed.email": "a@example.com",
+        "notifications.argoproj.io/subscriptions": "- trigger: [x]",
+        "team": "shop",
+    });
+    let made = imported(&format!("{document}\n---{rest}"));
+    let annotations = &made.services[0].object["metadata"]["annotations"];
+    assert_eq!(annotations, &json!({"team": "shop"}));
+    let told = made.told.join("\n");
+    for line in [
+        "subscribe.on-rollout-aborted.slack]: a NotificationPolicy in the namespace tells it (docs/notifications.md): events: [RolledBack, Aborted]; sink for shop-oncall: slack: {urlFrom}",
+        "subscribe.on-rollout-completed.email]: a NotificationPolicy in the namespace tells it (docs/notifications.md): events: [Promoted]; sink for a@example.com: no sink sends mail",
+        "subscriptions]: a NotificationPolicy in the namespace tells it (docs/notifications.md): a sink for each place",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+}
+
+#[test]
 fn a_canary_of_flagger_by_istio_gets_the_hosts_that_flagger_would_ask_for() {
     let made = imported(FLAGGER_ISTIO);
     let istio = |hosts: &[&str], gateways: &[&str]| json!({"istio": {"hosts": hosts, "gateways": gateways}});

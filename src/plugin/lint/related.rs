@@ -54,7 +54,13 @@ fn pod_labels(name: &str, value: &Value) -> BTreeMap<String, String> {
         .or_insert_with(|| name.to_owned());
     set.entry(labels::MANAGED_BY.to_owned())
         .or_insert_with(|| labels::MOLT.to_owned());
-    set.insert(labels::SERVICE.to_owned(), name.to_owned());
+    // Pods of runs are no pods that a service leads to.
+    let label = if value["spec"]["kind"] == "job" {
+        labels::JOB_OF
+    } else {
+        labels::SERVICE
+    };
+    set.insert(label.to_owned(), name.to_owned());
     set
 }
 

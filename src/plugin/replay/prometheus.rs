@@ -138,6 +138,7 @@ impl RangeArgs {
             // Thresholds are read at the moment, not afterwards.
             conditions: Vec::new(),
             guards: Vec::new(),
+            connections: None,
             edges: edges.to_vec(),
             want_history: false,
             now: edges.last().copied().unwrap_or_default(),

@@ -20,7 +20,9 @@ const fn case(
         stable: "errors=0.1%",
         canary,
         left: 1.0,
+        outage: 0.0,
         block: BLOCK,
+        pods: 4,
         weights: WEIGHTS,
         goal,
         set: None,
@@ -28,7 +30,7 @@ const fn case(
 }
 
 /// The rollouts of the first table; the first is the floor.
-pub(super) const CASES: [Case; 33] = [
+pub(super) const CASES: [Case; 36] = [
     case(
         "the floor: an objective of 10 %",
         "10",
@@ -230,6 +232,40 @@ pub(super) const CASES: [Case; 33] = [
         "incident=1000x@220s+100s",
         Goal::SeldomRolledBack(0.01),
     ),
+    // Half a block, at the rise to all traffic: of one pod each, the canary's may be read later than stable's.
+    Case {
+        pods: 1,
+        block: 30,
+        ..case(
+            "healthy, one pod, incident of both, 10 × for 20 s from 265 s, as it gets all traffic, blocks of 30 s, 99.9 %, 200 rps",
+            "99.9",
+            200.0,
+            "incident=10x@265s+20s",
+            Goal::SeldomRolledBack(0.005),
+        )
+    },
+    Case {
+        pods: 1,
+        block: 30,
+        ..case(
+            "the same, 100 × for 20 s from 240 s, before that: promoted unattended",
+            "99.9",
+            200.0,
+            "incident=100x@240s+20s",
+            Goal::Promoted(900.0),
+        )
+    },
+    Case {
+        pods: 1,
+        block: 30,
+        ..case(
+            "1.554 % of the canary's bad, one pod, three short incidents of both in its steps, 20 × for 20 s each, blocks of 30 s, 99.9 %, 1 rps",
+            "99.9",
+            1.0,
+            "errors=1.5544%,incident=20x@120s+20s,incident=20x@360s+20s,incident=20x@600s+20s",
+            Goal::SeldomPromoted,
+        )
+    },
     case(
         "healthy, three incidents of both in its bakes, 20 × for 1 min each, 99.9 %, 200 rps",
         "99.9",
@@ -439,5 +475,145 @@ pub(super) const SILENCE: [Case; 18] = [
         0.5,
         "hang=50%",
         Goal::Reported,
+    ),
+];
+
+/// What passes between the end of a block in which harm shows and the last request that meets it: reading, deciding, the
+/// route.
+const UNTIL_AWAY: f64 = READ + 5.0;
+/// The part of the traffic that a canary is compared with stable at once its bake was interrupted.
+const COMPARED: f64 = 0.1;
+
+/// A canary that answers by errors alone from some second on, at 200 requests a second. Counters are as old as their last
+/// scrape, half a block at the most; so what began in the last half of a block shows in the next one. What meets all users lasts so
+/// long until it is suspected, and then a tenth meets it for the block of the comparison and the half before that.
+const fn late(
+    name: &'static str,
+    objective: &'static str,
+    canary: &'static str,
+    block: i64,
+    at: f64,
+) -> Case {
+    let seen = 1.5 * block as f64 + UNTIL_AWAY;
+    let outage = if at < 1.0 {
+        at * seen
+    } else {
+        seen + COMPARED * (seen + UNTIL_AWAY)
+    };
+    Case {
+        stable: "errors=0.005%",
+        outage,
+        block,
+        ..case(name, objective, 200.0, canary, Goal::AllRolledBack)
+    }
+}
+
+/// The rollouts of the third table: harm that no step could have shown, since it begins later. A dwell of a minute each, so
+/// all users are on a healthy canary after some 262 s.
+pub(super) const LATE: [Case; 15] = [
+    late(
+        "at 25 %, blocks of 15 s, 99.9 %",
+        "99.9",
+        "errors=100%@170s",
+        15,
+        0.25,
+    ),
+    late(
+        "5 s before all traffic, blocks of 15 s, 99.9 %",
+        "99.9",
+        "errors=100%@257s",
+        15,
+        1.0,
+    ),
+    late(
+        "as the bake begins, blocks of 15 s, 99.9 %",
+        "99.9",
+        "errors=100%@262s",
+        15,
+        1.0,
+    ),
+    late(
+        "10 s after that, blocks of 15 s, 99.9 %",
+        "99.9",
+        "errors=100%@272s",
+        15,
+        1.0,
+    ),
+    late(
+        "in the bake, blocks of 15 s, 99.9 %",
+        "99.9",
+        "errors=100%@400s",
+        15,
+        1.0,
+    ),
+    late(
+        "at 25 %, blocks of 30 s, 99.9 %",
+        "99.9",
+        "errors=100%@170s",
+        30,
+        0.25,
+    ),
+    late(
+        "5 s before all traffic, blocks of 30 s, 99.9 %",
+        "99.9",
+        "errors=100%@257s",
+        30,
+        1.0,
+    ),
+    late(
+        "as the bake begins, blocks of 30 s, 99.9 %",
+        "99.9",
+        "errors=100%@262s",
+        30,
+        1.0,
+    ),
+    late(
+        "10 s after that, blocks of 30 s, 99.9 %",
+        "99.9",
+        "errors=100%@272s",
+        30,
+        1.0,
+    ),
+    late(
+        "in the bake, blocks of 30 s, 99.9 %",
+        "99.9",
+        "errors=100%@400s",
+        30,
+        1.0,
+    ),
+    late(
+        "at 25 %, blocks of 30 s, 99.99 %",
+        "99.99",
+        "errors=100%@170s",
+        30,
+        0.25,
+    ),
+    late(
+        "5 s before all traffic, blocks of 30 s, 99.99 %",
+        "99.99",
+        "errors=100%@257s",
+        30,
+        1.0,
+    ),
+    late(
+        "as the bake begins, blocks of 30 s, 99.99 %",
+        "99.99",
+        "errors=100%@262s",
+        30,
+        1.0,
+    ),
+    late(
+        "10 s after that, blocks of 30 s, 99.99 %",
+        "99.99",
+        "errors=100%@272s",
+        30,
+        1.0,
+    ),
+    late(
+        "in the bake, blocks of 30 s, 99.99 %",
+        "99.99",
+        "errors=100%@400s",
+        30,
+        1.0,
     ),
 ];

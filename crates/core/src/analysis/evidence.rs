@@ -58,6 +58,13 @@ pub struct Block {
     pub reference: Option<f64>,
 }
 
+impl Block {
+    /// Its reference, where it is one.
+    fn known_reference(&self) -> Option<f64> {
+        self.reference.filter(|known| (0.0..1.0).contains(known))
+    }
+}
+
 /// What is known of a block from before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct During {
@@ -65,7 +72,8 @@ pub struct During {
     pub incident: bool,
     /// The canary's weight rises within it, to that of the block. Its two parts have different rates if anything
     /// happens meanwhile, and the arms have different shares of each. Whatever happens, the canary has at most
-    /// the share of the bad ones that its new weight gives it: harm is bet on beyond that, and safety not at all.
+    /// the share of the bad ones that its new weight gives it: harm is bet on beyond that, and safety not at all. Of a rise to
+    /// all traffic nothing is beyond that: what it shows beside what stable was before makes suspect, as in the bake.
     pub weight_rises: bool,
 }
 
@@ -128,6 +136,9 @@ pub struct Evidence {
     /// What the canary served in the same blocks.
     #[serde(default)]
     calm_canary: Counts,
+    /// How many incidents of both that were over before anybody was told have been forgiven.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    forgiven: u8,
     /// What stable served in its last two blocks: whether an incident is over shows there first.
     #[serde(default)]
     latest: [Counts; 2],
@@ -194,7 +205,7 @@ impl Evidence {
             return;
         }
         let (canary, stable) = (block.canary, block.stable);
-        match block.reference.filter(|known| (0.0..1.0).contains(known)) {
+        match block.known_reference() {
             // A last straggler at stable is no reason to compare with it alone; while the router has yet to take
             // it out, it serves.
             Some(known) if stable.total() <= 0.0 || (block.canary_weight >= 100 && block.weight_in_force) => {
@@ -211,6 +222,9 @@ impl Evidence {
             self.calm = self.calm.plus(stable);
             self.calm_canary = self.calm_canary.plus(canary);
         }
+        if !incident && stable.total() > 0.0 && !self.is_unusual(stable) && self.is_unusual(self.latest[1]) {
+            self.short_incident_is_over();
+        }
         if stable.total() > 0.0 {
             self.latest = [self.latest[1], stable];
         }
@@ -218,6 +232,11 @@ impl Evidence {
         self.canary_windows.absorb(canary, length);
         self.stable_windows.absorb(stable, length);
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(times: &u8) -> bool {
+    *times == 0
 }
 
 fn seconds(block: &Block) -> f64 {

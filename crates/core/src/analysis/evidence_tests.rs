@@ -175,6 +175,35 @@ fn the_bake_compares_with_what_stable_was() {
 }
 
 #[test]
+fn a_block_whose_weight_rises_to_all_traffic_makes_suspect_and_convicts_nobody() {
+    let before = block(0, (1000.0, 1.0), (9000.0, 9.0));
+    let reference = after(&[before]).stable_upper_bound();
+    let rises = |canary, stable| {
+        let mut evidence = after(&[before]);
+        let block = Block {
+            weight_in_force: false,
+            stable,
+            ..bake(1, canary, reference)
+        };
+        let during = During {
+            weight_rises: true,
+            ..During::default()
+        };
+        evidence.absorb_during(&block, during);
+        evidence
+    };
+    let few = Counts::new(300.0, 0.0).unwrap();
+    let bad = rises((400.0, 150.0), few);
+    assert!(bad.ln_harm_alone() > 100f64.ln(), "{}", bad.ln_harm_alone());
+    assert!(rises((400.0, 0.0), few).ln_harm_alone() < 0.0);
+    assert_eq!(bad.ln_harm(), after(&[before]).ln_harm());
+    assert_eq!(bad.attributable_beside(), after(&[before]).attributable_beside());
+    // What stable does as well in its part of the block is no suspicion.
+    let both = rises((400.0, 150.0), Counts::new(300.0, 120.0).unwrap());
+    assert!(both.ln_harm_alone() < 5f64.ln(), "{}", both.ln_harm_alone());
+}
+
+#[test]
 fn a_reference_that_knows_nothing_hides_no_spend() {
     assert_eq!(Evidence::default().stable_upper_bound(), 1.0);
     for nothing in [1.0, 2.0, -0.1, f64::NAN, f64::INFINITY] {

@@ -601,8 +601,10 @@ impl Turn<'_> {
             format!(" {advice}")
         };
         Some(format!(
-            "{} writes spec.replicas or spec.paused of Deployment {} back; Molt sets them again, less and less often.{advice}",
-            rival.manager, adoption.workload
+            "{} wrote spec.replicas or spec.paused of Deployment {} back less than {} minutes ago; Molt sets them again, each time after a longer wait.{advice}",
+            rival.manager,
+            adoption.workload,
+            CALM.as_mins()
         ))
     }
 
@@ -665,9 +667,16 @@ impl Turn<'_> {
                     .released
                     .as_ref()
                     .map_or_else(String::new, |by| format!(" {by}"));
+                let serves = match &self.seen.workload {
+                    Sight::Unknown(why) => format!("; what becomes of it can't be read: {why}"),
+                    Sight::Absent => {
+                        "; there is no such Deployment any more, and nobody is served by it".to_owned()
+                    }
+                    _ if theirs == 0 => ", and none of its pods is ready".to_owned(),
+                    Sight::Seen(_) => format!(" and serves with {}", pods(theirs)),
+                };
                 format!(
-                    "Deployment {name} was given back{by} and serves with {}; this PythonService does nothing any more: delete it, and with it its route and Services, once nobody comes by them",
-                    pods(theirs)
+                    "Deployment {name} was given back{by}{serves}; this PythonService does nothing any more: delete it, and with it its route and Services, once nobody comes by them"
                 )
             })),
         }

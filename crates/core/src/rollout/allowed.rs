@@ -5,13 +5,15 @@ use jiff::SignedDuration;
 use super::resume::first_weight;
 use super::waits::Wait;
 use super::{Turn, after};
-use crate::analysis;
+use crate::analysis::{self, Overdraft, SloView};
 use crate::observed::ProblemKind;
 use crate::plan::{BudgetExhausted, SloPlan, Step};
 use crate::state::{Attempt, Patience, Stage};
 
 /// A step is reckoned to last this long at least: harm is not seen at once.
-const LEAST_STEP: SignedDuration = SignedDuration::from_secs(60);
+const LEAST_STEP: SignedDuration = SignedDuration::from_secs(LEAST_DWELL as i64);
+/// The same, in seconds.
+const LEAST_DWELL: u32 = 60;
 /// What passes between the sight of harm and the last request that it meets: the router and its connections.
 const REACTION: SignedDuration = SignedDuration::from_secs(60);
 /// A wait for evidence is prolonged this often at most, each time by the progress deadline.
@@ -36,19 +38,10 @@ impl Turn<'_> {
         if let Some((_, what)) = self.unsound(attempt) {
             return Some(Wait::Evidence(what));
         }
-        // The last step lasts as long as the bake; what could be spent afterwards, bounds the last margin.
-        let (share, time) = next.map_or((1.0, self.plan.bake), |weight| {
-            (self.plan.share_of(weight), time_at(attempt))
-        });
-        // Every block is weighed against the budget, and a step that overspends ends there: what it can spend
-        // beyond is what passes until that is seen and undone, however long it would have lasted.
-        let time = time.max(LEAST_STEP).min(self.plan.block * 2 + REACTION);
+        let share = next.map_or(1.0, |weight| self.plan.share_of(weight));
         // A way back is not kept waiting for what nobody can know of it yet.
         let exempt = first && self.is_way_back(attempt);
-        let unanswered = self.unanswered(attempt, &views);
-        if let Err(over) = analysis::affordable(&views, limits, share, time, unanswered)
-            && !exempt
-        {
+        if let Some(over) = self.overdraft(attempt, &views, next).filter(|_| !exempt) {
             let missing = if over.unanswered > 0.0 {
                 format!(
                     ", if the {:.0} requests failed that were due to the canary and not seen answered",
@@ -93,6 +86,47 @@ impl Turn<'_> {
             ))
         });
         unsafe_yet.or_else(|| next.is_none().then(|| self.share_wait(attempt, &views))?)
+    }
+
+    /// What the move to a weight, or to full traffic, could spend beyond what is left to the rollout.
+    fn overdraft(&self, attempt: &Attempt, views: &[SloView<'_>], next: Option<u8>) -> Option<Overdraft> {
+        // The last step lasts as long as the bake; what could be spent afterwards, bounds the last margin.
+        let (share, time) = next.map_or((1.0, self.plan.bake), |weight| {
+            (self.plan.share_of(weight), time_at(attempt))
+        });
+        // Every block is weighed against the budget, and a step that overspends ends there: what it can spend
+        // beyond is what passes until that is seen and undone, however long it would have lasted.
+        let time = time.max(LEAST_STEP).min(self.plan.block * 2 + REACTION);
+        let unanswered = self.unanswered(attempt, views);
+        analysis::affordable(views, &self.plan.limits, share, time, unanswered).err()
+    }
+
+    /// Where less of the budget is left than one rollout may spend, and the first step could spend more than that, a smaller one
+    /// comes before it: as large as the budget bears.
+    pub(super) fn begins_smaller(&mut self, attempt: &Attempt, weight: u8) -> bool {
+        let is_first = attempt.weight == 0 && first_weight(attempt) == Some((attempt.step, weight));
+        let slow = self.plan.budget_exhausted == BudgetExhausted::Slow;
+        if !is_first || !slow || attempt.is_cleared() || self.unread(attempt).is_some() {
+            return false;
+        }
+        let views = self.views(attempt);
+        let bears = |weight: &u8| self.overdraft(attempt, &views, Some(*weight)).is_none();
+        let Some((slo, remaining)) = self.exhausted(attempt).filter(|_| !bears(&weight)) else {
+            return false;
+        };
+        let Some(smaller) = (1..weight).rev().find(bears) else {
+            return false;
+        };
+        let what = format!(
+            "{:.1} % of the error budget of {slo} are left: it begins with {smaller} % for {} s before the {weight} % of its first step",
+            remaining * 100.0,
+            LEAST_STEP.as_secs() * 2
+        );
+        let before = [Step::SetWeight(smaller), Step::Dwell(LEAST_DWELL)];
+        let at = attempt.step as usize;
+        self.update(|a| drop(a.steps.splice(at..at, before)));
+        self.note("BeginsSmaller", what);
+        true
     }
 
     /// What keeps the first user from the canary: nobody could watch over them, or their error budget is spent.

@@ -61,6 +61,8 @@ impl Attempt {
             evidence: Vec::new(),
             conditions: Vec::new(),
             guards: Vec::new(),
+            connections: None,
+            trial: None,
             transitions: Vec::new(),
         }
     }
@@ -76,7 +78,13 @@ impl Attempt {
         let risen = step(self.step)
             .and_then(Step::weight)
             .is_some_and(|w| self.weight >= w);
-        risen && step(self.step + 1).is_some_and(Step::lasts)
+        self.stage == Stage::Stepping && risen && step(self.step + 1).is_some_and(Step::lasts)
+    }
+
+    /// Index of the step whose wait a promotion ends now: the current one's, or that of the pause which comes next once
+    /// the router has acknowledged a weight. As many as there are steps once they are done.
+    pub fn awaited_step(&self) -> u32 {
+        self.step + u32::from(self.rises_towards_a_pause())
     }
 }
 
@@ -114,7 +122,7 @@ impl Turn<'_> {
                 self.state.stable.is_none() && self.seen.ready(&attempt.revision) >= self.plan.replicas;
             match attempt.stage {
                 Stage::Settling => self.finish(promoted(&attempt)),
-                Stage::Baking { .. } if is_first => self.finish(first(&attempt)),
+                Stage::Baking { .. } if is_first => self.finish(first(&attempt, self.plan.replicas)),
                 _ => {}
             }
         }
@@ -151,12 +159,13 @@ impl Turn<'_> {
 
     /// A state that was lost is found again in the world: the revision that users are served by is stable,
     /// whatever the spec asks for.
-    fn find_stable(&mut self) {
+    pub(super) fn find_stable(&mut self) {
         if self.state.stable.is_some() || self.state.attempt.is_some() || self.state.last.is_some() {
             return;
         }
         let serves = |r: &&Revision| self.weight_of(r) >= 50 && self.seen.ready(r) > 0;
-        if let Some(revision) = self.seen.revisions.keys().find(serves).cloned() {
+        let serving = self.seen.revisions.keys().find(serves).cloned();
+        if let Some(revision) = serving.or_else(|| self.stable_of_runs()) {
             self.note(
                 "StableFound",
                 format!("revision {revision} serves users; it is taken for stable"),
@@ -178,6 +187,9 @@ impl Turn<'_> {
         if self.plan.replicas == 0 && self.state.stable.is_some() {
             return;
         }
+        if self.by_runs() && !self.seen.runs.known {
+            return;
+        }
         if self.adoption_moves() || self.database_is_busy() || self.is_barred(revision) {
             return;
         }
@@ -190,7 +202,8 @@ impl Turn<'_> {
         }
         let last = self.state.last.as_ref().filter(|l| l.revision == *revision);
         let had_pods = last.is_some_and(|last| !last.ended_at_migrations());
-        if first && had_pods && self.seen.ready(revision) < self.plan.replicas.max(1) {
+        let waits_for_pods = first && had_pods && !self.by_runs();
+        if waits_for_pods && self.seen.ready(revision) < self.plan.replicas.max(1) {
             // A first revision that failed has nothing to go back to: its pods stay, and it is tried
             // again once they are ready.
             return;
@@ -224,6 +237,7 @@ impl Turn<'_> {
         };
         self.state.attempt = Some(attempt);
         self.state.watch = None;
+        self.tell_acts();
         self.follow_endpoints();
         let deadline = self.progress_until();
         self.update(|a| a.deadline = Some(deadline));
@@ -236,6 +250,8 @@ impl Turn<'_> {
                 let migrates = self.attempt().is_some_and(|a| a.stage == Stage::Migrating);
                 let what = if migrates {
                     "its migrations come first"
+                } else if self.by_runs() {
+                    "its first runs decide"
                 } else {
                     "its pods start"
                 };
@@ -324,6 +340,7 @@ impl Turn<'_> {
         let before = self.state.stable.clone();
         let at_migrations = (attempt.migration.as_ref()).is_some_and(|m| m.stage != MigrationStage::Applied);
         if outcome == Outcome::Promoted {
+            self.keep_runs(&attempt);
             self.begin_watch(&attempt);
             self.state.stable = Some(revision.clone());
             self.state.served.retain(|r| *r != revision);
@@ -343,7 +360,7 @@ impl Turn<'_> {
         } else if self.wanted().as_ref() != Some(&revision) {
             self.retire(revision, self.plan.abort_scale_down_delay);
         } else if outcome == Outcome::RolledBack
-            && (at_migrations || attempt.max_weight > 0 && end.reason != STUCK)
+            && (at_migrations || self.by_runs() || attempt.max_weight > 0 && end.reason != STUCK)
         {
             // Nobody is there to take its users, so it serves on; it is not tried again and again.
             self.state.refused = Some(revision);

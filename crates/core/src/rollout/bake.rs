@@ -40,18 +40,25 @@ impl Turn<'_> {
         if self.state.stable.is_none() {
             // There is nothing else that could serve: that nobody asked it, or nothing can be read, is no reason to
             // wait.
-            self.finish(first(attempt));
+            self.finish(first(attempt, self.plan.replicas));
             return true;
         }
         if self.bakes_unmeasured(attempt) {
             return true;
         }
         if let Some(wait) = self.bake_evidence_wait(attempt, until) {
-            if self.wanted().is_none() && self.flees(attempt) {
-                // A spec that can't be used may lack the objectives as well: its time must not run out for that.
+            let flees = self.flees(attempt);
+            if self.wanted().is_none() && flees {
+                // A spec that can't be used may lack the objectives as well: its time must not run out for that, nor
+                // before it can be read again once it is repaired.
+                if attempt.deadline.is_some() {
+                    self.update(|a| a.deadline = None);
+                    return true;
+                }
                 return self.check_unready(attempt);
             }
-            return self.bake_waits(attempt, until, &wait);
+            let since = if flees { self.now } else { until };
+            return self.bake_waits(attempt, since, &wait);
         }
         self.ends_bake(attempt)
     }

@@ -4,6 +4,8 @@
 //! most of the traffic goes back to stable, which helps nine users in ten if it is the canary's, and both are compared
 //! in the same minutes. If the canary is no worse, it gets all traffic again and the bake begins anew.
 
+use jiff::Timestamp;
+
 use super::waits::Wait;
 use super::{Turn, after};
 use crate::analysis::{Harm, HarmKind};
@@ -88,8 +90,9 @@ impl Turn<'_> {
         }
         let now = self.now;
         let deadline = self.progress_until();
-        // What a counter says at an edge is as old as its last scrape: one interval later it is all of the comparison.
-        let begin = after(now, self.plan.block / 2);
+        // What a counter says at an edge is as old as its last scrape: one interval later it is all of the comparison. The
+        // block before that shows what stable goes through as it begins.
+        let begin = after(now, self.plan.block / 2 - self.plan.block);
         self.update(|a| {
             if let Some(doubt) = &mut a.doubt {
                 doubt.since = Some(now);
@@ -133,6 +136,12 @@ impl Turn<'_> {
 pub(super) fn is_pending(attempt: &Attempt) -> bool {
     let doubt = attempt.doubt.as_ref();
     doubt.is_some_and(|doubt| doubt.open && doubt.since.is_none())
+}
+
+/// The block from then on is before the comparison: stable has hardly any traffic in it.
+pub(super) fn is_before_comparison(attempt: &Attempt, start: Timestamp) -> bool {
+    let doubt = attempt.doubt.as_ref().filter(|doubt| doubt.open);
+    doubt.is_some_and(|doubt| doubt.since.is_none_or(|since| start < since))
 }
 
 /// Both are compared again.

@@ -25,6 +25,7 @@ impl Turn<'_> {
         let wanted = self.wanted_pods();
         self.create(&mut effects);
         self.scale(&wanted, true, &mut effects);
+        self.run(&mut effects);
         self.select(&mut effects);
         self.weigh(&mut effects);
         self.scale(&wanted, false, &mut effects);
@@ -51,6 +52,10 @@ impl Turn<'_> {
     pub(super) fn wanted_pods(&self) -> BTreeMap<Revision, u32> {
         if self.is_singleton() {
             return self.pod_of_singleton();
+        }
+        if self.by_runs() {
+            // A ReplicaSet keeps what the revision is, for as long as it may be asked for; its pods are those of runs.
+            return self.seen.revisions.keys().map(|r| (r.clone(), 0)).collect();
         }
         let mut wanted = BTreeMap::new();
         let has = |revision: &Revision| self.seen.revisions.get(revision).map_or(0, |v| v.wanted);

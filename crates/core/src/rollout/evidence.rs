@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::attempt::End;
-use super::doubt::is_pending;
+use super::doubt::{is_before_comparison, is_pending};
 use super::objectives::first_reading;
 use super::preview::is_previewed;
 use super::{Turn, after};
@@ -137,6 +137,7 @@ impl Turn<'_> {
             incident: attempt.incident_since.is_some(),
             weight_rises: !is_in_force && attempt.raised_at.is_some_and(rises),
         };
+        let before_comparison = is_before_comparison(attempt, block.start);
         let entry_of = |slo: &SloPlan| attempt.evidence.iter().find(|e| e.is_of(slo));
         let reference = |slo| entry_of(slo).map_or(1.0, |entry| self.reference(attempt, slo, entry));
         let references: Vec<f64> = self.plan.slos.iter().map(reference).collect();
@@ -151,6 +152,10 @@ impl Turn<'_> {
                 continue;
             }
             entry.measured_to = block.end;
+            if before_comparison {
+                entry.evidence.look_at_stable(counts.stable);
+                continue;
+            }
             let before = entry.newest.filter(|_| is_of_before).map(|newest| newest.weight);
             let weight = before.unwrap_or(weight);
             let reference = (weight == 100).then_some(references[index]);

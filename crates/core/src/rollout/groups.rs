@@ -407,8 +407,10 @@ impl Turn<'_> {
         {
             let out = &pin.instead_of;
             if pin.revision == *stable {
-                let message =
-                    format!("revision {out} was taken back: {why}; stable revision {stable} serves");
+                let message = format!(
+                    "revision {out} was taken back: {why}; {}",
+                    self.serving_text(stable)
+                );
                 return Some((Phase::RolledBack, message));
             }
             let peer = self.later_wave_moves()?;
@@ -426,8 +428,10 @@ impl Turn<'_> {
             Phase::Progressing
         };
         let message = format!(
-            "revision {} waits for its group {group}: {}; stable revision {stable} serves",
-            wait.revision, gate.text
+            "revision {} waits for its group {group}: {}; {}",
+            wait.revision,
+            gate.text,
+            self.serving_text(stable)
         );
         Some((phase, message))
     }

@@ -18,6 +18,7 @@
 //! this moment, and derives from the new state how the world should look. Effects are the difference between
 //! that and what was observed, so a crash between any two writes changes nothing.
 
+mod acts;
 mod adoption;
 mod allowed;
 mod at_once;
@@ -25,6 +26,7 @@ mod attempt;
 mod back;
 mod bake;
 mod conditions;
+mod connections;
 mod database;
 mod deadlines;
 mod doubt;
@@ -49,6 +51,7 @@ mod restart;
 mod resume;
 mod rival;
 mod room;
+mod runs;
 mod scaler;
 mod share;
 mod shares;
@@ -69,7 +72,7 @@ use crate::decision::{Decision, Effect, Verdict};
 use crate::guard::GuardState;
 use crate::observed::Observed;
 use crate::plan::Plan;
-use crate::state::{Attempt, Ended, MAX_TRANSITIONS, State, Transition};
+use crate::state::{Act, Attempt, Ended, MAX_TRANSITIONS, State, Transition};
 
 pub use due::{Due, measurement_due};
 pub use jobs::runs_under_way;
@@ -93,6 +96,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
         transitions: Vec::new(),
         verdicts: Vec::new(),
         ended_actions: Vec::new(),
+        acts: Vec::new(),
     };
     turn.watch_route();
     turn.watch_scaling();
@@ -101,9 +105,11 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.follow_endpoints();
     turn.follow_share();
     turn.heed_hand();
+    turn.follow_connections();
     turn.follow_evidence();
     turn.follow_conditions();
     turn.follow_jobs();
+    turn.follow_runs();
     turn.follow_guards();
     turn.resume_corrected();
     turn.follow_watch();
@@ -116,6 +122,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.follow_database();
     turn.begin_runs();
     turn.follow_restart();
+    turn.keep_acts(state.attempt.is_some());
     let effects = turn.effects();
     let jobs = turn.job_effects();
     let wake_at = turn.wake_at();
@@ -138,6 +145,7 @@ struct Turn<'a> {
     transitions: Vec<Transition>,
     verdicts: Vec<Verdict>,
     ended_actions: Vec<Effect>,
+    acts: Vec<Act>,
 }
 
 impl Turn<'_> {
@@ -183,6 +191,7 @@ impl Turn<'_> {
         times.extend(self.group_at());
         times.extend(self.hold_again_at());
         times.extend(self.alone_at());
+        times.extend(self.run_times());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));
         // A time that has passed has been acted upon in this turn, or waits for something observed.
         times.into_iter().filter(|t| *t > self.now).min()

@@ -43,10 +43,11 @@ impl Turn<'_> {
             fleet: None,
         });
         pause.person = Some(by.clone());
-        self.note(
-            "PausedByPerson",
-            format!("paused {by}; the canary keeps {weight} % of the traffic, and harm still takes it back"),
-        );
+        let kept = self.kept_while_paused(weight);
+        self.note("PausedByPerson", format!("paused {by}; {kept}"));
+        if self.by_runs() {
+            return Ok("the next runs are stable's until somebody resumes".to_owned());
+        }
         Ok(format!(
             "the canary keeps {weight} % of the traffic until somebody resumes"
         ))
@@ -133,7 +134,7 @@ impl Turn<'_> {
         } else {
             self.update(|a| a.paused = Some(pause));
         }
-        let kept = format!("; the canary keeps {weight} % of the traffic, and harm still takes it back");
+        let kept = format!("; {}", self.kept_while_paused(weight));
         let on = if still.is_empty() {
             "; the rollout goes on".to_owned()
         } else {
@@ -149,6 +150,14 @@ impl Turn<'_> {
             (Some(_), None) => self.note("ResumedByFleet", format!("the fleet is no longer paused{on}")),
             _ => {}
         }
+    }
+
+    /// What goes on in spite of a pause, in words.
+    fn kept_while_paused(&self, weight: u8) -> String {
+        if self.by_runs() {
+            return "the next runs are stable's, and what runs is judged all the same".to_owned();
+        }
+        format!("the canary keeps {weight} % of the traffic, and harm still takes it back")
     }
 
     /// What is told of a service while the fleet is paused, whatever else is to be told of it.

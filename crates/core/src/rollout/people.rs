@@ -32,6 +32,7 @@ impl Turn<'_> {
                     handled.remove(0);
                 }
                 handled.push(action.uid.clone());
+                self.note_act(action, &outcome);
                 outcome
             };
             let applied = outcome.is_ok();
@@ -77,6 +78,19 @@ impl Turn<'_> {
         {
             return Err(format!(
                 "it was meant for another revision or attempt; attempt {number} at revision {revision} is under way; nothing was changed"
+            ));
+        }
+        if action.action == Action::Promote
+            && let Some(step) = action.step.filter(|step| *step != attempt.awaited_step())
+        {
+            let many = attempt.steps.len();
+            let place = |index: u32| match index as usize {
+                index if index < many => format!("step {} of {many}", index + 1),
+                _ => "full traffic".to_owned(),
+            };
+            let (meant, now) = (place(step), place(attempt.awaited_step()));
+            return Err(format!(
+                "it was meant for the wait at {meant}, and the attempt is at {now}; nothing was changed"
             ));
         }
         match action.action {

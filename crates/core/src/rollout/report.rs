@@ -47,7 +47,7 @@ impl Turn<'_> {
             return self.place_without_stable();
         };
         let ready = self.seen.ready(stable);
-        let wanted = self.plan.replicas;
+        let wanted = if self.by_runs() { 0 } else { self.plan.replicas };
         if wanted > 0 && ready == 0 {
             let why = self
                 .trouble(stable)
@@ -59,7 +59,12 @@ impl Turn<'_> {
         }
         let spec = spec.map(|problem| problem.message.clone());
         if let Some(message) = spec.or_else(|| self.past_contract()) {
-            let message = format!("{message}; stable revision {stable} keeps serving");
+            let on = if wanted == 0 {
+                self.serving_text(stable)
+            } else {
+                format!("stable revision {stable} keeps serving")
+            };
+            let message = format!("{message}; {on}");
             return (Phase::Degraded, message);
         }
         if let Some(place) = self.place_of_refused(stable) {
@@ -67,10 +72,10 @@ impl Turn<'_> {
         }
         let next = self.wanted().filter(|r| r != stable);
         if let Some((pause, next)) = next.and_then(|next| Some((self.pause_of(&next)?, next))) {
-            let message = format!("{pause}; revision {next} waits, stable revision {stable} serves");
+            let message = format!("{pause}; revision {next} waits, {}", self.serving_text(stable));
             return (Phase::Paused, message);
         }
-        if self.wanted().is_some_and(|r| r != *stable) && wanted == 0 {
+        if self.wanted().is_some_and(|r| r != *stable) && self.plan.replicas == 0 {
             let message = "scaled to zero: the new revision waits until replicas is above 0".to_owned();
             return (Phase::Progressing, message);
         }
@@ -85,6 +90,10 @@ impl Turn<'_> {
                 Phase::Progressing,
                 format!("{ready} of {wanted} pods of stable revision {stable} are ready"),
             );
+        }
+        if self.by_runs() {
+            let text = self.stable_runs_text(stable);
+            return (Phase::Healthy, format!("{text}{}", self.pinned_text()));
         }
         if !self.route_is_as_wanted() {
             let why = self
@@ -111,6 +120,15 @@ impl Turn<'_> {
         )
     }
 
+    /// That stable serves, beside what does not move; nobody of a service that is scaled to zero.
+    pub(super) fn serving_text(&self, stable: &Revision) -> String {
+        if self.plan.replicas == 0 {
+            format!("stable revision {stable} is scaled to zero: nobody is served")
+        } else {
+            format!("stable revision {stable} serves")
+        }
+    }
+
     /// That a person went back to what is stable.
     fn pinned_text(&self) -> String {
         let pin = self.state.pinned.as_ref();
@@ -134,14 +152,14 @@ impl Turn<'_> {
             );
             return Some((
                 Phase::RolledBack,
-                format!("revision {refused} was taken back: {why}; stable revision {stable} serves"),
+                format!(
+                    "revision {refused} was taken back: {why}; {}",
+                    self.serving_text(stable)
+                ),
             ));
         }
         if let Some(why) = self.convicted_text(stable) {
-            return Some((
-                Phase::RolledBack,
-                format!("{why}; stable revision {stable} serves"),
-            ));
+            return Some((Phase::RolledBack, format!("{why}; {}", self.serving_text(stable))));
         }
         let place = self.group_place(stable);
         place.filter(|(phase, _)| *phase == Phase::RolledBack)
@@ -156,6 +174,13 @@ impl Turn<'_> {
                 Phase::Degraded,
                 format!(
                     "the first revision {} has no pods: {}",
+                    last.revision, last.message
+                ),
+            ),
+            (None, Some(last)) if self.by_runs() => (
+                Phase::Degraded,
+                format!(
+                    "the first revision {} runs on, for there is no other, and was found wanting: {}; apply a corrected one, or `kubectl molt retry` to have it judged again",
                     last.revision, last.message
                 ),
             ),
@@ -179,36 +204,17 @@ impl Turn<'_> {
 
     fn place_of(&self, attempt: &Attempt) -> (Phase, String) {
         let revision = &attempt.revision;
-        let mut at = format!("revision {revision} at {} %", attempt.weight);
-        if let Some(inside) = self.in_cluster_text(attempt) {
-            at = format!("{at}, {inside}");
-        }
+        let at = self.at_text(attempt);
         let moves = matches!(attempt.stage, Stage::Withdrawing { .. } | Stage::Settling);
         if let Some(pause) = attempt.paused.as_ref().filter(|_| !moves) {
             return (Phase::Paused, format!("{at}: {}", pause.text()));
         }
         match &attempt.stage {
             Stage::Migrating => self.place_of_migrations(attempt),
-            Stage::Deploying => {
-                let ready = self.seen.ready(revision);
-                let why = self
-                    .trouble(revision)
-                    .map_or_else(String::new, |t| format!(": {t}"));
-                let route = self
-                    .seen
-                    .problem(ProblemKind::Route)
-                    .or_else(|| self.seen.problem(ProblemKind::RouteStatus));
-                let message = match route {
-                    // Pods can't come of a write that is refused.
-                    _ if let Some(refused) = self.seen.problem(ProblemKind::Apply) => refused.message.clone(),
-                    Some(problem) if ready >= self.plan.replicas => problem.message.clone(),
-                    _ => format!(
-                        "{ready} of {} pods of the first revision {revision} are ready{why}",
-                        self.plan.replicas
-                    ),
-                };
-                (Phase::Initializing, message)
+            Stage::Deploying | Stage::Stepping | Stage::Promoting if self.by_runs() => {
+                (self.phase_of_trial(), at)
             }
+            Stage::Deploying => (Phase::Initializing, self.first_text(revision)),
             Stage::Stepping => {
                 let waits = attempt.steps.get(attempt.step as usize) == Some(&Step::Pause {});
                 let phase = if waits { Phase::Paused } else { Phase::Progressing };
@@ -225,10 +231,15 @@ impl Turn<'_> {
                 };
                 (Phase::Progressing, format!("{at}, {place}: {what}"))
             }
-            Stage::Baking { until } if self.state.stable.is_none() => (
-                Phase::Initializing,
-                format!("the first revision {revision} serves all users; it is judged until {until:.0}"),
-            ),
+            Stage::Baking { until } if self.state.stable.is_none() => {
+                let whom = if self.plan.replicas == 0 {
+                    "is scaled to zero, and serves nobody"
+                } else {
+                    "serves all users"
+                };
+                let message = format!("the first revision {revision} {whom}; it is judged until {until:.0}");
+                (Phase::Initializing, message)
+            }
             Stage::Baking { until } if let Some(wait) = self.overdue_bake(attempt, *until) => (
                 Phase::Progressing,
                 format!("{at}: the bake was to end at {until:.0}: {}", wait.text()),
@@ -250,22 +261,66 @@ impl Turn<'_> {
                     .iter()
                     .rev()
                     .find(|t| t.reason == "Inconclusive");
+                let without = if self.by_runs() { "runs" } else { "traffic" };
                 (
                     Phase::Paused,
                     format!(
-                        "revision {revision} has no traffic: {}",
+                        "revision {revision} has no {without}: {}",
                         last.map_or("", |t| t.message.as_str())
                     ),
                 )
             }
             Stage::Withdrawing { message, .. } => {
-                let what = if self.state.stable.is_some() {
+                let what = if self.by_runs() {
+                    "the next runs are not its own"
+                } else if self.state.stable.is_some() {
                     "users go back to stable"
                 } else {
                     "its pods go, and there is no stable revision to go back to"
                 };
                 (Phase::RollingBack, format!("{what}: {message}"))
             }
+        }
+    }
+
+    /// Where it is, before what it waits for.
+    fn at_text(&self, attempt: &Attempt) -> String {
+        let revision = &attempt.revision;
+        if self.by_runs() {
+            return self.trial_text(attempt);
+        }
+        let at = format!("revision {revision} at {} %", attempt.weight);
+        let written = self.written_weight(attempt);
+        let withstood = self.state.rival.is_some() || self.seen.problem(ProblemKind::Apply).is_some();
+        let at = if withstood && written != attempt.weight && !self.divides_by_pods() {
+            format!("{at} ({written} % in the route)")
+        } else {
+            at
+        };
+        match self.in_cluster_text(attempt) {
+            Some(inside) => format!("{at}, {inside}"),
+            None => at,
+        }
+    }
+
+    /// What the first revision waits for.
+    fn first_text(&self, revision: &Revision) -> String {
+        let ready = self.seen.ready(revision);
+        let why = self
+            .trouble(revision)
+            .map_or_else(String::new, |t| format!(": {t}"));
+        let route = self
+            .seen
+            .problem(ProblemKind::Route)
+            .or_else(|| self.seen.problem(ProblemKind::RouteStatus));
+        match route {
+            // Pods can't come of a write that is refused.
+            _ if let Some(refused) = self.seen.problem(ProblemKind::Apply) => refused.message.clone(),
+            Some(problem) if ready >= self.plan.replicas => problem.message.clone(),
+            _ => format!(
+                "{ready} of {} pods of the first revision {revision} are ready{why}",
+                self.plan.replicas
+            ),
         }
     }
 
@@ -541,6 +596,17 @@ impl Turn<'_> {
             // A container that starts is no fault, and one that never gets ready meets a deadline.
             let fault = trouble.kind != TroubleKind::NotReady;
             return view(false, reason, trouble.message.clone(), fault);
+        }
+        if self.by_runs() {
+            return match self.waiting_run(attempt) {
+                Some(why) => view(false, "PodsNotReady", why, false),
+                None => view(
+                    true,
+                    "PodsReady",
+                    "no pod of its runs is kept from starting".to_owned(),
+                    false,
+                ),
+            };
         }
         let ready = self.seen.ready(&attempt.revision);
         let wanted = self.seen.revisions.get(&attempt.revision).map_or(0, |v| v.wanted);

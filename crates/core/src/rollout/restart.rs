@@ -46,6 +46,11 @@ impl Turn<'_> {
                     .to_owned(),
             );
         }
+        if self.by_runs() {
+            return Err(
+                "each run has pods of its own, so there are none to restart; nothing was changed".to_owned(),
+            );
+        }
         if self.plan.replicas == 0 {
             return Err("scaled to zero: there is no pod to restart; nothing was changed".to_owned());
         }
@@ -119,10 +124,10 @@ impl Turn<'_> {
         if left == 0 && self.seen.ready(revision) >= self.plan.replicas {
             self.state.restart = None;
             let (by, pods) = (&restart.by, restart.pods);
-            return self.note(
-                "RestartDone",
-                format!("no pod of revision {revision} is left of the {pods} from before the restart {by}"),
-            );
+            let message =
+                format!("no pod of revision {revision} is left of the {pods} from before the restart {by}");
+            self.note_end_of_restart(&message);
+            return self.note("RestartDone", message);
         }
         let deadline = after(self.now, self.plan.progress_deadline);
         if let Some(restart) = self.state.restart.as_mut().filter(|r| left < r.left) {
@@ -141,10 +146,9 @@ impl Turn<'_> {
             restart.pods,
             &restart.by,
         );
-        self.note(
-            "RestartStopped",
-            format!("the restart {by} ends with {done} of {pods} pods replaced: {what}"),
-        );
+        let message = format!("the restart {by} ends with {done} of {pods} pods replaced: {what}");
+        self.note_end_of_restart(&message);
+        self.note("RestartStopped", message);
     }
 
     /// Pods that stable has beyond what is wanted, while a restart needs them.

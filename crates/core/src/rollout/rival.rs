@@ -90,7 +90,8 @@ impl Turn<'_> {
         let advice = self.seen.route.rules.advice.get(manager);
         let advice = advice.map_or_else(String::new, |advice| format!(" {advice}"));
         Some(format!(
-            "{manager} writes the weights of the route back; Molt sets them again, less and less often.{advice}"
+            "{manager} wrote the weights of the route back less than {} minutes ago; Molt sets them again, each time after a longer wait, and this is told until {manager} has kept still for so long.{advice}",
+            CALM.as_mins()
         ))
     }
 }

@@ -43,6 +43,11 @@ impl Turn<'_> {
     /// Notes how strong the service is to be again: while `spec.replicas` is absent only stable's pods would tell, and they
     /// may be fewer or more for the moment. It is forgotten once they are as many again.
     pub(super) fn follow_strength(&mut self) {
+        if self.by_runs() {
+            // No pod stays.
+            self.state.strength = None;
+            return;
+        }
         let replicas = self.plan.replicas;
         let shrinks = |a: &Attempt| self.makes_room(a) || self.pulls();
         let differs = self.attempt().is_some_and(shrinks) || self.state.restart.is_some();
@@ -115,7 +120,7 @@ impl Turn<'_> {
             stable: of_stable.wanted,
             canary: of_canary.wanted,
         };
-        let asks = asks.max(has.canary);
+        let asks = self.within_connections(attempt, asks, has.canary).max(has.canary);
         if self.pulls() {
             return self.pods_of_workers(attempt, stable, has, asks);
         }

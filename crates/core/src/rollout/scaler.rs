@@ -114,7 +114,8 @@ impl Turn<'_> {
             manager, revision, ..
         } = self.state.scaler.as_ref()?;
         Some(format!(
-            "{manager} changes spec.replicas of the ReplicaSet of revision {revision}, and Molt sets it again, of pods too many less and less often: how many pods each revision has is part of the rollout; let the HorizontalPodAutoscaler, ScaledObject or script aim at the PythonService instead (scaleTargetRef: apiVersion molt.dev/v1alpha1, kind PythonService, and the service's name)"
+            "{manager} changed spec.replicas of the ReplicaSet of revision {revision} less than {} minutes ago, and Molt sets it again, of pods too many each time after a longer wait: how many pods each revision has is part of the rollout; let the HorizontalPodAutoscaler, ScaledObject or script aim at the PythonService instead (scaleTargetRef: apiVersion molt.dev/v1alpha1, kind PythonService, and the service's name)",
+            CALM.as_mins()
         ))
     }
 }

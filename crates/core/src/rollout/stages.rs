@@ -38,6 +38,7 @@ impl Turn<'_> {
         }
         match &attempt.stage {
             Stage::Migrating => self.migrating(&attempt),
+            stage if self.by_runs() && !matches!(stage, Stage::Withdrawing { .. }) => self.running(&attempt),
             Stage::Deploying => self.deploying(&attempt),
             Stage::Stepping => self.stepping(&attempt),
             Stage::Promoting => self.promoting(&attempt),
@@ -76,12 +77,13 @@ impl Turn<'_> {
         self.reached(attempt, 100);
         let until = after(self.now, self.plan.bake);
         self.enter(Stage::Baking { until }, None);
-        self.note(
-            "BakeStarted",
-            format!(
-                "all users are on the first revision; it is judged until {until:.0} beside the objectives"
-            ),
-        );
+        let who = if self.plan.replicas == 0 {
+            "the first revision is scaled to zero, and serves nobody"
+        } else {
+            "all users are on the first revision"
+        };
+        let message = format!("{who}; it is judged until {until:.0} beside the objectives");
+        self.note("BakeStarted", message);
         true
     }
 
@@ -121,7 +123,8 @@ impl Turn<'_> {
             }
             Step::SetWeight(weight) => {
                 if let Some(wait) = self.step_wait(attempt, weight) {
-                    return self.clear_step(attempt, weight)
+                    return self.begins_smaller(attempt, weight)
+                        || self.clear_step(attempt, weight)
                         || self.raise_within_room(attempt, weight)
                         || self.check_deadline(attempt, &wait);
                 }
@@ -332,13 +335,18 @@ pub(super) fn promoted(attempt: &Attempt) -> End {
 }
 
 /// The first revision is stable from now on.
-pub(super) fn first(attempt: &Attempt) -> End {
+///
+/// Of a service that is scaled to zero it serves nobody, and is not said to.
+pub(super) fn first(attempt: &Attempt, pods: u32) -> End {
+    let revision = &attempt.revision;
+    let what = if pods == 0 {
+        format!("revision {revision} is stable; the service is scaled to zero, so nobody was served by it")
+    } else {
+        format!("revision {revision} serves all users, and nothing spoke against it")
+    };
     End::new(
         Outcome::Promoted,
         "FirstDeployment",
-        format!(
-            "revision {} serves all users, and nothing spoke against it; it is the first, so there was nothing to compare it with",
-            attempt.revision
-        ),
+        format!("{what}; it is the first, so there was nothing to compare it with"),
     )
 }

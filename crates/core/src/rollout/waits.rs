@@ -114,6 +114,9 @@ impl Turn<'_> {
         if let Some(room) = self.room_text(attempt, needed) {
             pods = format!("{pods}; {room}");
         }
+        if let Some(connections) = self.connections_text(attempt, needed) {
+            pods = format!("{pods}; {connections}");
+        }
         match view.and_then(|v| v.trouble.as_ref()) {
             Some(trouble) => format!("{pods}: {}", trouble.message),
             None => pods,

@@ -4,8 +4,8 @@ use super::State;
 use crate::plan::{Revision, Step};
 use crate::step::{CanaryScale, Mirror};
 
-/// Steps that a spec can have.
-const MOST_STEPS: usize = 40;
+/// Steps that a spec can have, and two that a rollout with little budget begins with.
+const MOST_STEPS: usize = 42;
 
 impl State {
     /// Whether the values that a schema can't bound make sense.

@@ -520,7 +520,7 @@ impl World {
         );
     }
 
-    fn mend(&mut self, kind: Kind, _size: u64) {
+    fn mend(&mut self, kind: Kind, size: u64) {
         match kind {
             Kind::Invalid => {
                 self.people.invalid = false;
@@ -534,6 +534,10 @@ impl World {
             Kind::Pause if !self.people.deleted => self.act("Resume"),
             // What was under way when it was first asked for may have ended.
             Kind::Retry if !self.people.deleted => self.act("Retry"),
+            // The fix is pushed while users go back, or have just come back: it begins from there.
+            Kind::Undo if !self.people.deleted && size.is_multiple_of(3) => {
+                self.want(self.people.images + 1, Quality::Good);
+            }
             Kind::Undo if !self.people.deleted => self.act("Undo"),
             Kind::Deleted if self.service().is_some() => {
                 self.in_ms(5000, Event::Script(Line::Mend(kind, 0)));

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use molt_core::analysis::{Limits, Objective};
 use molt_core::plan::{
-    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, SloPlan, Step,
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Room, RouteMode, RunsPlan, SloPlan, Step,
 };
 use molt_sim::{Measure, Setup};
 
@@ -35,6 +35,7 @@ pub fn plan(slos: &[(&str, &str)]) -> Plan {
         group: None,
         revision_history_limit: 5,
         route: RouteMode::Owned,
+        runs: RunsPlan::default(),
         shared_in_cluster: false,
         sticky: false,
         slos: slos

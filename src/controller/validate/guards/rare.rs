@@ -124,7 +124,12 @@ fn metric(errors: &mut Vec<FieldError>, field: &str, written: Option<String>, us
     name
 }
 
-fn share(errors: &mut Vec<FieldError>, field: &str, written: Option<&api::Percent>, usual: f64) -> f64 {
+pub(super) fn share(
+    errors: &mut Vec<FieldError>,
+    field: &str,
+    written: Option<&api::Percent>,
+    usual: f64,
+) -> f64 {
     let wrong = match written.map(api::Percent::parse) {
         None => return usual,
         Some(Ok(share)) if share > 0.0 => return share,

@@ -1,9 +1,9 @@
 //! Thresholds: what an instant query can give.
 
-use molt_core::observed::ConditionReading;
+use molt_core::observed::{ConditionReading, ConnectionsReading};
 
-use super::super::super::ConditionQuery;
 use super::super::super::conditions::PromqlQuery;
+use super::super::super::{ConditionQuery, ConnectionsLimit, ConnectionsQuery};
 use super::*;
 
 fn asking(queries: &[&str]) -> MeasureRequest {
@@ -95,4 +95,52 @@ async fn a_query_that_is_refused_is_a_problem_that_names_the_condition() {
         .map(|c| c.value.is_ok())
         .collect();
     assert_eq!(values, [true, false]);
+}
+
+/// What is read of a database whose queries are answered by this.
+async fn connections(
+    limit: ConnectionsLimit,
+    answer: impl Fn(&str) -> Reply + Clone + Send + Sync + 'static,
+) -> Result<ConnectionsReading, String> {
+    let fake = Fake::new(answer).await;
+    let parse = |query| PromqlQuery::parse("query", query).unwrap();
+    let asking = MeasureRequest {
+        connections: Some(ConnectionsQuery {
+            used: parse("sum(pg_stat_database_numbackends)"),
+            limit,
+        }),
+        ..request(Vec::new())
+    };
+    let measured = fake.measure(asking).await;
+    assert_eq!(measured.problems, [], "it is the guard's own trouble");
+    measured.measurement.connections.expect("it was asked for")
+}
+
+#[tokio::test]
+async fn the_connections_of_a_database_are_read_or_it_says_why_not() {
+    let query = |text| ConnectionsLimit::Query(PromqlQuery::parse("limitQuery", text).unwrap());
+    let both = |asked: &str| {
+        let used = asked.contains("numbackends");
+        vector(&[("", "", if used { "41.5" } else { "100" })])
+    };
+    let read = ConnectionsReading { used: 42, limit: 100 };
+    assert_eq!(
+        connections(query("max(pg_settings_max_connections)"), both).await,
+        Ok(read)
+    );
+    assert_eq!(connections(ConnectionsLimit::Number(100), both).await, Ok(read));
+    let nothing = |asked: &str| {
+        if asked.contains("numbackends") {
+            vector(&[("", "", "1")])
+        } else {
+            vector(&[])
+        }
+    };
+    let why = connections(query("max(gone)"), nothing).await.unwrap_err();
+    assert!(why.starts_with("limitQuery: the query gives nothing"), "{why}");
+    let absurd = |_: &str| vector(&[("", "", "NaN")]);
+    let why = connections(ConnectionsLimit::Number(1), absurd)
+        .await
+        .unwrap_err();
+    assert!(why.contains("no number of connections"), "{why}");
 }

@@ -6,6 +6,13 @@ use super::{Block, Counts, During, Evidence, Worth, plug_in, seconds};
 impl Evidence {
     /// Both arms side by side.
     pub(super) fn compare(&mut self, block: &Block, during: During) {
+        let is_all = during.weight_rises && block.canary_weight >= 100;
+        if let Some(known) = block.known_reference().filter(|_| is_all) {
+            // The last part of the block has nobody beside it, and no later block of stable's tells more of it.
+            self.begin_alone();
+            self.suspect(block, known.max(block.stable.ratio().unwrap_or(0.0)));
+            return;
+        }
         let last = self.settle(Some(block)).unwrap_or(self.last());
         // Bets are made from what came before what is bet on.
         let before = self.canary.minus(self.waiting);
@@ -104,7 +111,9 @@ impl Evidence {
         let (canary_worth, stable_worth) = (worth.of(canary), worth.of(stable));
         // What was suspected may be such an incident: the first block of the comparison shows it.
         let begins = self.again.is_some() && self.latest[1].total() <= 0.0;
-        if !incident && !begins {
+        // What both do is no news of one of them. To leave a block out because stable had more bad ones than so many, a bound
+        // from before, takes nothing from the guarantee: the more are stable's, the more a block speaks for the canary.
+        if !incident && !begins && !self.is_unusual(stable) {
             let canary_too = if self.is_unusual(self.latest[1]) {
                 Counts::default()
             } else {

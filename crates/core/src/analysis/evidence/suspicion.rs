@@ -18,13 +18,8 @@ impl Evidence {
     /// The canary alone beside what stable's rate was. That says nothing of safety.
     pub(super) fn compare_to(&mut self, reference: f64, block: &Block) {
         let canary = block.canary;
-        // It belongs to a comparison that is over.
-        self.waiting = Counts::default();
-        self.settle(None);
-        let known = reference.max(plug_in(self.calm.plus(self.past.unwrap_or_default())));
-        let worth = self.worth().of(canary);
-        let alone = self.alone.get_or_insert_default();
-        alone.absorb(worth, self.canary, Beside::Rate(known), None);
+        self.begin_alone();
+        self.suspect(block, reference);
         self.clustering.absorb_alone(&block.canary_pods);
         if block.weight_in_force && block.canary_weight >= 100 {
             self.exposure.absorb_alone(canary.total(), seconds(block));
@@ -33,6 +28,21 @@ impl Evidence {
                     .flow(canary.total() + block.stable.total(), seconds(block), true);
             }
         }
+    }
+
+    /// What waits for stable's next block belongs to a comparison that is over.
+    pub(super) fn begin_alone(&mut self) {
+        self.waiting = Counts::default();
+        self.settle(None);
+    }
+
+    /// Bets that the canary, of which some or all requests have nobody beside them, is worse than stable was.
+    pub(super) fn suspect(&mut self, block: &Block, reference: f64) {
+        let canary = block.canary;
+        let known = reference.max(plug_in(self.calm.plus(self.past.unwrap_or_default())));
+        let worth = self.worth().of(canary);
+        let alone = self.alone.get_or_insert_default();
+        alone.absorb(worth, self.canary, Beside::Rate(known), None);
         self.alone_requests += canary.total();
         self.suspected += canary.bad() - canary.total() * reference;
     }

@@ -7,6 +7,9 @@ const UNUSUAL: f64 = 3.0;
 /// Fewer bad requests in a block than these are bad luck.
 const FEW: f64 = 5.0;
 
+/// Incidents of both that nobody was told of are forgiven so often in an attempt.
+const MOST_FORGIVEN: u8 = 3;
+
 /// The rates of two blocks differ by more than chance: three standard errors of two proportions that are one.
 fn differ(one: Counts, other: Counts) -> bool {
     let (Some(a), Some(b), Some(both)) = (one.ratio(), other.ratio(), one.plus(other).ratio()) else {
@@ -30,13 +33,35 @@ impl Evidence {
     /// An incident of both is over. What it has cost the evidence for safety is taken back: rates that changed by the
     /// minute say nothing of those afterwards. The bound on unsafe promotions is spent anew with it.
     pub fn incident_is_over(&mut self) {
+        self.give_back();
+        self.clustering.forget_pods();
+    }
+
+    fn give_back(&mut self) {
         for safety in [Some(&mut self.safety), self.refuted.as_mut()]
             .into_iter()
             .flatten()
         {
             safety.forgive();
         }
-        self.clustering.forget_pods();
+    }
+
+    /// What stable does as a comparison is about to begin: an incident that ends then shows at the canary for as long as its
+    /// counters are older than stable's.
+    pub fn look_at_stable(&mut self, stable: Counts) {
+        if stable.total() > 0.0 {
+            self.latest = [self.latest[1], stable];
+        }
+    }
+
+    /// The same of an incident that was over before it was declared one, for a block or two: at its edges the canary may have
+    /// been seen to have more of it than stable. So often in an attempt, for the bound is spent anew each time.
+    pub(super) fn short_incident_is_over(&mut self) {
+        if self.forgiven < MOST_FORGIVEN {
+            self.forgiven += 1;
+            // One bad pod of stable's looks the same: what is known of the pods stays.
+            self.give_back();
+        }
     }
 
     /// Both burn fast enough to page somebody, and stable several times as fast as it did before in this attempt:

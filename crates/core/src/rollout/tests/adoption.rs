@@ -287,6 +287,8 @@ fn it_is_given_back_as_it_was_taken() {
             (stage(&world), world.phase()),
             (Some(AdoptionStage::Returned), Phase::Healthy)
         );
+        let told = condition(&world).1;
+        assert!(told.contains("and serves with"), "{told}");
         assert_eq!(
             (world.workload.replicas, world.workload.paused),
             (replicas, false)

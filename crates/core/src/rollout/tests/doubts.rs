@@ -102,6 +102,7 @@ fn what_the_comparison_acquits_is_promoted_with_little_room_as_well() {
         world.plan.room = Room {
             max_surge: Some(Surge::Pods(1)),
             stable_scales: false,
+            connections: None,
         };
         world.plan.drain = SignedDuration::from_secs(drain);
         world.plan.bake = SignedDuration::from_mins(30);

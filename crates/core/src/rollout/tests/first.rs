@@ -74,3 +74,30 @@ fn one_that_nobody_asks_or_that_cannot_be_measured_is_stable_after_its_bake() {
         );
     }
 }
+
+#[test]
+fn one_that_is_scaled_to_zero_is_not_said_to_serve_anybody() {
+    let mut world = given(0.0);
+    world.plan.replicas = 0;
+    let mut told = Vec::new();
+    for _ in 0..300 {
+        world.run(1);
+        told.push(message(&world));
+    }
+    assert_eq!(world.state.stable, Some("v1".into()), "{told:?}");
+    let last = world.state.last.as_ref().unwrap();
+    told.extend(last.transitions.iter().map(|t| t.message.clone()));
+    told.push(last.message.clone());
+    let wrong: Vec<_> = told
+        .iter()
+        .filter(|text| text.contains("serves all users") || text.contains("all users are"))
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(last.message.contains("scaled to zero"), "{}", last.message);
+    // And what waits beside it says so, too.
+    world.plan.paused = true;
+    world.update("v2");
+    world.run(2);
+    let waits = message(&world);
+    assert!(waits.contains("nobody is served"), "{waits}");
+}

@@ -369,6 +369,7 @@ fn a_person_can_have_it_start_all_the_same() {
         action: Action::Override,
         revision: Some("v9".into()),
         attempt: None,
+        step: None,
         to_revision: None,
         gate: None,
         reason: "INC-12".into(),

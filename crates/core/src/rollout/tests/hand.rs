@@ -45,8 +45,8 @@ fn is_aborted(world: &World) {
 
 #[test]
 fn what_was_lowered_while_the_operator_was_away_is_never_raised() {
-    for world in [World::with_stable(), World::with_users_route()] {
-        let mut world = at(world, 50);
+    for given in [World::with_stable, World::with_users_route] {
+        let mut world = at(given(), 50);
         world.run(5);
         // Nobody decides for a minute.
         world.lower(0);

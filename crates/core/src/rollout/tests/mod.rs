@@ -1,9 +1,11 @@
 //! The state machine in a small world of its own: scenarios, and invariants under random events.
 
 mod actions;
+mod acts;
 mod adoption;
 mod clock;
 mod conditions;
+mod connections;
 mod corrected;
 mod doubts;
 mod endpoints;
@@ -22,6 +24,7 @@ mod people;
 mod restart;
 mod rival;
 mod room;
+mod runs;
 mod scenarios;
 mod shares;
 mod singleton;

@@ -112,6 +112,69 @@ fn promoting_all_the_way_skips_steps_and_waits_and_not_the_bake() {
     assert!(is_stable(&world, "v2"));
 }
 
+/// Asks for a promotion past the wait of one step.
+fn promote_at(world: &mut World, uid: &str, step: u32) {
+    world.act(uid, Action::Promote);
+    world.actions.last_mut().unwrap().step = Some(step);
+}
+
+#[test]
+fn a_promotion_that_is_sent_twice_ends_one_wait() {
+    let paused_at = |step: u32| {
+        let mut world = World::with_stable();
+        let (ten, half) = (Step::SetWeight(10), Step::SetWeight(50));
+        world.plan.steps = vec![ten, Step::Pause {}, half, Step::Pause {}];
+        world.update("v2");
+        for _ in 0..LONG {
+            if world
+                .state
+                .attempt
+                .as_ref()
+                .is_some_and(|a| a.awaited_step() == step)
+            {
+                return world;
+            }
+            world.run(1);
+        }
+        panic!("never at step {step}: {:?}", world.last);
+    };
+    let at = |world: &World| world.state.attempt.as_ref().unwrap().awaited_step();
+    let answers =
+        |world: &World| -> Vec<bool> { world.ended_actions.iter().map(|(_, done)| *done).collect() };
+    // Both in one look, and one after the other: while the router raises the weight, or takes its time at the pause.
+    let mut world = paused_at(1);
+    promote_at(&mut world, "first", 1);
+    promote_at(&mut world, "again", 1);
+    world.run(LONG);
+    assert_eq!(
+        (at(&world), world.phase()),
+        (3, Phase::Paused),
+        "{:?}",
+        world.last
+    );
+    assert_eq!(answers(&world).first(), Some(&true));
+    let mut world = paused_at(1);
+    world.run(60);
+    promote_at(&mut world, "first", 1);
+    world.run(1);
+    promote_at(&mut world, "again", 1);
+    world.run(1);
+    assert_eq!(answers(&world), [true, false]);
+    world.run(LONG);
+    assert_eq!((at(&world), world.phase()), (3, Phase::Paused));
+    // What waits for its evidence is one wait, the pause after it another.
+    let mut world = paused_at(0);
+    promote_at(&mut world, "first", 0);
+    world.run(2);
+    promote_at(&mut world, "again", 0);
+    world.run(LONG);
+    assert_eq!(at(&world), 1);
+    assert_eq!(answers(&world), [true, false]);
+    promote_at(&mut world, "next", 1);
+    world.run(LONG);
+    assert_eq!((at(&world), answers(&world).last()), (3, Some(&true)));
+}
+
 #[test]
 fn what_was_taken_back_is_tried_again_once_somebody_asks() {
     let mut world = at_ten();
@@ -261,7 +324,8 @@ fn a_fix_that_comes_before_an_undo_has_all_users_starts_after_it() {
 
 #[test]
 fn a_spec_that_cant_be_used_leaves_users_where_an_undo_took_them() {
-    for mut world in [World::with_stable(), World::with_users_route()] {
+    for given in [World::with_stable, World::with_users_route] {
+        let mut world = given();
         if world.state.stable.is_none() {
             world.run(60);
         }
@@ -296,6 +360,29 @@ fn without_objectives_to_read_the_time_of_an_undo_does_not_run_out() {
     world.plan.revision = Some("v2".into());
     nobody_goes_back(&mut world, LONG);
     assert!(is_stable(&world, "v1"));
+}
+
+#[test]
+fn a_spec_that_is_repaired_late_leaves_an_undo_the_time_to_be_read() {
+    // The bake waited for its metrics before the spec was spoilt, or it did not; its deadline is long past either way.
+    for waited in [false, true] {
+        let mut world = undone_and_baking(World::with_stable());
+        let bake = u32::try_from(world.plan.bake.as_secs()).unwrap();
+        let deadline = u32::try_from(world.plan.progress_deadline.as_secs()).unwrap();
+        world.blind = waited;
+        nobody_goes_back(&mut world, if waited { bake + deadline / 2 } else { 1 });
+        let slos = std::mem::take(&mut world.plan.slos);
+        world.plan.revision = None;
+        nobody_goes_back(&mut world, bake + 2 * deadline);
+        // Repaired; and Prometheus takes a moment.
+        world.plan.slos = slos;
+        world.plan.revision = Some("v2".into());
+        world.blind = true;
+        nobody_goes_back(&mut world, deadline / 2);
+        world.blind = false;
+        nobody_goes_back(&mut world, LONG);
+        assert!(is_stable(&world, "v1"), "{waited}: {:?}", world.last);
+    }
 }
 
 #[test]

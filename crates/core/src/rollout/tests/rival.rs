@@ -44,6 +44,12 @@ fn weights_that_are_written_back_are_set_again_and_the_writer_is_named() {
         "{}",
         told.message
     );
+    assert!(
+        told.message
+            .contains("wrote the weights of the route back less than 15 minutes ago"),
+        "true as long as it is told, also while the rival is silent: {}",
+        told.message
+    );
     assert!(world.run_until(Phase::Healthy, 300), "{:?}", world.last);
     assert_eq!(route_ready(&world), told, "one episode, one condition, one event");
 }
@@ -52,15 +58,19 @@ fn weights_that_are_written_back_are_set_again_and_the_writer_is_named() {
 fn a_rival_that_never_rests_makes_no_hot_loop_and_the_deadline_names_it() {
     let mut world = with_canary();
     let before = world.weight_writes;
-    let mut seconds = 0;
+    let (mut seconds, mut gaps) = (0, Vec::new());
     while world.phase() == Phase::Progressing && seconds < 1000 {
         if world.canary_weight() > 0 {
             world.write_weights(RIVAL, 0);
         }
         world.run(1);
+        gaps.push(world.last.as_ref().unwrap().report.message.clone());
         seconds += 1;
     }
     let writes = world.weight_writes - before;
+    let gap = "revision v2 at 10 % (0 % in the route): step";
+    let told = gaps.iter().filter(|message| message.starts_with(gap)).count();
+    assert!(told > 10, "{told} of {}: {:?}", gaps.len(), gaps.last());
     let last = world.state.attempt.as_ref().unwrap().transitions.last().unwrap();
     assert!(
         last.reason == "Inconclusive" && last.message.contains(RIVAL),

@@ -22,12 +22,14 @@ fn surge(pods: u32) -> Room {
     Room {
         max_surge: Some(Surge::Pods(pods)),
         stable_scales: false,
+        connections: None,
     }
 }
 
 const SCALES: Room = Room {
     max_surge: None,
     stable_scales: true,
+    connections: None,
 };
 
 fn wanted(world: &World, revision: &str) -> u32 {
@@ -519,7 +521,7 @@ fn pods_that_somebody_else_takes_from_stable_are_back_within_a_second() {
     }
     let told = overwritten(&world).expect("it is told who does it");
     assert!(
-        told.contains("kube-controller-manager changes spec.replicas of the ReplicaSet of revision v1")
+        told.contains("kube-controller-manager changed spec.replicas of the ReplicaSet of revision v1 less than 15 minutes ago")
             && told.contains("kind PythonService"),
         "{told}"
     );

@@ -238,6 +238,7 @@ impl Town {
             action,
             revision: None,
             attempt: None,
+            step: None,
             to_revision: None,
             gate: None,
             reason: String::new(),

@@ -443,6 +443,40 @@ fn a_switch_of_strategy_is_for_the_next_attempt() {
 }
 
 #[test]
+fn a_strategy_that_is_removed_mid_rollout_is_removed_for_the_next_attempt() {
+    // What a spec without a strategy asks for.
+    let default = |world: &mut World| {
+        world.plan.at_once = false;
+        let steps = [5, 10, 25, 50].map(|weight| [Step::SetWeight(weight), Step::Dwell(60)]);
+        world.plan.steps = steps.concat();
+    };
+    let mut canary = on_its_way(vec![Step::SetWeight(20), Step::Pause {}]);
+    canary.run(60);
+    let mut green = blue_green(1);
+    green.plan.steps.push(Step::Pause {});
+    green.run(60);
+    for mut world in [Box::new(canary), Box::new(green)] {
+        let (before, served) = (world.state.attempt.clone().unwrap(), world.weight("v2"));
+        default(&mut world);
+        world.run(600);
+        // It waits for the person that it was begun with, at its weight, and nobody is turned around.
+        let now = world.state.attempt.clone().unwrap();
+        assert_eq!(
+            (now.number, &now.steps, now.step),
+            (before.number, &before.steps, before.step)
+        );
+        assert_eq!((world.phase(), world.weight("v2")), (Phase::Paused, served));
+        world.act("promote", Action::Promote);
+        world.run(LONG);
+        assert_eq!(world.state.stable, Some("v2".into()), "{:?}", world.last);
+        world.update("v3");
+        world.run(2);
+        let next = world.state.attempt.as_ref().unwrap();
+        assert_eq!((next.steps.len(), next.at_once), (8, false));
+    }
+}
+
+#[test]
 fn all_users_move_at_once_behind_a_users_route_too() {
     let mut world = World::with_users_route();
     world.plan.route = RouteMode::Adopted;

@@ -11,12 +11,13 @@ use crate::group::Peer;
 use crate::guard::RuntimeBlock;
 use crate::migration::{MigrationPhase, MigrationReport};
 use crate::observed::{
-    Action, ActionView, Backend, BlockCounts, ConditionReading, Crashes, History, JobKey, JobPhase,
-    MeasuredBlock, Measurement, Observed, PodView, Preview, Problem, ProblemKind, RevisionView, RouteView,
-    RulesOwners, Selection, Slot, StablePods, Trouble,
+    Action, ActionView, Backend, BlockCounts, ConditionReading, ConnectionsReading, Crashes, History, JobKey,
+    JobPhase, MeasuredBlock, Measurement, Observed, PodView, Preview, Problem, ProblemKind, RevisionView,
+    RouteView, RulesOwners, RunsView, Selection, Slot, StablePods, Trouble,
 };
 use crate::plan::{
-    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, Room, RouteMode, SloPlan, Step,
+    BudgetExhausted, OnInconclusive, OnShareMismatch, Plan, Revision, Room, RouteMode, RunsPlan, SloPlan,
+    Step,
 };
 use crate::rollout::{decide, measurement_due};
 use crate::state::State;
@@ -48,6 +49,7 @@ pub fn plan(revision: &str) -> Plan {
         group: None,
         revision_history_limit: 2,
         route: RouteMode::Owned,
+        runs: RunsPlan::default(),
         shared_in_cluster: false,
         sticky: false,
         slos: vec![SloPlan {
@@ -139,6 +141,8 @@ pub struct World {
     pub answers: BTreeMap<Revision, f64>,
     /// The share of the error budget that history says is left.
     pub budget_remaining: f64,
+    /// What a database says of its connections: how many others have, how many each pod opens, and its limit.
+    pub database: Option<Result<(u32, u32, u32), String>>,
     /// What stable served before the attempt.
     pub past: Counts,
     /// Its counters fell again and again in that time.
@@ -216,6 +220,7 @@ impl World {
             bad: BTreeMap::new(),
             answers: BTreeMap::new(),
             budget_remaining: 0.9,
+            database: None,
             stable_falls: false,
             past: Counts::default(),
             at_route: false,
@@ -273,6 +278,7 @@ impl World {
             action,
             revision: None,
             attempt: None,
+            step: None,
             to_revision: None,
             gate: None,
             reason: String::new(),
@@ -387,6 +393,7 @@ impl World {
         }
         Observed {
             revisions,
+            runs: RunsView::default(),
             route: RouteView {
                 exists: self.route_exists,
                 weights: self.weights.clone(),
@@ -543,6 +550,13 @@ impl World {
             history,
             conditions,
             runtime: runtime.collect(),
+            connections: self.database.clone().map(|said| {
+                let ready: u32 = self.sets.values().map(|set| set.ready).sum();
+                said.map(|(others, each, limit)| ConnectionsReading {
+                    used: others + each * ready,
+                    limit,
+                })
+            }),
         })
     }
 
@@ -819,6 +833,7 @@ impl World {
             } => self.workload.hold(*replicas, *paused, *former),
             Effect::WidenServices => self.workload.widened = true,
             Effect::FreeWorkload { .. } => self.workload.held = None,
+            Effect::RunNext(_) | Effect::EndRun { .. } => panic!("nothing runs by a schedule here"),
             Effect::ReleaseRoute => {}
             Effect::RemoveFinalizer => self.gone = true,
             Effect::EndAction { name, applied, .. } => {

@@ -52,6 +52,27 @@ impl World {
         self.checks.state = Some((uid, new));
     }
 
+    /// An edit of the spec does not turn users around who are back on what served them before, unless it asks for the very
+    /// revision that they left.
+    fn check_flight(&mut self, old: &State, new: &State) {
+        let (Some(a), Some(b)) = (&old.attempt, &new.attempt) else {
+            return;
+        };
+        let back = matches!(a.stage, Stage::Baking { .. }) && old.served.contains(&a.revision);
+        let same = (&a.revision, a.number) == (&b.revision, b.number);
+        if let Stage::Withdrawing { outcome, reason, .. } = &b.stage
+            && back
+            && same
+            && (*outcome == Outcome::Superseded || reason == "SpecInvalid")
+        {
+            let (revision, number) = (&a.revision, a.number);
+            self.violate(
+                "flight",
+                format!("attempt {number} at revision {revision}, a way back, is turned around: {reason}"),
+            );
+        }
+    }
+
     pub(super) fn check_attempts(&mut self, uid: &str, old: &State, new: &State) {
         let identity = |r: &Revision, n: u32| -> Identity { (uid.to_owned(), r.0.clone(), n) };
         let of = |s: &State| s.attempt.as_ref().map(|a| identity(&a.revision, a.number));
@@ -79,6 +100,7 @@ impl World {
                 );
             }
         }
+        self.check_flight(old, new);
         if let Some(last) = &new.last
             && new.last != old.last
         {
