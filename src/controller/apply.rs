@@ -290,7 +290,10 @@ impl Applier<'_> {
         let content_of = &self.asked.content;
         let mut template = workers::complete(spec, template);
         let by_runs = self.target.spec.by_runs();
-        let restarts = by_runs.then(|| runs::take_restart_policy(&mut template));
+        let restarts = by_runs.then(|| {
+            runs::keep_last_words(&mut template);
+            runs::take_restart_policy(&mut template)
+        });
         let added = server_presets::complete(&mut template, spec);
         let mut set = self.owner().replica_set(revision, &template, port, content_of);
         if !added.is_empty() {

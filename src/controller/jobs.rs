@@ -25,7 +25,7 @@ use super::caches::Caches;
 use super::job_template;
 use super::migration_job;
 use super::object::ServiceObject;
-use super::pods::{short, trouble};
+use super::pods::{short, short_end, trouble};
 use super::render::{Owner, revision_name};
 use crate::api::v1alpha1::MigrationTool;
 use crate::k8s::failure::{Target, WriteError};
@@ -223,7 +223,7 @@ fn exit(pod: &str, container: &ContainerStatus) -> Option<Exit> {
     };
     let said = match ended.message.as_deref().map(str::trim) {
         None | Some("") => String::new(),
-        Some(message) => format!(": {}", short(message)),
+        Some(message) => format!(": {}", short_end(message)),
     };
     Some(Exit {
         ran: !matches!(

@@ -315,7 +315,7 @@ pub(super) fn short(text: &str) -> String {
 }
 
 /// A termination message is often a log; what matters is at its end.
-fn short_end(text: &str) -> String {
+pub(super) fn short_end(text: &str) -> String {
     let chars = text.chars().count();
     if chars <= MAX_MESSAGE {
         return text.to_owned();

@@ -234,7 +234,9 @@ fn with_pods<'a>(mut run: RunView, pods: impl Iterator<Item = &'a Arc<JobPodFact
     }
     let said = pods.iter().find_map(|pod| pod.failure());
     if let (Some(failure), Some(said)) = (run.end.as_mut().and_then(|end| end.failure.as_mut()), said) {
-        *failure = format!("{failure}: {said}");
+        // What the pod says comes first, for all of it may be too long.
+        let reason = failure.split(':').next().unwrap_or_default();
+        *failure = format!("{said} ({reason})");
     }
     run
 }
@@ -250,6 +252,17 @@ pub fn problem(mode: RouteMode, caches: &Caches) -> Option<Problem> {
         reason: "RunsUnread".to_owned(),
         message: "CronJobs and Jobs have not been read yet: if this stays, give the operator's role the verbs list and watch on cronjobs.batch and jobs.batch".to_owned(),
     })
+}
+
+/// Has a run's pods keep the end of their log as their last words, unless the template says where those are.
+pub fn keep_last_words(template: &mut PodTemplateSpec) {
+    let pod = template.spec.iter_mut();
+    for container in pod.flat_map(|pod| &mut pod.containers) {
+        let policy = &mut container.termination_message_policy;
+        if policy.is_none() && container.termination_message_path.is_none() {
+            *policy = Some("FallbackToLogsOnError".to_owned());
+        }
+    }
 }
 
 /// Takes the restart policy out of a template, for no ReplicaSet has another than `Always`.

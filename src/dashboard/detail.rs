@@ -20,7 +20,7 @@ use crate::k8s::labels;
 use crate::plugin::act::contracting;
 use crate::plugin::explain::{Explanation, Seen};
 use crate::plugin::render::objectives::Needed;
-use crate::plugin::render::{at, way};
+use crate::plugin::render::{at, runs_wanted, way};
 
 /// Pods that are shown at most.
 const MOST_PODS: usize = 200;
@@ -60,13 +60,14 @@ fn shown(seen: &Seen, record: Option<&RolloutRecord>, now: Timestamp) -> Value {
     let mut status = service.status.clone().unwrap_or_default();
     // The page gets what is for people.
     status.state = None;
+    let runs = runs_wanted(service);
     let attempt = state.attempt.as_ref().map(|attempt| {
         json!({
             "revision": attempt.revision,
             "number": attempt.number,
             "startedAt": attempt.started_at,
-            "at": at(attempt, now),
-            "way": way(attempt),
+            "at": at(attempt, runs, now),
+            "way": way(attempt, runs),
             "transitions": attempt.transitions,
         })
     });

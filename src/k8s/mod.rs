@@ -1,5 +1,6 @@
 //! What the edges share about Kubernetes: names of labels, caches, writes and their failures.
 
+pub mod cron;
 pub mod failure;
 pub mod index;
 pub mod labels;

@@ -10,12 +10,14 @@ mod tests;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
-use molt_core::plan::Step;
+use molt_core::plan::{RunsPlan, Step};
 use molt_core::state::{Attempt, Ended, Outcome, Stage, State, Transition};
 use serde::Serialize;
 
 use super::text::{Style, columns, span};
-use crate::api::v1alpha1::{CountsStatus, PythonService, PythonServiceStatus, RevisionStatus, SloStatus};
+use crate::api::v1alpha1::{
+    CountsStatus, PythonService, PythonServiceStatus, RevisionStatus, ServiceKind, SloStatus,
+};
 
 /// Width of a bar that stands for all traffic.
 const BAR: i32 = 20;
@@ -29,7 +31,7 @@ pub fn render(service: &PythonService, now: Timestamp, style: Style) -> String {
     let mut text = head(service, &status, style);
     for section in [
         revisions(&status, style),
-        steps(&state, now, style),
+        steps(service, &state, now, style),
         objectives::table(service, &status, &state, style),
         guards::table(&status, &state, style),
         faults(&status, now, style),
@@ -148,19 +150,20 @@ fn revisions(status: &PythonServiceStatus, style: Style) -> String {
 }
 
 /// The way of the attempt, with the place where it is.
-pub(super) fn steps(state: &State, now: Timestamp, style: Style) -> String {
+pub(super) fn steps(service: &PythonService, state: &State, now: Timestamp, style: Style) -> String {
     let Some(attempt) = &state.attempt else {
         return String::new();
     };
+    let runs = runs_wanted(service);
     let running = format!(
         "{}; runs for {}",
-        at(attempt, now),
+        at(attempt, runs, now),
         span(now.duration_since(attempt.started_at))
     );
-    if attempt.stage == Stage::Deploying {
+    if attempt.stage == Stage::Deploying && runs.is_none() {
         return format!("  {running}\n");
     }
-    let places = way(attempt);
+    let places = way(attempt, runs);
     let way: Vec<String> = places
         .iter()
         .map(|p| place(&p.word, p.here, p.done, style))
@@ -179,8 +182,32 @@ pub(crate) struct Place {
     pub done: bool,
 }
 
-/// Every place on the way of an attempt, up to the bake.
-pub(crate) fn way(attempt: &Attempt) -> Vec<Place> {
+/// How many runs have to succeed; `None` of what does not run by a schedule.
+pub(crate) fn runs_wanted(service: &PythonService) -> Option<u32> {
+    if service.spec.kind != Some(ServiceKind::Job) {
+        return None;
+    }
+    let exposure = service.spec.exposure.as_ref();
+    let count = exposure.and_then(|exposure| exposure.runs.as_ref()?.count);
+    Some(
+        count
+            .and_then(|n| u32::try_from(n).ok())
+            .unwrap_or(RunsPlan::default().count),
+    )
+}
+
+/// Every place on the way of an attempt, up to the bake; of what is tried by `runs` up to the last of them.
+pub(crate) fn way(attempt: &Attempt, runs: Option<u32>) -> Vec<Place> {
+    if let Some(runs) = runs {
+        let judged = matches!(attempt.stage, Stage::Deploying | Stage::Stepping) && attempt.paused.is_none();
+        let succeeded = shown(attempt);
+        let run = |nth: u32| Place {
+            word: format!("run {}", nth + 1),
+            here: judged && nth == succeeded,
+            done: nth < succeeded,
+        };
+        return (0..runs).map(run).collect();
+    }
     let here = attempt.step as usize;
     let stepping = attempt.stage == Stage::Stepping;
     let step = |(index, step): (usize, &Step)| Place {
@@ -208,8 +235,24 @@ pub(crate) fn way(attempt: &Attempt) -> Vec<Place> {
     way
 }
 
-/// Where an attempt is, in words.
-pub(crate) fn at(attempt: &Attempt, now: Timestamp) -> String {
+/// Runs of the attempt that have succeeded.
+fn shown(attempt: &Attempt) -> u32 {
+    let trial = attempt.trial.as_ref();
+    trial.map_or(0, |trial| u32::try_from(trial.seconds.len()).unwrap_or(u32::MAX))
+}
+
+/// Where an attempt is, in words; `runs` as [`way`] has it.
+pub(crate) fn at(attempt: &Attempt, runs: Option<u32>, now: Timestamp) -> String {
+    if let Some(runs) = runs {
+        let so_far = format!("{} of {runs} runs succeeded", shown(attempt));
+        match &attempt.stage {
+            Stage::Held => {
+                return format!("{so_far}; held: the next runs are stable's, and decide whether it goes on");
+            }
+            Stage::Deploying | Stage::Stepping => return so_far,
+            _ => {}
+        }
+    }
     let here = attempt.step as usize;
     let total = attempt.steps.len();
     match &attempt.stage {

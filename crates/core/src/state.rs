@@ -192,7 +192,7 @@ pub struct LastRun {
     pub at: Timestamp,
     /// Why it failed, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 300))]
+    #[schemars(length(max = 500))]
     pub failure: Option<String>,
 }
 
@@ -217,7 +217,7 @@ pub struct RunFault {
     #[schemars(length(max = 64))]
     pub reason: String,
     /// A sentence.
-    #[schemars(length(max = 500))]
+    #[schemars(length(max = 700))]
     pub message: String,
 }
 

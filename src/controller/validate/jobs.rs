@@ -7,6 +7,7 @@ use super::fields::{check_template, duration, in_range};
 use super::{DEFAULT_REPLICAS, Defaults, FieldError, Validated, default_plan, gates, kept};
 use crate::api::v1alpha1::{self as api, PythonServiceSpec, Server, ServiceKind};
 use crate::controller::runs::Schedule;
+use crate::k8s::cron;
 use crate::traffic::RouteSpec;
 
 /// It runs by a schedule.
@@ -124,10 +125,14 @@ fn check_schedule(job: Option<&api::Schedule>, errors: &mut Vec<FieldError>) {
         let message = "is Replace: the next run would end one that hangs, and none would ever show that; write activeDeadlineSeconds, less than the time between two runs, or Forbid";
         errors.push(FieldError::new("spec.job.concurrencyPolicy", message));
     }
-    let zoned = ["TZ=", "CRON_TZ="].iter().any(|zone| job.schedule.contains(zone));
-    if job.schedule.trim().is_empty() || zoned {
-        let message = "is no schedule that a CronJob takes: write five fields of cron, such as \"*/15 * * * *\", and the time zone into spec.job.timeZone";
+    if let Err(why) = cron::check_schedule(&job.schedule) {
+        let message = format!(
+            "is no schedule that a CronJob takes: {why}; write five fields of cron (minute, hour, day of the month, month, day of the week), such as \"*/15 * * * *\""
+        );
         errors.push(FieldError::new("spec.job.schedule", message));
+    }
+    if let Some(Err(why)) = job.time_zone.as_deref().map(cron::check_zone) {
+        errors.push(FieldError::new("spec.job.timeZone", why));
     }
     let limits = [
         ("successfulJobsHistoryLimit", job.successful_jobs_history_limit),
@@ -344,6 +349,16 @@ mod tests {
                 "job",
                 json!({"schedule": "TZ=UTC * * * * *"}),
                 "spec.job.schedule: is no schedule",
+            ),
+            (
+                "job",
+                json!({"schedule": "61 * * * *"}),
+                "spec.job.schedule: is no schedule that a CronJob takes: \"61\" is no minute: write 0 to 59",
+            ),
+            (
+                "job",
+                json!({"schedule": "1 * * * *", "timeZone": "Local"}),
+                "spec.job.timeZone: is no name of a time zone",
             ),
         ];
         for (field, value, expected) in cases {

@@ -107,6 +107,43 @@ fn a_hold_tells_what_moves_it() {
 }
 
 #[test]
+fn a_job_is_explained_by_its_runs() {
+    let job = |change: fn(&mut serde_json::Value)| {
+        seen(&progressing(), &[], |o| {
+            o["spec"]["kind"] = json!("job");
+            o["spec"]["job"] = json!({"schedule": "0 3 * * *"});
+            o["spec"]["exposure"] = json!({"runs": {"count": 2}});
+            let attempt = &mut o["status"]["state"]["attempt"];
+            attempt["steps"] = json!([]);
+            attempt["step"] = json!(0);
+            attempt["trial"] = json!({"seconds": [12]});
+            attempt["deadline"] = json!(null);
+            change(o);
+        })
+    };
+    let text = text_of(&job(|_| ()));
+    assert!(text.contains("1 of 2 runs succeeded; runs for"), "{text}");
+    assert!(text.contains("run 1 → [run 2]"), "{text}");
+    assert!(
+        text.contains("the next run, and how it ends decides (schedule \"0 3 * * *\")"),
+        "{text}"
+    );
+    assert!(!text.contains("step 1"), "{text}");
+    let held = text_of(&job(|o| {
+        o["status"]["phase"] = json!("Paused");
+        o["status"]["state"]["attempt"]["stage"] = json!({"name": "Held"});
+        let paused = json!({"type": "Paused", "status": "True", "reason": "BothRunsFailed", "message": "m",
+            "lastTransitionTime": "2026-03-01T02:00:00Z"});
+        o["status"]["conditions"].as_array_mut().unwrap().push(paused);
+    }));
+    assert!(
+        held.contains("once one of them succeeds the rollout goes on"),
+        "{held}"
+    );
+    assert!(held.contains("kubectl molt promote makes it stable"), "{held}");
+}
+
+#[test]
 fn every_stage_is_explained() {
     for (stage, commands, told) in [
         (

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::{Explanation, Seen};
-use crate::api::v1alpha1::Phase;
+use crate::api::v1alpha1::{Phase, PythonService};
 use crate::plugin::render::{contact, guards, objectives, steps};
 use crate::plugin::text::{Style, columns, span};
 
@@ -43,11 +43,14 @@ pub(super) fn render(seen: &Seen, explained: &Explanation, now: Timestamp, style
         .iter()
         .fold(String::new(), |text, held| format!("{text}  {held}\n"));
     for (title, section) in [
-        ("where it is", steps(&state, now, style)),
+        ("where it is", steps(service, &state, now, style)),
         ("the evidence, and how much of it is needed", evidence),
         ("what has a part in it", held),
         ("what is wrong, and what to do", wrong(explained, now, style)),
-        ("what happens by itself", by_itself(explained, now, style)),
+        (
+            "what happens by itself",
+            by_itself(service, explained, now, style),
+        ),
         ("what you can do now", commands(explained, style)),
         ("what would change nothing now", refused(explained, style)),
     ] {
@@ -75,7 +78,7 @@ fn wrong(explained: &Explanation, now: Timestamp, style: Style) -> String {
     })
 }
 
-fn by_itself(explained: &Explanation, now: Timestamp, style: Style) -> String {
+fn by_itself(service: &PythonService, explained: &Explanation, now: Timestamp, style: Style) -> String {
     let rows: Vec<_> = explained
         .by_itself
         .iter()
@@ -89,6 +92,23 @@ fn by_itself(explained: &Explanation, now: Timestamp, style: Style) -> String {
         .collect();
     if !rows.is_empty() {
         return columns(&rows, "  ");
+    }
+    let schedule = service.spec.job.as_ref().map(|job| &job.schedule);
+    let held = explained
+        .wrong
+        .iter()
+        .any(|wrong| wrong.reason == "BothRunsFailed");
+    if let Some(schedule) = schedule {
+        let runs = match explained.phase {
+            Some(Phase::Healthy | Phase::RolledBack) => "the next run is the stable revision's",
+            Some(Phase::Paused) if held => {
+                "the next runs are the stable revision's, and once one of them succeeds the rollout goes on"
+            }
+            Some(Phase::Paused) => "the next run is the stable revision's: the new one waits for a person",
+            Some(Phase::Degraded) => "the next run, and one that succeeds makes it healthy",
+            _ => "the next run, and how it ends decides",
+        };
+        return format!("  {runs} (schedule {schedule:?})\n");
     }
     let nothing = match explained.phase {
         Some(Phase::Healthy) => "nothing, until the template changes",

@@ -17,7 +17,7 @@ use ratatui::widgets::{Paragraph, Wrap};
 
 use super::model::Model;
 use crate::api::v1alpha1::{Phase, RevisionStatus};
-use crate::plugin::render::{at, outcome, way, wrong};
+use crate::plugin::render::{at, outcome, runs_wanted, way, wrong};
 use crate::plugin::text::{self, clean, span};
 
 /// From so many columns on, the way stands beside the objectives as a tree.
@@ -316,13 +316,14 @@ fn steps(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
         return ended(model, width, theme);
     };
     let running = span(model.now.duration_since(attempt.started_at));
-    let first = format!("{}; runs for {running}", at(attempt, model.now));
+    let runs = runs_wanted(&model.service);
+    let first = format!("{}; runs for {running}", at(attempt, runs, model.now));
     let mut lines = vec![Line::default()];
     lines.extend(wrapped(&first, width, 2, Tone::Plain, theme));
-    if attempt.stage == Stage::Deploying {
+    if attempt.stage == Stage::Deploying && runs.is_none() {
         return lines;
     }
-    let way = way(attempt);
+    let way = way(attempt, runs);
     let here = way.iter().position(|place| place.here).unwrap_or(0);
     let text = |index: usize| {
         let place = &way[index];
@@ -408,11 +409,12 @@ fn tree(model: &Model, height: u16, theme: Theme) -> Vec<Line<'static>> {
         )),
         Line::from(theme.span(&format!("runs for {running}"), Tone::Quiet)),
     ];
-    let now = at(attempt, model.now);
-    let way = if attempt.stage == Stage::Deploying {
+    let runs = runs_wanted(&model.service);
+    let now = at(attempt, runs, model.now);
+    let way = if attempt.stage == Stage::Deploying && runs.is_none() {
         Vec::new()
     } else {
-        way(attempt)
+        way(attempt, runs)
     };
     let here = way.iter().position(|place| place.here);
     if here.is_none() {

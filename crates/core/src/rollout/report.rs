@@ -3,6 +3,7 @@
 use super::Turn;
 use super::database::PAST_CONTRACT;
 use super::doubt::is_open;
+use super::runs::STABLE_FAILED;
 use crate::decision::{ConditionView, Phase, Report};
 use crate::observed::{ProblemKind, TroubleKind};
 use crate::plan::{Revision, Step};
@@ -93,7 +94,12 @@ impl Turn<'_> {
         }
         if self.by_runs() {
             let text = self.stable_runs_text(stable);
-            return (Phase::Healthy, format!("{text}{}", self.pinned_text()));
+            let phase = if self.stable_fails() {
+                Phase::Degraded
+            } else {
+                Phase::Healthy
+            };
+            return (phase, format!("{text}{}", self.pinned_text()));
         }
         if !self.route_is_as_wanted() {
             let why = self
@@ -476,6 +482,7 @@ impl Turn<'_> {
             (Some(pause), _) if pause.spec => Some("PausedBySpec"),
             (Some(_), _) => Some("PausedByFleet"),
             (None, Stage::Stepping) => Some("StepWaits"),
+            (None, Stage::Held) if self.by_runs() => Some("BothRunsFailed"),
             (None, Stage::Held) => Some("Inconclusive"),
             (None, _) => None,
         }
@@ -489,7 +496,17 @@ impl Turn<'_> {
             .problems
             .iter()
             .find(|p| !matches!(p.kind, ProblemKind::Metrics | ProblemKind::RouteStatus))
-            .map_or_else(|| "StableUnavailable".to_owned(), |p| p.reason.clone())
+            .map_or_else(
+                || {
+                    let why = if self.stable_fails() {
+                        STABLE_FAILED
+                    } else {
+                        "StableUnavailable"
+                    };
+                    why.to_owned()
+                },
+                |p| p.reason.clone(),
+            )
     }
 
     /// A condition that is true unless there is a problem of one of the kinds.
@@ -599,7 +616,7 @@ impl Turn<'_> {
         }
         if self.by_runs() {
             return match self.waiting_run(attempt) {
-                Some(why) => view(false, "PodsNotReady", why, false),
+                Some(why) => view(false, "RunWaits", why, false),
                 None => view(
                     true,
                     "PodsReady",

@@ -22,11 +22,13 @@ pub const LEAST_DURATIONS: usize = 5;
 /// What a run may take in any case: start and end are known to the second, and nobody waits for a run so short.
 pub const SHORT_RUN: SignedDuration = SignedDuration::from_secs(10);
 /// At most so many characters of what a run said are kept.
-const MOST_SAID: usize = 250;
+const MOST_SAID: usize = 450;
 /// A run ended without success.
 const FAILED: &str = "RunFailed";
 /// A run takes, or took, longer than it may.
 const TOO_LONG: &str = "RunTooLong";
+/// The last run of what is stable ended without success.
+pub(super) const STABLE_FAILED: &str = "StableRunFailed";
 
 impl Turn<'_> {
     /// Its pods run by a schedule.
@@ -120,7 +122,7 @@ impl Turn<'_> {
         else {
             return;
         };
-        self.enter(Stage::Stepping, Some(self.plan.progress_deadline));
+        self.enter(Stage::Stepping, None);
         self.note(
             "Resumed",
             format!("a run of stable succeeded at {at:.0}; the next runs are the new revision's again"),
@@ -176,10 +178,11 @@ impl Turn<'_> {
             return had;
         }
         if exists && !straight && attempt.weight < 100 {
-            let deadline = self.progress_until();
+            // When the CronJob takes it is the API server's affair, and when a run begins the schedule's: neither says
+            // anything of the revision, whose template may have come with a schedule that is refused.
             self.update(|a| {
                 a.weight = 100;
-                a.deadline = Some(deadline);
+                a.deadline = None;
             });
             let (count, revision) = (self.plan.runs.count, &attempt.revision);
             self.note(
@@ -190,11 +193,13 @@ impl Turn<'_> {
         }
         let is_next = |next: &&NextRun| next.revision == attempt.revision && next.attempt == attempt.number;
         if self.seen.runs.next.as_ref().is_some_and(|next| is_next(&next)) {
-            // When the next run begins is the schedule's affair.
             self.update(|a| {
                 a.max_weight = 100;
                 a.deadline = None;
             });
+            return false;
+        }
+        if exists {
             return false;
         }
         if attempt.deadline.is_none() {
@@ -202,7 +207,7 @@ impl Turn<'_> {
             self.update(|a| a.deadline = Some(deadline));
         }
         let refused = self.seen.problem(ProblemKind::Apply);
-        let what = refused.map_or("the CronJob has not been written yet", |p| p.message.as_str());
+        let what = refused.map_or("its ReplicaSet has not been written yet", |p| p.message.as_str());
         let wait = Wait::World(what.to_owned());
         self.check_deadline(attempt, &wait)
     }
@@ -472,6 +477,13 @@ impl Turn<'_> {
         let mut jobs = self.seen.runs.jobs.iter();
         let job = jobs.find(|job| is_of(attempt, job) && job.end.is_none() && job.waits.is_some())?;
         Some(format!("run {}: {}", job.name, job.waits.as_deref().map(short)?))
+    }
+
+    /// The last run of what is stable failed.
+    pub(super) fn stable_fails(&self) -> bool {
+        let runs = self.state.runs.as_ref().filter(|_| self.by_runs());
+        let last = runs.and_then(|runs| runs.last.as_ref());
+        last.is_some_and(|last| last.failure.is_some())
     }
 
     /// What becomes of the stable revision, for people.

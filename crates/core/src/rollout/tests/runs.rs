@@ -458,6 +458,13 @@ fn what_stable_failed_of_as_well_is_not_the_revisions_fault() {
         "{}",
         cron.message()
     );
+    assert_eq!(cron.phase(), Phase::Degraded);
+    let stalled = cron.last.as_ref().unwrap().report.conditions.iter();
+    let stalled = stalled.clone().find(|c| c.kind == "Stalled").unwrap();
+    assert_eq!(
+        (stalled.status, stalled.reason.as_str()),
+        (true, "StableRunFailed")
+    );
     cron.update("v2");
     cron.minutes(2);
     assert!(
@@ -498,11 +505,11 @@ fn a_run_whose_pod_never_starts_ends_the_attempt_and_is_ended() {
 }
 
 #[test]
-fn a_cronjob_that_can_not_be_written_ends_the_attempt_and_the_schedule_does_not() {
+fn neither_a_cronjob_that_is_refused_nor_the_schedule_speaks_against_a_revision() {
     let mut cron = Cron::stable(6);
     cron.refuses = true;
     cron.update("v2");
-    for _ in 0..170 {
+    for _ in 0..7200 {
         cron.second();
         let decision = decide(&cron.plan, &cron.state, &cron.seen(), cron.now);
         cron.state = decision.state.clone();
@@ -510,10 +517,14 @@ fn a_cronjob_that_can_not_be_written_ends_the_attempt_and_the_schedule_does_not(
             cron.apply(effect);
         }
     }
-    assert!(cron.state.attempt.is_some());
-    (0..20).for_each(|_| cron.second());
     let decision = decide(&cron.plan, &cron.state, &cron.seen(), cron.now);
-    assert_eq!(decision.state.last.unwrap().reason, "ProgressDeadlineExceeded");
+    assert_eq!((decision.report.phase, cron.next()), (Phase::Progressing, "v1"));
+    let attempt = cron.state.attempt.as_ref().expect("it waits");
+    assert_eq!(attempt.deadline, None);
+    // Once what was refused is corrected it goes on.
+    cron.refuses = false;
+    cron.minutes(4);
+    assert_eq!(cron.state.stable, Some("v2".into()), "{}", cron.message());
 
     // No run for an hour is no lack of progress.
     let mut idle = Cron::stable(6);
