@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# PostgreSQL as Debian packages it, $MOLT_IMAGES/postgres.tar: one layer, by debootstrap, without what only JIT needs.
+# PostgreSQL and its exporter of metrics as Debian packages them, $MOLT_IMAGES/postgres.tar: one layer, by debootstrap,
+# without what only JIT needs.
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../node/common.sh"
 here=$MOLT_CLUSTER_DIR/images
@@ -16,7 +17,7 @@ if [ ! -e "$layer" ]; then
   root=$work/root
   mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -n 1)}
   [ -n "$mirror" ] || fail "apt knows no mirror of Debian bookworm" "set DEBIAN_MIRROR to one"
-  debootstrap --variant=minbase --include=postgresql-15 bookworm "$root" "$mirror" >"$work/log" 2>&1 ||
+  debootstrap --variant=minbase --include=postgresql-15,prometheus-postgres-exporter bookworm "$root" "$mirror" >"$work/log" 2>&1 ||
     { tail -5 "$work/log" >&2; fail "debootstrap failed" "see above"; }
   rm -rf "$root"/var/{cache,lib/apt,lib/dpkg,lib/postgresql,log} "$root"/usr/share/{doc,man,info,locale,lintian,perl,perl5} \
     "$root"/usr/lib/x86_64-linux-gnu/libLLVM* "$root"/usr/lib/llvm* "$root"/usr/lib/postgresql/15/lib/{llvmjit*,bitcode} \

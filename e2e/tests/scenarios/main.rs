@@ -4,6 +4,7 @@ mod adoption;
 mod after_promotion;
 mod bad_input;
 mod config;
+mod connections;
 mod faults;
 mod groups;
 mod grpc;

@@ -11,7 +11,7 @@ use molt_e2e::{Load, Stage, sample, until};
 use serde_json::{Value, json};
 
 /// What a database must never be told by.
-const PASSWORD: &str = "hunter2";
+pub(crate) const PASSWORD: &str = "hunter2";
 
 /// A database, and the service before its first release.
 async fn given_a_database(namespace: &str) -> Stage {
@@ -31,12 +31,17 @@ async fn given_a_database(namespace: &str) -> Stage {
 }
 
 async fn start_database(stage: &Stage) {
+    run_database(stage, database()).await;
+}
+
+/// The pod of a database.
+pub(crate) fn database() -> Value {
     // Generous: a database that is slow to say so is not away.
     let ready = json!({
         "exec": {"command": ["pg_isready", "-q", "-h", "127.0.0.1", "-U", "shop"]},
         "periodSeconds": 1, "timeoutSeconds": 10, "failureThreshold": 20,
     });
-    let pod: Pod = serde_json::from_value(json!({
+    json!({
         "metadata": {"name": "db", "labels": {"app": "db"}},
         "spec": {
             "terminationGracePeriodSeconds": 1,
@@ -54,8 +59,11 @@ async fn start_database(stage: &Stage) {
                 "resources": {"requests": {"cpu": "10m", "memory": "64Mi"}},
             }],
         },
-    }))
-    .unwrap();
+    })
+}
+
+pub(crate) async fn run_database(stage: &Stage, pod: Value) {
+    let pod: Pod = serde_json::from_value(pod).unwrap();
     stage.pods().create(&PostParams::default(), &pod).await.unwrap();
     stage
         .until("the database answers", async || {

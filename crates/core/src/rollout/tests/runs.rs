@@ -509,7 +509,7 @@ fn neither_a_cronjob_that_is_refused_nor_the_schedule_speaks_against_a_revision(
     let mut cron = Cron::stable(6);
     cron.refuses = true;
     cron.update("v2");
-    for _ in 0..7200 {
+    for _ in 0..1800 {
         cron.second();
         let decision = decide(&cron.plan, &cron.state, &cron.seen(), cron.now);
         cron.state = decision.state.clone();
