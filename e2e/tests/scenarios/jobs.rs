@@ -67,6 +67,12 @@ async fn a_scheduled_run_that_succeeds_promotes_and_one_that_fails_gives_the_nex
         (last.outcome, last.reason.as_str()),
         (Outcome::RolledBack, "RunFailed")
     );
-    assert_eq!(next_program(&stage).await, second);
+    assert!(last.message.contains("no rates"), "{}", last.message);
+    // The status says so before the CronJob is written.
+    stage
+        .until("the next run is stable's", async || {
+            next_program(&stage).await == second
+        })
+        .await;
     stage.end().await;
 }
