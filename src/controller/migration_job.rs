@@ -10,6 +10,7 @@ use molt_core::observed::JobKey;
 use serde_json::{Value, json};
 
 use super::job_template::{job, name};
+use super::pods::LOG_AS_LAST_WORDS;
 use super::render::Owner;
 use crate::api::v1alpha1::{MigrationGate, MigrationTool};
 use crate::k8s::labels;
@@ -114,7 +115,7 @@ fn migrating(owner: &Owner, run: &Run<'_>, gate: &MigrationGate, application: Co
         lifecycle: None,
         working_dir: gate.working_dir.clone().or(application.working_dir),
         termination_message_path: None,
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        termination_message_policy: Some(LOG_AS_LAST_WORDS.to_owned()),
         ..application
     }
 }

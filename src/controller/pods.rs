@@ -14,6 +14,8 @@ use crate::metric_sources::Starts;
 
 /// Longest message of the kubelet's that is passed on.
 const MAX_MESSAGE: usize = 300;
+/// The policy by which the end of a container's log is its last words, if it leaves none.
+pub(super) const LOG_AS_LAST_WORDS: &str = "FallbackToLogsOnError";
 
 /// A pod of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -314,11 +316,13 @@ pub(super) fn short(text: &str) -> String {
     }
 }
 
-/// A termination message is often a log; what matters is at its end.
+/// A termination message is often a log; what matters is at its end, and all of it has to fit into one line of a table.
 pub(super) fn short_end(text: &str) -> String {
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let text = lines.collect::<Vec<_>>().join(" | ");
     let chars = text.chars().count();
     if chars <= MAX_MESSAGE {
-        return text.to_owned();
+        return text;
     }
     let end: String = text.chars().skip(chars - MAX_MESSAGE).collect();
     format!("…{end}")
@@ -347,6 +351,17 @@ mod tests {
 
     fn waiting(reason: &str) -> Value {
         json!({"waiting": {"reason": reason, "message": "the kubelet's words"}})
+    }
+
+    #[test]
+    fn the_end_of_a_log_is_one_line() {
+        let trace = "loading\n\nTraceback:\n  File \"a.py\"\nValueError: no rates\n";
+        assert_eq!(
+            short_end(trace),
+            "loading | Traceback: | File \"a.py\" | ValueError: no rates"
+        );
+        let long = format!("{}\nthe end", "a".repeat(400));
+        assert!(short_end(&long).starts_with("…aaa") && short_end(&long).ends_with(" | the end"));
     }
 
     #[test]

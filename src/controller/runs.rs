@@ -16,6 +16,7 @@ use serde_json::{Map, Value, json};
 use super::caches::Caches;
 use super::jobs::JobPodFacts;
 use super::object::ServiceObject;
+use super::pods::LOG_AS_LAST_WORDS;
 use super::render::Owner;
 use super::revision::digest;
 use crate::api::v1alpha1 as api;
@@ -260,7 +261,7 @@ pub fn keep_last_words(template: &mut PodTemplateSpec) {
     for container in pod.flat_map(|pod| &mut pod.containers) {
         let policy = &mut container.termination_message_policy;
         if policy.is_none() && container.termination_message_path.is_none() {
-            *policy = Some("FallbackToLogsOnError".to_owned());
+            *policy = Some(LOG_AS_LAST_WORDS.to_owned());
         }
     }
 }
@@ -349,6 +350,27 @@ mod tests {
         };
         let owner = Owner::of(&changed(|_| ()));
         cron_job(&owner, &next, schedule, &template(&set()).unwrap())
+    }
+
+    #[test]
+    fn the_end_of_the_log_is_the_last_word_where_the_template_names_no_other() {
+        let mut template: PodTemplateSpec = serde_json::from_value(json!({"spec": {"containers": [
+            {"name": "a"},
+            {"name": "b", "terminationMessagePolicy": "File"},
+            {"name": "c", "terminationMessagePath": "/tmp/end"},
+        ]}}))
+        .unwrap();
+        keep_last_words(&mut template);
+        let policies = template.spec.unwrap().containers.into_iter();
+        let policies: Vec<_> = policies.map(|c| c.termination_message_policy).collect();
+        assert_eq!(
+            policies,
+            [
+                Some("FallbackToLogsOnError".to_owned()),
+                Some("File".to_owned()),
+                None
+            ]
+        );
     }
 
     #[test]

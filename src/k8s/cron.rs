@@ -78,7 +78,7 @@ pub fn check_zone(zone: &str) -> Result<(), String> {
 
 /// One part of a list: `*`, `7`, `mon-fri`, `*/15`, `10-50/10`.
 fn check_part(part: &str, field: &Field) -> Result<(), String> {
-    let (_, least, most, _) = *field;
+    let (_, min, max, _) = *field;
     let (range, step) = match part.split_once('/') {
         Some((range, step)) => (range, Some(step)),
         None => (part, None),
@@ -97,8 +97,8 @@ fn check_part(part: &str, field: &Field) -> Result<(), String> {
     }
     let first = number(first, field)?;
     let last = last.map_or(Ok(first), |last| number(last, field))?;
-    if first < least || last > most {
-        return Err(format!("write {least} to {most}"));
+    if first < min || last > max {
+        return Err(format!("write {min} to {max}"));
     }
     if first > last {
         return Err("its range ends before it begins".to_owned());

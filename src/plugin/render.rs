@@ -7,6 +7,8 @@ pub(crate) mod objectives;
 #[cfg(test)]
 mod tests;
 
+use std::fmt::Display;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
@@ -30,12 +32,12 @@ pub fn render(service: &PythonService, now: Timestamp, style: Style) -> String {
     let state = status.state.clone().unwrap_or_default();
     let mut text = head(service, &status, style);
     for section in [
-        revisions(&status, style),
+        revisions(service, &status, style),
         steps(service, &state, now, style),
         objectives::table(service, &status, &state, style),
         guards::table(&status, &state, style),
         faults(&status, now, style),
-        story(&state, now, style),
+        story(service, &state, now, style),
     ] {
         if !section.is_empty() {
             text.push('\n');
@@ -114,7 +116,23 @@ fn head(service: &PythonService, status: &PythonServiceStatus, style: Style) -> 
     text
 }
 
-fn revisions(status: &PythonServiceStatus, style: Style) -> String {
+fn revisions(service: &PythonService, status: &PythonServiceStatus, style: Style) -> String {
+    let sides = [("stable", &status.stable), ("canary", &status.canary)];
+    let sides = sides
+        .iter()
+        .filter_map(|(role, side)| side.as_ref().map(|side| (*role, side)));
+    if runs_wanted(service).is_some() {
+        let row = |(role, side): (&str, &RevisionStatus)| {
+            let canary = status.canary.as_ref().is_some_and(|canary| canary.weight == 100);
+            let next = if canary == (role == "canary") {
+                "has the next run"
+            } else {
+                ""
+            };
+            vec![role.to_owned(), style.bold(&side.revision), next.to_owned()]
+        };
+        return columns(&sides.map(row).collect::<Vec<_>>(), "  ");
+    }
     let row = |role: &str, side: &RevisionStatus| {
         let filled = (side.weight.clamp(0, 100) * BAR + 50) / 100;
         // A small share is a share: it is seen.
@@ -141,11 +159,7 @@ fn revisions(status: &PythonServiceStatus, style: Style) -> String {
                 .map_or_else(String::new, |attempt| format!("attempt {attempt}")),
         ]
     };
-    let sides = [("stable", &status.stable), ("canary", &status.canary)];
-    let rows: Vec<_> = sides
-        .iter()
-        .filter_map(|(role, side)| side.as_ref().map(|side| row(role, side)))
-        .collect();
+    let rows: Vec<_> = sides.map(|(role, side)| row(role, side)).collect();
     columns(&rows, "  ")
 }
 
@@ -344,13 +358,13 @@ fn faults(status: &PythonServiceStatus, now: Timestamp, style: Style) -> String 
 }
 
 /// The last transitions of the attempt under way, or of the last one.
-fn story(state: &State, now: Timestamp, style: Style) -> String {
+fn story(service: &PythonService, state: &State, now: Timestamp, style: Style) -> String {
     let (title, transitions) = match (&state.attempt, &state.last) {
         (Some(attempt), _) => (
             format!("attempt {} at {}", attempt.number, attempt.revision),
             &attempt.transitions,
         ),
-        (None, Some(last)) => (outcome(last, now, style), &last.transitions),
+        (None, Some(last)) => (outcome(service, last, now, style), &last.transitions),
         (None, None) => return String::new(),
     };
     let skip = transitions.len().saturating_sub(TRANSITIONS);
@@ -370,7 +384,8 @@ fn story(state: &State, now: Timestamp, style: Style) -> String {
     format!("{title}\n{}", columns(&rows, "  "))
 }
 
-pub(super) fn outcome(last: &Ended, now: Timestamp, style: Style) -> String {
+pub(super) fn outcome(service: &PythonService, last: &Ended, now: Timestamp, style: Style) -> String {
+    let had = had(last.max_weight, runs_wanted(service).is_some());
     let word = format!("{:?}", last.outcome);
     let word = match last.outcome {
         Outcome::Promoted => style.good(&word),
@@ -378,12 +393,20 @@ pub(super) fn outcome(last: &Ended, now: Timestamp, style: Style) -> String {
         _ => style.busy(&word),
     };
     format!(
-        "attempt {} at {} ended {word} ({}) {} ago, after {}; it had up to {}% of the traffic",
+        "attempt {} at {} ended {word} ({}) {} ago, after {}{had}",
         last.number,
         last.revision,
         last.reason,
         span(now.duration_since(last.ended_at)),
         span(last.ended_at.duration_since(last.started_at)),
-        last.max_weight
     )
+}
+
+/// How many users an attempt had; what runs by a schedule has none.
+pub(super) fn had(max_weight: impl Display, by_runs: bool) -> String {
+    if by_runs {
+        String::new()
+    } else {
+        format!("; it had up to {max_weight}% of the traffic")
+    }
 }

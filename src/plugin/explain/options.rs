@@ -69,6 +69,19 @@ const ACTIONS: [(Action, &str, &str); 10] = [
     ),
 ];
 
+/// The same of what runs by a schedule, where it is another.
+fn meaning_of_job(action: Action) -> Option<&'static str> {
+    match action {
+        Action::Promote | Action::PromoteFull => {
+            Some("the new revision is stable, whatever its runs have shown so far")
+        }
+        Action::Pause => Some("the next runs are stable's until somebody resumes"),
+        Action::Resume => Some("the next runs are the new revision's again"),
+        Action::Abort => Some("the next runs are stable's again; the revision stays refused"),
+        _ => None,
+    }
+}
+
 /// Something that a person could do now.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Possible {
@@ -105,6 +118,8 @@ pub(super) fn ask(seen: &Seen, state: &State, now: Timestamp) -> (Vec<Possible>,
         if action == Action::Release && state.adoption.is_none() {
             continue;
         }
+        let of_job = seen.object.is_job.then(|| meaning_of_job(action)).flatten();
+        let meaning = of_job.unwrap_or(meaning);
         if matches!(action, Action::Undo | Action::Restart) && seen.sets.is_none() {
             let why = "whether it is possible is not known: you may not list ReplicaSets";
             refused.push(Refused {

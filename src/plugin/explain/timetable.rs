@@ -50,7 +50,9 @@ pub(super) fn of(seen: &Seen, state: &State, now: Timestamp) -> Vec<Entry> {
             }
         }
     }
-    for retiring in &state.retiring {
+    // What runs by a schedule has no pods that stay.
+    let retiring = state.retiring.iter().filter(|_| !seen.object.is_job);
+    for retiring in retiring {
         add(
             retiring.scale_down_at,
             format!("the pods of revision {} go", retiring.revision),

@@ -11,7 +11,7 @@ use crate::api::v1alpha1::{
     ActionState, CountsStatus, FieldChange, RecordedAction, RecordedVerdict, RolloutRecord,
     RolloutRecordStatus,
 };
-use crate::plugin::render::guards;
+use crate::plugin::render::{guards, had};
 use crate::plugin::text::{Style, columns, grouped, ratio, span};
 
 pub(super) fn render(record: &RolloutRecord, now: Timestamp, wide: bool, style: Style) -> String {
@@ -80,10 +80,13 @@ fn head(record: &RolloutRecord, status: &RolloutRecordStatus, now: Timestamp, st
     add(
         &mut text,
         format_args!(
-            "\n  started  {}; {ended}{}; it had up to {}% of the traffic\n",
+            "\n  started  {}; {ended}{}{}\n",
             spec.started_at.strftime("%Y-%m-%d %H:%M:%SZ"),
             took(record, now),
-            status.max_weight
+            had(
+                status.max_weight,
+                status.transitions.iter().any(|t| t.reason == "RunsBegun")
+            )
         ),
     );
     match &spec.stable_revision {

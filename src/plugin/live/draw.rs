@@ -386,7 +386,7 @@ fn ended(model: &Model, width: u16, theme: Theme) -> Vec<Line<'static>> {
     };
     let mut lines = vec![Line::default()];
     lines.extend(wrapped(
-        &outcome(last, model.now, text::Style::PLAIN),
+        &outcome(&model.service, last, model.now, text::Style::PLAIN),
         width,
         6,
         tone,

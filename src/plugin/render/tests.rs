@@ -61,6 +61,29 @@ fn a_rollout_that_was_taken_back_says_how_it_ended() {
 }
 
 #[test]
+fn a_job_has_runs_and_neither_pods_nor_traffic() {
+    let mut job = rolled_back();
+    job.spec.kind = Some(ServiceKind::Job);
+    let text = render(&job, "2026-03-01T02:05:10Z".parse().unwrap(), Style::PLAIN);
+    assert!(
+        text.contains("  stable  5b6c7d0000  has the next run\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("attempt 1 at 7d9f8c0000 ended RolledBack (HarmShown) 2m ago, after 3m10s\n"),
+        "{text}"
+    );
+    job = progressing();
+    job.spec.kind = Some(ServiceKind::Job);
+    job.status.as_mut().unwrap().canary.as_mut().unwrap().weight = 100;
+    let text = render(&job, now(), Style::PLAIN);
+    assert!(
+        text.contains("  stable  5b6c7d0000\n  canary  7d9f8c0000  has the next run\n"),
+        "{text}"
+    );
+}
+
+#[test]
 fn what_the_last_attempt_counted_stays_to_be_seen() {
     use molt_core::analysis::{Block, Counts, Evidence, PodCounts};
     let mut service = rolled_back();

@@ -128,7 +128,9 @@ impl Turn<'_> {
 
     /// That stable serves, beside what does not move; nobody of a service that is scaled to zero.
     pub(super) fn serving_text(&self, stable: &Revision) -> String {
-        if self.plan.replicas == 0 {
+        if self.by_runs() {
+            format!("stable revision {stable} has the next runs")
+        } else if self.plan.replicas == 0 {
             format!("stable revision {stable} is scaled to zero: nobody is served")
         } else {
             format!("stable revision {stable} serves")

@@ -398,7 +398,7 @@ impl Turn<'_> {
             );
         };
         format!(
-            "and {} s are allowed: {} times the longest of stable's last {known}, {} s, or {} s",
+            "and {} s are allowed: {} times the longest of stable's last {known} ({} s), and {} s at least",
             longest.as_secs(),
             self.plan.runs.max_duration_ratio,
             runs.seconds.iter().max().unwrap_or(&0),
