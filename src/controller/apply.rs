@@ -24,6 +24,7 @@ use super::object::ServiceObject;
 use super::render::{self, Owner, action_status, revision_name, slot_name};
 use super::runs;
 use super::server_presets;
+use super::service_marks;
 use super::workers;
 use crate::api::v1alpha1::RolloutAction;
 use crate::k8s::failure::{Target, WriteError};
@@ -169,8 +170,12 @@ impl Applier<'_> {
             let Some(body) = self.wanted_service(name, facts) else {
                 continue;
             };
-            let wanted = json!({"metadata": {"labels": body["metadata"]["labels"]}, "spec": body["spec"]});
-            if !is_subset(&wanted, &facts.content) {
+            let marks = ["labels", "annotations"].map(|kind| body["metadata"][kind].clone());
+            let wanted = json!({
+                "metadata": {"labels": marks[0], "annotations": marks[1]},
+                "spec": body["spec"],
+            });
+            if !is_subset(&wanted, &facts.content) || service_marks::has_others(&wanted, &facts.content) {
                 self.writer
                     .apply::<Service>(namespace, labels::MANAGER, true, &body)
                     .await?;

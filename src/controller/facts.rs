@@ -169,7 +169,7 @@ pub struct ServiceFacts {
     pub revision: Option<Revision>,
     /// It selects the pods of every revision.
     pub shared: bool,
-    /// Labels and spec, to be compared with what is rendered.
+    /// Labels, annotations and spec, to be compared with what is rendered.
     pub content: Value,
 }
 
@@ -189,7 +189,7 @@ impl Facts for ServiceFacts {
         let shared = selector.is_some_and(|s| s.len() == 1 && s.get(labels::SERVICE) == Some(&name));
         let spec = service.spec.as_ref();
         let content = serde_json::json!({
-            "metadata": {"labels": service.labels()},
+            "metadata": {"labels": service.labels(), "annotations": service.annotations()},
             "spec": {"ports": spec.map(|s| &s.ports), "selector": selector},
         });
         let facts = Self {

@@ -44,6 +44,7 @@ pub mod revision;
 pub mod rules;
 pub mod runs;
 pub mod server_presets;
+mod service_marks;
 pub mod status;
 mod steer;
 pub mod validate;

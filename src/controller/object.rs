@@ -15,7 +15,9 @@ use super::config::references::{self, Reference};
 use super::revision;
 use super::validate::FieldError;
 use super::workers;
-use crate::api::v1alpha1::{Group, Protocol, PythonService, PythonServiceSpec, PythonServiceStatus, Traffic};
+use crate::api::v1alpha1::{
+    Group, Protocol, PythonService, PythonServiceSpec, PythonServiceStatus, ServiceMetadata, Traffic,
+};
 use crate::k8s::{Key, labels};
 
 /// A PythonService as it was read. Whatever was written into it, by another version or without a schema,
@@ -34,6 +36,8 @@ pub struct ServiceObject {
     pub is_job: bool,
     /// What is spoken at the serving port, if it is said; as readable.
     pub protocol: Option<Protocol>,
+    /// What its Services carry of the user's; as readable.
+    pub service_metadata: ServiceMetadata,
     /// The services that it is released with; as readable.
     pub group: Option<Group>,
     /// The revision that the spec asks for, from the spec as it was written: without the content of what its template
@@ -157,6 +161,10 @@ impl<'de> Deserialize<'de> for ServiceObject {
         let traffic = spec.get("traffic").and_then(|t| Traffic::deserialize(t).ok());
         let protocol = spec.get("protocol").and_then(|p| Protocol::deserialize(p).ok());
         let group = spec.get("group").and_then(|g| Group::deserialize(g).ok());
+        let service_metadata = spec
+            .get("serviceMetadata")
+            .and_then(|m| ServiceMetadata::deserialize(m).ok())
+            .unwrap_or_default();
         let workers = workers::of_written(&spec);
         let is_job = spec.get("kind").and_then(Value::as_str) == Some("job");
         let conditions = status
@@ -188,6 +196,7 @@ impl<'de> Deserialize<'de> for ServiceObject {
             workers,
             is_job,
             protocol,
+            service_metadata,
             group,
             revision,
             status,

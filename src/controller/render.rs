@@ -13,7 +13,8 @@ use serde_json::{Value, json};
 use super::config::{references, snapshots};
 use super::facts::ReplicaSetFacts;
 use super::object::ServiceObject;
-use crate::api::v1alpha1::Protocol;
+use super::service_marks;
+use crate::api::v1alpha1::{Protocol, ServiceMetadata};
 use crate::k8s::{Key, labels};
 use crate::rules::{self, Group};
 
@@ -45,6 +46,8 @@ pub struct Owner {
     pub reference: OwnerReference,
     /// Its pods speak gRPC.
     pub speaks_grpc: bool,
+    /// What its Services carry of the user's.
+    pub service_metadata: ServiceMetadata,
 }
 
 impl Owner {
@@ -54,6 +57,7 @@ impl Owner {
             service: object.key(),
             reference: object.owner(),
             speaks_grpc: object.protocol == Some(Protocol::Grpc),
+            service_metadata: object.service_metadata.clone(),
         }
     }
 
@@ -138,20 +142,20 @@ impl Owner {
     /// The service of one revision; its selector never changes.
     pub fn revision_service(&self, revision: &Revision, port: u16) -> Value {
         let name = revision_name(&self.service.name, revision);
-        self.core_service(&self.metadata(&name, Some(revision)), revision, port)
+        self.core_service(self.metadata(&name, Some(revision)), revision, port)
     }
 
     /// A service with a fixed name that leads to a revision.
     pub fn slot_service(&self, slot: Slot, revision: &Revision, port: u16) -> Value {
         let name = slot_name(&self.service.name, slot);
-        self.core_service(&self.metadata(&name, None), revision, port)
+        self.core_service(self.metadata(&name, None), revision, port)
     }
 
     /// The service of the service's own name, which leads to the pods of every revision.
     pub fn shared_service(&self, port: u16) -> Value {
         let metadata = self.metadata(&slot_name(&self.service.name, Slot::InCluster), None);
         let selector = json!({labels::SERVICE: self.service.name});
-        self.service_with(&metadata, &selector, port)
+        self.service_with(metadata, &selector, port)
     }
 
     /// A Service as it is, that selects by other labels.
@@ -162,14 +166,20 @@ impl Owner {
         let revision = revision.and_then(Value::as_str).map(Revision::from);
         let port = content.pointer("/spec/ports/0/port").and_then(Value::as_u64);
         let port = port.and_then(|port| u16::try_from(port).ok()).unwrap_or_default();
-        self.service_with(&self.metadata(name, revision.as_ref()), &json!(selector), port)
+        self.service_with(self.metadata(name, revision.as_ref()), &json!(selector), port)
     }
 
-    fn core_service(&self, metadata: &Value, revision: &Revision, port: u16) -> Value {
+    fn core_service(&self, metadata: Value, revision: &Revision, port: u16) -> Value {
         self.service_with(metadata, &json!(self.selector(revision)), port)
     }
 
-    fn service_with(&self, metadata: &Value, selector: &Value, port: u16) -> Value {
+    fn service_with(&self, mut metadata: Value, selector: &Value, port: u16) -> Value {
+        let marks = if metadata["name"] == json!(self.service.name) {
+            &self.service_metadata.in_cluster
+        } else {
+            &self.service_metadata.routed
+        };
+        service_marks::put(&mut metadata, marks.as_ref());
         let mut ports = json!({"name": "http", "port": port, "targetPort": port, "protocol": "TCP"});
         if self.speaks_grpc {
             // HTTP/2 without TLS; by the name alone it is HTTP/1.1 to Istio, and to gateways that don't go by the kind of route.
@@ -353,6 +363,30 @@ mod tests {
         };
         assert_eq!(speaks(unreadable), [(); 3].map(|()| json!("kubernetes.io/h2c")));
         assert_eq!(speaks(|_| ()), [(); 3].map(|()| Value::Null));
+    }
+
+    #[test]
+    fn users_mark_the_service_of_callers_and_those_of_routes() {
+        let marked = changed(|o| {
+            o["spec"]["serviceMetadata"] = json!({
+                "inCluster": {"labels": {"scrape": "yes"}},
+                "routed": {"annotations": {"mesh.example.com/mode": "fast"}},
+            });
+        });
+        let owner = Owner::of(&marked);
+        let (called, revision) = (
+            owner.slot_service(Slot::InCluster, &Revision::from("r1"), 80),
+            owner.revision_service(&Revision::from("r1"), 80),
+        );
+        assert_eq!(called["metadata"]["labels"]["scrape"], "yes");
+        assert_eq!(owner.shared_service(80)["metadata"]["labels"]["scrape"], "yes");
+        assert_eq!(revision["metadata"]["labels"].get("scrape"), None);
+        for routed in [
+            revision,
+            owner.slot_service(Slot::Canary, &Revision::from("r1"), 80),
+        ] {
+            assert_eq!(routed["metadata"]["annotations"]["mesh.example.com/mode"], "fast");
+        }
     }
 
     #[test]

@@ -210,6 +210,7 @@ fn guard_condition(state: &ConditionState) -> GuardConditionStatus {
     let failure = || state.job.as_ref().and_then(|job| job.failure.clone());
     GuardConditionStatus {
         name: state.name.clone(),
+        mode: Some(format!("{:?}", state.mode)),
         success_condition: state.bound.clone(),
         verdict: verdict.to_owned(),
         value: state.value.clone(),

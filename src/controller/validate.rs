@@ -172,6 +172,7 @@ pub fn validate(object: &ServiceObject, defaults: &Defaults, known: Known) -> Va
     errors.extend(object.workload.as_ref().and_then(|w| w.unusable.clone()));
     check_name(object, &mut errors);
     check_size(object, &mut errors);
+    super::service_marks::check(&object.service_metadata, &mut errors);
     fields::check_counted(&object.counted, defaults.no_secrets, &mut errors);
     let mut validated = match &object.spec {
         Ok(spec) if jobs::are_meant(spec) => jobs::resolve(spec, defaults, &mut errors),

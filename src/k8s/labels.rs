@@ -22,6 +22,8 @@ pub const TEMPLATE: &str = "molt.dev/template-digest";
 pub const ADDED: &str = "molt.dev/added";
 /// Annotation of a ReplicaSet: what the snapshots of its pods' configuration hold, as JSON.
 pub const CONFIG: &str = "molt.dev/config";
+/// Annotation of a Service: a digest of the user's labels and annotations on it.
+pub const MARKS: &str = "molt.dev/service-metadata";
 /// Annotation of a snapshot: the name of what it is a copy of.
 pub const SNAPSHOT_OF: &str = "molt.dev/snapshot-of";
 /// Annotation of a Secret's snapshot: the UID of the Secret that it is a copy of.

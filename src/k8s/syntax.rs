@@ -31,30 +31,45 @@ pub fn check_namespace(name: &str) -> Result<(), String> {
 ///
 /// Why not, and what to write instead.
 pub fn check_label(key: &str, value: &str) -> Result<(), String> {
-    let (prefix, name) = key
-        .split_once('/')
-        .map_or((None, key), |(p, name)| (Some(p), name));
-    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let is_word = |text: &str| {
-        text.len() <= LONGEST_LABEL
-            && text.chars().all(inner)
-            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
-            && text.ends_with(|c: char| c.is_ascii_alphanumeric())
-    };
-    let is_domain = |prefix: &str| {
-        prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(|part| !part.is_empty() && is_dns(part))
-    };
-    if !is_word(name) || !prefix.is_none_or(is_domain) {
-        return Err(format!(
-            "{key:?} is no name of a label: write letters, digits, '-', '_' and '.', at most {LONGEST_LABEL}, with a letter or digit at both ends, after a domain and '/' if you like"
-        ));
-    }
+    check_key(key, "a label")?;
     if !value.is_empty() && !is_word(value) {
         return Err(format!(
             "{value:?} is no value of a label: write letters, digits, '-', '_' and '.', at most {LONGEST_LABEL}, with a letter or digit at both ends"
         ));
     }
     Ok(())
+}
+
+/// Whether an object may have an annotation of this name. It may say anything.
+///
+/// # Errors
+///
+/// Why not, and what to write instead.
+pub fn check_annotation(key: &str) -> Result<(), String> {
+    check_key(key, "an annotation")
+}
+
+fn check_key(key: &str, of: &str) -> Result<(), String> {
+    let (prefix, name) = key
+        .split_once('/')
+        .map_or((None, key), |(p, name)| (Some(p), name));
+    let is_domain = |prefix: &str| {
+        prefix.len() <= LONGEST_PREFIX && prefix.split('.').all(|part| !part.is_empty() && is_dns(part))
+    };
+    if is_word(name) && prefix.is_none_or(is_domain) {
+        return Ok(());
+    }
+    Err(format!(
+        "{key:?} is no name of {of}: write letters, digits, '-', '_' and '.', at most {LONGEST_LABEL}, with a letter or digit at both ends, after a domain and '/' if you like"
+    ))
+}
+
+fn is_word(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    text.len() <= LONGEST_LABEL
+        && text.chars().all(inner)
+        && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.ends_with(|c: char| c.is_ascii_alphanumeric())
 }
 
 #[cfg(test)]

@@ -70,6 +70,25 @@ async fn a_threshold_that_is_broken_rolls_back_and_one_that_is_met_lets_pass() {
 }
 
 #[tokio::test]
+async fn a_threshold_that_only_warns_is_told_of_and_the_revision_is_promoted() {
+    let (stage, first) = given_stable("threshold-warns").await;
+    stage.prometheus.instant(&["1.5"]);
+    let mut object = guarded("shop:second");
+    object["spec"]["guards"]["conditions"][0]["mode"] = json!("Warn");
+    stage.apply(object).await.unwrap();
+    stage.until_event("shop", "ConditionWarned").await;
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    assert_ne!(stable(&done), first);
+    let record = stage.ended_record("shop", &stable(&done), 1).await;
+    let recorded = &record.status.unwrap().guards.unwrap().conditions[0];
+    assert_eq!(
+        (recorded.mode.as_deref(), recorded.verdict.as_str()),
+        (Some("Warn"), "NotMet")
+    );
+    assert!(recorded.failed > 2, "{recorded:?}");
+}
+
+#[tokio::test]
 async fn a_threshold_without_one_number_never_counts_as_success() {
     let (stage, first) = given_stable("threshold-nodata").await;
     stage.prometheus.instant(&["0.1", "0.2"]);

@@ -1,5 +1,6 @@
 //! Who else is led to a revision than by a Gateway: callers inside the cluster, and users who stay where they are.
 
+use kube::ResourceExt;
 use kube::api::{Patch, PatchParams};
 use molt::api::v1alpha1::Phase;
 use serde_json::{Value, json};
@@ -212,4 +213,77 @@ async fn what_a_hand_writes_in_molts_route_is_put_back_and_told_once_for_each_ch
     let done = stage.until_phase("shop", Phase::Healthy).await;
     assert_ne!(stable(&done), first);
     assert_eq!(stage.event_count("shop", "RoutePutBack").await, 2);
+}
+
+#[tokio::test]
+async fn marks_of_ones_own_come_onto_the_services_and_go_again() {
+    let (stage, first) = given_stable("marks").await;
+    let marked = |marks: Value| {
+        let mut object = service("shop", "shop:good");
+        object["spec"]["serviceMetadata"] = marks;
+        object
+    };
+    let read = async |name: &str| {
+        let found = stage.core_services().get(name).await.unwrap();
+        (found.labels().clone(), found.annotations().clone())
+    };
+    let routed = format!("shop-{first}");
+    stage
+        .apply(marked(json!({
+            "inCluster": {"labels": {"scrape": "yes"}, "annotations": {"a.example/one": "1", "a.example/two": "2"}},
+            "routed": {"annotations": {"a.example/three": "3"}},
+        })))
+        .await
+        .unwrap();
+    until("the marks are there", async || {
+        let (called, behind) = (read("shop").await, read(&routed).await);
+        called.0.get("scrape").is_some_and(|v| v == "yes")
+            && called.1.get("a.example/two").is_some_and(|v| v == "2")
+            && !behind.0.contains_key("scrape")
+            && behind.1.get("a.example/three").is_some_and(|v| v == "3")
+    })
+    .await;
+    // Somebody else's stays; what is no longer asked for goes.
+    let params = PatchParams::default();
+    let theirs = json!({"metadata": {"annotations": {"b.example/theirs": "x"}}});
+    stage
+        .core_services()
+        .patch("shop", &params, &Patch::Merge(theirs))
+        .await
+        .unwrap();
+    stage
+        .apply(marked(
+            json!({"inCluster": {"annotations": {"a.example/one": "1"}}}),
+        ))
+        .await
+        .unwrap();
+    until("what is not asked for is gone", async || {
+        let (called, behind) = (read("shop").await, read(&routed).await);
+        !called.0.contains_key("scrape")
+            && called.1.contains_key("a.example/one")
+            && !called.1.contains_key("a.example/two")
+            && called.1.contains_key("b.example/theirs")
+            && behind.1.is_empty()
+    })
+    .await;
+    // They are no part of the revision, and Molt's own are not the user's to set.
+    let now = stage.until_phase("shop", Phase::Healthy).await;
+    assert_eq!(stable(&now), first);
+    let refused = stage
+        .apply(marked(json!({"routed": {"labels": {"molt.dev/revision": "x"}}})))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(refused.contains("are set by Molt"), "{refused}");
+    stage
+        .apply(marked(json!({"routed": {"labels": {"team": "a b"}}})))
+        .await
+        .unwrap();
+    let told = stage
+        .until_condition("shop", "SpecValid", "False", "SpecInvalid")
+        .await;
+    assert!(
+        told.starts_with("spec.serviceMetadata.routed.labels[team]: \"a b\" is no value of a label"),
+        "{told}"
+    );
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use crate::analysis::{Limits, Objective};
 use crate::condition::Bound;
 use crate::group::Group;
-use crate::guard::GuardPlan;
+use crate::guard::{GuardMode, GuardPlan};
 use crate::migration::MigrationPlan;
 pub use crate::room::{ConnectionsPlan, Room, Surge};
 pub use crate::step::Step;
@@ -136,7 +136,9 @@ pub struct ConditionPlan {
     pub name: String,
     /// How it is found out.
     pub check: Check,
-    /// Evaluations that may fail in one attempt; one more rolls back.
+    /// What its failures do.
+    pub mode: GuardMode,
+    /// Evaluations that may fail in one attempt; one more rolls back, unless it only warns.
     pub failure_limit: u32,
 }
 

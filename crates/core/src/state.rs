@@ -10,7 +10,7 @@ use crate::adoption::Adoption;
 use crate::analysis::{Counts, Evidence};
 use crate::config::ConfigState;
 use crate::group::GroupState;
-use crate::guard::GuardState;
+use crate::guard::{GuardMode, GuardState};
 use crate::migration::{Database, Migration, MigrationStage};
 use crate::observed::Action;
 use crate::plan::{Revision, SloPlan, Step};
@@ -577,6 +577,9 @@ pub struct ConditionState {
     pub name: String,
     /// What is wanted: `value < 0.8`, or that the Job succeeds.
     pub bound: String,
+    /// What its failures do.
+    #[serde(default)]
+    pub mode: GuardMode,
     /// Evaluations that may fail.
     pub failure_limit: u32,
     /// Evaluations that failed.
@@ -621,6 +624,9 @@ pub struct JobState {
     /// After a run that failed or said nothing: when the next begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_at: Option<Timestamp>,
+    /// The weight, in percent, that the last run that failed was begun at; absent once one succeeded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_at_weight: Option<u8>,
     /// How the last run that said something ended, if it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,

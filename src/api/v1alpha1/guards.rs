@@ -248,7 +248,12 @@ pub struct GuardCondition {
         )
     )]
     pub success_condition: Option<String>,
-    /// Evaluations that may fail in one attempt; one more rolls back. Default 0.
+    /// What a failure does. `Rollback` (the default): the rollout goes on only while the condition is met, and one that
+    /// fails more often than `failureLimit` is taken back. `Warn`: it is evaluated, shown and told of in an event, and
+    /// decides nothing, as for a threshold that is still being tried out. `Off`: it is not evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<GuardMode>,
+    /// Evaluations that may fail in one attempt; one more rolls back. Default 0. Nothing to a condition that only warns.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100))]
     pub failure_limit: Option<i32>,

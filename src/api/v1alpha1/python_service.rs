@@ -51,6 +51,8 @@ use super::{Decimal, Duration, Gates, Guards, Percent, PythonServiceStatus, Stra
         .message("kind: job has no pods that stay: leave port, replicas, maxSurge, strategy, workloadRef, group and slos out; its runs decide, see exposure.runs"),
     validation = Rule::new("has(self.port) == has(self.traffic)")
         .message("port and traffic belong together: a service that is called has both, and workers, which take their work from a queue, have neither"),
+    validation = Rule::new("!has(self.serviceMetadata) || has(self.port)")
+        .message("serviceMetadata is of Services, and workers and jobs have none: leave it out"),
     validation = Rule::new("!has(self.exposure) || !has(self.port)")
         .message("exposure is of workers, which have neither port nor traffic: of what is called, traffic says who gets it"),
     validation = Rule::new("self.runtime.server in ['celery', 'rq', 'arq'] ? !has(self.port) : (self.runtime.server == 'custom' || has(self.port))")
@@ -122,6 +124,10 @@ pub struct PythonServiceSpec {
     /// What is spoken there. Default HTTP, which carries WebSockets and streams as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Protocol>,
+    /// Labels and annotations of one's own on the Services that Molt makes, as a mesh, a cloud's load balancer or a
+    /// ServiceMonitor asks for them. They are no part of a revision: a change takes effect at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_metadata: Option<ServiceMetadata>,
     /// The services of this namespace that it is released with. Default: it is released by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<Group>,
@@ -168,6 +174,36 @@ pub struct PythonServiceSpec {
     /// What must have happened before a revision goes on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gates: Option<Gates>,
+}
+
+/// What the Services of a PythonService carry beside what Molt writes.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceMetadata {
+    /// On the Service with the name of the PythonService, which callers in the cluster use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_cluster: Option<ObjectMarks>,
+    /// On those that a route leads to: one for each revision, and `-stable` and `-canary` where there are. A pod is
+    /// behind several of them, so a label that makes a Prometheus scrape them counts its requests twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub routed: Option<ObjectMarks>,
+}
+
+/// Labels and annotations, in the form that Kubernetes wants of them. Those that Molt sets itself are refused:
+/// `app.kubernetes.io/name`, `app.kubernetes.io/managed-by`, and all that begin with `molt.dev/`.
+#[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("[has(self.labels) ? self.labels : {}, has(self.annotations) ? self.annotations : {}].all(set, set.all(key, !key.startsWith('molt.dev/') && key != 'app.kubernetes.io/name' && key != 'app.kubernetes.io/managed-by'))")
+    .message("serviceMetadata: app.kubernetes.io/name, app.kubernetes.io/managed-by and what begins with molt.dev/ are set by Molt, which finds its Services by them: leave them out"))]
+pub struct ObjectMarks {
+    /// Labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub labels: Option<BTreeMap<String, String>>,
+    /// Annotations.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("maxProperties" = 32))]
+    pub annotations: Option<BTreeMap<String, String>>,
 }
 
 /// What a service is.

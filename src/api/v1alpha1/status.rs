@@ -249,6 +249,9 @@ pub struct GuardStatus {
 pub struct GuardConditionStatus {
     /// Its name.
     pub name: String,
+    /// `Rollback`, or `Warn`, which decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<String>,
     /// What the number must be: `value < 0.8`.
     pub success_condition: String,
     /// `Met`, `NotMet` or `NotEvaluated`: what the last evaluation said.

@@ -60,16 +60,27 @@ pub(super) fn resolve(
             0..=100,
             0,
         );
-        if let Some((check, query)) = check(&at, condition, progress_deadline, errors) {
+        let checked = check(&at, condition, progress_deadline, errors);
+        if let (Some((check, query)), Some(mode)) = (checked, mode(condition.mode)) {
             let plan = ConditionPlan {
                 name: condition.name.clone(),
                 check,
+                mode,
                 failure_limit,
             };
             resolved.push((plan, query));
         }
     }
     resolved
+}
+
+/// What a guard does; `None` if it is off.
+fn mode(written: Option<api::GuardMode>) -> Option<GuardMode> {
+    match written.unwrap_or_default() {
+        api::GuardMode::Rollback => Some(GuardMode::Rollback),
+        api::GuardMode::Warn => Some(GuardMode::Warn),
+        api::GuardMode::Off => None,
+    }
 }
 
 /// What has to hold, and where a number for it comes from.
@@ -156,10 +167,8 @@ pub(super) fn runtime(
     let guards = guards.unwrap_or(&none);
     let (mut plans, mut queries) = (Vec::new(), Vec::new());
     let mut add = |mode: Option<api::GuardMode>, rule: GuardRule, query: Option<GuardQuery>| {
-        let mode = match mode.unwrap_or_default() {
-            api::GuardMode::Rollback => GuardMode::Rollback,
-            api::GuardMode::Warn => GuardMode::Warn,
-            api::GuardMode::Off => return,
+        let Some(mode) = self::mode(mode) else {
+            return;
         };
         plans.push(GuardPlan { rule, mode });
         queries.extend(query);

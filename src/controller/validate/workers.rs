@@ -105,6 +105,11 @@ fn check_fields(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>) {
             "is spoken at a port, and workers have none: leave it out",
         ),
         (
+            "spec.serviceMetadata",
+            spec.service_metadata.is_some(),
+            "is of Services, and workers have none: leave it out",
+        ),
+        (
             "spec.drain",
             spec.drain.is_some(),
             "is of connections, and workers have none: leave it out; how long they may finish what they have begun is the template's terminationGracePeriodSeconds",

@@ -168,7 +168,7 @@ export function guards(status) {
   const runtime = status.guards?.runtime ?? [];
   return (list.length > 0 || runtime.length > 0) && section("Guards", {}, list.length > 0 && table("Thresholds and Jobs", [
     ["Condition", (g) => g.name], ["Verdict", (g) => chip(g.verdict)], ["Value", (g) => g.value ?? "–", "n"], ["Wanted", (g) => h("code", {}, g.successCondition)],
-    ["Failed", (g) => `${g.failed} of ${g.evaluated}, ${g.failureLimit} may`], ["Message", (g) => g.message ?? ""]], list),
+    ["Failed", (g) => `${g.failed} of ${g.evaluated}, ${g.mode === "Warn" ? "only warns" : `${g.failureLimit} may`}`], ["Message", (g) => g.message ?? ""]], list),
   runtime.length > 0 && table("Guards of the runtime", [
     ["Guard", (g) => words(g.name)], ["Verdict", (g) => chip(g.verdict)], ["Canary", (g) => g.canary ?? "–"], ["Stable", (g) => g.stable ?? "–"],
     ["Allowed", (g) => g.allowed], ["Message", (g) => g.message ?? ""]], runtime));

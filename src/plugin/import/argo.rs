@@ -1,5 +1,6 @@
 //! A Rollout of Argo Rollouts, with its templates of analyses.
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Fate, millis};
@@ -386,21 +387,42 @@ fn run(draft: &mut Draft, analysis: &mut Fields, all: &[Object], object: &Object
             given.extend(value.map(|value| (name, value)));
         }
     }
-    for mut reference in analysis.each("templates")? {
+    let templates = analysis.each("templates")?;
+    let inherited = Inherited {
+        arguments: given,
+        dry: dry_run(&mut analysis.each("dryRun")?)?,
+    };
+    for mut reference in templates {
         let name = reference.text("templateName")?.unwrap_or_default();
         let field = reference.path("templateName");
         reference.take("clusterScope");
         draft.rest(&reference, |_| None);
-        template_metrics(draft, &field, &name, &given, all, 0)?;
-    }
-    if analysis.take("dryRun").is_some() {
-        draft.note(
-            Fate::NotCarriedOver,
-            analysis.path("dryRun"),
-            "a condition counts: leave out those that should not",
-        );
+        template_metrics(draft, &field, &name, &inherited, all, 0)?;
     }
     Ok(())
+}
+
+/// What a template gets from who names it.
+struct Inherited {
+    arguments: Arguments,
+    /// Metrics with such names are evaluated and count for nothing.
+    dry: Vec<Regex>,
+}
+
+/// The names in a list of `dryRun`: expressions that match somewhere in a metric's name.
+fn dry_run(list: &mut [Fields]) -> Result<Vec<Regex>, Wrong> {
+    let mut names = Vec::new();
+    for entry in list {
+        let pattern = entry.text("metricName")?.unwrap_or_default();
+        let name = Regex::new(&pattern).map_err(|_| {
+            entry.wrong(
+                "metricName",
+                format!("has {pattern:?}, which is no regular expression"),
+            )
+        })?;
+        names.push(name);
+    }
+    Ok(names)
 }
 
 /// Templates may name others; so deep at most.
@@ -410,7 +432,7 @@ fn template_metrics(
     draft: &mut Draft,
     field: &str,
     name: &str,
-    given: &Arguments,
+    given: &Inherited,
     all: &[Object],
     depth: usize,
 ) -> Result<(), Wrong> {
@@ -436,25 +458,26 @@ fn template_metrics(
             arguments.insert(name, value);
         }
     }
-    arguments.extend(given.clone());
+    arguments.extend(given.arguments.clone());
+    let mut dry = dry_run(&mut spec.each("dryRun")?)?;
+    dry.extend(given.dry.iter().cloned());
     for metric in spec.each_of("metrics", |value| metrics::filled_in(value, &arguments))? {
-        metrics::of_argo(draft, metric, &arguments)?;
+        metrics::of_argo(draft, metric, &arguments, &dry)?;
     }
+    let inherited = Inherited { arguments, dry };
     for mut reference in spec.each("templates")? {
         let name = reference.text("templateName")?.unwrap_or_default();
         template_metrics(
             draft,
             &reference.path("templateName"),
             &name,
-            &arguments,
+            &inherited,
             all,
             depth + 1,
         )?;
     }
     draft.rest(&spec, |field| match field {
-        "dryRun" | "measurementRetention" => {
-            Some("a condition counts, and its last value is kept in the record")
-        }
+        "measurementRetention" => Some("the last value of a condition is kept in the record"),
         _ => None,
     });
     Ok(())

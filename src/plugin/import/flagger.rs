@@ -3,7 +3,7 @@
 mod metrics;
 mod webhooks;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use self::webhooks::Gates;
 use super::draft::{Draft, Fate};
@@ -174,13 +174,46 @@ fn traffic(
             format!("{provider}: routers other than the Gateway API and Istio are not carried over: write traffic.gatewayAPI yourself (docs/traffic.md)"),
         );
     }
+    marks(draft, service)?;
     draft.rest(service, |field| match field {
         "retries" | "timeout" | "headers" | "rewrite" | "corsPolicy" | "match" | "trafficPolicy" => {
             Some("Molt's own route has no filters: to keep them use a route of your own, by httpRouteRef or virtualServiceRef")
         }
-        "apex" | "primary" | "canary" => Some("labels and annotations of Services are Molt's own"),
         _ => None,
     });
+    Ok(())
+}
+
+/// Labels and annotations of Services. Molt has one for each revision, which is canary and stable in turn.
+fn marks(draft: &mut Draft, service: &mut Fields) -> Result<(), Wrong> {
+    let mut of = |name: &str| -> Result<Option<Value>, Wrong> {
+        let Some(mut written) = service.maybe(name)? else {
+            return Ok(None);
+        };
+        let mut marks = Map::new();
+        for kind in ["labels", "annotations"] {
+            let found = written
+                .take(kind)
+                .filter(|set| set.as_object().is_some_and(|s| !s.is_empty()));
+            marks.extend(found.map(|set| (kind.to_owned(), set)));
+        }
+        draft.rest(&written, |_| None);
+        Ok((!marks.is_empty()).then_some(Value::Object(marks)))
+    };
+    let (called, primary, canary) = (of("apex")?, of("primary")?, of("canary")?);
+    if canary != primary && canary.is_some() {
+        draft.note(
+            Fate::NotCarriedOver,
+            service.path("canary"),
+            "a Service is of one revision, which is canary first and stable then: it has the marks of primary",
+        );
+    }
+    let mut all = Map::new();
+    all.extend(called.map(|marks| ("inCluster".to_owned(), marks)));
+    all.extend(primary.map(|marks| ("routed".to_owned(), marks)));
+    if !all.is_empty() {
+        draft.set("serviceMetadata", Value::Object(all));
+    }
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use regex::Regex;
 use serde_json::{Value, json};
 
 use super::draft::{Draft, Fate, duration, millis};
@@ -10,9 +11,15 @@ use super::input::{Fields, Wrong};
 /// Values that take the place of `{{…}}` in a query.
 pub(super) type Arguments = BTreeMap<String, String>;
 
-/// A metric of one of Argo's templates.
-pub(super) fn of_argo(draft: &mut Draft, mut metric: Fields, arguments: &Arguments) -> Result<(), Wrong> {
+/// A metric of one of Argo's templates; one whose name is in `dry` is evaluated and counts for nothing.
+pub(super) fn of_argo(
+    draft: &mut Draft,
+    mut metric: Fields,
+    arguments: &Arguments,
+    dry: &[Regex],
+) -> Result<(), Wrong> {
     let name = metric.text("name")?.unwrap_or_else(|| "metric".to_owned());
+    let only_warns = dry.iter().any(|pattern| pattern.is_match(&name));
     let field = metric.path("");
     let field = format!("{} ({name})", field.trim_end_matches('.'));
     let limit = match metric.text("failureLimit")? {
@@ -42,6 +49,9 @@ pub(super) fn of_argo(draft: &mut Draft, mut metric: Fields, arguments: &Argumen
         _ => None,
     });
     let mut condition = json!({});
+    if only_warns {
+        condition["mode"] = json!("Warn");
+    }
     if let Some(mut prometheus) = provider.maybe("prometheus")? {
         let query = prometheus.text("query")?.unwrap_or_default();
         let Some(query) = filled(&query, arguments) else {
@@ -64,7 +74,7 @@ pub(super) fn of_argo(draft: &mut Draft, mut metric: Fields, arguments: &Argumen
     } else if let Some(mut web) = provider.maybe("web")? {
         web_check(draft, &field, &mut web, arguments, &mut condition)?;
     } else if let Some(mut job) = provider.maybe("job")? {
-        return job_check(draft, &field, &name, &mut job, limit);
+        return job_check(draft, &field, &name, &mut job, condition, limit);
     } else {
         let last = |path: String| path.rsplit('.').next().unwrap_or_default().to_owned();
         let kinds: Vec<String> = provider.rest().into_iter().map(last).collect();
@@ -140,6 +150,7 @@ fn job_check(
     field: &str,
     name: &str,
     job: &mut Fields,
+    mut condition: Value,
     limit: Option<f64>,
 ) -> Result<(), Wrong> {
     let mut spec = job.fields("spec")?;
@@ -164,7 +175,7 @@ fn job_check(
         Some("a condition's Job has a template, a timeout and an interval")
     });
     draft.rest(job, |_| None);
-    let mut condition = json!({"job": check});
+    condition["job"] = check;
     set_limit(draft, field, &mut condition, limit);
     draft.condition(field, name, condition);
     Ok(())

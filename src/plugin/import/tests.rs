@@ -708,3 +708,72 @@ proptest! {
         let _ = convert(&files(&text));
     }
 }
+
+#[test]
+fn metrics_of_a_dry_run_become_conditions_that_only_warn() {
+    let rollout = "
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {name: checkout, namespace: shop}
+spec:
+  template: {spec: {containers: [{name: app, image: 'shop/checkout:1', ports: [{containerPort: 8000}]}]}}
+  strategy:
+    canary:
+      steps: [{setWeight: 50}]
+      analysis:
+        templates: [{templateName: quality}]
+        dryRun: [{metricName: '^sm'}]
+---
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {name: quality, namespace: shop}
+spec:
+  dryRun: [{metricName: queue.*}]
+  metrics:
+  - {name: errors, successCondition: 'result < 1', provider: {web: {url: 'https://a.b/c', jsonPath: '$.d'}}}
+  - {name: queue-depth, successCondition: 'result < 1', provider: {web: {url: 'https://a.b/c', jsonPath: '$.d'}}}
+  - {name: smoke, provider: {job: {spec: {template: {spec: {restartPolicy: Never, containers: [{name: s, image: 'i:1'}]}}}}}}
+";
+    let made = imported(rollout);
+    let conditions = &made.services[0].object["spec"]["guards"]["conditions"];
+    let conditions = conditions.as_array().unwrap();
+    let modes: Vec<_> = conditions
+        .iter()
+        .map(|c| (c["name"].as_str().unwrap(), c["mode"].as_str()))
+        .collect();
+    let expected = [
+        ("errors", None),
+        ("queue-depth", Some("Warn")),
+        ("smoke", Some("Warn")),
+    ];
+    assert_eq!(modes, expected);
+    sound(&made, &made.yaml().unwrap());
+    let told = made.told.join("\n");
+    assert!(!told.contains("dryRun"), "{told}");
+    let error = error(&rollout.replace("^sm", "["));
+    assert!(
+        error.contains("metricName") && error.contains("no regular expression"),
+        "{error}"
+    );
+}
+
+#[test]
+fn what_flagger_writes_on_services_is_written_on_molts() {
+    let text = FLAGGER.replacen(
+        "  service:\n",
+        "  service:\n    apex: {labels: {team: shop}}\n    primary: {annotations: {a.example/b: c}}\n    canary: {labels: {x: z}}\n",
+        1,
+    );
+    assert_ne!(text, FLAGGER);
+    let made = imported(&text);
+    assert_eq!(
+        made.services[0].object["spec"]["serviceMetadata"],
+        json!({"inCluster": {"labels": {"team": "shop"}}, "routed": {"annotations": {"a.example/b": "c"}}})
+    );
+    sound(&made, &made.yaml().unwrap());
+    let told = made.told.join("\n");
+    assert!(
+        told.contains("not carried over: spec.service.canary: a Service is of one revision"),
+        "{told}"
+    );
+}

@@ -70,6 +70,7 @@ fn conditions(shown: &GuardsStatus, style: Style) -> String {
 fn row(condition: &GuardConditionStatus, style: Style) -> Vec<String> {
     let verdict = match condition.verdict.as_str() {
         "Met" => style.good("Met"),
+        "NotMet" if only_warns(condition) => style.busy("NotMet"),
         "NotMet" => style.bad("NotMet"),
         other => style.busy(other),
     };
@@ -78,12 +79,20 @@ fn row(condition: &GuardConditionStatus, style: Style) -> Vec<String> {
         verdict,
         condition.value.clone().unwrap_or_else(|| "-".to_owned()),
         condition.success_condition.clone(),
-        format!(
-            "{} of {}, {} may",
-            condition.failed, condition.evaluated, condition.failure_limit
-        ),
+        if only_warns(condition) {
+            format!("{} of {}, only warns", condition.failed, condition.evaluated)
+        } else {
+            format!(
+                "{} of {}, {} may",
+                condition.failed, condition.evaluated, condition.failure_limit
+            )
+        },
         condition.message.clone().unwrap_or_default(),
     ]
+}
+
+fn only_warns(condition: &GuardConditionStatus) -> bool {
+    condition.mode.as_deref() == Some("Warn")
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Turn<'_> {
             return Some(Wait::Evidence(what));
         }
         let tried = |check: &Check| check.job().is_some() || is_previewed(attempt);
-        let conditions = self.plan.conditions.iter().filter(|plan| tried(&plan.check));
+        let conditions = self.deciding_conditions().filter(|plan| tried(&plan.check));
         let mut lacks = conditions.filter_map(|plan| lack(attempt, plan, attempt.weight));
         lacks.next().map(Wait::Evidence)
     }

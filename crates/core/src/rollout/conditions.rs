@@ -11,6 +11,7 @@ use super::attempt::End;
 use super::preview::is_used;
 use super::waits::Wait;
 use crate::condition::Bound;
+use crate::guard::GuardMode;
 use crate::observed::ConditionReading;
 use crate::plan::{Check, ConditionPlan};
 use crate::state::{Attempt, ConditionState, JobState, Outcome, Stage};
@@ -56,6 +57,8 @@ impl Turn<'_> {
         for failure in failures {
             if failure.beyond_limit {
                 self.withdraw(End::new(Outcome::RolledBack, "ConditionFailed", failure.message));
+            } else if failure.only_warns {
+                self.note("ConditionWarned", failure.message);
             } else {
                 self.note("ConditionNotMet", failure.message);
             }
@@ -74,10 +77,14 @@ impl Turn<'_> {
             // Nothing can be known of a revision that nobody has used.
             return None;
         }
-        self.plan
-            .conditions
-            .iter()
+        self.deciding_conditions()
             .find_map(|plan| lack(attempt, plan, attempt.weight))
+    }
+
+    /// Those that say where the rollout goes; the others only warn.
+    pub(super) fn deciding_conditions(&self) -> impl Iterator<Item = &ConditionPlan> {
+        let conditions = self.plan.conditions.iter();
+        conditions.filter(|plan| plan.mode == GuardMode::Rollback)
     }
 
     /// Why the conditions do not let the bake end. A bake without a block has nothing to be read in.
@@ -109,6 +116,7 @@ pub(super) fn is_judged(attempt: &Attempt) -> bool {
 /// An evaluation that failed and is to be told.
 pub(super) struct Failure {
     beyond_limit: bool,
+    only_warns: bool,
     message: String,
 }
 
@@ -191,17 +199,24 @@ pub(super) fn settle(
     }
     let news = entry.failed == 0 || met_before;
     entry.passed_at_weight = None;
-    // Never more than one beyond the limit, however often a rollback is put off.
-    entry.failed = entry
-        .failed
-        .saturating_add(1)
-        .min(plan.failure_limit.saturating_add(1));
-    let beyond_limit = entry.failed > plan.failure_limit;
+    entry.failed = entry.failed.saturating_add(1);
+    let only_warns = plan.mode == GuardMode::Warn;
+    if !only_warns {
+        // Never more than one beyond the limit, however often a rollback is put off.
+        entry.failed = entry.failed.min(plan.failure_limit.saturating_add(1));
+    }
+    let beyond_limit = !only_warns && entry.failed > plan.failure_limit;
+    let allowed = if only_warns {
+        "it only warns".to_owned()
+    } else {
+        format!("{} may", plan.failure_limit)
+    };
     (news || beyond_limit).then(|| Failure {
         beyond_limit,
+        only_warns,
         message: format!(
-            "condition {}: {}; {} of {} evaluations failed, {} may",
-            plan.name, finding.failure, entry.failed, entry.evaluated, plan.failure_limit
+            "condition {}: {}; {} of {} evaluations failed, {allowed}",
+            plan.name, finding.failure, entry.failed, entry.evaluated
         ),
     })
 }
@@ -275,7 +290,12 @@ pub(super) fn found<'a>(attempt: &'a Attempt, plan: &ConditionPlan) -> Option<&'
 
 /// The same, or a new one.
 pub(super) fn entry(attempt: &Attempt, plan: &ConditionPlan) -> ConditionState {
-    found(attempt, plan).cloned().unwrap_or_else(|| new(plan))
+    let known = found(attempt, plan).cloned().unwrap_or_else(|| new(plan));
+    ConditionState {
+        mode: plan.mode,
+        failure_limit: plan.failure_limit,
+        ..known
+    }
 }
 
 /// Puts an entry in its place.
@@ -292,7 +312,6 @@ fn new(plan: &ConditionPlan) -> ConditionState {
     ConditionState {
         name: plan.name.clone(),
         bound: plan.check.to_string(),
-        failure_limit: plan.failure_limit,
         job,
         ..ConditionState::default()
     }

@@ -17,6 +17,7 @@ use super::migration_runs::migration_under_way;
 use super::preview::is_used;
 use super::{Turn, after};
 use crate::decision::JobEffect;
+use crate::guard::GuardMode;
 use crate::migration::MigrationPhase;
 use crate::observed::{JobKey, JobPhase};
 use crate::plan::{ConditionPlan, JobPlan};
@@ -136,9 +137,11 @@ impl Turn<'_> {
                     Said::NotMet(how) => Some(short(&how)),
                     _ => None,
                 };
-                if failure.is_none() {
+                // What only warns has been told of; one that decides is asked until it can go on.
+                if failure.is_none() || plan.mode == GuardMode::Warn {
                     job.retry_at = None;
                 }
+                job.failed_at_weight = failure.is_some().then_some(run.weight);
                 job.failure.clone_from(&failure);
                 let finding = Finding {
                     at: run.since,
@@ -160,7 +163,7 @@ impl Turn<'_> {
         if self.may_run(&attempt) {
             for (plan, job) in self.job_conditions() {
                 let mut entry = entry(&attempt, plan);
-                let is_due = due_at(&entry, &attempt, job).is_some_and(|at| at <= self.now);
+                let is_due = due_at(plan, &entry, &attempt, job).is_some_and(|at| at <= self.now);
                 let Some(state) = entry.job.as_mut().filter(|_| is_due) else {
                     continue;
                 };
@@ -250,7 +253,7 @@ impl Turn<'_> {
                     }
                     times.push(after(run.since, at_most(job)));
                 }
-                None if may_run => times.extend(due_at(&entry(attempt, plan), attempt, job)),
+                None if may_run => times.extend(due_at(plan, &entry(attempt, plan), attempt, job)),
                 None => {}
             }
         }
@@ -264,12 +267,18 @@ fn at_most(job: &JobPlan) -> SignedDuration {
 }
 
 /// When the next run is due; `None` while one is under way, or none is.
-fn due_at(entry: &ConditionState, attempt: &Attempt, job: &JobPlan) -> Option<Timestamp> {
+fn due_at(
+    plan: &ConditionPlan,
+    entry: &ConditionState,
+    attempt: &Attempt,
+    job: &JobPlan,
+) -> Option<Timestamp> {
     let state = entry.job.as_ref().filter(|state| state.running.is_none())?;
     if state.retry_at.is_some() {
         return state.retry_at;
     }
-    if entry.passed_at_weight != Some(attempt.weight) {
+    let warned = plan.mode == GuardMode::Warn && state.failed_at_weight == Some(attempt.weight);
+    if entry.passed_at_weight != Some(attempt.weight) && !warned {
         return Some(attempt.started_at);
     }
     Some(after(entry.evaluated_at?, job.interval?))

@@ -3,6 +3,7 @@
 use super::world::World;
 use crate::condition::Bound;
 use crate::decision::Phase;
+use crate::guard::GuardMode;
 use crate::observed::Action;
 use crate::plan::{Check, ConditionPlan, OnInconclusive};
 use crate::state::{ConditionState, Outcome, Stage};
@@ -12,6 +13,7 @@ fn given(failure_limit: u32, value: Result<f64, &str>) -> World {
     world.plan.conditions = vec![ConditionPlan {
         name: "latency".into(),
         check: Check::Value(Bound::parse("value < 0.8").unwrap()),
+        mode: GuardMode::Rollback,
         failure_limit,
     }];
     set(&mut world, value);
@@ -205,4 +207,35 @@ fn a_condition_that_was_changed_or_taken_away_starts_anew_or_is_forgotten() {
     world.run(1);
     until_weight(&mut world, 50);
     assert!(world.last.as_ref().unwrap().report.guards.is_empty());
+}
+
+#[test]
+fn one_that_only_warns_is_told_of_once_and_decides_nothing() {
+    for (value, failed, told) in [(Ok(1.25), true, 1), (Err("the query gave no element"), false, 0)] {
+        let mut world = given(0, value);
+        world.plan.conditions[0].mode = GuardMode::Warn;
+        assert!(world.run_until(Phase::Healthy, 300), "{}", message(&world));
+        let last = world.state.last.as_ref().unwrap();
+        assert_eq!(last.outcome, Outcome::Promoted);
+        let entry = &last.conditions[0];
+        assert_eq!(entry.mode, GuardMode::Warn);
+        assert_eq!(entry.failed, entry.evaluated, "all that were evaluated");
+        assert_eq!(entry.failed > 3, failed, "{entry:?}");
+        let notes = last.transitions.iter();
+        let notes: Vec<_> = notes.filter(|t| t.reason == "ConditionWarned").collect();
+        assert_eq!(notes.len(), told, "{notes:?}");
+        let expected =
+            "condition latency: the value is 1.25, not < 0.8; 1 of 1 evaluations failed, it only warns";
+        assert!(notes.iter().all(|note| note.message == expected), "{notes:?}");
+    }
+}
+
+#[test]
+fn one_that_is_made_to_decide_takes_back_what_it_had_only_warned_of() {
+    let mut world = given(0, Ok(1.25));
+    world.plan.conditions[0].mode = GuardMode::Warn;
+    until_weight(&mut world, 50);
+    world.plan.conditions[0].mode = GuardMode::Rollback;
+    assert!(world.run_until(Phase::RolledBack, 120), "{}", message(&world));
+    assert_eq!(world.state.last.as_ref().unwrap().reason, "ConditionFailed");
 }

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::world::World;
 use crate::decision::{JobEffect, Phase};
+use crate::guard::GuardMode;
 use crate::observed::{Action, JobPhase};
 use crate::plan::{Check, ConditionPlan, JobPlan};
 use crate::rollout::decide;
@@ -19,6 +20,7 @@ fn given(failure_limit: u32, fate: JobPhase) -> World {
             timeout: SignedDuration::from_secs(30),
             interval: None,
         }),
+        mode: GuardMode::Rollback,
         failure_limit,
     }];
     world.job_fate = fate;
@@ -298,4 +300,17 @@ proptest! {
             prop_assert!(!promoted || successes > 0);
         }
     }
+}
+
+#[test]
+fn one_that_only_warns_is_run_once_at_each_weight_and_decides_nothing() {
+    let mut world = given(0, JobPhase::Failed("exit code 1".into()));
+    world.plan.conditions[0].mode = GuardMode::Warn;
+    assert!(world.run_until(Phase::Healthy, 300), "{}", message(&world));
+    let last = world.state.last.as_ref().unwrap();
+    assert_eq!(last.outcome, Outcome::Promoted);
+    let entry = &last.conditions[0];
+    assert_eq!(entry.failed, entry.evaluated);
+    let runs: Vec<u32> = world.created_jobs.iter().map(|key| key.run).collect();
+    assert_eq!(runs, [1, 2, 3], "at 10, 50 and 100 %");
 }

@@ -5,6 +5,7 @@ use jiff::SignedDuration;
 use super::world::World;
 use crate::analysis::Counts;
 use crate::decision::{Phase, VerdictKind};
+use crate::guard::GuardMode;
 use crate::observed::{Action, Backend, JobPhase, Preview, Trouble, TroubleKind};
 use crate::plan::{Check, ConditionPlan, JobPlan, OnShareMismatch, RouteMode};
 use crate::state::{Outcome, Stage};
@@ -55,6 +56,7 @@ fn smoke_test(world: &mut World, fate: JobPhase) {
             timeout: SignedDuration::from_secs(30),
             interval: None,
         }),
+        mode: GuardMode::Rollback,
         failure_limit: 0,
     }];
     world.job_fate = fate;
