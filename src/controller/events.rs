@@ -5,8 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType};
 use kube::{Resource, ResourceExt};
 use molt_core::decision::Report;
+use serde_json::json;
 
 use super::object::ServiceObject;
+use super::revision::hex_digest;
 use crate::traffic::rules_owners::Edit;
 
 /// An event's note must stay below 1 kB.
@@ -15,7 +17,6 @@ const MAX_NOTE: usize = 1000;
 /// The events of one decision: one for each transition, and one for each fault that is new.
 pub fn events(object: &ServiceObject, report: &Report) -> Vec<Event> {
     let transitions = report.transitions.iter().map(|t| {
-        // The recorder takes events with the same reason and action for one, whatever their note says.
         event(
             is_warning(&t.reason),
             &t.reason,
@@ -158,8 +159,9 @@ fn event(warning: bool, reason: &str, note: &str, action: &str) -> Event {
             EventType::Normal
         },
         reason: reason.to_owned(),
+        // The recorder takes events with the same reason and action for one, and keeps the first one's note.
+        action: format!("{action} {}", hex_digest(&json!(note), 8)),
         note: Some(note),
-        action: action.to_owned(),
         secondary: None,
     }
 }

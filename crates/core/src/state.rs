@@ -38,6 +38,9 @@ pub struct State {
     /// The revision that users are served by; absent until a first one has been deployed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stable: Option<Revision>,
+    /// Since when there is no ReplicaSet of the stable revision, while the spec asks for another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stable_lost_since: Option<Timestamp>,
     /// The attempt under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attempt: Option<Attempt>,

@@ -46,7 +46,12 @@ const LN_CLEARLY: f64 = 4.5;
 /// A revision's counts, by slot of its pods' names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
-pub struct PodCounts([Counts; POD_SLOTS]);
+pub struct PodCounts(
+    [Counts; POD_SLOTS],
+    /// The pods of one block, a bit of a hash of its name for each: sums of several forget them.
+    #[serde(skip)]
+    u64,
+);
 
 impl PodCounts {
     /// Adds what one pod served. The slot is a hash of its name (Fowler, Noll and Vo's, 64 bits, 1a), the
@@ -58,6 +63,14 @@ impl PodCounts {
         // The low bits alone would be nearly the parity of the name's letters.
         let slot = usize::try_from((hash ^ (hash >> 32)) % POD_SLOTS as u64).unwrap_or(0);
         self.0[slot] = self.0[slot].plus(counts);
+        if counts.total() > 0.0 {
+            self.1 |= 1 << ((hash ^ (hash >> 32)) / POD_SLOTS as u64 % 64);
+        }
+    }
+
+    /// How many pods have served, those that share a slot as well; seldom one too few.
+    fn pods(&self) -> u8 {
+        u8::try_from(self.1.count_ones()).unwrap_or(u8::MAX)
     }
 
     fn plus(&mut self, other: &Self) {
@@ -68,7 +81,7 @@ impl PodCounts {
 
     /// What is left of it a block later, as far as the recent past goes.
     fn faded(&self) -> Self {
-        Self(self.0.map(faded))
+        Self(self.0.map(faded), 0)
     }
 
     fn served(&self) -> impl Iterator<Item = Counts> {
@@ -224,6 +237,9 @@ pub(super) struct Clustering {
     #[serde(default, with = "exact::option_list", skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Vec<String>>", length(min = 2, max = 2))]
     pending: Option<[f64; 2]>,
+    /// The canary's pods that served in one block, at most so far: two may share a slot.
+    #[serde(default)]
+    most_pods: u8,
     /// The correlation within blocks that stable's history shows, in parts per million.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     history_ppm: Option<u32>,
@@ -267,6 +283,7 @@ impl Clustering {
     /// Takes in a block in which the canary served alone. How its pods differ in such a block says nothing of the evidence
     /// beside stable: harm that begins within it, or an incident, is seen by each pod's scrapes from another moment on.
     pub(super) fn absorb_alone(&mut self, canary_pods: &PodCounts) {
+        self.most_pods = self.most_pods.max(canary_pods.pods());
         self.canary_pods.plus(canary_pods);
         self.canary_lately = self.canary_lately.faded();
         self.canary_lately.plus(canary_pods);
@@ -313,8 +330,23 @@ impl Clustering {
         let several = if alone { SEVERAL_ALONE } else { SEVERAL };
         // Beside nothing that is known none is worse.
         stable.total() > 0.0
-            && is_of_one(&self.canary_pods, stable, several)
-            && is_of_one(&self.canary_lately, self.stable_lately, several)
+            && is_of_one(&self.canary_pods, stable, self.many(&self.canary_pods, several))
+            && is_of_one(
+                &self.canary_lately,
+                self.stable_lately,
+                self.many(&self.canary_lately, several),
+            )
+    }
+
+    /// Slots that are needed to tell pods apart: one fewer than `several` where there are as many pods, of which two share
+    /// a slot. Without the worse slot of two there is a pod left.
+    fn many(&self, served: &PodCounts, several: usize) -> usize {
+        let shared = usize::from(self.most_pods) >= several && served.served().count() < several;
+        if shared {
+            several.saturating_sub(1).max(2)
+        } else {
+            several
+        }
     }
 
     /// `ρ_b`, 0 to 1: what the attempt shows, or more if history does; without a history what is assumed, as

@@ -106,6 +106,32 @@ fn a_sick_pod_of_several_is_told_from_a_bad_revision() {
 }
 
 #[test]
+fn three_pods_of_which_two_share_a_slot_are_told_apart_too() {
+    let slot = |name: &str| {
+        let mut pods = PodCounts::default();
+        pods.add(name, counts(1.0, 0.0));
+        pods.0.iter().position(|counts| counts.total() > 0.0).unwrap()
+    };
+    let names: Vec<String> = (0..200).map(|i| format!("checkout-f13e653b5c-{i}")).collect();
+    let alike = |name: &String| slot(name) == slot(&names[0]) && *name != names[0];
+    let twin = names.iter().find(|name| alike(name)).unwrap();
+    let other = names.iter().find(|name| slot(name) != slot(&names[0])).unwrap();
+    let rests = |bad: [f64; 3]| {
+        let mut seen = Clustering::default();
+        seen.know(0.0);
+        let (mut canary, mut stable) = (PodCounts::default(), PodCounts::default());
+        for (pod, bad) in [&names[0], twin, other].into_iter().zip(bad) {
+            canary.add(pod, counts(100.0, bad));
+            stable.add(pod, counts(1000.0, 10.0));
+        }
+        seen.absorb(stable.all(), &canary, &stable, false);
+        seen.rests_on_one_pod(stable.all(), false)
+    };
+    assert!(rests([30.0, 1.0, 1.0]) && rests([1.0, 1.0, 30.0]));
+    assert!(!rests([30.0, 28.0, 31.0]));
+}
+
+#[test]
 fn a_history_of_independent_requests_shows_no_correlation_and_one_of_bursts_does() {
     let history = |bad: &dyn Fn(usize) -> f64| (0..180).map(|i| counts(2400.0, bad(i))).collect::<Vec<_>>();
     // About what chance does to 24 bad ones: a standard deviation of 4.9.

@@ -75,6 +75,9 @@ pub struct During {
     /// the share of the bad ones that its new weight gives it: harm is bet on beyond that, and safety not at all. Of a rise to
     /// all traffic nothing is beyond that: what it shows beside what stable was before makes suspect, as in the bake.
     pub weight_rises: bool,
+    /// The weight that it rises from, in percent, where the canary's share of requests is evidence: what it had for all of
+    /// the block at the least.
+    pub weight_before: Option<u8>,
 }
 
 /// The evidence of one objective in one attempt. Bounded: under 5 kB in a status, exact in every bit.

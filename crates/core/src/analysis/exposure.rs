@@ -183,18 +183,7 @@ impl Exposure {
             return;
         }
         let due = weight * (canary + stable);
-        let at_least = match at_route {
-            None => Some(self.expected(weight)),
-            Some(at_route) => at_route.due(weight).map(|due| answers(due, ANSWERING)),
-        };
-        if canary > 0.0 {
-            self.ln_silent = None;
-            self.due_in_silence = 0.0;
-        } else if let Some(at_least) = at_least {
-            // As with late harm: the stake on a silence that begins now joins the silence that goes on.
-            let joined = joined(self.ln_silent, ln_stake(self.blocks.saturating_sub(1)));
-            self.ln_silent = Some(joined - stable * (-at_least).ln_1p());
-        }
+        self.hear(canary, stable, weight, at_route);
         let bet = |null: f64, share: f64| {
             canary * (share / null).ln() + stable * ((1.0 - share) / (1.0 - null)).ln()
         };
@@ -207,6 +196,26 @@ impl Exposure {
         self.due += due;
         if canary <= 0.0 {
             self.due_in_silence += due;
+        }
+    }
+
+    /// Whether the canary answers at all in a block in which it had this weight, above 0 and below 1, at the least: of one in
+    /// which the weight rises that is known as well.
+    pub(super) fn hear(&mut self, canary: f64, stable: f64, weight: f64, at_route: Option<AtRoute>) {
+        if weight <= 0.0 || weight >= 1.0 {
+            return;
+        }
+        let at_least = match at_route {
+            None => Some(self.expected(weight)),
+            Some(at_route) => at_route.due(weight).map(|due| answers(due, ANSWERING)),
+        };
+        if canary > 0.0 {
+            self.ln_silent = None;
+            self.due_in_silence = 0.0;
+        } else if let Some(at_least) = at_least {
+            // As with late harm: the stake on a silence that begins now joins the silence that goes on.
+            let joined = joined(self.ln_silent, ln_stake(self.blocks.saturating_sub(1)));
+            self.ln_silent = Some(joined - stable * (-at_least).ln_1p());
         }
     }
 

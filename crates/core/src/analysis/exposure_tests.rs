@@ -96,6 +96,16 @@ fn what_the_proxies_send_is_what_is_due() {
     assert!(exposure.ln_short().unwrap() > 100f64.ln());
 }
 
+#[test]
+fn a_silence_is_heard_in_a_block_in_which_the_weight_rises() {
+    let mut exposure = after(&[(60.0, 540.0); 2], 0.1);
+    // It rises from 10 % to 25 %: a canary that answers has 54 of 540 at the least.
+    exposure.hear(0.0, 540.0, 0.1, None);
+    assert!(exposure.ln_silent() > 100f64.ln(), "{}", exposure.ln_silent());
+    exposure.hear(1.0, 540.0, 0.1, None);
+    assert!(exposure.ln_silent() <= 0.0, "one answer ends it");
+}
+
 proptest! {
     #[test]
     fn what_is_sent_keeps_the_evidence_finite(

@@ -113,6 +113,8 @@ impl Turn<'_> {
             self.state.refused = None;
         }
         self.find_stable();
+        self.leave_lost_stable();
+        let wanted = self.wanted();
         self.follow_adoption();
         if let Some(attempt) = self.attempt().cloned()
             && wanted.as_ref().is_some_and(|r| *r != attempt.revision)

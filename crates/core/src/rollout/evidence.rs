@@ -136,7 +136,11 @@ impl Turn<'_> {
         let during = During {
             incident: attempt.incident_since.is_some(),
             weight_rises: !is_in_force && attempt.raised_at.is_some_and(rises),
+            weight_before: None,
         };
+        let rises_in_it = attempt
+            .raised_at
+            .is_some_and(|at| during.weight_rises && at >= block.start && !says_nothing);
         let before_comparison = is_before_comparison(attempt, block.start);
         let entry_of = |slo: &SloPlan| attempt.evidence.iter().find(|e| e.is_of(slo));
         let reference = |slo| entry_of(slo).map_or(1.0, |entry| self.reference(attempt, slo, entry));
@@ -172,6 +176,10 @@ impl Turn<'_> {
                 stable_pods: counts.stable_pods,
                 at_route: counts.at_route.filter(|_| shares_count),
                 reference,
+            };
+            let during = During {
+                weight_before: entry.newest.filter(|_| rises_in_it).map(|newest| newest.weight),
+                ..during
             };
             entry.evidence.absorb_during(&block_of_slo, during);
             if exposed {

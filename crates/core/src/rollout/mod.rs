@@ -40,6 +40,7 @@ mod guards;
 mod hand;
 mod incident;
 mod jobs;
+mod lost;
 mod migration_runs;
 mod migrations;
 mod objectives;
@@ -190,6 +191,7 @@ impl Turn<'_> {
         times.extend(self.adoption_at());
         times.extend(self.group_at());
         times.extend(self.hold_again_at());
+        times.extend(self.lost_at());
         times.extend(self.alone_at());
         times.extend(self.run_times());
         times.extend(self.state.retiring.iter().map(|r| r.scale_down_at));

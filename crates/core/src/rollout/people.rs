@@ -5,7 +5,7 @@ use super::attempt::End;
 use super::doubt::MOST_DOUBTS;
 use crate::decision::Effect;
 use crate::observed::{Action, ActionView};
-use crate::plan::{RouteMode, Step};
+use crate::plan::{Revision, RouteMode, Step};
 use crate::state::{Attempt, MAX_ACTIONS, Outcome, Pause, Stage};
 
 /// At most so many characters of who asks and why are kept in the state.
@@ -120,6 +120,10 @@ impl Turn<'_> {
             return Err("this is the first revision: there is no stable one to go back to".to_owned());
         }
         let revision = attempt.revision.clone();
+        let called_off = self.call_off_undo(&revision)?;
+        let Some(attempt) = self.attempt() else {
+            return Err("no attempt is under way".to_owned());
+        };
         if attempt.stage == Stage::Settling && self.plan.route == RouteMode::Adopted {
             // Both fixed names may select the new revision by now; the state still knows the old one.
             self.note(
@@ -132,7 +136,29 @@ impl Turn<'_> {
             "AbortedByPerson",
             format!("aborted {by}"),
         ));
-        Ok(format!("revision {revision} is being withdrawn"))
+        let stable = self.state.stable.as_ref().map_or("", |stable| &stable.0);
+        Ok(format!(
+            "revision {revision} is being withdrawn: all users go to stable revision {stable}{called_off}"
+        ))
+    }
+
+    /// To abort a way back that a person began is to call it off. One that was begun because stable harmed users is gone to
+    /// its end.
+    fn call_off_undo(&mut self, revision: &Revision) -> Result<&'static str, String> {
+        let Some(pin) = self.state.pinned.as_ref().filter(|pin| pin.revision == *revision) else {
+            return Ok("");
+        };
+        if let Some(why) = &pin.why {
+            let left = &pin.instead_of;
+            return Err(format!(
+                "users are on their way back to revision {revision}, and an abort would leave them on revision {left}: {why}; nothing was changed. `kubectl molt retry` has {left} tried again once they are back"
+            ));
+        }
+        if pin.group.is_none() {
+            self.state.pinned = None;
+            return Ok(", which the spec asks for: the undo is called off");
+        }
+        Ok("")
     }
 
     /// Past the current pause or wait for evidence: one wait, not all.

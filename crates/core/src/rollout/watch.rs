@@ -77,9 +77,15 @@ impl Turn<'_> {
         let Some(mut watch) = self.state.watch.take() else {
             return;
         };
-        let serves = self.plan.replicas > 0 && !self.plan.deleting;
-        // With another wish in the spec the next attempt looks at it.
-        if !serves || self.wanted().is_some_and(|wanted| wanted != watched.revision) {
+        if self.plan.deleting {
+            return;
+        }
+        if let Some(why) = self.ends_watch(&watched.revision) {
+            let message = format!(
+                "the watch over revision {} ends before its time, {:.0}: {why}",
+                watched.revision, watch.until
+            );
+            self.note("WatchEnded", message);
             return;
         }
         watched
@@ -109,6 +115,18 @@ impl Turn<'_> {
         watch.measured_to = watched.measured_to;
         watch.evidence = watched.evidence;
         self.state.watch = Some(watch);
+    }
+
+    /// Why a promoted revision is not watched on.
+    fn ends_watch(&self, watched: &Revision) -> Option<String> {
+        if self.plan.replicas == 0 {
+            return Some("the service is scaled to zero".to_owned());
+        }
+        // The next attempt looks at it.
+        let next = self.wanted().filter(|wanted| wanted != watched)?;
+        Some(format!(
+            "the spec asks for revision {next} now, which is compared with it"
+        ))
     }
 
     fn spoken_against(&self, watched: &Attempt) -> Option<String> {

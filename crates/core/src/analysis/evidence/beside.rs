@@ -20,6 +20,11 @@ impl Evidence {
         let worth = self.worth();
         if during.weight_rises {
             self.bet_beyond_the_weight(block, canary, before, worth, last);
+            if let Some(weight) = during.weight_before {
+                let share = f64::from(weight) / 100.0;
+                let (canary, stable) = (block.canary.total(), block.stable.total());
+                self.exposure.hear(canary, stable, share, block.at_route);
+            }
         } else {
             self.bet_on_harm(
                 worth.of(canary),

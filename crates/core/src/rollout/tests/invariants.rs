@@ -347,14 +347,16 @@ fn checked_turn(world: &mut World, limit: usize) {
     check_paused(&before, &decision.state);
     check_group(&before, &decision);
     check_kstatus(&decision.report);
-    if before.state.stable.is_some() {
-        let promoted = decision.report.transitions.iter().any(|t| t.reason == "Promoted");
+    let happened = |reason: &str| decision.report.transitions.iter().any(|t| t.reason == reason);
+    let lost = happened("StableLost");
+    if let Some(stable) = &before.state.stable {
         assert!(
-            promoted || decision.state.stable == before.state.stable,
-            "stable changes by promotion only"
+            happened("Promoted") || lost || decision.state.stable == before.state.stable,
+            "stable changes by promotion only, or where nothing is left of it"
         );
+        assert!(!lost || !before.sets.contains_key(stable), "it is lost");
     }
-    if let Some(baked) = before.state.attempt.as_ref()
+    if let Some(baked) = before.state.attempt.as_ref().filter(|_| !lost)
         && matches!(baked.stage, Stage::Baking { .. })
     {
         let edited = |reason: &str| ["Superseded", "SpecInvalid"].contains(&reason);

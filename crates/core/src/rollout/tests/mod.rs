@@ -17,6 +17,7 @@ mod in_cluster;
 mod invariants;
 mod jobs;
 mod looks;
+mod lost;
 mod many;
 mod migrations;
 mod overspending;

@@ -607,3 +607,17 @@ fn strictly_paused_is_work_in_progress() {
     assert_eq!(of(false), [true, false, false, true]);
     assert_eq!(of(true), [false, true, false, true]);
 }
+
+#[test]
+fn an_undo_that_is_aborted_is_called_off() {
+    let mut world = undone_and_baking(World::with_stable());
+    world.act("abort", Action::Abort);
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"));
+    assert_eq!((world.weight("v2"), world.phase()), (100, Phase::Healthy));
+    assert_eq!((&world.state.pinned, &world.state.refused), (&None, &None));
+    // And it can be asked for again.
+    world.act("again", Action::Undo);
+    world.run(LONG);
+    assert!(is_stable(&world, "v1"));
+}
