@@ -92,6 +92,8 @@ impl Manifest {
         };
         let validated = validate(&object, &defaults, Known::default());
         if !validated.errors.is_empty() {
+            // What is misspelt is missed in its right place: why, is what helps.
+            misspelt(&ignored)?;
             return Err(list(&validated));
         }
         let mut plan = validated.plan;
@@ -325,6 +327,15 @@ mod tests {
         assert!(
             preset.contains("slos[0].sli.preset: unknown variant `fastapi`"),
             "{preset}"
+        );
+    }
+
+    #[test]
+    fn a_misspelt_field_is_told_before_what_is_missing_for_it() {
+        let refused = error(&SMALLEST.replace("  slos:", "  slso:"), None);
+        assert_eq!(
+            refused,
+            "spec.slso: is no field of this version: did you mean slos?"
         );
     }
 

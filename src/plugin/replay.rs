@@ -47,7 +47,7 @@ pub(super) struct ReplayArgs {
 
 /// `namespace` is that of the command line.
 pub(super) async fn run(args: &ReplayArgs, namespace: Option<String>) -> Result<ExitCode, Failure> {
-    let address = args.range.prometheus.as_deref();
+    let address = args.range.address()?;
     let manifest = Manifest::read(&args.file, args.service.as_deref(), address)?;
     let recording = match &args.blocks {
         Some(path) => {

@@ -3,7 +3,7 @@
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::draft::{Draft, Fate, millis};
+use super::draft::{Draft, Fate, LONGEST, duration, millis};
 use super::input::{Fields, Object, Wrong, short};
 use super::metrics::{self, Arguments};
 use super::{steps, workload};
@@ -50,10 +50,14 @@ pub(super) fn rollout(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
         );
     }
     draft.rest(&strategy, |_| None);
-    let service = all
+    let leading: Vec<&Object> = all
         .iter()
-        .find(|o| o.kind == "Service" && services.contains(&o.name) && o.is_near(object));
-    let port = service.and_then(|service| workload::target_port(service, &template));
+        .filter(|o| o.kind == "Service" && services.contains(&o.name) && o.is_near(object))
+        .collect();
+    workload::sessions(&mut draft, leading.iter().copied());
+    let port = leading
+        .first()
+        .and_then(|service| workload::target_port(service, &template));
     workload::pods(&mut draft, template, port);
     draft.rest(&spec, |field| match field {
         "analysis" => Some("how many AnalysisRuns are kept: records are kept by spec.rolloutRecordLimit"),
@@ -174,11 +178,21 @@ fn delays(draft: &mut Draft, strategy: &mut Fields) -> Result<(), Wrong> {
         ("scaleDownDelaySeconds", "scaleDownDelay"),
         ("abortScaleDownDelaySeconds", "abortScaleDownDelay"),
     ] {
-        if let Some(seconds) = strategy.number(from)? {
-            let field = strategy.path(from);
-            if let Some(delay) = draft.duration(&field, seconds * 1000.0) {
-                draft.set_strategy(to, json!(delay));
-            }
+        let Some(seconds) = strategy.number(from)? else {
+            continue;
+        };
+        let field = strategy.path(from);
+        let delay = if to == "abortScaleDownDelay" && seconds == 0.0 {
+            // There it stands for ever, here it would be at once.
+            let why =
+                "0 keeps the pods of an aborted canary for good: 720h is written, the longest delay there is";
+            draft.note(Fate::Approximated, &field, why);
+            Some(duration(LONGEST))
+        } else {
+            draft.duration(&field, seconds * 1000.0)
+        };
+        if let Some(delay) = delay {
+            draft.set_strategy(to, json!(delay));
         }
     }
     Ok(())

@@ -1,11 +1,15 @@
 //! A PythonService in the making, with a note of all that it could not take over.
 
+mod conditions;
+
 use std::collections::BTreeSet;
 use std::fmt::{self, Write};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+pub(super) use self::conditions::Asked;
+use self::conditions::Carried;
 use super::input::{Fields, Object, Wrong};
 use super::notifications;
 use crate::controller::object::ServiceObject;
@@ -15,10 +19,8 @@ use crate::controller::validate::{Defaults, Known, validate};
 pub(super) const MOST_STEPS: usize = 40;
 /// Header routes that a canary has at most, by their names.
 const MOST_HEADER_ROUTES: usize = 12;
-/// Conditions that a service has at most.
-const MOST_CONDITIONS: usize = 10;
 /// Milliseconds of the longest duration.
-const LONGEST: f64 = 720.0 * 3_600_000.0;
+pub(super) const LONGEST: f64 = 720.0 * 3_600_000.0;
 
 /// How a field fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,7 +68,7 @@ pub(super) struct Draft {
     strategy: &'static str,
     /// Each with the field that it comes from.
     steps: Vec<(String, Value)>,
-    conditions: Vec<Value>,
+    conditions: Vec<Carried>,
     slos: Vec<Value>,
     weight: i64,
 }
@@ -312,51 +314,12 @@ impl Draft {
         Some(duration(millis.min(LONGEST)))
     }
 
-    /// A condition; its name is made one that fits.
-    pub fn condition(&mut self, field: &str, name: &str, mut condition: Value) {
-        if self.conditions.len() >= MOST_CONDITIONS {
-            self.note(
-                Fate::NotCarriedOver,
-                field,
-                format!("a service has at most {MOST_CONDITIONS} conditions"),
-            );
-            return;
-        }
-        for (pointer, most) in [
-            ("/query", 4096),
-            ("/successCondition", 64),
-            ("/web/url", 2048),
-            ("/web/jsonPath", 512),
-        ] {
-            let length = condition
-                .pointer(pointer)
-                .and_then(Value::as_str)
-                .map_or(0, |text| text.chars().count());
-            if length > most {
-                let why = format!(
-                    "{} has {length} characters and may have {most}",
-                    &pointer[1..].replace('/', ".")
-                );
-                self.note(Fate::NotCarriedOver, field, why);
-                return;
-            }
-        }
-        let base = label(name, "condition");
-        let taken = |name: &str| self.conditions.iter().any(|c| c["name"] == name);
-        let mut name = base.clone();
-        let mut count = 2;
-        while taken(&name) {
-            name = format!("{base}-{count}");
-            count += 1;
-        }
-        condition["name"] = json!(name);
-        self.conditions.push(condition);
-    }
-
     /// An objective, unless one of its name is there.
-    pub fn slo(&mut self, slo: Value) {
+    pub fn slo(&mut self, field: &str, slo: Value) {
         if self.slos.iter().all(|other| other["name"] != slo["name"]) {
             self.slos.push(slo);
+        } else {
+            self.drop_metric(field, "a metric before it is the objective of this name");
         }
     }
 
@@ -384,7 +347,11 @@ impl Draft {
                 strategy[self.strategy]["steps"] = Value::Array(steps);
             }
             if !self.conditions.is_empty() {
-                spec.insert("guards".to_owned(), json!({"conditions": self.conditions}));
+                let conditions = self.written_conditions();
+                spec.insert("guards".to_owned(), json!({"conditions": conditions}));
+            }
+            if let Some(address) = self.address() {
+                spec.insert("metrics".to_owned(), json!({"prometheus": {"address": address}}));
             }
             let service = json!({
                 "apiVersion": "molt.dev/v1alpha1", "kind": "PythonService", "metadata": self.metadata, "spec": spec,
@@ -397,6 +364,7 @@ impl Draft {
             };
             let errors = validate(&object, &defaults, Known::default()).errors;
             let Some(error) = errors.first() else {
+                self.tell_other_addresses();
                 return Ok((service, self.notes, self.source));
             };
             // What another tool takes for a query or a Job need not be one here; the rest stays of use.
@@ -412,11 +380,9 @@ impl Draft {
                 let all: Vec<String> = errors.iter().map(ToString::to_string).collect();
                 return Err(Wrong::at(&self.source, all.join("; ")));
             };
-            let dropped = self.conditions.remove(index);
-            let name = dropped["name"].as_str().unwrap_or_default().to_owned();
             let place = error.field.split_once("].").map_or("", |(_, field)| field);
             let why = format!("can't be a condition: {place}: {}", error.message);
-            self.note(Fate::NotCarriedOver, format!("the metric {name}"), why);
+            self.remove_condition(index, why);
         }
     }
 }

@@ -225,7 +225,7 @@ fn judge(
     object: &Object,
 ) -> Result<(), Wrong> {
     let interval = take_millis(analysis, "interval")?.unwrap_or(60_000.0);
-    let threshold = analysis.number("threshold")?.unwrap_or(0.0);
+    let threshold = analysis.number("threshold")?;
     let gates = Gates::read(draft, analysis)?;
     let copies = mirror(analysis)?;
     gates.first(draft);
@@ -242,7 +242,13 @@ fn judge(
         session_affinity(draft, &mut affinity, &field)?;
         draft.rest(&affinity, |_| None);
     }
-    for metric in analysis.each("metrics")? {
+    let measured = analysis.each("metrics")?;
+    if threshold.is_some() && measured.iter().any(metrics::is_known_by_name) {
+        let why = "an objective counts no failed checks: what decides is how sure it is that the canary is worse; it is the failureLimit of metrics with a query";
+        draft.note(Fate::NotCarriedOver, analysis.path("threshold"), why);
+    }
+    for metric in measured {
+        let threshold = threshold.unwrap_or(0.0);
         metrics::one_metric(draft, metric, provider, interval, threshold, all, object)?;
     }
     draft.rest(analysis, |field| match field {

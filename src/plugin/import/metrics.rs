@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use regex::Regex;
 use serde_json::{Value, json};
 
-use super::draft::{Draft, Fate, duration, millis};
+use super::draft::{Asked, Draft, Fate, duration, millis};
 use super::input::{Fields, Wrong};
 
 /// Values that take the place of `{{…}}` in a query.
@@ -52,25 +52,12 @@ pub(super) fn of_argo(
     if only_warns {
         condition["mode"] = json!("Warn");
     }
+    let mut asks = None;
     if let Some(mut prometheus) = provider.maybe("prometheus")? {
-        let query = prometheus.text("query")?.unwrap_or_default();
-        let Some(query) = filled(&query, arguments) else {
-            let why = "its query has an argument whose value is only known in a rollout: write $selector for the pods of the revision under test, and add it to guards.conditions";
-            draft.note(Fate::NotCarriedOver, field, why);
+        asks = query_check(draft, &field, &mut prometheus, arguments, &mut condition)?;
+        if condition.get("query").is_none() {
             return Ok(());
-        };
-        if let Some(address) = prometheus.text("address")? {
-            address_of(
-                draft,
-                &prometheus.path("address"),
-                &filled(&address, arguments).unwrap_or(address),
-            );
         }
-        draft.rest(&prometheus, |_| {
-            Some("a Prometheus that asks for headers: metrics.prometheus.headersFrom")
-        });
-        condition["query"] = json!(query);
-        without_selector(draft, &field, &query);
     } else if let Some(mut web) = provider.maybe("web")? {
         web_check(draft, &field, &mut web, arguments, &mut condition)?;
     } else if let Some(mut job) = provider.maybe("job")? {
@@ -85,30 +72,70 @@ pub(super) fn of_argo(
         };
         let why =
             format!("its provider is {kinds}; a condition is PromQL, a URL that answers with JSON, or a Job");
-        draft.note(Fate::NotCarriedOver, field, why);
+        draft.drop_metric(&field, why);
         return Ok(());
     }
     let wanted = success.as_deref().and_then(|text| bound(text, false));
     let unwanted = failure.as_deref().and_then(|text| bound(text, true));
+    let by_success = wanted.is_some();
     let Some(wanted) = wanted.or(unwanted) else {
         let written = success.or(failure).unwrap_or_else(|| "none".to_owned());
         let why = format!(
             "its condition {written:?} is not one number compared with another: write one query for each comparison"
         );
-        draft.note(Fate::NotCarriedOver, field, why);
+        draft.drop_metric(&field, why);
         return Ok(());
     };
     if success.is_some() && failure.is_some() {
-        draft.note(
-            Fate::NotCarriedOver,
-            format!("{field}.failureCondition"),
-            "one bound is all there is: what does not meet successCondition has failed",
-        );
+        other_bound(draft, &field, by_success);
     }
     condition["successCondition"] = json!(wanted);
     set_limit(draft, &field, &mut condition, limit);
-    draft.condition(&field, &name, condition);
+    draft.condition(&field, &name, condition, asks);
     Ok(())
+}
+
+/// Tells which of two conditions is left out.
+fn other_bound(draft: &mut Draft, field: &str, by_success: bool) {
+    let (left, why) = if by_success {
+        (
+            "failureCondition",
+            "one bound is all there is: what does not meet successCondition has failed",
+        )
+    } else {
+        (
+            "successCondition",
+            "is not one number compared with another, and one bound is all there is: what does not meet failureCondition has succeeded",
+        )
+    };
+    draft.note(Fate::NotCarriedOver, format!("{field}.{left}"), why);
+}
+
+/// Writes the query, if it is known, and gives the Prometheus that is to be asked.
+fn query_check(
+    draft: &mut Draft,
+    field: &str,
+    prometheus: &mut Fields,
+    arguments: &Arguments,
+    condition: &mut Value,
+) -> Result<Option<Asked>, Wrong> {
+    let query = prometheus.text("query")?.unwrap_or_default();
+    let Some(query) = filled(&query, arguments) else {
+        let why = "its query has an argument whose value is only known in a rollout: write $selector for the pods of the revision under test, and add it to guards.conditions";
+        draft.drop_metric(field, why);
+        return Ok(None);
+    };
+    let address = prometheus.text("address")?;
+    let asks = address.and_then(|address| {
+        let address = filled(&address, arguments).unwrap_or(address);
+        asked(draft, prometheus.path("address"), address)
+    });
+    draft.rest(prometheus, |_| {
+        Some("a Prometheus that asks for headers: metrics.prometheus.headersFrom")
+    });
+    condition["query"] = json!(query);
+    without_selector(draft, field, &query);
+    Ok(asks)
 }
 
 fn web_check(
@@ -177,7 +204,7 @@ fn job_check(
     draft.rest(job, |_| None);
     condition["job"] = check;
     set_limit(draft, field, &mut condition, limit);
-    draft.condition(field, name, condition);
+    draft.condition(field, name, condition, None);
     Ok(())
 }
 
@@ -189,21 +216,18 @@ pub(super) fn of_flagger(
     query: &str,
     range: (Option<f64>, Option<f64>),
     limit: Option<f64>,
+    asks: Option<&Asked>,
 ) {
     without_selector(draft, field, query);
     let ends = [(">=", range.0), ("<=", range.1)];
     if ends.iter().all(|(_, end)| end.is_none()) {
-        draft.note(
-            Fate::NotCarriedOver,
-            field,
-            "it has no thresholdRange, so there is nothing to keep",
-        );
+        draft.drop_metric(field, "it has no thresholdRange, so there is nothing to keep");
     }
     for (sign, end) in ends {
         if let Some(end) = end {
             let mut condition = json!({"query": query, "successCondition": format!("value {sign} {end}")});
             set_limit(draft, field, &mut condition, limit);
-            draft.condition(field, name, condition);
+            draft.condition(field, name, condition, asks.cloned());
         }
     }
 }
@@ -220,24 +244,15 @@ fn set_limit(draft: &mut Draft, field: &str, condition: &mut Value, limit: Optio
     condition["failureLimit"] = json!(used as i64);
 }
 
-/// The address of a Prometheus; the first that is named is asked for everything.
-pub(super) fn address_of(draft: &mut Draft, field: &str, address: &str) {
+/// The Prometheus that a metric asks. It goes with the condition: one of which none is made has nobody asked.
+pub(super) fn asked(draft: &mut Draft, field: String, address: String) -> Option<Asked> {
     let usable = address.starts_with("http://") || address.starts_with("https://");
     if !usable || address.contains(char::is_whitespace) || address.contains("{{") {
-        draft.note(
-            Fate::NotCarriedOver,
-            field,
-            "is no address with http:// or https://: the operator's Prometheus is asked",
-        );
-    } else if draft.has("metrics") {
-        draft.note(
-            Fate::NotCarriedOver,
-            field,
-            "one Prometheus is asked for everything: the first that is named",
-        );
-    } else {
-        draft.set("metrics", json!({"prometheus": {"address": address}}));
+        let why = "is no address with http:// or https://: the service's own Prometheus is asked, or else the operator's";
+        draft.note(Fate::NotCarriedOver, field, why);
+        return None;
     }
+    Some(Asked { field, address })
 }
 
 /// A query that says nothing of the revision under test would judge stable as well.

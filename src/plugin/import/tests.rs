@@ -777,3 +777,182 @@ fn what_flagger_writes_on_services_is_written_on_molts() {
         "{told}"
     );
 }
+
+/// A Rollout with an analysis of these metrics, by this strategy.
+fn analysed(strategy: &str, metrics: &str) -> String {
+    format!(
+        "
+apiVersion: argoproj.io/v1alpha1
+kind: Rollout
+metadata: {{name: checkout, namespace: shop}}
+spec:
+  template: {{spec: {{containers: [{{name: app, image: 'shop/checkout:1', ports: [{{containerPort: 8000}}]}}]}}}}
+  strategy: {{{strategy}}}
+---
+apiVersion: argoproj.io/v1alpha1
+kind: AnalysisTemplate
+metadata: {{name: quality, namespace: shop}}
+spec:
+  metrics:
+{metrics}
+"
+    )
+}
+
+const BY_CANARY: &str =
+    "canary: {steps: [{setWeight: 50}], analysis: {templates: [{templateName: quality}]}}";
+
+fn conditions(made: &Imported) -> Vec<Value> {
+    let list = made.services[0].object.pointer("/spec/guards/conditions");
+    list.and_then(Value::as_array).cloned().unwrap_or_default()
+}
+
+#[test]
+fn pods_that_argo_keeps_for_good_are_kept_as_long_as_can_be() {
+    let text = ARGO.replace("abortScaleDownDelaySeconds: 45", "abortScaleDownDelaySeconds: 0");
+    let made = imported(&text);
+    sound(&made, &made.yaml().unwrap());
+    let canary = &made.services[0].object["spec"]["strategy"]["canary"];
+    assert_eq!(canary["abortScaleDownDelay"], "720h");
+    let told = made.told.join("\n");
+    assert!(
+        told.contains("approximated: spec.strategy.canary.abortScaleDownDelaySeconds: 0 keeps the pods"),
+        "{told}"
+    );
+    let at_once = ARGO.replace("abortScaleDownDelaySeconds: 45", "scaleDownDelaySeconds: 0");
+    let made = imported(&at_once);
+    let canary = &made.services[0].object["spec"]["strategy"]["canary"];
+    assert_eq!(canary["scaleDownDelay"], "0s");
+}
+
+#[test]
+fn only_a_metric_that_is_carried_over_names_the_prometheus() {
+    let metric = |name: &str, bound: &str, address: &str| {
+        format!(
+            "  - {{name: {name}, successCondition: '{bound}', provider: {{prometheus: {{address: '{address}', query: 'up{{$selector}} > {}'}}}}}}\n",
+            name.len()
+        )
+    };
+    let metrics = metric("first", "len(result) > 0", "http://one:9090")
+        + &metric("second", "result[0] < 1", "http://two:9090")
+        + &metric("the-third", "result[0] < 1", "http://three:9090")
+        + &metric("last-one-of-two", "result[0] < 1", "http://two:9090");
+    let made = imported(&analysed(BY_CANARY, &metrics));
+    sound(&made, &made.yaml().unwrap());
+    assert_eq!(conditions(&made).len(), 3);
+    let metrics = &made.services[0].object["spec"]["metrics"];
+    assert_eq!(metrics, &json!({"prometheus": {"address": "http://two:9090"}}));
+    let told = made.told.join("\n");
+    assert!(
+        told.contains("not carried over: AnalysisTemplate/quality spec.metrics[2].provider.prometheus.address: one Prometheus is asked for everything: http://two:9090,"),
+        "{told}"
+    );
+    assert_eq!(told.matches("one Prometheus is asked").count(), 1, "{told}");
+    let none = imported(&analysed(
+        BY_CANARY,
+        &metric("first", "len(result) > 0", "http://one:9090"),
+    ));
+    assert_eq!(none.services[0].object["spec"].get("metrics"), None);
+}
+
+#[test]
+fn a_metric_is_told_as_it_fares() {
+    let metrics = "
+  - {name: dropped, failureLimit: 1.5, successCondition: 'len(result) > 0', provider: {prometheus: {query: up}}}
+  - {name: kept, successCondition: 'len(result) > 0', failureCondition: 'result[0] > 5', provider: {prometheus: {query: up}}}
+";
+    let made = imported(&analysed(BY_CANARY, metrics));
+    sound(&made, &made.yaml().unwrap());
+    let kept = conditions(&made);
+    assert_eq!(
+        (kept.len(), &kept[0]["successCondition"]),
+        (1, &json!("value <= 5"))
+    );
+    let told = made.told.join("\n");
+    assert!(
+        told.contains("not carried over: AnalysisTemplate/quality spec.metrics[0] (dropped): its condition"),
+        "{told}"
+    );
+    assert!(
+        told.contains("not carried over: AnalysisTemplate/quality spec.metrics[1] (kept).successCondition: "),
+        "{told}"
+    );
+    assert!(!told.contains("(kept).failureCondition"), "{told}");
+    let approximated =
+        |line: &&String| line.contains("approximated: AnalysisTemplate/quality spec.metrics[0]");
+    assert_eq!(made.told.iter().find(approximated), None);
+}
+
+#[test]
+fn a_bound_that_finds_no_room_is_told_beside_the_one_that_did() {
+    let metric = |n: usize| {
+        format!("    - {{name: m{n}, query: 'up{{$selector}} > {n}', thresholdRange: {{max: 1}}}}\n")
+    };
+    let others: String = (0..9).map(metric).collect();
+    let text = FLAGGER.replacen("    - name: orders\n", &(others + "    - name: orders\n"), 1);
+    let made = imported(&text);
+    sound(&made, &made.yaml().unwrap());
+    assert_eq!(conditions(&made).len(), 10);
+    let told = made.told.join("\n");
+    for line in [
+        "not carried over: spec.analysis.metrics[11] (orders), value <= 900: a service has at most 10 conditions",
+        "approximated: spec.analysis.metrics[11] (orders): its query does not tell",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+}
+
+#[test]
+fn what_is_analysed_before_and_after_the_promotion_runs_once() {
+    let strategy = "blueGreen: {activeService: checkout, prePromotionAnalysis: {templates: [{templateName: quality}]}, postPromotionAnalysis: {templates: [{templateName: quality}]}}";
+    let job = |name: &str| {
+        format!(
+            "  - {{name: {name}, provider: {{job: {{spec: {{template: {{spec: {{restartPolicy: Never, containers: [{{name: s, image: 'i:1'}}]}}}}}}}}}}}}\n"
+        )
+    };
+    let made = imported(&analysed(strategy, &(job("j") + &job("k"))));
+    sound(&made, &made.yaml().unwrap());
+    let names: Vec<Value> = conditions(&made).iter().map(|c| c["name"].clone()).collect();
+    assert_eq!(names, ["j"]);
+    let told = made.told.join("\n");
+    assert!(
+        told.contains("(k): is the same as the condition j, so it is written once"),
+        "{told}"
+    );
+    assert!(!told.contains("(j): is the same"), "{told}");
+}
+
+#[test]
+fn what_flagger_says_of_metrics_that_become_objectives_is_told() {
+    let text = FLAGGER.replacen("{max: 500}", "{min: 3, max: 500}\n      threshold: 400", 1);
+    let told = imported(&text).told.join("\n");
+    for line in [
+        "not carried over: spec.analysis.threshold: an objective counts no failed checks",
+        "not carried over: spec.analysis.metrics[0].interval: an objective is counted in blocks",
+        "not carried over: spec.analysis.metrics[1].threshold: thresholdRange says it already",
+        "not carried over: spec.analysis.metrics[1] (request-duration).thresholdRange.min: an objective has one bound",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert!(!told.contains("metrics[2].interval"), "its query has it: {told}");
+}
+
+#[test]
+fn sessions_that_a_service_keeps_are_told() {
+    let why = "spec.sessionAffinity: the Services of revisions keep no caller at a pod";
+    let service = "selector: {app: mail}}}";
+    let deployment = DEPLOYMENT.replacen(service, "selector: {app: mail}, sessionAffinity: ClientIP}}", 1);
+    let rollout = ARGO.replacen(
+        "selector: {app: checkout}}\n---",
+        "selector: {app: checkout}, sessionAffinity: ClientIP}\n---",
+        1,
+    );
+    for (text, plain, name) in [(deployment, DEPLOYMENT, "mail"), (rollout, ARGO, "checkout-live")] {
+        let told = imported(&text).told.join("\n");
+        assert!(
+            told.contains(&format!("not carried over: Service/{name} {why}")),
+            "{told}"
+        );
+        assert!(!imported(plain).told.join("\n").contains(why));
+    }
+}

@@ -25,6 +25,7 @@ pub(super) fn deployment(object: &Object, all: &[Object]) -> Result<Option<Draft
             "a rolling update is what the default canary of 5, 10, 25 and 50 % takes the place of",
         );
     }
+    sessions(&mut draft, service);
     let port = service.and_then(|service| target_port(service, &template));
     pods(&mut draft, template, port);
     draft.rest(&spec, without);
@@ -174,6 +175,18 @@ fn service_of<'a>(template: &Value, near: &Object, all: &'a [Object]) -> Option<
             && object.is_near(near)
             && selector.is_some_and(leads)
     })
+}
+
+/// Services that keep each caller at one pod: those of revisions don't.
+pub(super) fn sessions<'a>(draft: &mut Draft, services: impl IntoIterator<Item = &'a Object>) {
+    for service in services {
+        let kept = service.value.pointer("/spec/sessionAffinity");
+        if kept.is_some_and(|kept| kept == "ClientIP") {
+            let field = format!("Service/{} spec.sessionAffinity", service.name);
+            let why = "the Services of revisions keep no caller at a pod; for users who stay on the revision that they met first write traffic.gatewayAPI.sessionAffinity (docs/traffic.md)";
+            draft.note(Fate::NotCarriedOver, field, why);
+        }
+    }
 }
 
 /// The port of the pods that a Service leads to.

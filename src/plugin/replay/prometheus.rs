@@ -27,8 +27,8 @@ const MOST_BLOCKS: i128 = 20_000;
 #[derive(Debug, Args)]
 pub struct RangeArgs {
     /// Read the counts from this Prometheus. Default: spec.metrics.prometheus.address.
-    #[arg(long, value_name = "URL", requires = "from")]
-    pub prometheus: Option<String>,
+    #[arg(long, value_name = "URL", requires = "from", conflicts_with = "blocks")]
+    prometheus: Option<String>,
     /// Where to begin, such as 2026-05-04T10:00:00Z: when the attempt began, or before; what lies before the canary's
     /// first request is left out. With it counts are read from Prometheus.
     #[arg(long, value_name = "TIME", requires_all = ["to", "stable", "canary"], allow_hyphen_values = true)]
@@ -45,6 +45,18 @@ pub struct RangeArgs {
 }
 
 impl RangeArgs {
+    /// The address that takes the place of the manifest's: what is wrong with it is said of the flag.
+    pub fn address(&self) -> Result<Option<&str>, Failure> {
+        let address = self.prometheus.as_deref();
+        match address.map(|address| PrometheusSource::parse(None, address)) {
+            Some(Err(wrong)) => {
+                let why: Vec<&str> = wrong.iter().map(|error| error.message.as_str()).collect();
+                Err(Failure::Input(format!("--prometheus: {}", why.join("; "))))
+            }
+            _ => Ok(address),
+        }
+    }
+
     /// Reads the range, of the namespace of the command line, of the manifest, or `default`.
     pub async fn read(&self, manifest: &Manifest, namespace: Option<String>) -> Result<Recording, Failure> {
         if self.stable == self.canary {

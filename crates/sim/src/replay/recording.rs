@@ -213,6 +213,13 @@ fn add(blocks: &mut Vec<RecordedBlock>, line: &str, slos: &[&str]) -> Result<(),
 
 fn counts(arm: &str, pair: Pair) -> Result<Counts, Wrong> {
     let Pair { total, bad } = pair;
+    for (field, count) in [("total", total), ("bad", bad)] {
+        if count.fract() != 0.0 {
+            let reason = format!("{arm}.{field} is {}", short(count));
+            let fix = "write how many requests there were, a whole number";
+            return Err((reason, fix.to_owned()));
+        }
+    }
     Counts::new(total, bad)
         .filter(|_| bad <= total && total <= Counts::MOST)
         .ok_or_else(|| {
@@ -291,6 +298,14 @@ mod tests {
             (
                 line("30", "availability").replace("270", "-270"),
                 "line 2: stable has 3 bad of -270 requests: write counts from 0, and no more bad ones than there are",
+            ),
+            (
+                line("30", "availability").replace("\"bad\":0", "\"bad\":0.3"),
+                "line 2: canary.bad is 0.3: write how many requests there were, a whole number",
+            ),
+            (
+                line("30", "availability").replace("270", "270.5"),
+                "line 2: stable.total is 270.5: write how many requests there were, a whole number",
             ),
         ] {
             assert_eq!(error(&format!("{good}\n{second}")), message);

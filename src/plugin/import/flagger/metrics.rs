@@ -2,10 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::super::draft::{Draft, Fate, duration};
+use super::super::draft::{Asked, Draft, Fate, duration};
 use super::super::input::{Fields, Object, Wrong};
 use super::super::metrics::{self, Arguments, take_millis};
 use super::{GROUP, target};
+
+/// Flagger knows it by its name: it has no query.
+pub(super) fn is_known_by_name(metric: &Fields) -> bool {
+    metric
+        .names()
+        .all(|name| name != "templateRef" && name != "query")
+}
 
 pub(super) fn one_metric(
     draft: &mut Draft,
@@ -27,9 +34,14 @@ pub(super) fn one_metric(
         } else {
             &mut most
         };
+        if slot.is_some() {
+            let why = "thresholdRange says it already";
+            draft.note(Fate::NotCarriedOver, metric.path("threshold"), why);
+        }
         slot.get_or_insert(old);
     }
-    let interval = take_millis(&mut metric, "interval")?.unwrap_or(interval);
+    let own_interval = take_millis(&mut metric, "interval")?;
+    let interval = own_interval.unwrap_or(interval);
     // Failed checks in a row are counted over all metrics there, of one condition in an attempt here.
     let limit = Some((threshold - 1.0).max(0.0));
     let preset = match provider {
@@ -41,6 +53,10 @@ pub(super) fn one_metric(
     let reference = metric.maybe("templateRef")?;
     let inline = metric.text("query")?;
     if reference.is_none() && inline.is_none() {
+        if own_interval.is_some() {
+            let why = "an objective is counted in blocks of two scrape intervals (metrics.prometheus.interval), for as long as users are on the canary";
+            draft.note(Fate::NotCarriedOver, metric.path("interval"), why);
+        }
         objective(draft, &field, &name, preset, least, most);
         draft.rest(&metric, |_| None);
         return Ok(());
@@ -69,26 +85,34 @@ pub(super) fn one_metric(
         );
     }
     draft.rest(&metric, |_| None);
-    let query = match (inline, reference) {
-        (Some(query), _) => Some(query),
+    let read = match (inline, reference) {
+        (Some(query), _) => Some((query, None)),
         (None, Some(reference)) => template_query(draft, &field, reference, all)?,
         (None, None) => None,
     };
-    let Some(query) = query else { return Ok(()) };
+    let Some((query, asks)) = read else { return Ok(()) };
     match metrics::filled(&query, &arguments) {
-        Some(query) => metrics::of_flagger(draft, &field, &name, query.trim(), (least, most), limit),
-        None => draft.note(Fate::NotCarriedOver, field, "its query has a variable whose value is not in the files: fill it in, and add it to guards.conditions"),
+        Some(query) => metrics::of_flagger(
+            draft,
+            &field,
+            &name,
+            query.trim(),
+            (least, most),
+            limit,
+            asks.as_ref(),
+        ),
+        None => draft.drop_metric(&field, "its query has a variable whose value is not in the files: fill it in, and add it to guards.conditions"),
     }
     Ok(())
 }
 
-/// The query of a template, if it is one for Prometheus.
+/// The query of a template, if it is one for Prometheus, and whom it asks.
 fn template_query(
     draft: &mut Draft,
     field: &str,
     mut reference: Fields,
     all: &[Object],
-) -> Result<Option<String>, Wrong> {
+) -> Result<Option<(String, Option<Asked>)>, Wrong> {
     let name = reference.text("name")?.unwrap_or_default();
     let found = all
         .iter()
@@ -116,13 +140,16 @@ fn template_query(
         );
         return Ok(None);
     }
-    if let Some(address) = provider.text("address")? {
-        metrics::address_of(draft, &provider.path("address"), &address);
-    }
+    let address = provider.text("address")?;
+    let asks = address.and_then(|address| metrics::asked(draft, provider.path("address"), address));
     draft.rest(&provider, |_| {
         Some("a Prometheus that asks for headers: metrics.prometheus.headersFrom")
     });
-    spec.text("query")
+    let query = spec.text("query")?;
+    if query.is_none() {
+        draft.drop_metric(field, format!("MetricTemplate {name} has no query"));
+    }
+    Ok(query.map(|query| (query, asks)))
 }
 
 /// A metric that Flagger knows by its name is an objective.
@@ -145,6 +172,15 @@ fn objective(
             draft.note(Fate::Approximated, field, format!("is an objective by the preset {preset}, compared with stable at the same moment instead of held against a threshold"));
         }
     };
+    let other_end = match name {
+        "request-success-rate" => most.map(|_| "max"),
+        "request-duration" => least.map(|_| "min"),
+        _ => None,
+    };
+    if let Some(end) = other_end {
+        let why = "an objective has one bound";
+        draft.note(Fate::NotCarriedOver, format!("{field}.thresholdRange.{end}"), why);
+    }
     match (name, least, most) {
         ("request-success-rate", Some(least), _) if least > 0.0 => {
             let (objective, cut) = if least >= 100.0 {
@@ -160,7 +196,7 @@ fn objective(
                 );
             }
             guess(draft);
-            draft.slo(json!({"name": "availability", "objective": decimal(objective), "sli": {"preset": preset, "type": "availability"}}));
+            draft.slo(field, json!({"name": "availability", "objective": decimal(objective), "sli": {"preset": preset, "type": "availability"}}));
         }
         ("request-duration", _, Some(most)) if (1.0..=3_600_000.0).contains(&most) => {
             guess(draft);
@@ -169,7 +205,7 @@ fn objective(
                 field,
                 "99 % of the requests within this time; it must be an edge of the histogram",
             );
-            draft.slo(json!({"name": "latency", "objective": "99", "sli": {"preset": preset, "type": "latency", "threshold": duration(most)}}));
+            draft.slo(field, json!({"name": "latency", "objective": "99", "sli": {"preset": preset, "type": "latency", "threshold": duration(most)}}));
         }
         _ => draft.note(
             Fate::NotCarriedOver,

@@ -162,7 +162,29 @@ fn flags_go_together() {
         ])
         .is_err()
     );
-    assert!(range(&["--blocks", "b.jsonl", "--prometheus", "http://x"]).is_err());
+    let both = range(&["--blocks", "b.jsonl", "--prometheus", "http://x"]).unwrap_err();
+    let first = both.lines().next().unwrap_or_default();
+    for part in ["--blocks", "cannot be used with", "--prometheus"] {
+        assert!(first.contains(part), "{part} is not in {first:?}");
+    }
+}
+
+#[test]
+fn an_address_that_is_none_is_told_by_its_flag() {
+    let address = |text: &str| {
+        let mut words = flags("checkout-new");
+        words.extend(["--prometheus".to_owned(), text.to_owned()]);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let range = range(&words).unwrap();
+        let address = range.address().map_err(|failure| failure.to_string());
+        address.map(|address| address.map(str::to_owned))
+    };
+    assert_eq!(address("http://x:9090"), Ok(Some("http://x:9090".to_owned())));
+    let why = address("nonsense").unwrap_err();
+    assert!(
+        why.starts_with("--prometheus: \"nonsense\" is not an address: write http://"),
+        "{why}"
+    );
 }
 
 #[test]
