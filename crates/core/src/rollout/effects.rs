@@ -393,7 +393,10 @@ impl Turn<'_> {
             .revisions
             .iter()
             .filter(|(revision, view)| {
+                let watched = self.state.watch.as_ref();
                 let named = self.state.stable.as_ref() == Some(revision)
+                    // Harm that shows late takes users back to it.
+                    || watched.is_some_and(|watch| watch.back_to == **revision)
                     // One that was altered is not to be used again, even if it is asked for.
                     || (self.plan.revision.as_ref() == Some(revision) && !view.altered)
                     || self.attempt().is_some_and(|a| a.revision == **revision)
@@ -412,7 +415,12 @@ impl Turn<'_> {
                     && !self.slot_selects(revision)
             })
             .collect();
-        idle.sort_by_key(|(revision, view)| (std::cmp::Reverse(view.created_at), (*revision).clone()));
+        // What has served users is what somebody may go back to; what was refused never did.
+        let served = |revision: &Revision| self.state.served.iter().position(|r| r == revision);
+        idle.sort_by_key(|(revision, view)| {
+            let place = served(revision).unwrap_or(usize::MAX);
+            (place, std::cmp::Reverse(view.created_at), (*revision).clone())
+        });
         let (altered, mut idle): (Vec<_>, Vec<_>) = idle.into_iter().partition(|(_, view)| view.altered);
         let mut surplus = idle.split_off(idle.len().min(self.plan.revision_history_limit));
         surplus.extend(altered);

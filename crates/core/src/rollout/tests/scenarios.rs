@@ -588,6 +588,34 @@ fn old_revisions_are_kept_up_to_the_limit() {
 }
 
 #[test]
+fn what_served_users_is_kept_before_what_was_taken_back() {
+    let mut world = World::with_stable();
+    world.plan.watch = SignedDuration::from_hours(1);
+    world.update("v2");
+    assert!(world.run_until(Phase::Healthy, 300));
+    for name in ["bad1", "bad2", "bad3"] {
+        world.bad.insert(revision(name), 0.5);
+        world.update(name);
+        assert!(world.run_until(Phase::RolledBack, 300), "{name}");
+        world.run(60);
+    }
+    let mut kept: Vec<_> = world.sets.keys().map(|r| r.0.as_str()).collect();
+    kept.sort_unstable();
+    assert_eq!(
+        kept,
+        ["bad2", "bad3", "v1", "v2"],
+        "two old ones, beside stable and the spec's"
+    );
+    // However few are kept, the way back of a watch is not pruned.
+    world.plan.revision_history_limit = 0;
+    world.update("v3");
+    assert!(world.run_until(Phase::Healthy, 300));
+    world.run(60);
+    let watch = world.state.watch.clone().expect("it is watched");
+    assert!(world.sets.contains_key(&watch.back_to), "{:?}", world.sets.keys());
+}
+
+#[test]
 fn a_users_own_route_ends_as_it_was_with_the_new_revision_behind_stable() {
     let mut world = World::with_users_route();
     let idle = world.weights.clone();
