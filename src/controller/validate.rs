@@ -32,7 +32,7 @@ mod traffic;
 mod warm_up;
 mod workers;
 
-use fields::{check_name, check_template, duration, in_range, probability};
+use fields::{check_container, check_name, check_template, duration, in_range, probability};
 
 /// The longest name: every derived name, such as `<name>-<revision>-<hash>` of a pod, must fit.
 pub const MAX_NAME: usize = 46;
@@ -299,6 +299,7 @@ fn resolve(
         }
         None => {}
     }
+    check_container(spec, errors);
     // What serves must not be scaled by a number that can't be used.
     let stable = known.stable_wanted.filter(|n| *n > 0);
     let unset = known.workload_replicas.or(stable).unwrap_or(DEFAULT_REPLICAS);

@@ -153,6 +153,8 @@ impl Explanation {
             (Ok(_), Some(message)) => message,
             (Ok(_), None) => "no operator has taken it up yet".to_owned(),
         };
+        let last = state.last.as_ref().map(|last| &last.revision);
+        let revision = state.attempt.as_ref().map(|a| &a.revision).or(last);
         let wrong = super::render::wrong(status.conditions.as_deref().unwrap_or_default());
         Self {
             phase: status.phase,
@@ -165,7 +167,7 @@ impl Explanation {
                     message: condition.message.clone(),
                     since: condition.last_transition_time.0,
                     fix: advice::of(&condition.type_, &condition.reason)
-                        .map(|fix| fix.replace(" NAME", &format!(" {}", seen.service.name_any()))),
+                        .map(|fix| advice::filled(&fix, &seen.service, revision)),
                 })
                 .collect(),
             by_itself: timetable::of(seen, &state, now),

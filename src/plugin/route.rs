@@ -137,6 +137,11 @@ fn kind_of(service: &PythonService) -> &'static Kind {
     }
 }
 
+/// The route that divides the traffic, as `kubectl` takes it: its kind, and its name.
+pub(super) fn object_of(service: &PythonService) -> (String, String) {
+    (kind_of(service).kind.to_lowercase(), route_name(service))
+}
+
 fn route_name(service: &PythonService) -> String {
     let own = service.spec.traffic.as_ref().and_then(Traffic::own_route);
     own.map_or_else(|| service.name_any(), str::to_owned)

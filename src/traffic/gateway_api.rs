@@ -173,6 +173,9 @@ impl<R: GatewayRoute> GatewayApi<R> {
             | RouteSpec::Workers { .. }
             | RouteSpec::Runs { .. } => Sighting::default(),
             RouteSpec::Adopted { name: own, .. } => {
+                let Some(route) = route else {
+                    return view::missing(R::KIND, target, own);
+                };
                 let is_service = |other: &str| {
                     other != name
                         && self

@@ -164,6 +164,9 @@ impl Istio {
                 sighting
             }
             Whose::Users(own) => {
+                let Some(live) = live else {
+                    return view::missing(target, own);
+                };
                 let is_service = |other: &str| {
                     let other = ObjectRef::new(other).within(namespace);
                     self.services.get(&other).is_some_and(|o| o.key().name != *name)

@@ -238,6 +238,15 @@ impl RouteTarget {
         format!("{}-{revision}", self.service.name)
     }
 
+    /// What a user's route has to have, in words; the port where all revisions have the same.
+    fn backends_to_write(&self) -> String {
+        let [(_, stable), (_, canary)] = users_route::slot_names(&self.service.name);
+        let mut ports = self.ports.values();
+        let first = ports.next().filter(|first| ports.all(|port| port == *first));
+        let port = first.map_or_else(String::new, |port| format!(", port {port}"));
+        format!("{stable} (weight: 100) and {canary} (weight: 0){port}, with both weights written out")
+    }
+
     /// Of what a route of Molt's has, the weights of those revisions that can still be written, in percent.
     fn writable(&self, weights: &BTreeMap<Backend, i32>) -> Weights {
         let mut weights = users_route::percent(weights);

@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use kube::ResourceExt;
 
 use super::{FieldError, MAX_NAME};
-use crate::api::v1alpha1::{Decimal, Duration};
+use crate::api::v1alpha1::{Decimal, Duration, PythonServiceSpec};
 use crate::controller::config::references::{Kind, Reference};
 use crate::controller::object::ServiceObject;
 use crate::k8s::labels;
@@ -61,6 +61,25 @@ pub(super) fn check_template(template: &PodTemplateSpec, errors: &mut Vec<FieldE
         let message = "is set by Molt, which finds its pods by it: leave it out";
         errors.push(FieldError::new(format!("{path}.metadata.labels[{key}]"), message));
     }
+}
+
+/// The container that is named as the application's is in the template: what a server needs would be added to none
+/// otherwise, and nobody would see that it is missing.
+pub(super) fn check_container(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>) {
+    let pod = spec.template.as_ref().and_then(|template| template.spec.as_ref());
+    let Some((name, pod)) = spec.runtime.container.as_ref().zip(pod) else {
+        return;
+    };
+    // A template without any is told already.
+    if pod.containers.is_empty() || pod.containers.iter().any(|container| container.name == *name) {
+        return;
+    }
+    let names: Vec<&str> = pod.containers.iter().map(|c| c.name.as_str()).collect();
+    let message = format!(
+        "{name:?} is none of the template's containers: write {}, or leave it out for the first",
+        names.join(" or ")
+    );
+    errors.push(FieldError::new("spec.runtime.container", message));
 }
 
 /// At most so many objects can be part of a revision: each has a snapshot for each revision, and a line in the state.

@@ -43,17 +43,6 @@ pub(super) fn migrations(spec: &PythonServiceSpec, errors: &mut Vec<FieldError>)
         );
         errors.push(FieldError::new(field, message));
     }
-    if let Some(container) = &spec.runtime.container
-        && let Some(pod) = spec.template.as_ref().and_then(|t| t.spec.as_ref())
-        && !pod.containers.iter().any(|c| c.name == *container)
-    {
-        let names: Vec<&str> = pod.containers.iter().map(|c| c.name.as_str()).collect();
-        let message = format!(
-            "{container:?} is none of the template's containers, which are {}",
-            names.join(", ")
-        );
-        errors.push(FieldError::new("spec.runtime.container", message));
-    }
     Some(MigrationPlan {
         digest: digest(&json!([
             gate.tool,

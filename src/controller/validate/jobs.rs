@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use molt_core::plan::{Plan, RouteMode, RunsPlan};
 
-use super::fields::{check_template, duration, in_range};
+use super::fields::{check_container, check_template, duration, in_range};
 use super::{DEFAULT_REPLICAS, Defaults, FieldError, Validated, default_plan, gates, kept};
 use crate::api::v1alpha1::{self as api, PythonServiceSpec, Server, ServiceKind};
 use crate::controller::runs::Schedule;
@@ -42,6 +42,7 @@ pub(super) fn resolve(
 ) -> Validated {
     check_fields(spec, errors);
     check_pod(spec, errors);
+    check_container(spec, errors);
     let runs = resolve_runs(spec, errors);
     check_schedule(spec.job.as_ref(), errors);
     let schedule = spec.job.as_ref().map(Schedule::of);
@@ -343,6 +344,11 @@ mod tests {
                 "runtime",
                 json!({"server": "celery"}),
                 "spec.runtime.server: is of what serves",
+            ),
+            (
+                "runtime",
+                json!({"server": "custom", "container": "nope"}),
+                "spec.runtime.container: \"nope\" is none of the template's containers: write app,",
             ),
             ("job", json!(null), "spec.job: is missing beside kind: job"),
             (

@@ -660,6 +660,38 @@ fn a_template_or_a_deployment_is_named() {
 }
 
 #[test]
+fn the_applications_container_is_one_of_the_template_with_migrations_or_without() {
+    let named = |container: &str, gates: Option<Value>| {
+        let validated = result(|o| {
+            let containers = json!([{"name": "app", "image": "a:1"}, {"name": "proxy", "image": "p:1"}]);
+            o["spec"]["template"]["spec"]["containers"] = containers;
+            o["spec"]["runtime"]["container"] = json!(container);
+            if let Some(gates) = gates {
+                o["spec"]["gates"] = gates;
+            }
+        });
+        let errors = validated.errors.iter();
+        errors.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let migrations = json!({"migrations": {"tool": "alembic"}});
+    for gates in [None, Some(migrations)] {
+        assert_eq!(named("proxy", gates.clone()), Vec::<String>::new());
+        assert_eq!(
+            named("nope", gates),
+            [
+                "spec.runtime.container: \"nope\" is none of the template's containers: write app or proxy, or leave it out for the first"
+            ]
+        );
+    }
+    let empty = result(|o| {
+        o["spec"]["template"]["spec"]["containers"] = json!([]);
+        o["spec"]["runtime"]["container"] = json!("nope");
+    });
+    let told = |field: &str| empty.errors.iter().any(|error| error.field == field);
+    assert!(told("spec.template.spec.containers") && !told("spec.runtime.container"));
+}
+
+#[test]
 fn a_group_has_a_name_a_wave_and_perhaps_a_header() {
     let group = |group: Value, traffic: Option<Value>| {
         result(|o| {

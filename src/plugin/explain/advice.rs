@@ -1,5 +1,11 @@
 //! What to do about a reason: as the document says that people look it up in.
 
+use kube::ResourceExt;
+use molt_core::plan::Revision;
+
+use crate::api::v1alpha1::PythonService;
+use crate::plugin::route;
+
 const DOCUMENT: &str = include_str!("../../../docs/troubleshooting.md");
 
 /// What to do about a condition's reason: the last cell of its row, in the condition's own section first.
@@ -12,6 +18,22 @@ pub(super) fn of(condition: &str, reason: &str) -> Option<String> {
         .or_else(|| row(DOCUMENT, reason, true))
         .or_else(|| line(DOCUMENT, reason))
         .or_else(|| row(DOCUMENT, reason, false))
+}
+
+/// An advice with what the document leaves open: the names of the service, of its route, and of the revision that it is of.
+pub(super) fn filled(advice: &str, service: &PythonService, revision: Option<&Revision>) -> String {
+    let name = service.name_any();
+    let (kind, route) = route::object_of(service);
+    let at = revision.map_or_else(String::new, |revision| format!(" --revision {revision}"));
+    let advice = advice
+        .replace("httproute NAME", &format!("{kind} {route}"))
+        .replace(" --revision R", &at)
+        .replace(" NAME", &format!(" {name}"))
+        .replace("<service>", &name);
+    revision.map_or_else(
+        || advice.clone(),
+        |revision| advice.replace("<revision>", &revision.0),
+    )
 }
 
 /// The last cell of the row that is of the reason: by its first cell, or by any.
@@ -80,6 +102,28 @@ mod tests {
         );
         assert_eq!(of("Ready", "NoSuchReason"), None);
         assert_eq!(plain("a [b](c.md#d) e"), "a b e");
+    }
+
+    #[test]
+    fn no_advice_points_to_what_is_not_beside_it() {
+        let (_, rest) = DOCUMENT.split_once("## Why it was rolled back").unwrap();
+        let (tables, _) = rest.split_once("## Warnings that stop nothing").unwrap();
+        let rows: Vec<&str> = tables.lines().filter(|line| line.starts_with("| `")).collect();
+        assert!(rows.len() > 50, "{}", rows.len());
+        for line in rows {
+            let reason = line.split('`').nth(1).unwrap();
+            let advice = row(line, reason, true).unwrap();
+            for pointer in [
+                "see below",
+                "; below",
+                "as above",
+                "as for ",
+                "the same, ",
+                "follow",
+            ] {
+                assert!(!advice.contains(pointer), "{reason}: {advice}");
+            }
+        }
     }
 
     #[test]

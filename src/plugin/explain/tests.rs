@@ -106,6 +106,75 @@ fn a_hold_tells_what_moves_it() {
     assert!(text_of(&held).contains("a correction of slos, metrics or analysis"));
 }
 
+/// A service that was taken back, for this reason; its traffic is divided by this.
+fn stalled(reason: &'static str, traffic: Value) -> Seen {
+    seen(&rolled_back(), &[], move |o| {
+        let grpc = traffic.pointer("/gatewayAPI/grpcRouteRef").is_some();
+        o["spec"]["traffic"] = traffic;
+        if grpc {
+            o["spec"]["protocol"] = json!("GRPC");
+        }
+        o["status"]["conditions"] = json!([
+            {"type": "Stalled", "status": "True", "reason": reason, "message": "m", "lastTransitionTime": "2026-03-01T02:00:00Z"},
+        ]);
+    })
+}
+
+#[test]
+fn the_advice_names_the_route_that_there_is_and_the_revision() {
+    for (traffic, route) in [
+        (
+            json!({"gatewayAPI": {"parentRefs": [{"name": "public"}]}}),
+            "httproute checkout",
+        ),
+        (
+            json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}}),
+            "httproute front",
+        ),
+        (
+            json!({"gatewayAPI": {"grpcRouteRef": {"name": "front"}}}),
+            "grpcroute front",
+        ),
+        (json!({"istio": {"hosts": ["shop"]}}), "virtualservice checkout"),
+        (
+            json!({"istio": {"virtualServiceRef": {"name": "front"}}}),
+            "virtualservice front",
+        ),
+    ] {
+        let text = text_of(&stalled("WeightLowered", traffic));
+        let told = format!("to do: kubectl get {route} -o yaml --show-managed-fields");
+        assert!(text.contains(&told), "{told} in\n{text}");
+    }
+    let owned = json!({"gatewayAPI": {"parentRefs": [{"name": "public"}]}});
+    let text = text_of(&stalled("AbortedByPerson", owned.clone()));
+    let told = "to do: kubectl molt history checkout --revision 7d9f8c0000 names who and why";
+    assert!(text.contains(told), "{text}");
+    let text = text_of(&stalled("RevisionAltered", owned));
+    assert!(
+        text.contains("kubectl get replicaset checkout-7d9f8c0000 -o yaml"),
+        "{text}"
+    );
+}
+
+#[test]
+fn what_two_conditions_say_is_said_once() {
+    let wrong = |kind: &str, status: &str| {
+        json!({"type": kind, "status": status, "reason": "SpecInvalid", "message": "spec.port: is missing",
+            "lastTransitionTime": "2026-03-01T02:00:00Z"})
+    };
+    let invalid = seen(&rolled_back(), &[], |o| {
+        o["status"]["conditions"] = json!([wrong("Stalled", "True"), wrong("SpecValid", "False")]);
+    });
+    let text = text_of(&invalid);
+    for (part, times) in [
+        ("SpecInvalid", 2),
+        ("spec.port: is missing", 1),
+        ("to do: the message lists the fields", 1),
+    ] {
+        assert_eq!(text.matches(part).count(), times, "{part} in\n{text}");
+    }
+}
+
 #[test]
 fn a_job_is_explained_by_its_runs() {
     let job = |change: fn(&mut serde_json::Value)| {

@@ -62,20 +62,28 @@ pub(super) fn render(seen: &Seen, explained: &Explanation, now: Timestamp, style
     text
 }
 
+/// Each condition that is wrong; what is said of one already is not said again of the next.
 fn wrong(explained: &Explanation, now: Timestamp, style: Style) -> String {
-    explained.wrong.iter().fold(String::new(), |text, wrong| {
+    let mut text = String::new();
+    for (index, wrong) in explained.wrong.iter().enumerate() {
+        let before = &explained.wrong[..index];
         let since = span(now.duration_since(wrong.since));
-        let message = if wrong.message == explained.message || wrong.message.is_empty() {
-            String::new()
-        } else {
-            format!("    {}\n", wrong.message)
-        };
-        let fix = wrong.fix.as_ref().map_or_else(String::new, |fix| {
-            format!("    to do: {}\n", fix.replace('`', ""))
-        });
         let title = style.bad(&wrong.condition);
-        format!("{text}  {title}  {}  for {since}\n{message}{fix}", wrong.reason)
-    })
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "  {title}  {}  for {since}", wrong.reason);
+        let is_told = wrong.message == explained.message || before.iter().any(|b| b.message == wrong.message);
+        if !is_told && !wrong.message.is_empty() {
+            let _ = writeln!(text, "    {}", wrong.message);
+        }
+        if let Some(fix) = wrong
+            .fix
+            .as_ref()
+            .filter(|_| before.iter().all(|b| b.fix != wrong.fix))
+        {
+            let _ = writeln!(text, "    to do: {}", fix.replace('`', ""));
+        }
+    }
+    text
 }
 
 fn by_itself(service: &PythonService, explained: &Explanation, now: Timestamp, style: Style) -> String {

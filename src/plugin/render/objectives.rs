@@ -6,6 +6,7 @@ use molt_core::state::{SloEvidence, State};
 use serde::Serialize;
 
 use crate::api::v1alpha1::{Analysis, CountsStatus, PythonService, PythonServiceStatus, SloStatus};
+use crate::controller::status;
 use crate::plugin::text::{Style, columns, grouped, ratio};
 
 /// The window of an objective that names none.
@@ -80,10 +81,7 @@ fn past_row(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> Vec<
         Some(ppm) => format!("{:.1}% was left", ppm as f64 / 10_000.0),
         None => "an unknown share was left".to_owned(),
     };
-    let spent = match spent(service, slo) {
-        Some(share) => format!("{:.2}% spent of {}", share * 100.0, needed.spend),
-        None => "an unknown share spent".to_owned(),
-    };
+    let spent = spent(service, slo, needed);
     let harm = slo.evidence.ln_harm_at_end().exp();
     let harm = match harm {
         1e6.. => "over 1,000,000".to_owned(),
@@ -102,11 +100,23 @@ fn past_row(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> Vec<
     ]
 }
 
-/// The share of the window's error budget that an attempt has spent, as far as the window is known.
-fn spent(service: &PythonService, slo: &SloEvidence) -> Option<f64> {
-    let objective = objective(service, &slo.name)?;
-    let budget = objective.budget(slo.expected_requests? as f64);
-    (budget > 0.0).then(|| slo.evidence.attributable_bad() / budget)
+/// The share of the window's error budget that an attempt has spent; where it is not known, why, and who knows more.
+fn spent(service: &PythonService, slo: &SloEvidence, needed: &Needed) -> String {
+    let told = |share| format!("{} spent of {}", status::spent(Some(share)), needed.spend);
+    let bad = slo.evidence.attributable_bad();
+    // Nothing is nothing, however large the budget is.
+    if bad <= 0.0 {
+        return told(0.0);
+    }
+    let Some(objective) = objective(service, &slo.name) else {
+        return "an unknown share spent, for the spec does not have this objective any more".to_owned();
+    };
+    let requests = slo.expected_requests.map(|requests| requests as f64);
+    // By its own traffic the operator reckoned while it ran: that is in the record.
+    objective.share_spent(bad, requests).map_or_else(
+        || "what it spent is in kubectl molt history, by its own traffic, for of that before it nothing is known".to_owned(),
+        told,
+    )
 }
 
 fn objective(service: &PythonService, name: &str) -> Option<Objective> {

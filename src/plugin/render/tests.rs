@@ -83,8 +83,8 @@ fn a_job_has_runs_and_neither_pods_nor_traffic() {
     );
 }
 
-#[test]
-fn what_the_last_attempt_counted_stays_to_be_seen() {
+/// The status after an attempt with so many bad requests of 100 to the canary, beside so much traffic before.
+fn after(bad: f64, expected_requests: Option<u64>) -> String {
     use molt_core::analysis::{Block, Counts, Evidence, PodCounts};
     let mut service = rolled_back();
     let mut evidence = Evidence::default();
@@ -94,7 +94,7 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
         canary_weight: 25,
         weight_in_force: true,
         weight_settled: true,
-        canary: Counts::new(100.0, 10.0).unwrap(),
+        canary: Counts::new(100.0, bad).unwrap(),
         stable: Counts::new(300.0, 0.0).unwrap(),
         canary_late: Counts::default(),
         canary_pods: PodCounts::default(),
@@ -115,18 +115,36 @@ fn what_the_last_attempt_counted_stays_to_be_seen() {
     last.evidence = vec![molt_core::state::SloEvidence {
         name: "availability".to_owned(),
         question: String::new(),
-        expected_requests: Some(1_000_000),
+        expected_requests,
         budget_remaining_ppm: Some(831_000),
         measured_to: "2026-03-01T02:03:00Z".parse().unwrap(),
         newest: None,
         evidence,
     }];
-    let text = render(&service, now(), Style::PLAIN);
+    render(&service, now(), Style::PLAIN)
+}
+
+#[test]
+fn what_the_last_attempt_counted_stays_to_be_seen() {
+    let text = after(10.0, Some(1_000_000));
     assert!(
         text.contains("availability 99.9%  ended  100 requests, 10 bad (10.00%)  0.00%"),
         "{text}"
     );
     assert!(text.contains("1.00% spent of 2%, 83.1% was left"), "{text}");
+}
+
+#[test]
+fn what_the_last_attempt_spent_is_what_its_record_says() {
+    // Without traffic before it there is no budget to divide by, but nothing bad spends nothing of any.
+    let text = after(0.0, None);
+    assert!(text.contains("0.00% spent of 2%, 83.1% was left"), "{text}");
+    let text = after(10.0, None);
+    assert!(
+        text.contains("what it spent is in kubectl molt history"),
+        "{text}"
+    );
+    assert!(!text.contains("an unknown share"), "{text}");
 }
 
 #[test]

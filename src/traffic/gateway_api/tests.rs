@@ -140,7 +140,7 @@ fn a_contested_rule_is_shown_with_the_weights_that_it_has() {
         "checkout",
         "front",
         "shop",
-        Some(&route),
+        &route,
         &is_service,
         None,
     );
@@ -151,6 +151,23 @@ fn a_contested_rule_is_shown_with_the_weights_that_it_has() {
         (Backend::Slot(Slot::Canary), 0),
     ];
     assert_eq!(seen.view.weights, Weights::from(shares));
+}
+
+#[test]
+fn who_has_to_create_the_route_is_told_what_to_write() {
+    let mut target = target();
+    let told = |target: &RouteTarget| {
+        let problem = view::missing(&HTTP_ROUTE, target, "front").problems.remove(0);
+        assert_eq!(problem.reason, "RouteNotFound");
+        problem.message
+    };
+    assert_eq!(
+        told(&target),
+        "HTTPRoute front does not exist in namespace shop: create it with backendRefs checkout-stable (weight: 100) and checkout-canary (weight: 0), port 8000, with both weights written out, or set parentRefs to let Molt create one"
+    );
+    // Of two ports neither is right for both.
+    target.ports.insert(Revision::from(NEW), 9000);
+    assert!(told(&target).contains("(weight: 0), with both weights"));
 }
 
 #[test]

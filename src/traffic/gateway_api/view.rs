@@ -6,7 +6,7 @@ use super::types::{BackendRef, HttpRoute, ParentReference, Rule};
 use crate::k8s::writer::is_owned_by;
 use crate::traffic::rules_owners::{Kind, rules_owners};
 use crate::traffic::users_route::{self, Share, SplitRule, percent, slot_names, slot_weights};
-use crate::traffic::{BackendPlace, Sighting, problem};
+use crate::traffic::{BackendPlace, RouteTarget, Sighting, problem};
 
 /// A route that Molt owns.
 pub fn owned(kind: &Kind, service: &str, uid: &str, route: Option<&HttpRoute>) -> Sighting {
@@ -61,6 +61,21 @@ pub fn gives(service: &str, route: &HttpRoute, weights: &Weights) -> bool {
     percent(&super::owned::weights(service, route)) == *weights
 }
 
+/// A user's route that is not there.
+pub fn missing(kind: &Kind, target: &RouteTarget, name: &str) -> Sighting {
+    let message = format!(
+        "{} {name} does not exist in namespace {}: create it with backendRefs {}, or set parentRefs to let Molt create one",
+        kind.kind,
+        target.service.namespace,
+        target.backends_to_write()
+    );
+    Sighting {
+        view: RouteView::default(),
+        problems: vec![problem(ProblemKind::Route, "RouteNotFound", message)],
+        ..Sighting::default()
+    }
+}
+
 /// A user's route. `is_service` says whether another PythonService of this name exists, `rival` is the field
 /// manager that lately wrote the weights back.
 pub fn adopted(
@@ -68,22 +83,11 @@ pub fn adopted(
     service: &str,
     name: &str,
     namespace: &str,
-    route: Option<&HttpRoute>,
+    route: &HttpRoute,
     is_service: &dyn Fn(&str) -> bool,
     rival: Option<&str>,
 ) -> Sighting {
     let [(_, stable), (_, canary)] = slot_names(service);
-    let Some(route) = route else {
-        let message = format!(
-            "{} {name} does not exist in namespace {namespace}: create it with backends {stable} and {canary}, or set parentRefs to let Molt create one",
-            kind.kind
-        );
-        return Sighting {
-            view: RouteView::default(),
-            problems: vec![problem(ProblemKind::Route, "RouteNotFound", message)],
-            ..Sighting::default()
-        };
-    };
     let rules = split_rules(service, namespace, route);
     let (weights, agree) = slot_weights(&rules, 1);
     let blocked = |reason, message| Sighting {

@@ -133,7 +133,7 @@ fn share(host: &str, weight: Option<i32>) -> Value {
 
 fn seen(live: &VirtualService) -> Sighting {
     let is_service = |name: &str| name == "cart";
-    view::adopted("checkout", "front", "shop", Some(live), &is_service, None)
+    view::adopted("checkout", "front", "shop", live, &is_service, None)
 }
 
 #[test]
@@ -222,8 +222,15 @@ fn what_cant_be_used_is_said_with_what_to_write() {
             assert!(message.contains(word), "{word}: {message}");
         }
     }
-    let missing = view::adopted("checkout", "front", "shop", None, &|_| false, None);
+    let missing = view::missing(&target(), "front");
     assert_eq!(missing.problems[0].reason, "RouteNotFound");
+    let message = &missing.problems[0].message;
+    assert!(
+        message.contains(
+            "destinations checkout-stable (weight: 100) and checkout-canary (weight: 0), port 8000, with both weights written out"
+        ),
+        "{message}"
+    );
 }
 
 #[test]

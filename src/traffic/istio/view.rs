@@ -6,7 +6,7 @@ use super::types::{Rule, Spec, VIRTUAL_SERVICE, VirtualService, Weighted};
 use crate::k8s::writer::is_owned_by;
 use crate::traffic::rules_owners::rules_owners;
 use crate::traffic::users_route::{Share, SplitRule, percent, places, slot_names, slot_weights};
-use crate::traffic::{BackendPlace, Sighting, problem};
+use crate::traffic::{BackendPlace, RouteTarget, Sighting, problem};
 
 /// One that Molt owns.
 pub fn owned(service: &str, uid: &str, live: Option<&VirtualService>) -> Sighting {
@@ -53,22 +53,25 @@ fn owned_places(live: &VirtualService) -> Vec<BackendPlace> {
         .collect()
 }
 
+/// A user's that is not there.
+pub fn missing(target: &RouteTarget, name: &str) -> Sighting {
+    let message = format!(
+        "VirtualService {name} does not exist in namespace {}: create it with destinations {}, or set hosts to let Molt create one",
+        target.service.namespace,
+        target.backends_to_write()
+    );
+    blocked(RouteView::default(), "RouteNotFound", message)
+}
+
 /// A user's. `rival` is the field manager that lately wrote the weights back.
 pub fn adopted(
     service: &str,
     name: &str,
     namespace: &str,
-    live: Option<&VirtualService>,
+    live: &VirtualService,
     is_service: &dyn Fn(&str) -> bool,
     rival: Option<&str>,
 ) -> Sighting {
-    let [(_, stable), (_, canary)] = slot_names(service);
-    let Some(live) = live else {
-        let message = format!(
-            "VirtualService {name} does not exist in namespace {namespace}: create it with destinations {stable} and {canary}, or set hosts to let Molt create one"
-        );
-        return blocked(RouteView::default(), "RouteNotFound", message);
-    };
     let rules = split_rules(service, namespace, &live.spec);
     let (weights, agree) = slot_weights(&rules, 0);
     let untouched = |weights: &Weights| RouteView {
