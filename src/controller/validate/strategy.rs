@@ -158,6 +158,7 @@ fn resolve_steps(steps: &[CanaryStep], errors: &mut Vec<FieldError>) -> Vec<Step
         let last = resolved.iter().filter_map(Step::weight).next_back().unwrap_or(0);
         resolved.extend(resolve_step(&format!("{path}[{index}]"), step, last, errors));
     }
+    check_removals(path, steps, errors);
     let mut names: Vec<&str> = Vec::new();
     for step in &resolved {
         if let Step::SetHeaderRoute { name, matches } = step {
@@ -175,6 +176,48 @@ fn resolve_steps(steps: &[CanaryStep], errors: &mut Vec<FieldError>) -> Vec<Step
         }
     }
     resolved
+}
+
+/// What a step takes back has been set by one before: otherwise its name is mistyped, or it is in the wrong place, and what
+/// it should have ended goes on.
+fn check_removals(path: &str, steps: &[CanaryStep], errors: &mut Vec<FieldError>) {
+    let mut names: Vec<&str> = Vec::new();
+    let mut copies = false;
+    for (index, step) in steps.iter().enumerate() {
+        if let Some(route) = &step.set_header_route {
+            let name = route.name.as_str();
+            let sets = route.matches.as_ref().is_some_and(|matches| !matches.is_empty());
+            if !sets && !names.contains(&name) {
+                let field = format!("{path}[{index}].setHeaderRoute.name");
+                errors.push(FieldError::new(field, nothing_to_take_back(name, &names)));
+            }
+            names.retain(|other| *other != name);
+            names.extend(Some(name).filter(|_| sets));
+        }
+        if let Some(mirror) = &step.set_mirror {
+            if mirror.percent == 0 && !copies {
+                let message =
+                    "0 ends copies, and no step before has begun any: write 1 to 100, or leave the step out";
+                errors.push(FieldError::new(
+                    format!("{path}[{index}].setMirror.percent"),
+                    message,
+                ));
+            }
+            copies = mirror.percent != 0;
+        }
+    }
+}
+
+/// Why a step without match does nothing, where there are these header routes.
+fn nothing_to_take_back(name: &str, there: &[&str]) -> String {
+    let there = if there.is_empty() {
+        "there is none then".to_owned()
+    } else {
+        format!("there is {} then", there.join(" and "))
+    };
+    format!(
+        "{name:?} is taken back, for the step has no match, and no step before has set it ({there}): correct the name, write match to set it, or leave the step out"
+    )
 }
 
 fn resolve_step(path: &str, step: &CanaryStep, last: u8, errors: &mut Vec<FieldError>) -> Option<Step> {

@@ -103,6 +103,37 @@ fn steps_beside_weights_are_resolved_with_their_defaults() {
 }
 
 #[test]
+fn what_is_taken_back_has_been_set_before() {
+    let told = |steps: Value| {
+        let validated = result(|o| o["spec"]["strategy"] = json!({"canary": {"steps": steps}}));
+        let errors = validated.errors.iter();
+        errors.map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let matches = json!([{"headerName": "x-canary", "exact": "1"}]);
+    let sets = json!({"setHeaderRoute": {"name": "testers", "match": matches}});
+    let ends = |name: &str| json!({"setHeaderRoute": {"name": name}});
+    let copies = |percent: u8| json!({"setMirror": {"percent": percent}});
+    let weight = json!({"setWeight": 10});
+    let good = json!([sets, ends("testers"), copies(20), copies(0), sets, weight]);
+    assert_eq!(told(good), Vec::<String>::new());
+    assert_eq!(
+        told(json!([sets, ends("tester"), weight])),
+        [
+            "spec.strategy.canary.steps[1].setHeaderRoute.name: \"tester\" is taken back, for the step has no match, and no step before has set it (there is testers then): correct the name, write match to set it, or leave the step out"
+        ]
+    );
+    let twice = told(json!([sets, ends("testers"), ends("testers"), weight]));
+    assert_eq!(twice.len(), 1, "{twice:?}");
+    assert!(twice[0].contains("steps[2].setHeaderRoute.name") && twice[0].contains("there is none then"));
+    assert_eq!(
+        told(json!([copies(0), weight])),
+        [
+            "spec.strategy.canary.steps[0].setMirror.percent: 0 ends copies, and no step before has begun any: write 1 to 100, or leave the step out"
+        ]
+    );
+}
+
+#[test]
 fn blue_green_is_previews_and_all_users_at_once() {
     let plan = |strategy: Value| result(|o| o["spec"]["strategy"] = strategy).plan;
     let smallest = plan(json!({"blueGreen": {}}));
