@@ -240,8 +240,27 @@ impl Draft {
                 field,
                 format!("a canary has at most {MOST_STEPS} steps: merge some"),
             );
+        } else if self.takes_nothing_back(&step) {
+            self.note(
+                Fate::NotCarriedOver,
+                field,
+                "no step before it sets what it takes back",
+            );
         } else {
             self.steps.push((field.to_owned(), step));
+        }
+    }
+
+    /// The step ends what none before has begun, or what could not be carried over.
+    fn takes_nothing_back(&self, step: &Value) -> bool {
+        let begun = |is: &dyn Fn(&Value) -> bool| self.steps.iter().any(|(_, step)| is(step));
+        let is_empty = |value: &Value| value.as_array().is_none_or(Vec::is_empty);
+        match (step.get("setHeaderRoute"), step.get("setMirror")) {
+            (Some(route), _) if is_empty(&route["match"]) => {
+                !begun(&|step| step["setHeaderRoute"]["name"] == route["name"])
+            }
+            (_, Some(mirror)) if mirror["percent"] == 0 => !begun(&|step| step.get("setMirror").is_some()),
+            _ => false,
         }
     }
 
