@@ -104,13 +104,23 @@ fn statements(tokens: Vec<Token>) -> Vec<Vec<Token>> {
     all
 }
 
-/// What was seen so far of one migration.
+/// A column that a migration adds.
+#[derive(Clone, Copy)]
+struct Added {
+    /// Who inserts a row may leave it out.
+    optional: bool,
+    /// Whoever leaves it out writes the same value as all others who do.
+    alike: bool,
+}
+
+/// What was seen so far of one migration. Tables go by the name that they are written by, with their schema if it is there:
+/// nobody knows here which schema one without stands for.
 #[derive(Default)]
 struct Judge {
     /// Tables that it makes: nobody older knows them.
     made: BTreeSet<String>,
-    /// Columns that it adds to others, by table; whether each may be left out.
-    added: BTreeMap<(String, String), bool>,
+    /// Columns that it adds to others, by table.
+    added: BTreeMap<(String, String), Added>,
     expands: Option<String>,
     contracts: Option<String>,
     mixed: Option<String>,
@@ -139,6 +149,11 @@ impl Judge {
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         let first = text.split(' ').next().unwrap_or_default().to_uppercase();
         if HARMLESS.contains(&first.as_str()) {
+            if text.to_lowercase().contains("search_path") {
+                // From here on the same names may be those of other tables.
+                self.made.clear();
+                self.added.clear();
+            }
             return;
         }
         let effects = match Parser::new(dialect).with_tokens(tokens).parse_statement() {
@@ -166,7 +181,10 @@ impl Judge {
                 if is_own(&name) {
                     return Vec::new();
                 }
-                self.made.insert(name.clone());
+                // It may have been there, with rows and with users.
+                if !table.if_not_exists {
+                    self.made.insert(name.clone());
+                }
                 Effect::Expand(format!("creates table {name}"))
             }
             Statement::AlterTable(AlterTable {
@@ -242,10 +260,7 @@ impl Judge {
         let table = name(&index.table_name);
         let is_new = self.made.contains(&table);
         let columns: Option<Vec<String>> = index.columns.iter().map(indexed).collect();
-        let on_new = columns.is_some_and(|c| {
-            c.iter()
-                .all(|c| self.added.contains_key(&(table.clone(), c.clone())))
-        });
+        let on_new = columns.is_some_and(|columns| self.may_be_unique(&table, &columns));
         if !is_new && !index.concurrently {
             self.notes.push(format!(
                 "an index of {table} is created without CONCURRENTLY, which keeps writers waiting"
@@ -257,6 +272,15 @@ impl Judge {
             ));
         }
         Effect::Expand(format!("creates an index of {table}"))
+    }
+
+    /// All are columns that this migration adds, and not all are left alike by those who don't know them.
+    fn may_be_unique(&self, table: &str, columns: &[String]) -> bool {
+        let added = |column: &String| self.added.get(&(table.to_owned(), column.clone()));
+        columns.iter().all(|column| added(column).is_some())
+            && columns
+                .iter()
+                .any(|column| added(column).is_some_and(|added| !added.alike))
     }
 
     /// Only columns that this migration has added are filled.
@@ -272,7 +296,7 @@ impl Judge {
             .assignments
             .iter()
             .map(|assignment| match &assignment.target {
-                AssignmentTarget::ColumnName(column) => Some(name(column)),
+                AssignmentTarget::ColumnName(column) => Some(last(column)),
                 AssignmentTarget::Tuple(_) => None,
             })
             .collect();
@@ -288,7 +312,11 @@ impl Judge {
         }
         let key = |column: &str| (table.to_owned(), column.to_owned());
         match operation {
-            Op::AddColumn { column_def, .. } => self.add_column(table, column_def),
+            Op::AddColumn {
+                column_def,
+                if_not_exists,
+                ..
+            } => self.add_column(table, column_def, *if_not_exists),
             Op::DropColumn { column_names, .. } => {
                 let columns: Vec<String> = column_names.iter().map(|c| fold(&c.value)).collect();
                 let own = columns.iter().all(|c| self.added.remove(&key(c)).is_some());
@@ -314,8 +342,12 @@ impl Judge {
                 constraint,
                 not_valid,
             } => {
-                if constrained(constraint).is_some_and(|c| c.iter().all(|c| self.added.contains_key(&key(c))))
-                {
+                let is_foreign = matches!(constraint, TableConstraint::ForeignKey(_));
+                let new = |columns: Vec<String>| {
+                    let added = columns.iter().all(|c| self.added.contains_key(&key(c)));
+                    added && (is_foreign || self.may_be_unique(table, &columns))
+                };
+                if constrained(constraint).is_some_and(new) {
                     return Effect::Expand(format!("constrains new columns of {table}"));
                 }
                 if !not_valid {
@@ -349,7 +381,7 @@ impl Judge {
         }
     }
 
-    fn add_column(&mut self, table: &str, column: &ColumnDef) -> Effect {
+    fn add_column(&mut self, table: &str, column: &ColumnDef, may_be_there: bool) -> Effect {
         let name = fold(&column.name.value);
         let has = |is: fn(&ColumnOption) -> bool| column.options.iter().any(|o| is(&o.option));
         let serial = column.data_type.to_string().to_lowercase().contains("serial");
@@ -361,7 +393,19 @@ impl Judge {
                 )
             });
         let needed = has(|o| matches!(o, ColumnOption::NotNull | ColumnOption::PrimaryKey(_)));
-        self.added.insert((table.to_owned(), name.clone()), !needed);
+        let alike = column.options.iter().any(|o| is_alike(&o.option));
+        if !may_be_there {
+            let added = Added {
+                optional: !needed,
+                alike,
+            };
+            self.added.insert((table.to_owned(), name.clone()), added);
+        }
+        if alike && has(|o| matches!(o, ColumnOption::Unique(_))) {
+            return Effect::Contract(format!(
+                "column {table}.{name} is unique, and all older revisions write its default"
+            ));
+        }
         if needed && !filled {
             return Effect::Mixed(format!(
                 "column {table}.{name} is NOT NULL without a default, and older revisions don't write it"
@@ -386,7 +430,7 @@ impl Judge {
                 Effect::Expand(format!("{table}.{column} gets a default"))
             }
             // As Django adds a column that is needed: it is there, and nobody older fills it.
-            AlterColumnOperation::DropDefault if added == Some(true) => Effect::None,
+            AlterColumnOperation::DropDefault if added.is_some_and(|added| added.optional) => Effect::None,
             AlterColumnOperation::DropDefault => Effect::Contract(format!(
                 "{table}.{column} loses its default, and older revisions may leave it out"
             )),
@@ -401,6 +445,15 @@ impl Judge {
                 Effect::Contract(format!("{table}.{column} becomes generated"))
             }
         }
+    }
+}
+
+/// Whoever leaves such a column out writes the same value as the next one: a default that is no call, and not NULL.
+fn is_alike(option: &ColumnOption) -> bool {
+    match option {
+        ColumnOption::Default(Expr::Function(_)) => false,
+        ColumnOption::Default(value) => !value.to_string().eq_ignore_ascii_case("null"),
+        _ => false,
     }
 }
 
@@ -421,8 +474,19 @@ fn indexed(column: &IndexColumn) -> Option<String> {
     }
 }
 
-/// A name without its schema.
+/// A name as it is written, with its schema if it has one.
 fn name(name: &ObjectName) -> String {
+    let parts = name.0.iter().map(|part| match part.as_ident() {
+        // Only what is quoted tells large letters from small ones.
+        Some(ident) if ident.quote_style.is_some() => ident.value.clone(),
+        Some(ident) => fold(&ident.value),
+        None => part.to_string(),
+    });
+    parts.collect::<Vec<_>>().join(".")
+}
+
+/// Its last part: that of a column, whatever stands before it.
+fn last(name: &ObjectName) -> String {
     let last = name.0.last().and_then(|part| part.as_ident());
     last.map_or_else(|| name.to_string(), |ident| fold(&ident.value))
 }
@@ -432,7 +496,8 @@ fn fold(name: &str) -> String {
 }
 
 fn is_own(table: &str) -> bool {
-    OWN_TABLES.contains(&table)
+    let last = table.rsplit('.').next().unwrap_or(table);
+    OWN_TABLES.contains(&last)
 }
 
 /// The begin of a statement, for people.

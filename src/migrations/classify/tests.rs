@@ -190,3 +190,69 @@ fn other_dialects_are_read_too() {
     assert_eq!(classify("DROP TABLE t", "oracle").kind, Contract);
     assert_eq!(kind("ALTER TABLE t ADD COLUMN c text"), Expand);
 }
+
+#[test]
+fn what_was_there_before_is_not_taken_for_new() {
+    for (sql, expected) in [
+        (
+            "CREATE TABLE archive.orders (id int); ALTER TABLE public.orders DROP COLUMN amount",
+            Mixed,
+        ),
+        (
+            "CREATE TABLE archive.orders (id int); ALTER TABLE orders DROP COLUMN amount",
+            Mixed,
+        ),
+        (
+            "CREATE TABLE archive.orders (id int); ALTER TABLE archive.orders DROP COLUMN id",
+            Expand,
+        ),
+        (
+            "CREATE TABLE IF NOT EXISTS orders (id int); ALTER TABLE orders DROP COLUMN amount",
+            Mixed,
+        ),
+        (
+            "CREATE TABLE \"Orders\" (id int); ALTER TABLE orders DROP COLUMN amount",
+            Mixed,
+        ),
+        (
+            "ALTER TABLE orders ADD COLUMN IF NOT EXISTS amount int; UPDATE orders SET amount = 0",
+            Unknown,
+        ),
+        (
+            "ALTER TABLE orders ADD COLUMN IF NOT EXISTS amount int; ALTER TABLE orders DROP COLUMN amount",
+            Mixed,
+        ),
+        (
+            "CREATE TABLE orders (id int); SET search_path TO shop; ALTER TABLE orders DROP COLUMN amount",
+            Mixed,
+        ),
+        (
+            "CREATE TABLE archive.orders (id int); INSERT INTO orders VALUES (1)",
+            Unknown,
+        ),
+    ] {
+        assert_eq!(kind(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn a_new_unique_column_that_all_leave_alike_refuses_the_second_row() {
+    for (sql, expected) in [
+        ("ALTER TABLE t ADD COLUMN c int UNIQUE", Expand),
+        ("ALTER TABLE t ADD COLUMN c int DEFAULT 0 UNIQUE", Contract),
+        (
+            "ALTER TABLE t ADD COLUMN c int DEFAULT 0; ALTER TABLE t ADD CONSTRAINT k UNIQUE (c)",
+            Mixed,
+        ),
+        (
+            "ALTER TABLE t ADD COLUMN c int DEFAULT 0; CREATE UNIQUE INDEX CONCURRENTLY i ON t (c)",
+            Mixed,
+        ),
+        (
+            "ALTER TABLE t ADD COLUMN c uuid DEFAULT gen_random_uuid(); ALTER TABLE t ADD CONSTRAINT k UNIQUE (c)",
+            Expand,
+        ),
+    ] {
+        assert_eq!(kind(sql), expected, "{sql}");
+    }
+}
