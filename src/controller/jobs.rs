@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStatus, Pod};
 use kube::ResourceExt;
 use molt_core::decision::JobEffect;
 use molt_core::migration::{MigrationFailure, MigrationPhase, MigrationReport};
@@ -152,7 +152,7 @@ impl Facts for JobPodFacts {
         });
         let facts = Self {
             job: pod.labels().get(labels::POD_JOB)?.clone(),
-            since: containers.iter().filter_map(|c| started(c)).min(),
+            since: containers.iter().filter_map(|c| started(pod, c)).min(),
             ended: status
                 .and_then(|s| s.phase.as_deref())
                 .is_some_and(|phase| phase == "Succeeded" || phase == "Failed"),
@@ -204,11 +204,23 @@ fn said(pod: &Pod) -> Option<String> {
         .find_map(|c| c.state.as_ref()?.terminated.as_ref()?.message.clone())
 }
 
-fn started(container: &ContainerStatus) -> Option<Timestamp> {
-    let state = container.state.as_ref()?;
-    let running = state.running.as_ref().and_then(|s| s.started_at.as_ref());
-    let ended = state.terminated.as_ref().and_then(|s| s.started_at.as_ref());
-    running.or(ended).map(|t| t.0)
+/// When a container began first. Of one that is started again and again only this time and the one before are told; the first
+/// was as old as its pod, or nearly so.
+fn started(pod: &Pod, container: &ContainerStatus) -> Option<Timestamp> {
+    let of = |state: &ContainerState| {
+        let running = state.running.as_ref().and_then(|s| s.started_at.as_ref());
+        let ended = state.terminated.as_ref().and_then(|s| s.started_at.as_ref());
+        running.or(ended).map(|t| t.0)
+    };
+    let told = [container.state.as_ref(), container.last_state.as_ref()];
+    let first = told.into_iter().flatten().filter_map(of).min();
+    let as_old = pod
+        .status
+        .as_ref()
+        .and_then(|s| s.start_time.as_ref())
+        .map(|t| t.0);
+    let untold = as_old.filter(|_| container.restart_count > 1);
+    first.into_iter().chain(untold).min()
 }
 
 fn exit(pod: &str, container: &ContainerStatus) -> Option<Exit> {

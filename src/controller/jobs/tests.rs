@@ -65,6 +65,23 @@ fn a_job_under_way_waits_or_runs() {
 }
 
 #[test]
+fn a_container_that_is_started_again_began_when_it_began_first() {
+    let began = |restarts: i32, state: &Value| {
+        let status = json!({"name": "smoke", "image": "i", "imageID": "", "ready": false, "restartCount": restarts,
+            "state": state, "lastState": {"terminated": {"exitCode": 1, "startedAt": "2026-01-01T00:05:00Z"}}});
+        let pods = pod(
+            &json!({"phase": "Running", "startTime": "2026-01-01T00:00:00Z", "containerStatuses": [status]}),
+        );
+        pods[0].since().map(|at| at.to_string())
+    };
+    let runs = json!({"running": {"startedAt": "2026-01-01T00:07:00Z"}});
+    let waits = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    assert_eq!(began(1, &runs).as_deref(), Some("2026-01-01T00:05:00Z"));
+    assert_eq!(began(1, &waits).as_deref(), Some("2026-01-01T00:05:00Z"));
+    assert_eq!(began(2, &runs).as_deref(), Some("2026-01-01T00:00:00Z"));
+}
+
+#[test]
 fn a_container_that_ended_by_itself_has_failed_and_says_how() {
     let ended = |reason: &str, code: i32| {
         container(

@@ -217,7 +217,19 @@ impl Turn<'_> {
         let trial = attempt.trial.as_ref();
         let enough =
             trial.is_some_and(|t| t.fault.is_none() && t.seconds.len() >= self.plan.runs.count as usize);
-        enough || (attempt.is_cleared() && attempt.stage != Stage::Held)
+        (enough && self.outlasting(attempt).is_none())
+            || (attempt.is_cleared() && attempt.stage != Stage::Held)
+    }
+
+    /// A run of the attempt that began before another one that has ended, and goes on: where several may run at once, one
+    /// that hangs is not passed by the next ones' success.
+    fn outlasting(&self, attempt: &Attempt) -> Option<&RunView> {
+        let of_attempt = || self.seen.runs.jobs.iter().filter(|job| is_of(attempt, job));
+        let last = of_attempt()
+            .filter(|job| job.end.is_some())
+            .map(|job| job.created_at)
+            .max()?;
+        of_attempt().find(|job| job.end.is_none() && job.created_at < last)
     }
 
     fn shown(&self, attempt: &Attempt) -> End {
@@ -435,7 +447,15 @@ impl Turn<'_> {
         };
         let mut jobs = self.seen.runs.jobs.iter();
         let open = jobs.find(|job| is_of(attempt, job) && job.end.is_none());
-        let now = match open {
+        let now = match self.outlasting(attempt).or(open) {
+            Some(RunView {
+                name,
+                started_at: Some(at),
+                waits: None,
+                ..
+            }) if self.outlasting(attempt).is_some() => format!(
+                "run {name} runs since {at:.0}, while one that began later has ended: it is waited for"
+            ),
             Some(RunView {
                 name,
                 waits: Some(why),
