@@ -331,6 +331,8 @@ pub fn sight(object: &ServiceObject, caches: &Caches, replicas: u32) -> Sight {
     };
     let state = object.state.clone().unwrap_or_default();
     let former = state.adoption.as_ref().map_or(facts.replicas, |a| a.replicas);
+    let rival = state.adoption.as_ref().and_then(|a| a.rival.as_ref());
+    let rival = rival.map(|rival| rival.manager.as_str());
     let revision = object.workload.as_ref().map(|w| {
         let [runtime, port] = &w.parts;
         revision::of_parts(&json!(facts.template), runtime, port)
@@ -359,7 +361,8 @@ pub fn sight(object: &ServiceObject, caches: &Caches, replicas: u32) -> Sight {
             .as_ref()
             .is_some_and(|labels| is_widened(object, caches, labels)),
         written_by: facts.written_by.clone(),
-        advice: advice(facts.written_by.as_deref(), &name),
+        // Who wrote it back is known for longer than their hand is on it.
+        advice: advice(facts.written_by.as_deref().or(rival), &name),
         name,
     })
 }
