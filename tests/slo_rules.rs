@@ -125,3 +125,8 @@ fn prometheus_takes_the_rules() {
 fn each_alert_fires_when_it_should_and_not_before() {
     promtool(&["test", "rules", "alerts.test.yaml"]);
 }
+
+#[test]
+fn an_outage_pages_as_soon_as_it_has_burned_enough() {
+    promtool(&["test", "rules", "outage.test.yaml"]);
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use molt_core::analysis::{BURN_RATES, BurnRate, Severity};
 
-use super::recording::{BAD_EVENTS, EVENTS, REMAINING, ratio};
+use super::recording::{EVENTS, REMAINING, ratio};
 use super::{Rule, Target, decimal, time};
 
 /// Fires while the budget burns too fast.
@@ -103,22 +103,20 @@ fn burn(target: &Target<'_>, rate: &BurnRate) -> Rule {
     }
 }
 
-/// How many events the ratio is made of: with little traffic one error is a high ratio, and this tells.
+/// How many events the ratio is made of: with little traffic one error is a high ratio, and this tells. Bad ones by the
+/// ratio, for a mean of their rates is behind it.
 fn counted(target: &Target<'_>, window: SignedDuration) -> String {
-    let count = |name| {
-        format!(
-            "{{{{ with query `avg_over_time({}[{}]) * {}` }}}}\
-             {{{{ . | first | value | printf \"%.0f\" }}}}{{{{ end }}}}",
-            target.series(name),
-            time(window),
-            window.as_secs(),
-        )
+    let events = format!(
+        "avg_over_time({}[{}]) * {}",
+        target.series(EVENTS),
+        time(window),
+        window.as_secs(),
+    );
+    let bad = format!("{} * {events}", target.series(&ratio(window)));
+    let count = |query: &str| {
+        format!("{{{{ with query `{query}` }}}}{{{{ . | first | value | printf \"%.0f\" }}}}{{{{ end }}}}")
     };
-    format!(
-        "About {} of {} events were bad. ",
-        count(BAD_EVENTS),
-        count(EVENTS)
-    )
+    format!("About {} of {} events were bad. ", count(&bad), count(&events))
 }
 
 /// What is left of the budget, and for how long at this rate.

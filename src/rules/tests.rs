@@ -120,6 +120,36 @@ fn what_is_counted_at_the_route_is_recorded_by_backend() {
 }
 
 #[test]
+fn windows_up_to_an_hour_read_the_counters_and_longer_ones_sum_rates() {
+    let rules = made(slo("99.9", "30d"), "15s").unwrap();
+    let mut windows = BTreeMap::new();
+    for rule in rules.groups.iter().flat_map(|g| &g.rules) {
+        if let Rule::Record { record, expr, .. } = rule
+            && let Some(window) = record.strip_prefix("molt:slo_bad:ratio_rate")
+        {
+            windows.insert(window, expr.as_str());
+        }
+    }
+    for (window, range) in [("30m", "[1800s]"), ("1h", "[3600s]")] {
+        let expr = windows[window];
+        assert_eq!(expr.matches(range).count(), 2, "bad ones and all: {expr}");
+        assert!(!expr.contains("sum_over_time"), "{expr}");
+    }
+    for window in ["2h", "6h", "1d", "3d"] {
+        let expr = windows[window];
+        let range = format!("[{window}]");
+        assert_eq!(expr.matches("sum_over_time(molt:").count(), 2, "{expr}");
+        assert_eq!(expr.matches(range.as_str()).count(), 2, "{expr}");
+    }
+    assert_eq!(
+        windows.len(),
+        7,
+        "5m is of what is recorded: {:?}",
+        windows.keys()
+    );
+}
+
+#[test]
 fn an_alert_says_whom_to_call_and_where_it_is_written_what_to_do() {
     let source = source("15s");
     let named = |owner| {
