@@ -1,5 +1,6 @@
 //! Given a control plane, a namespace, and an operator that watches it.
 
+use std::cell::RefCell;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -9,7 +10,7 @@ use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 use molt::api::v1alpha1::{Phase, PythonService, RolloutAction, RolloutRecord};
@@ -72,6 +73,7 @@ pub async fn given(namespace: &str) -> Stage {
 /// Given an empty namespace, with a kubelet, a gateway and a Prometheus, but no operator.
 pub async fn without_operator(namespace: &str) -> Stage {
     let client = connect().await;
+    HERE.set(Some((client.clone(), namespace.to_owned())));
     install_crds(&client).await;
     make_namespace(&client, namespace).await;
     make_node(&client).await;
@@ -212,7 +214,40 @@ pub async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-    assert!(waited.await.is_ok(), "waited in vain until {what}");
+    if waited.await.is_err() {
+        panic!("waited in vain until {what}; {}", what_there_is().await);
+    }
+}
+
+thread_local! {
+    /// The stage of this thread's scenario, for what a failure tells; every scenario has a thread of its own.
+    static HERE: RefCell<Option<(Client, String)>> = const { RefCell::new(None) };
+}
+
+/// The services of this scenario's namespace as they stand: without them, what was waited for in vain tells little.
+async fn what_there_is() -> String {
+    let Some((client, namespace)) = HERE.take() else {
+        return "no stage".to_owned();
+    };
+    let kinds = [
+        ("molt.dev", "v1alpha1", "PythonService"),
+        ("gateway.networking.k8s.io", "v1", "HTTPRoute"),
+    ];
+    let mut told = String::new();
+    for (group, version, kind) in kinds {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+        let api = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &resource);
+        match api.list(&ListParams::default()).await {
+            Ok(list) => {
+                for object in list {
+                    let text = serde_json::to_string(&object).unwrap_or_default();
+                    told.push_str(&format!("\n{kind}: {text}"));
+                }
+            }
+            Err(e) => told.push_str(&format!("\n{kind}: {e}")),
+        }
+    }
+    told
 }
 
 impl Stage {
