@@ -247,6 +247,19 @@ async fn what_there_is() -> String {
             Err(e) => told.push_str(&format!("\n{kind}: {e}")),
         }
     }
+    // What the control plane's own controllers have to say of it.
+    let log = control_plane()
+        .kubeconfig
+        .with_file_name("logs")
+        .join("kube-controller-manager.log");
+    let log = std::fs::read_to_string(log).unwrap_or_default();
+    let (key, field) = (format!("\"{namespace}/"), format!("namespace=\"{namespace}\""));
+    for line in log
+        .lines()
+        .filter(|line| line.contains(&key) || line.contains(&field))
+    {
+        told.push_str(&format!("\n{line}"));
+    }
     told
 }
 

@@ -17,8 +17,8 @@
 //!
 //! A canary that has all the traffic has nobody beside it. There a silence is compared with the requests that
 //! came so far: a deadlock under full load leaves no failed request behind, and nobody would be served until
-//! somebody noticed. That the callers have stopped can't be told from it, so it takes three empty blocks at
-//! least, and more where there were empty ones before. Where all users move at once, the hour before tells what came.
+//! somebody noticed. That the callers have stopped can't be told from it, so the first such block only has
+//! stable asked again (see `flow`); by itself it takes three at least, and more where there were empty ones before. Where all users move at once, the hour before tells what came.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -240,6 +240,11 @@ impl Exposure {
     /// The part of the usual flow of requests that is left to a canary with all the traffic, where it has fallen.
     pub(super) fn fallen(&self) -> Option<f64> {
         self.flow.fallen()
+    }
+
+    /// A canary with all the traffic answered hardly anything in a whole block, in which many requests were usual.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.flow.has_stopped()
     }
 
     /// Counts what was answered in a block of so many seconds in which the weight had settled.

@@ -18,6 +18,8 @@ const MISSING: f64 = 0.3;
 const DEVIATIONS: f64 = 4.0;
 /// It takes so many of them, at the least: one may be a pause of the callers.
 const IN_A_ROW: u32 = 2;
+/// Less than this part of the usual is hardly anything.
+const HARDLY_ANY: f64 = 0.25;
 
 /// Requests per second that were answered, block by block: mean and spread (Welford's method, 1962).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -39,7 +41,7 @@ pub(super) struct Flow {
     #[serde(with = "exact")]
     #[schemars(with = "String")]
     lowest: f64,
-    /// That they have fewer is beyond chance.
+    /// That they have fewer is beyond chance, if one of them alone may tell.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     clear: bool,
 }
@@ -78,7 +80,13 @@ impl Flow {
 
     /// The part of the usual flow that is left, where it has fallen clearly.
     pub(super) fn fallen(&self) -> Option<f64> {
-        self.clear.then(|| self.lowest / self.mean)
+        (self.clear && self.low >= IN_A_ROW).then(|| self.lowest / self.mean)
+    }
+
+    /// Hardly anything was answered in a whole block, where that is beyond chance. It may be a pause of the callers: a
+    /// reason to ask beside stable, which helps most users at once if it is none.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.clear && self.lowest < HARDLY_ANY * self.mean
     }
 
     fn is_low(&self, rate: f64) -> bool {
@@ -94,7 +102,7 @@ impl Flow {
         // What is usual is itself known from some blocks alone.
         let usual = (callers + chance) / f64::from(self.blocks);
         let deviation = (callers + chance / f64::from(self.low) + usual).sqrt();
-        self.low >= IN_A_ROW && self.mean - self.lowest > DEVIATIONS * deviation
+        self.mean - self.lowest > DEVIATIONS * deviation
     }
 }
 
@@ -131,6 +139,25 @@ mod tests {
             None,
             "a quarter less is no reason"
         );
+    }
+
+    #[test]
+    fn one_block_with_hardly_an_answer_is_a_stop_unless_such_blocks_are_usual() {
+        let usual = [200.0, 210.0, 190.0, 205.0, 195.0, 200.0, 212.0, 188.0];
+        let stopped = after(&usual, &[0.0]);
+        assert!(stopped.has_stopped());
+        assert_eq!(stopped.fallen(), None, "it convicts nobody");
+        assert!(
+            after(&usual, &[40.0]).has_stopped(),
+            "it stopped as the block began"
+        );
+        assert!(!after(&usual, &[60.0]).has_stopped(), "a part is answered");
+        assert!(!after(&usual, &[0.0, 200.0]).has_stopped(), "it came back");
+        assert!(!after(&usual[..3], &[0.0]).has_stopped(), "too little is known");
+        let bursts = [20.0, 400.0, 0.0, 380.0, 10.0, 200.0, 0.0, 510.0];
+        assert!(!after(&bursts, &[0.0]).has_stopped());
+        let few = [14.0, 12.0, 15.0, 13.0, 14.0, 12.0, 15.0, 15.0];
+        assert!(!after(&few, &[0.0]).has_stopped(), "chance may leave so few out");
     }
 
     #[test]

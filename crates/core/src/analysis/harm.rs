@@ -43,6 +43,15 @@ pub enum HarmKind {
     /// The canary has all the traffic and answers far fewer requests than were usual: a suspicion, and no more unless all
     /// users moved at once.
     FewerRequests,
+    /// The canary has all the traffic and answered hardly anything for a whole block: a suspicion, and no more.
+    HardlyAny,
+}
+
+impl Harm {
+    /// Fewer callers than usual look the same.
+    pub fn may_be_the_callers(&self) -> bool {
+        matches!(self.kind, HarmKind::FewerRequests | HarmKind::HardlyAny)
+    }
 }
 
 impl fmt::Display for Harm {
@@ -84,6 +93,11 @@ impl fmt::Display for Harm {
                 "{}: the canary answers {:.0} % of the requests that were usual before it had all the traffic",
                 self.slo,
                 self.left.unwrap_or(0.0) * 100.0
+            ),
+            HarmKind::HardlyAny => write!(
+                f,
+                "{}: the canary has all the traffic and answered hardly anything for a whole block",
+                self.slo
             ),
             HarmKind::FewResponses => write!(
                 f,

@@ -233,7 +233,14 @@ pub fn judge_harm(slos: &[SloView<'_>], objectives: usize, limits: &Limits) -> O
     };
     let fewer = || {
         let busiest = slos.iter().max_by(|a, b| a.requests().total_cmp(&b.requests()))?;
-        (busiest.alone && busiest.evidence.fallen().is_some()).then_some((busiest, HarmKind::FewerRequests))
+        let kind = if busiest.evidence.fallen().is_some() {
+            HarmKind::FewerRequests
+        } else if busiest.evidence.has_stopped() {
+            HarmKind::HardlyAny
+        } else {
+            return None;
+        };
+        busiest.alone.then_some((busiest, kind))
     };
     let (slo, kind) = shown.or_else(silent).or_else(short).or_else(fewer)?;
     Some(Harm {

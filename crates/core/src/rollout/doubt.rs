@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::waits::Wait;
 use super::{Turn, after};
-use crate::analysis::{Harm, HarmKind};
+use crate::analysis::Harm;
 use crate::plan::OnShareMismatch;
 use crate::state::{Attempt, Doubt, Stage};
 
@@ -26,7 +26,7 @@ impl Turn<'_> {
 
     /// What speaks against the canary is a suspicion, and comparisons have refuted enough of them.
     pub(super) fn is_beyond_doubts(&self, harm: &Harm) -> bool {
-        harm.kind != HarmKind::FewerRequests && self.can_be_compared(harm) && self.doubts() >= MOST_DOUBTS
+        !harm.may_be_the_callers() && self.can_be_compared(harm) && self.doubts() >= MOST_DOUBTS
     }
 
     fn doubts(&self) -> u8 {
@@ -36,8 +36,7 @@ impl Turn<'_> {
 
     fn can_be_compared(&self, harm: &Harm) -> bool {
         let stable = self.state.stable.as_ref();
-        let ignored =
-            harm.kind == HarmKind::FewerRequests && self.plan.on_share_mismatch == OnShareMismatch::Ignore;
+        let ignored = harm.may_be_the_callers() && self.plan.on_share_mismatch == OnShareMismatch::Ignore;
         // Where all users move at once nobody is to meet both revisions: they go back instead.
         let at_once = self.attempt().is_some_and(|a| a.at_once);
         harm.alone && !ignored && !at_once && stable.is_some_and(|stable| self.seen.ready(stable) > 0)

@@ -36,6 +36,7 @@ impl Turn<'_> {
             Some(harm) if self.is_in_doubt(&harm) => self.doubt(&harm),
             Some(harm) if self.is_beyond_doubts(&harm) => self.leave_undecided(&harm),
             // Callers come and go: that alone convicts nobody who could be asked beside stable.
+            Some(harm) if harm.kind == HarmKind::HardlyAny => {}
             Some(harm) if harm.kind == HarmKind::FewerRequests && !self.convicts_at_once() => {}
             Some(harm) => self.withdraw(self.harmed(&harm)),
             None => self.tell_of_incident(),
@@ -221,7 +222,10 @@ pub(super) fn harmed(harm: &Harm) -> End {
         HarmKind::Evidence => "HarmShown",
         HarmKind::BudgetSpent => "BudgetSpent",
         HarmKind::BurnRate => "BurnRate",
-        HarmKind::MissingResponses | HarmKind::FewResponses | HarmKind::FewerRequests => "MissingResponses",
+        HarmKind::MissingResponses
+        | HarmKind::FewResponses
+        | HarmKind::FewerRequests
+        | HarmKind::HardlyAny => "MissingResponses",
     };
     End::new(Outcome::RolledBack, reason, harm.to_string())
 }

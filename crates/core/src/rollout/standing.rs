@@ -1,7 +1,7 @@
 //! Where each objective stands: what a block said of it, and all that is known so far.
 
 use super::Turn;
-use crate::analysis::{self, Burn, Harm, HarmKind, margin_for_promotion, margin_for_step};
+use crate::analysis::{self, Burn, Harm, margin_for_promotion, margin_for_step};
 use crate::decision::{SloReport, Verdict, VerdictKind};
 use crate::observed::{BlockCounts, MeasuredBlock};
 use crate::plan::{SloPlan, Step};
@@ -52,7 +52,7 @@ impl Turn<'_> {
         let (slos, limits) = (self.plan.slos.len(), &self.plan.limits);
         let harm = analysis::judge_harm(std::slice::from_ref(&view), slos, limits);
         // A suspicion is told by its transition. Where all users moved at once it takes them back.
-        let convicts = |harm: &Harm| attempt.at_once && harm.kind != HarmKind::FewerRequests;
+        let convicts = |harm: &Harm| attempt.at_once && !harm.may_be_the_callers();
         let harmed = harm.is_some_and(|harm| !harm.alone || convicts(&harm));
         let verdict = if harmed {
             VerdictKind::RollBack

@@ -130,6 +130,11 @@ impl Evidence {
         self.exposure.fallen()
     }
 
+    /// A canary with all the traffic answered hardly anything in a whole block, in which many requests were usual.
+    pub fn has_stopped(&self) -> bool {
+        self.exposure.has_stopped()
+    }
+
     /// The canary's share of requests as a part of its weight, where it is clearly less than due, or below half or
     /// above twice the weight, beyond doubt (99.9 %).
     pub fn share_disagrees(&self) -> Option<f64> {

@@ -41,6 +41,11 @@ fn until_told(world: &mut World, reason: &str) {
     panic!("{reason} was never told: {}", message(world));
 }
 
+/// In seconds.
+fn two_blocks(world: &World) -> u32 {
+    u32::try_from(world.plan.block.as_secs() * 2).expect("a block is short")
+}
+
 #[test]
 fn an_incident_in_the_bake_is_compared_and_not_blamed_on_the_canary() {
     let mut world = baking();
@@ -190,6 +195,32 @@ fn callers_that_become_fewer_cost_a_comparison_and_convict_nobody() {
     let mut world = baking();
     world.rps *= 0.4;
     until_told(&mut world, "BakeInterrupted");
+    assert!(world.run_until(Phase::Healthy, 1800), "{}", message(&world));
+    assert_eq!(reason(&world).0, Outcome::Promoted);
+}
+
+#[test]
+fn a_canary_that_falls_silent_under_all_traffic_has_a_tenth_of_it_after_one_block() {
+    let mut world = baking();
+    world.answers.insert("v2".into(), 0.0);
+    // The rest of the block that it begins in, and a whole one.
+    let began = world.now;
+    until_told(&mut world, "BakeInterrupted");
+    let took = world.now.duration_since(began).as_secs();
+    assert!(took <= two_blocks(&world).into(), "{took} s");
+    world.run(5);
+    assert_eq!((world.weight("v1"), world.weight("v2")), (90, 10));
+    assert!(world.run_until(Phase::RolledBack, 120), "{}", message(&world));
+    assert_eq!(reason(&world).1, "MissingResponses");
+}
+
+#[test]
+fn callers_that_pause_for_a_block_cost_a_comparison_and_convict_nobody() {
+    let mut world = baking();
+    let usual = std::mem::replace(&mut world.rps, 0.0);
+    let blocks = two_blocks(&world);
+    world.run(blocks);
+    world.rps = usual;
     assert!(world.run_until(Phase::Healthy, 1800), "{}", message(&world));
     assert_eq!(reason(&world).0, Outcome::Promoted);
 }
