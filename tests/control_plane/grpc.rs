@@ -4,12 +4,13 @@ use kube::api::{Patch, PatchParams};
 use molt::api::v1alpha1::Phase;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{service, stable, until};
+use crate::support::cluster::{ENDPOINTS_COME, service, stable, until};
 use crate::support::{Stage, gateway, given};
 
 fn grpc(image: &str, traffic: &Value) -> Value {
     let mut object = service("shop", image);
     object["spec"]["protocol"] = json!("GRPC");
+    object["spec"]["progressDeadline"] = json!(ENDPOINTS_COME);
     object["spec"]["traffic"] = json!({"gatewayAPI": traffic});
     // The names of this counter are those that the fake Prometheus has.
     object["spec"]["slos"][0]["sli"] = json!({"counters": {

@@ -10,7 +10,7 @@ use molt_core::state::Outcome;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use crate::support::cluster::{service, stable, until};
+use crate::support::cluster::{ENDPOINTS_COME, service, stable, until};
 use crate::support::{Stage, given, istio};
 
 /// All scenarios share one API server, so whoever is first looks at it without the CRD.
@@ -45,10 +45,12 @@ fn owned(image: &str) -> Value {
 }
 
 fn users(image: &str) -> Value {
-    with(
+    let mut object = with(
         image,
         &json!({"virtualServiceRef": {"name": "front"}, "propagationDelay": "1s"}),
-    )
+    );
+    object["spec"]["progressDeadline"] = json!(ENDPOINTS_COME);
+    object
 }
 
 async fn spec(stage: &Stage, name: &str) -> Value {

@@ -144,6 +144,7 @@ async fn a_route_of_ones_own_is_taken_back_as_the_runbook_says() {
         .unwrap();
     let mut object = service("shop", "shop:good");
     object["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}});
+    object["spec"]["progressDeadline"] = json!(crate::support::cluster::ENDPOINTS_COME);
     object["spec"]["strategy"]["canary"]["steps"][1]["pause"]["duration"] = json!("10m");
     stage.apply(object.clone()).await.unwrap();
     stage.until_phase("shop", Phase::Healthy).await;

@@ -4,12 +4,13 @@ use kube::api::{Patch, PatchParams};
 use molt::api::v1alpha1::Phase;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{service, stable, until};
+use crate::support::cluster::{ENDPOINTS_COME, service, stable, until};
 use crate::support::{Stage, given};
 
 fn own_route(name: &str) -> Value {
     let mut object = service(name, "shop:good");
     object["spec"]["traffic"] = json!({"gatewayAPI": {"httpRouteRef": {"name": "front"}}});
+    object["spec"]["progressDeadline"] = json!(ENDPOINTS_COME);
     object
 }
 
@@ -89,7 +90,6 @@ async fn one_who_writes_the_weights_back_is_named_once_and_overruled() {
 
     let mut next = own_route("shop");
     next["spec"]["template"]["spec"]["containers"][0]["image"] = json!("shop:second");
-    next["spec"]["progressDeadline"] = json!("2m");
     stage.apply(next).await.unwrap();
     for time in 1..=3 {
         until(&format!("the canary has weight, time {time}"), async || {

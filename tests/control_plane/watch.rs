@@ -4,11 +4,12 @@ use kube::api::{Patch, PatchParams};
 use molt::api::v1alpha1::Phase;
 use serde_json::{Value, json};
 
-use crate::support::cluster::{Stage, service, stable, until};
+use crate::support::cluster::{ENDPOINTS_COME, Stage, service, stable, until};
 use crate::support::given;
 
 fn watched(image: &str, traffic: &Value) -> Value {
     let mut object = service("shop", image);
+    object["spec"]["progressDeadline"] = json!(ENDPOINTS_COME);
     object["spec"]["strategy"]["canary"]["watch"] = json!("10m");
     if !traffic.is_null() {
         object["spec"]["traffic"] = traffic.clone();

@@ -45,7 +45,7 @@ pub enum Contract {
 }
 
 /// What becomes of applied migrations when their attempt does not end in a promotion.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum OnRollback {
     /// They stay.
     #[default]
@@ -185,6 +185,9 @@ pub struct Migration {
     /// Something that contracts was applied, or begun to be.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub contracted: bool,
+    /// What its own spec said last of a rollback: the spec of the next revision says nothing of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_rollback: Option<OnRollback>,
 }
 
 /// Where the migrations of an attempt are.

@@ -133,19 +133,25 @@ fn node(schema: &Value, value: &Value, path: &str, found: &mut Vec<Violation>) {
     }
 }
 
+/// A bound as people write it: schemas have `0.0` for 0.
+fn bound(number: &Value) -> String {
+    let text = number.to_string();
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
 fn bounds(schema: &Value, value: &Value, wrong: &mut impl FnMut(String)) {
     let number = |name: &str| schema[name].as_f64();
     if let Some(have) = value.as_f64() {
         if number("minimum").is_some_and(|least| have < least) {
             wrong(format!(
                 "{value} is too small: write {} or more",
-                schema["minimum"]
+                bound(&schema["minimum"])
             ));
         }
         if number("maximum").is_some_and(|most| have > most) {
             wrong(format!(
                 "{value} is too large: write {} or less",
-                schema["maximum"]
+                bound(&schema["maximum"])
             ));
         }
     }

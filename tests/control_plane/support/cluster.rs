@@ -23,6 +23,10 @@ use super::{gateway, kubelet, prometheus};
 /// How long anything may take before a scenario fails; generous, because the machine may be slow.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// A `progressDeadline` for whoever has a route of their own. Its fixed names get their endpoints from the control plane's
+/// own controller, and where many scenarios share one that may take longer than the pods.
+pub const ENDPOINTS_COME: &str = "2m";
+
 struct ControlPlane {
     kubeconfig: PathBuf,
 }
@@ -214,9 +218,11 @@ pub async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     });
-    if waited.await.is_err() {
-        panic!("waited in vain until {what}; {}", what_there_is().await);
-    }
+    let told = match waited.await {
+        Ok(()) => return,
+        Err(_) => what_there_is().await,
+    };
+    panic!("waited in vain until {what}; {told}");
 }
 
 thread_local! {
@@ -241,10 +247,10 @@ async fn what_there_is() -> String {
             Ok(list) => {
                 for object in list {
                     let text = serde_json::to_string(&object).unwrap_or_default();
-                    told.push_str(&format!("\n{kind}: {text}"));
+                    told.extend(["\n", kind, ": ", &text]);
                 }
             }
-            Err(e) => told.push_str(&format!("\n{kind}: {e}")),
+            Err(e) => told.extend(["\n", kind, ": ", &e.to_string()]),
         }
     }
     // What the control plane's own controllers have to say of it.
@@ -258,7 +264,7 @@ async fn what_there_is() -> String {
         .lines()
         .filter(|line| line.contains(&key) || line.contains(&field))
     {
-        told.push_str(&format!("\n{line}"));
+        told.extend(["\n", line]);
     }
     told
 }

@@ -115,7 +115,8 @@ impl Turn<'_> {
             return;
         }
         let began = migration.stage == MigrationStage::Applying || !migration.applied.is_empty();
-        if !began || plan.on_rollback == OnRollback::Keep || !had_stable {
+        let on_rollback = migration.on_rollback.unwrap_or(plan.on_rollback);
+        if !began || on_rollback == OnRollback::Keep || !had_stable {
             return;
         }
         if migration.contracted {
@@ -126,6 +127,21 @@ impl Turn<'_> {
         }
         let work = work(MigrationPhase::Downgrade, migration.before, false);
         self.database().work = Some(work);
+    }
+
+    /// Keeps what the attempt's own spec says of a rollback, as long as it is the spec.
+    pub(super) fn follow_rollback_policy(&mut self) {
+        let Some(on_rollback) = self.plan.migrations.as_ref().map(|m| m.on_rollback) else {
+            return;
+        };
+        let wanted = self.plan.revision.clone();
+        self.update(|a| {
+            if let Some(migration) = &mut a.migration
+                && wanted.as_ref() == Some(&a.revision)
+            {
+                migration.on_rollback = Some(on_rollback);
+            }
+        });
     }
 
     /// The database is being changed, or is to be before anything else is tried.

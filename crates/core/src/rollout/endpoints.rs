@@ -57,7 +57,7 @@ impl Turn<'_> {
     }
 
     /// Pods of a revision behind the name that the route knows it by.
-    fn endpoints_of(&self, revision: &Revision) -> u32 {
+    pub(super) fn endpoints_of(&self, revision: &Revision) -> u32 {
         let ready = self.seen.ready(revision);
         match self.plan.route {
             RouteMode::Adopted => {

@@ -43,6 +43,7 @@ impl Turn<'_> {
             held: Vec::new(),
             applied: Vec::new(),
             contracted: false,
+            on_rollback: Some(plan.on_rollback),
         })
     }
 

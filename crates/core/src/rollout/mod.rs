@@ -116,6 +116,7 @@ pub fn decide(plan: &Plan, state: &State, seen: &Observed, now: Timestamp) -> De
     turn.follow_watch();
     turn.heed_actions();
     turn.follow_group();
+    turn.follow_rollback_policy();
     turn.follow_spec();
     turn.follow_pause();
     turn.tell_of_scaling();

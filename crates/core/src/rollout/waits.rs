@@ -105,7 +105,10 @@ impl Turn<'_> {
             pods = format!("{pods}, and {young} more not for spec.minReadySeconds yet");
         }
         let unknown = ready.saturating_sub(self.routable(attempt));
-        if unknown > 0 && ready >= needed {
+        let absent = ready.saturating_sub(self.endpoints_of(&attempt.revision));
+        if absent > 0 && ready >= needed {
+            pods = format!("{pods}, and {absent} of them no endpoints of the canary's Service yet");
+        } else if unknown > 0 && ready >= needed {
             pods = format!(
                 "{pods}, and the router has {} s to learn of {unknown} of them",
                 SETTLE.as_secs()

@@ -36,11 +36,13 @@ fn a_first_weight_begins_when_the_router_has_had_the_time_to_learn_of_the_pod() 
 
 #[test]
 fn behind_a_users_route_the_time_begins_when_its_name_leads_there() {
-    let (waited, _) = first_weight(&mut World::with_users_route());
+    let (waited, told) = first_weight(&mut World::with_users_route());
     assert!(
         waited >= SETTLE.as_secs() && waited <= SETTLE.as_secs() + 2,
         "{waited}"
     );
+    let why = "1 of 1 pods of revision v2 are ready, and 1 of them no endpoints of the canary's Service yet";
+    assert!(told.iter().any(|text| text.contains(why)), "{told:?}");
 }
 
 #[test]

@@ -485,6 +485,30 @@ fn a_rollback_keeps_what_was_applied_unless_it_is_asked_to_take_it_back() {
 }
 
 #[test]
+fn the_spec_of_the_next_revision_says_nothing_of_the_one_before() {
+    for (first, next) in [
+        (OnRollback::Keep, OnRollback::Downgrade),
+        (OnRollback::Downgrade, OnRollback::Keep),
+    ] {
+        let mut world = given(&[("m2", Expand)]);
+        world.plan.migrations.as_mut().unwrap().on_rollback = first;
+        succeeds(&mut world, Downgrade, applied(&["m2"]));
+        assert!(world.run_until(Phase::Progressing, 5), "{}", message(&world));
+        while !runs(&world).contains(&(Apply, 1)) {
+            world.run(1);
+        }
+        world.run(30);
+        world.plan.migrations.as_mut().unwrap().on_rollback = next;
+        world.update("v3");
+        reports(&mut world, &[]);
+        assert!(world.run_until(Phase::Healthy, 600), "{}", message(&world));
+        assert_eq!(world.state.stable, Some("v3".into()));
+        let took_back = runs(&world).iter().any(|(phase, _)| *phase == Downgrade);
+        assert_eq!(took_back, first == OnRollback::Downgrade);
+    }
+}
+
+#[test]
 fn the_next_attempt_waits_for_a_downgrade() {
     let mut world = rolled_back(OnRollback::Downgrade);
     world.bad.clear();
