@@ -170,11 +170,13 @@ impl Applier<'_> {
             let Some(body) = self.wanted_service(name, facts) else {
                 continue;
             };
-            let marks = ["labels", "annotations"].map(|kind| body["metadata"][kind].clone());
-            let wanted = json!({
-                "metadata": {"labels": marks[0], "annotations": marks[1]},
-                "spec": body["spec"],
-            });
+            let mut wanted = json!({"metadata": {}, "spec": body["spec"]});
+            // A part that isn't asked for is left out: a null would never be found in what is live.
+            for kind in ["labels", "annotations"] {
+                if let Some(marks) = body["metadata"].get(kind) {
+                    wanted["metadata"][kind] = marks.clone();
+                }
+            }
             if !is_subset(&wanted, &facts.content) || service_marks::has_others(&wanted, &facts.content) {
                 self.writer
                     .apply::<Service>(namespace, labels::MANAGER, true, &body)
