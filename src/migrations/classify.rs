@@ -8,32 +8,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use molt_core::migration::{MAX_TEXT, MigrationKind};
 use sqlparser::ast::{
     AlterColumnOperation, AlterTable, AlterTableOperation, AlterTypeOperation, AssignmentTarget, ColumnDef,
-    ColumnOption, CreateIndex, Expr, IndexColumn, ObjectName, ObjectType, Statement, TableConstraint,
-    TableFactor, TableObject, Update,
+    ColumnOption, CreateIndex, CreateTable, ObjectName, ObjectType, OnCommit, RenameTableNameKind, Statement,
+    TableConstraint, TableObject, Update,
 };
 use sqlparser::dialect::{Dialect, GenericDialect, MySqlDialect, PostgreSqlDialect, SQLiteDialect};
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer, Whitespace};
 
-/// The tables in which tools keep what is applied.
-const OWN_TABLES: [&str; 2] = ["alembic_version", "django_migrations"];
-/// Statements that change nothing of what revisions see.
-const HARMLESS: [&str; 14] = [
-    "BEGIN",
-    "START",
-    "COMMIT",
-    "END",
-    "ROLLBACK",
-    "SAVEPOINT",
-    "RELEASE",
-    "SET",
-    "RESET",
-    "SHOW",
-    "COMMENT",
-    "ANALYZE",
-    "VACUUM",
-    "PRAGMA",
-];
+mod columns;
+mod names;
+mod sessions;
+
+use columns::{Added, Filler, bears_null, collide, is_strict, key_refuses, refuses};
+use names::{Name, column, deleted_from, folded, indexed, only};
+use sessions::{Session, changes_on_its_way, session};
 
 /// What a migration does.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +48,17 @@ enum Effect {
 
 /// What a migration does, by its SQL in a database's dialect.
 pub fn classify(sql: &str, dialect: &str) -> Class {
+    let mut judge = Judge {
+        folds: matches!(dialect, "postgresql" | "sqlite"),
+        nulls_collide: !matches!(dialect, "postgresql" | "sqlite" | "mysql" | "mariadb" | "oracle"),
+        ..Judge::default()
+    };
     let dialect: Box<dyn Dialect> = match dialect {
         "postgresql" => Box::new(PostgreSqlDialect {}),
         "mysql" | "mariadb" => Box::new(MySqlDialect {}),
         "sqlite" => Box::new(SQLiteDialect {}),
         _ => Box::new(GenericDialect {}),
     };
-    let mut judge = Judge::default();
     let tokens = match Tokenizer::new(&*dialect, sql).tokenize() {
         Ok(tokens) => tokens,
         Err(error) => {
@@ -104,23 +97,20 @@ fn statements(tokens: Vec<Token>) -> Vec<Vec<Token>> {
     all
 }
 
-/// A column that a migration adds.
-#[derive(Clone, Copy)]
-struct Added {
-    /// Who inserts a row may leave it out.
-    optional: bool,
-    /// Whoever leaves it out writes the same value as all others who do.
-    alike: bool,
-}
-
-/// What was seen so far of one migration. Tables go by the name that they are written by, with their schema if it is there:
-/// nobody knows here which schema one without stands for.
+/// What was seen so far of one migration.
 #[derive(Default)]
 struct Judge {
-    /// Tables that it makes: nobody older knows them.
-    made: BTreeSet<String>,
-    /// Columns that it adds to others, by table.
-    added: BTreeMap<(String, String), Added>,
+    /// Names are folded, and a table that is renamed keeps its schema, as in `PostgreSQL` and `SQLite`. Elsewhere that
+    /// depends on how the database is set up.
+    folds: bool,
+    /// Two NULLs are the same to a unique constraint.
+    nulls_collide: bool,
+    /// Tables that it makes, known not to have been there: nobody older knows them.
+    made: BTreeSet<Name>,
+    /// Columns that it adds to others, by table; known not to have been there.
+    added: BTreeMap<(Name, String), Added>,
+    /// It has set what names without a schema mean, perhaps for one transaction only.
+    path_moved: bool,
     expands: Option<String>,
     contracts: Option<String>,
     mixed: Option<String>,
@@ -147,18 +137,34 @@ impl Judge {
     fn statement(&mut self, tokens: Vec<Token>, dialect: &dyn Dialect) {
         let text: String = tokens.iter().map(ToString::to_string).collect();
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        let first = text.split(' ').next().unwrap_or_default().to_uppercase();
-        if HARMLESS.contains(&first.as_str()) {
-            if text.to_lowercase().contains("search_path") {
-                // From here on the same names may be those of other tables.
-                self.made.clear();
-                self.added.clear();
-            }
-            return;
+        if let Some(session) = session(&text) {
+            return self.follow(session);
         }
-        let effects = match Parser::new(dialect).with_tokens(tokens).parse_statement() {
-            Ok(statement) => self.effects(&statement),
-            Err(_) => vec![Effect::Unknown(format!("`{}` is not understood", start(&text)))],
+        let mut tokens = if self.folds { folded(tokens) } else { tokens };
+        if text.to_uppercase().starts_with("DROP INDEX CONCURRENTLY ") {
+            // It would be taken for the index's name.
+            let is_it = |t: &Token| matches!(t, Token::Word(word) if word.keyword == Keyword::CONCURRENTLY);
+            let at = tokens.iter().position(is_it);
+            if let Some(at) = at {
+                tokens.remove(at);
+            }
+        }
+        let changes = changes_on_its_way(&tokens);
+        let mut parser = Parser::new(dialect).with_tokens(tokens);
+        let parsed = parser.parse_statement().ok();
+        // What is left over would go unjudged. Of a sequence that's its options, which are read in one order only.
+        let whole = parser.peek_token_ref().token == Token::EOF;
+        let options =
+            |statement: &Statement| self.folds && matches!(statement, Statement::CreateSequence { .. });
+        let effects = match parsed.filter(|statement| whole || options(statement)) {
+            Some(statement) if changes && is_query(&statement) => {
+                vec![Effect::Unknown(format!(
+                    "`{}` changes other data too",
+                    start(&text)
+                ))]
+            }
+            Some(statement) => self.effects(&statement),
+            None => vec![Effect::Unknown(format!("`{}` is not understood", start(&text)))],
         };
         for effect in effects {
             let (slot, why) = match effect {
@@ -172,27 +178,33 @@ impl Judge {
         }
     }
 
+    /// What is known of names ends where they may mean others.
+    fn follow(&mut self, session: Session) {
+        self.path_moved |= session == Session::Moves;
+        match session {
+            Session::Undone => {
+                self.made.clear();
+                self.added.clear();
+            }
+            Session::Moves | Session::Ends if self.path_moved => {
+                self.made.retain(Name::is_qualified);
+                self.added.retain(|(table, _), _| table.is_qualified());
+            }
+            _ => {}
+        }
+    }
+
     fn effects(&mut self, statement: &Statement) -> Vec<Effect> {
         let text = statement.to_string();
         let unknown = || Effect::Unknown(format!("`{}` may change what older revisions see", start(&text)));
         vec![match statement {
-            Statement::CreateTable(table) => {
-                let name = name(&table.name);
-                if is_own(&name) {
-                    return Vec::new();
-                }
-                // It may have been there, with rows and with users.
-                if !table.if_not_exists {
-                    self.made.insert(name.clone());
-                }
-                Effect::Expand(format!("creates table {name}"))
-            }
+            Statement::CreateTable(table) => self.create(table),
             Statement::AlterTable(AlterTable {
                 name: table,
                 operations,
                 ..
             }) => {
-                let table = name(table);
+                let table = Name::of(table);
                 return operations
                     .iter()
                     .map(|operation| self.alter(&table, operation))
@@ -202,24 +214,22 @@ impl Judge {
             Statement::Drop {
                 object_type, names, ..
             } => {
-                let names: Vec<String> = names.iter().map(name).collect();
-                if *object_type == ObjectType::Table {
-                    if names.iter().all(|n| is_own(n)) {
-                        return Vec::new();
-                    }
-                    self.made.retain(|made| !names.contains(made));
+                let names: Vec<Name> = names.iter().map(Name::of).collect();
+                if *object_type == ObjectType::Table && self.drops_its_own(&names) {
+                    return Vec::new();
                 }
+                let names: Vec<String> = names.iter().map(Name::to_string).collect();
                 Effect::Contract(format!(
                     "drops {} {}",
                     object_type.to_string().to_lowercase(),
                     names.join(", ")
                 ))
             }
-            Statement::CreateView(view) if !view.or_replace => {
-                Effect::Expand(format!("creates view {}", name(&view.name)))
+            Statement::CreateView(view) if !view.or_replace && !view.or_alter => {
+                Effect::Expand(format!("creates view {}", Name::of(&view.name)))
             }
-            Statement::CreateFunction(function) if !function.or_replace => {
-                Effect::Expand(format!("creates function {}", name(&function.name)))
+            Statement::CreateFunction(function) if !function.or_replace && !function.or_alter => {
+                Effect::Expand(format!("creates function {}", Name::of(&function.name)))
             }
             Statement::CreateType { .. }
             | Statement::CreateDomain(_)
@@ -233,84 +243,161 @@ impl Judge {
                 AlterTypeOperation::AddValue(_) => Effect::Expand("adds a value to a type".to_owned()),
                 _ => Effect::Mixed("renames a type or a value of it".to_owned()),
             },
-            Statement::RenameTable(_) => Effect::Mixed("renames a table".to_owned()),
+            Statement::RenameTable(renames) => {
+                let mut all_made = true;
+                for rename in renames {
+                    all_made &= self.rename(&Name::of(&rename.old_name), Some(Name::of(&rename.new_name)));
+                }
+                if all_made {
+                    return Vec::new();
+                }
+                Effect::Mixed("renames a table".to_owned())
+            }
             Statement::DropFunction(_)
             | Statement::DropTrigger(_)
             | Statement::DropDomain(_)
             | Statement::DropExtension(_)
             | Statement::Truncate(_) => Effect::Contract(start(&text).to_lowercase()),
             Statement::Insert(insert) => match &insert.table {
-                TableObject::TableName(table) if is_own(&name(table)) => Effect::None,
-                TableObject::TableName(table) if self.made.contains(&name(table)) => {
-                    Effect::Expand(format!("fills table {}", name(table)))
+                TableObject::TableName(table) if Name::of(table).is_own() => Effect::None,
+                TableObject::TableName(table) if self.made.contains(&Name::of(table)) => {
+                    Effect::Expand(format!("fills table {}", Name::of(table)))
                 }
                 _ => unknown(),
             },
             Statement::Update(update) => self.update(update).unwrap_or_else(unknown),
-            Statement::Delete(delete) => {
-                let from = delete.to_string();
-                let own = OWN_TABLES.iter().any(|table| from.contains(table));
-                if own { Effect::None } else { unknown() }
+            Statement::Delete(delete) if deleted_from(delete).is_some_and(|table| table.is_own()) => {
+                Effect::None
             }
             _ => unknown(),
         }]
     }
 
+    fn create(&mut self, table: &CreateTable) -> Effect {
+        let name = Name::of(&table.name);
+        if name.is_own() {
+            return Effect::None;
+        }
+        if table.or_replace && !self.made.contains(&name) {
+            return Effect::Mixed(format!("replaces table {name}"));
+        }
+        let inherited = table.inherits.iter().flatten();
+        let mut parents = table.partition_of.iter().chain(inherited).map(Name::of);
+        // Who reads or writes that one reads or writes this one.
+        if let Some(live) = parents.find(|parent| !self.made.contains(parent)) {
+            self.notes.push(format!(
+                "a part of {live} is created, which keeps all its users waiting for a moment"
+            ));
+            if table.partition_of.is_some() && !(table.columns.is_empty() && table.constraints.is_empty()) {
+                return Effect::Contract(format!(
+                    "a constraint of {name}, a partition of {live}, refuses what older revisions may write"
+                ));
+            }
+        } else if !table.if_not_exists && table.on_commit != Some(OnCommit::Drop) {
+            // One that was there stays, with rows and with users; one that goes with its transaction uncovers what
+            // its name hid.
+            self.made.insert(name.clone());
+        }
+        Effect::Expand(format!("creates table {name}"))
+    }
+
+    /// Whether nobody older knows any of these tables. Those by such a name are not made any more.
+    fn drops_its_own(&mut self, names: &[Name]) -> bool {
+        let own = names.iter().all(|name| name.is_own() || self.made.contains(name));
+        // With or without a schema, it may be the one that was made.
+        self.made
+            .retain(|made| names.iter().all(|name| name.table() != made.table()));
+        own
+    }
+
+    /// A made table is made under its new name only, if that is known. False if it was there before.
+    fn rename(&mut self, old: &Name, new: Option<Name>) -> bool {
+        let was_made = self.made.remove(old);
+        if was_made {
+            self.made.extend(new);
+        }
+        was_made
+    }
+
+    /// These columns, if all of them were added.
+    fn all_added(&self, table: &Name, columns: &[String]) -> Option<Vec<Added>> {
+        let added = |column: &String| self.added.get(&(table.clone(), column.clone())).copied();
+        columns.iter().map(added).collect()
+    }
+
+    /// A constraint was judged by what these columns are filled by.
+    fn bind(&mut self, table: &Name, columns: &[String]) {
+        for column in columns {
+            if let Some(added) = self.added.get_mut(&(table.clone(), column.clone())) {
+                added.bound = true;
+            }
+        }
+    }
+
     fn index(&mut self, index: &CreateIndex) -> Effect {
-        let table = name(&index.table_name);
+        let table = Name::of(&index.table_name);
         let is_new = self.made.contains(&table);
-        let columns: Option<Vec<String>> = index.columns.iter().map(indexed).collect();
-        let on_new = columns.is_some_and(|columns| self.may_be_unique(&table, &columns));
         if !is_new && !index.concurrently {
             self.notes.push(format!(
                 "an index of {table} is created without CONCURRENTLY, which keeps writers waiting"
             ));
         }
-        if index.unique && !is_new && !on_new {
-            return Effect::Contract(format!(
-                "a unique index of {table} refuses what older revisions may write"
-            ));
+        if index.unique && !is_new {
+            let nulls_collide = self.nulls_collide || index.nulls_distinct == Some(false);
+            let columns: Option<Vec<String>> = index.columns.iter().map(indexed).collect();
+            let columns = columns.unwrap_or_default();
+            let added = self.all_added(&table, &columns);
+            if added.is_none_or(|added| collide(&added, nulls_collide)) {
+                return Effect::Contract(format!(
+                    "a unique index of {table} refuses what older revisions may write"
+                ));
+            }
+            self.bind(&table, &columns);
         }
         Effect::Expand(format!("creates an index of {table}"))
     }
 
-    /// All are columns that this migration adds, and not all are left alike by those who don't know them.
-    fn may_be_unique(&self, table: &str, columns: &[String]) -> bool {
-        let added = |column: &String| self.added.get(&(table.to_owned(), column.clone()));
-        columns.iter().all(|column| added(column).is_some())
-            && columns
-                .iter()
-                .any(|column| added(column).is_some_and(|added| !added.alike))
-    }
-
     /// Only columns that this migration has added are filled.
-    fn update(&self, update: &Update) -> Option<Effect> {
-        let TableFactor::Table { name: table, .. } = &update.table.relation else {
-            return None;
-        };
-        let table = name(table);
-        if is_own(&table) {
+    fn update(&mut self, update: &Update) -> Option<Effect> {
+        let table = only(&update.table)?;
+        if table.is_own() {
             return Some(Effect::None);
         }
-        let filled: Option<Vec<String>> = update
-            .assignments
-            .iter()
-            .map(|assignment| match &assignment.target {
-                AssignmentTarget::ColumnName(column) => Some(last(column)),
-                AssignmentTarget::Tuple(_) => None,
-            })
-            .collect();
-        let is_new = |column: &String| self.added.contains_key(&(table.clone(), column.clone()));
-        let all_new = self.made.contains(&table) || filled?.iter().all(is_new);
-        all_new.then(|| Effect::Expand(format!("fills new columns of {table}")))
+        if !self.made.contains(&table) {
+            for assignment in &update.assignments {
+                let AssignmentTarget::ColumnName(ObjectName(parts)) = &assignment.target else {
+                    return None;
+                };
+                // Of more parts, the first may be a column that was there, and the last a field of it.
+                let [part] = parts.as_slice() else {
+                    return None;
+                };
+                let key = (table.clone(), column(part.as_ident()?));
+                self.added.get_mut(&key)?.as_rows = false;
+            }
+        }
+        Some(Effect::Expand(format!("fills new columns of {table}")))
     }
 
-    fn alter(&mut self, table: &str, operation: &AlterTableOperation) -> Effect {
+    fn alter(&mut self, table: &Name, operation: &AlterTableOperation) -> Effect {
         use AlterTableOperation as Op;
-        if is_own(table) || self.made.contains(table) {
+        if let Op::RenameTable {
+            table_name: RenameTableNameKind::As(new) | RenameTableNameKind::To(new),
+        } = operation
+        {
+            let new = Name::of(new);
+            // Elsewhere it may leave its schema.
+            let known = self.folds || !table.is_qualified() || new.is_qualified();
+            if self.rename(table, known.then(|| new.beside(table))) {
+                return Effect::None;
+            }
+        }
+        // Whatever takes another table into it is judged as if it was there.
+        let takes = matches!(operation, Op::AttachPartition { .. } | Op::SwapWith { .. });
+        if !takes && (table.is_own() || self.made.contains(table)) {
             return Effect::None;
         }
-        let key = |column: &str| (table.to_owned(), column.to_owned());
+        let key = |column: &str| (table.clone(), column.to_owned());
         match operation {
             Op::AddColumn {
                 column_def,
@@ -318,7 +405,7 @@ impl Judge {
                 ..
             } => self.add_column(table, column_def, *if_not_exists),
             Op::DropColumn { column_names, .. } => {
-                let columns: Vec<String> = column_names.iter().map(|c| fold(&c.value)).collect();
+                let columns = names::columns(column_names);
                 let own = columns.iter().all(|c| self.added.remove(&key(c)).is_some());
                 if own {
                     return Effect::None;
@@ -328,46 +415,38 @@ impl Judge {
             Op::RenameColumn {
                 old_column_name,
                 new_column_name,
-            } => Effect::Mixed(format!(
-                "renames column {table}.{} to {}",
-                fold(&old_column_name.value),
-                fold(&new_column_name.value)
-            )),
-            Op::RenameTable { .. } | Op::SwapWith { .. } => Effect::Mixed(format!("renames table {table}")),
-            Op::AlterColumn { column_name, op } => self.alter_column(table, &fold(&column_name.value), op),
-            Op::ChangeColumn { old_name: column, .. } | Op::ModifyColumn { col_name: column, .. } => {
-                Effect::Mixed(format!("changes column {table}.{}", fold(&column.value)))
+            } => {
+                let (old, new) = (column(old_column_name), column(new_column_name));
+                if let Some(added) = self.added.remove(&key(&old)) {
+                    self.added.insert(key(&new), added);
+                    return Effect::None;
+                }
+                Effect::Mixed(format!("renames column {table}.{old} to {new}"))
             }
+            Op::RenameTable { .. } | Op::SwapWith { .. } => Effect::Mixed(format!("renames table {table}")),
+            Op::RenameConstraint { old_name, .. } => Effect::Mixed(format!(
+                "renames constraint {} of {table}, which older revisions may name",
+                old_name.value
+            )),
+            Op::AlterColumn { column_name, op } => self.alter_column(table, &column(column_name), op),
+            Op::ChangeColumn { old_name: name, .. } | Op::ModifyColumn { col_name: name, .. } => {
+                Effect::Mixed(format!("changes column {table}.{}", column(name)))
+            }
+            Op::AddConstraint {
+                constraint: TableConstraint::Index(_) | TableConstraint::FulltextOrSpatial(_),
+                ..
+            } => Effect::Expand(format!("creates an index of {table}")),
             Op::AddConstraint {
                 constraint,
                 not_valid,
-            } => {
-                let is_foreign = matches!(constraint, TableConstraint::ForeignKey(_));
-                let new = |columns: Vec<String>| {
-                    let added = columns.iter().all(|c| self.added.contains_key(&key(c)));
-                    added && (is_foreign || self.may_be_unique(table, &columns))
-                };
-                if constrained(constraint).is_some_and(new) {
-                    return Effect::Expand(format!("constrains new columns of {table}"));
-                }
-                if !not_valid {
-                    self.notes.push(format!(
-                        "a constraint of {table} is added without NOT VALID, which keeps users waiting while all rows are read"
-                    ));
-                }
-                Effect::Contract(format!(
-                    "a constraint of {table} refuses what older revisions may write"
-                ))
-            }
+            } => self.constrain(table, constraint, *not_valid),
             Op::DropConstraint { .. }
             | Op::DropPrimaryKey { .. }
             | Op::DropForeignKey { .. }
             | Op::DropIndex { .. } => Effect::Contract(format!("drops a constraint or index of {table}")),
             Op::ValidateConstraint { .. }
-            | Op::RenameConstraint { .. }
             | Op::SetTblProperties { .. }
             | Op::SetOptionsParens { .. }
-            | Op::AttachPartition { .. }
             | Op::AddPartitions { .. }
             | Op::Algorithm { .. }
             | Op::Lock { .. } => Effect::None,
@@ -381,123 +460,172 @@ impl Judge {
         }
     }
 
-    fn add_column(&mut self, table: &str, column: &ColumnDef, may_be_there: bool) -> Effect {
-        let name = fold(&column.name.value);
-        let has = |is: fn(&ColumnOption) -> bool| column.options.iter().any(|o| is(&o.option));
-        let serial = column.data_type.to_string().to_lowercase().contains("serial");
-        let filled = serial
-            || has(|o| {
-                matches!(
-                    o,
-                    ColumnOption::Default(_) | ColumnOption::Generated { .. } | ColumnOption::Identity(_)
-                )
-            });
+    fn constrain(&mut self, table: &Name, constraint: &TableConstraint, not_valid: bool) -> Effect {
+        if let Some(columns) = self.borne(table, constraint, not_valid) {
+            self.bind(table, &columns);
+            return Effect::Expand(format!("constrains new columns of {table}"));
+        }
+        if !not_valid {
+            self.notes.push(format!(
+                "a constraint of {table} is added without NOT VALID, which keeps users waiting while all rows are read"
+            ));
+        }
+        Effect::Contract(format!(
+            "a constraint of {table} refuses what older revisions may write"
+        ))
+    }
+
+    /// The columns of a constraint, if they are new and it bears what older revisions' rows get in them.
+    fn borne(&self, table: &Name, constraint: &TableConstraint, not_valid: bool) -> Option<Vec<String>> {
+        let (columns, refuses) = match constraint {
+            TableConstraint::Unique(unique) => {
+                let columns: Vec<String> = unique.columns.iter().map(indexed).collect::<Option<_>>()?;
+                let nulls_collide = self.nulls_collide || is_strict(unique.nulls_distinct);
+                let refuses = collide(&self.all_added(table, &columns)?, nulls_collide);
+                (columns, refuses)
+            }
+            TableConstraint::PrimaryKey(key) => {
+                let columns: Vec<String> = key.columns.iter().map(indexed).collect::<Option<_>>()?;
+                let added = self.all_added(table, &columns)?;
+                let refuses = collide(&added, true) || added.iter().any(|added| added.filler == Filler::Null);
+                (columns, refuses)
+            }
+            TableConstraint::ForeignKey(key) => {
+                let columns = names::columns(&key.columns);
+                let refuses = key_refuses(key, &self.all_added(table, &columns)?, not_valid);
+                (columns, refuses)
+            }
+            TableConstraint::Check(check) => {
+                let new = self
+                    .added
+                    .iter()
+                    .filter(|((of, _), added)| of == table && added.filler == Filler::Null);
+                let columns: Vec<String> = new.map(|((_, column), _)| column.clone()).collect();
+                let refuses = !bears_null(&check.expr, &|name| columns.iter().any(|column| column == name));
+                (columns, refuses)
+            }
+            _ => return None,
+        };
+        (!refuses).then_some(columns)
+    }
+
+    fn add_column(&mut self, table: &Name, definition: &ColumnDef, may_be_there: bool) -> Effect {
+        let name = column(&definition.name);
+        let has = |is: fn(&ColumnOption) -> bool| definition.options.iter().any(|o| is(&o.option));
+        let filler = Filler::of_column(definition);
         let needed = has(|o| matches!(o, ColumnOption::NotNull | ColumnOption::PrimaryKey(_)));
-        let alike = column.options.iter().any(|o| is_alike(&o.option));
         if !may_be_there {
             let added = Added {
                 optional: !needed,
-                alike,
+                filler,
+                as_rows: true,
+                bound: has(|o| {
+                    matches!(
+                        o,
+                        ColumnOption::Unique(_)
+                            | ColumnOption::PrimaryKey(_)
+                            | ColumnOption::ForeignKey(_)
+                            | ColumnOption::Check(_)
+                    )
+                }),
             };
-            self.added.insert((table.to_owned(), name.clone()), added);
+            self.added.insert((table.clone(), name.clone()), added);
         }
-        if alike && has(|o| matches!(o, ColumnOption::Unique(_))) {
-            return Effect::Contract(format!(
-                "column {table}.{name} is unique, and all older revisions write its default"
-            ));
-        }
-        if needed && !filled {
+        if needed && filler == Filler::Null {
             return Effect::Mixed(format!(
                 "column {table}.{name} is NOT NULL without a default, and older revisions don't write it"
             ));
         }
+        if let Some(why) = refuses(definition, filler, self.nulls_collide) {
+            return Effect::Mixed(format!("column {table}.{name} {why}"));
+        }
         Effect::Expand(format!("adds column {table}.{name}"))
     }
 
-    fn alter_column(&mut self, table: &str, column: &str, op: &AlterColumnOperation) -> Effect {
-        let added = self.added.get(&(table.to_owned(), column.to_owned())).copied();
+    fn alter_column(&mut self, table: &Name, column: &str, op: &AlterColumnOperation) -> Effect {
+        use AlterColumnOperation as Op;
+        let mut added = self.added.get_mut(&(table.clone(), column.to_owned()));
+        let drops = match op {
+            Op::DropDefault => true,
+            Op::SetDefault { value } => Filler::of(value) == Filler::Null,
+            _ => false,
+        };
         match op {
-            AlterColumnOperation::SetNotNull => {
+            // As Django adds a column that is needed: it is there, and nobody older fills it.
+            _ if drops => {
+                let optional = added.is_some_and(|added| {
+                    added.filler = Filler::Null;
+                    added.as_rows = false;
+                    added.optional
+                });
+                if optional {
+                    return Effect::None;
+                }
+                Effect::Contract(format!(
+                    "{table}.{column} loses its default, and older revisions may leave it out"
+                ))
+            }
+            Op::SetDefault { value } => {
+                if let Some(added) = &mut added {
+                    added.filler = Filler::of(value);
+                    added.as_rows = false;
+                }
+                if added.is_some_and(|added| added.bound) {
+                    return Effect::Contract(format!(
+                        "a constraint of {table}.{column} may refuse its new default, which older revisions' rows get"
+                    ));
+                }
+                Effect::Expand(format!("{table}.{column} gets a default"))
+            }
+            Op::SetNotNull => {
                 self.notes.push(format!(
                     "SET NOT NULL of {table}.{column} keeps users waiting while all rows are read"
                 ));
+                let filled = added.is_some_and(|added| {
+                    added.optional = false;
+                    added.filler != Filler::Null
+                });
+                if filled {
+                    return Effect::Expand(format!(
+                        "{table}.{column}, which is new and has a default, is NOT NULL"
+                    ));
+                }
                 Effect::Contract(format!(
                     "{table}.{column} becomes NOT NULL, and older revisions may leave it out"
                 ))
             }
-            AlterColumnOperation::DropNotNull => Effect::Expand(format!("{table}.{column} may be NULL")),
-            AlterColumnOperation::SetDefault { .. } => {
-                Effect::Expand(format!("{table}.{column} gets a default"))
+            Op::DropNotNull => {
+                if let Some(added) = added {
+                    added.optional = true;
+                }
+                Effect::Expand(format!("{table}.{column} may be NULL"))
             }
-            // As Django adds a column that is needed: it is there, and nobody older fills it.
-            AlterColumnOperation::DropDefault if added.is_some_and(|added| added.optional) => Effect::None,
-            AlterColumnOperation::DropDefault => Effect::Contract(format!(
-                "{table}.{column} loses its default, and older revisions may leave it out"
-            )),
-            _ if added.is_some() => Effect::None,
-            AlterColumnOperation::SetDataType { data_type, .. } => {
+            Op::SetDataType { .. } if added.is_some() => Effect::None,
+            Op::SetDataType { data_type, .. } => {
                 self.notes.push(format!(
                     "the type of {table}.{column} changes, which may rewrite the table and keeps users waiting"
                 ));
                 Effect::Mixed(format!("{table}.{column} becomes {data_type}"))
             }
-            AlterColumnOperation::AddGenerated { .. } => {
-                Effect::Contract(format!("{table}.{column} becomes generated"))
-            }
+            Op::AddGenerated { .. } => match added {
+                Some(added) => {
+                    added.filler = Filler::Own;
+                    Effect::None
+                }
+                None => Effect::Contract(format!("{table}.{column} becomes generated")),
+            },
+            Op::DropDefault => Effect::None,
         }
     }
 }
 
-/// Whoever leaves such a column out writes the same value as the next one: a default that is no call, and not NULL.
-fn is_alike(option: &ColumnOption) -> bool {
-    match option {
-        ColumnOption::Default(Expr::Function(_)) => false,
-        ColumnOption::Default(value) => !value.to_string().eq_ignore_ascii_case("null"),
+/// Whether a statement may have others in it, which do otherwise than it does.
+fn is_query(statement: &Statement) -> bool {
+    match statement {
+        Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => true,
+        Statement::CreateTable(table) => table.query.is_some(),
         _ => false,
     }
-}
-
-/// The columns of a constraint, where they are plain.
-fn constrained(constraint: &TableConstraint) -> Option<Vec<String>> {
-    match constraint {
-        TableConstraint::Unique(unique) => unique.columns.iter().map(indexed).collect(),
-        TableConstraint::PrimaryKey(key) => key.columns.iter().map(indexed).collect(),
-        TableConstraint::ForeignKey(key) => Some(key.columns.iter().map(|c| fold(&c.value)).collect()),
-        _ => None,
-    }
-}
-
-fn indexed(column: &IndexColumn) -> Option<String> {
-    match &column.column.expr {
-        Expr::Identifier(ident) => Some(fold(&ident.value)),
-        _ => None,
-    }
-}
-
-/// A name as it is written, with its schema if it has one.
-fn name(name: &ObjectName) -> String {
-    let parts = name.0.iter().map(|part| match part.as_ident() {
-        // Only what is quoted tells large letters from small ones.
-        Some(ident) if ident.quote_style.is_some() => ident.value.clone(),
-        Some(ident) => fold(&ident.value),
-        None => part.to_string(),
-    });
-    parts.collect::<Vec<_>>().join(".")
-}
-
-/// Its last part: that of a column, whatever stands before it.
-fn last(name: &ObjectName) -> String {
-    let last = name.0.last().and_then(|part| part.as_ident());
-    last.map_or_else(|| name.to_string(), |ident| fold(&ident.value))
-}
-
-fn fold(name: &str) -> String {
-    name.to_lowercase()
-}
-
-fn is_own(table: &str) -> bool {
-    let last = table.rsplit('.').next().unwrap_or(table);
-    OWN_TABLES.contains(&last)
 }
 
 /// The begin of a statement, for people.

@@ -309,6 +309,10 @@ pub struct DatabaseWork {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400))]
     pub failed: Option<String>,
+    /// What contracts, and by which statement, for whoever approves it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub what: Option<String>,
 }
 
 impl DatabaseWork {

@@ -1,5 +1,20 @@
+mod columns;
+mod names;
+mod sessions;
+
 use super::*;
 use MigrationKind::{Contract, Expand, Mixed, Unknown};
+
+/// All that is judged otherwise is told at once.
+fn are_judged(dialect: &str, cases: &[(&str, MigrationKind)]) {
+    let wrong = cases.iter().filter_map(|(sql, expected)| {
+        let class = classify(sql, dialect);
+        (class.kind != *expected)
+            .then(|| format!("{sql}: {:?} ({}), not {expected:?}", class.kind, class.why))
+    });
+    let wrong: Vec<String> = wrong.collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
 
 fn kind(sql: &str) -> MigrationKind {
     classify(sql, "postgresql").kind
@@ -239,7 +254,7 @@ fn what_was_there_before_is_not_taken_for_new() {
 fn a_new_unique_column_that_all_leave_alike_refuses_the_second_row() {
     for (sql, expected) in [
         ("ALTER TABLE t ADD COLUMN c int UNIQUE", Expand),
-        ("ALTER TABLE t ADD COLUMN c int DEFAULT 0 UNIQUE", Contract),
+        ("ALTER TABLE t ADD COLUMN c int DEFAULT 0 UNIQUE", Mixed),
         (
             "ALTER TABLE t ADD COLUMN c int DEFAULT 0; ALTER TABLE t ADD CONSTRAINT k UNIQUE (c)",
             Mixed,

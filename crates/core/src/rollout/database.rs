@@ -3,7 +3,7 @@
 
 use super::Turn;
 use super::migration_runs::{Heard, run_text};
-use super::migrations::{cut, tree};
+use super::migrations::{cut, held_text, tree};
 use crate::decision::ConditionView;
 use crate::migration::{
     Contract, Database, DatabaseWork, MAX_BARRED, MAX_HEADS, MigrationPhase, MigrationRun, MigrationStage,
@@ -104,14 +104,19 @@ impl Turn<'_> {
             run: None,
             deadline: None,
             failed: None,
+            what: None,
         };
         if outcome == Outcome::Promoted {
             self.remember_tree(&migration.heads);
             let later = plan.contract != Contract::NextRelease && !migration.held.is_empty();
             let needs_approval = plan.contract == Contract::Approval;
+            let what = held_text(&migration);
             let database = self.database();
             database.held = migration.held;
-            database.work = later.then(|| work(MigrationPhase::Contract, Vec::new(), needs_approval));
+            database.work = later.then(|| DatabaseWork {
+                what,
+                ..work(MigrationPhase::Contract, Vec::new(), needs_approval)
+            });
             return;
         }
         let began = migration.stage == MigrationStage::Applying || !migration.applied.is_empty();
@@ -377,7 +382,10 @@ impl Turn<'_> {
                         (false, _) => "DowngradePending",
                     },
                     format!(
-                        "{} is left to do: {}",
+                        "{}{} is left to do: {}",
+                        work.what
+                            .as_ref()
+                            .map_or_else(String::new, |what| format!("{what}; ")),
                         work.phase,
                         self.work_wait(work).unwrap_or_default()
                     ),

@@ -126,7 +126,12 @@ impl Turn<'_> {
                 self.end_at_migrations(reason, why);
             }
             Verdict::Apply { held, contracts } => {
-                let text = checked_text(&migration.pending, &held, many, &report.notes);
+                let text = if plan.tells || many > 0 {
+                    checked_text(&migration.pending, &held, many, &report.notes)
+                } else {
+                    let text = "the check succeeded; a command of your own does not tell what is pending";
+                    with_notes(text.to_owned(), &report.notes)
+                };
                 self.note("MigrationsChecked", text);
                 migration.contracted = contracts;
                 let nothing = plan.tells && held.len() == many;
@@ -339,6 +344,22 @@ fn told(migration: &PendingMigration) -> String {
     } else {
         format!("{what} ({})", migration.why)
     }
+}
+
+/// What was held back, and by which statement it contracts; the first for all.
+pub(super) fn held_text(migration: &Migration) -> Option<String> {
+    let first = migration.held.first()?;
+    let first = migration.pending.iter().find(|m| m.id == *first)?;
+    let text = format!("{} {}", first.id, told(first));
+    // What is counted must not be cut off.
+    let more = match migration.held.len() - 1 {
+        0 => String::new(),
+        1 => ", and 1 more follows".to_owned(),
+        more => format!(", and {more} more follow"),
+    };
+    let room = MAX_TEXT - more.len();
+    let text: String = text.chars().take(room).collect();
+    Some(text + &more)
 }
 
 fn checked_text(pending: &[PendingMigration], held: &[String], many: usize, notes: &[String]) -> String {

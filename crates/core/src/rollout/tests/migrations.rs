@@ -364,6 +364,23 @@ fn a_command_of_ones_own_can_stop_before_nothing() {
         [(Check, 1), (Apply, 1)],
         "whoever tells nothing is asked to apply it"
     );
+    let told: Vec<String> = world
+        .state
+        .last
+        .unwrap()
+        .transitions
+        .into_iter()
+        .map(|t| t.message)
+        .collect();
+    assert!(
+        told.iter().all(|m| !m.contains("no migration is pending")),
+        "nobody was asked for it: {told:?}"
+    );
+    assert!(
+        told.iter()
+            .any(|m| m == "the check succeeded; a command of your own does not tell what is pending"),
+        "{told:?}"
+    );
 }
 
 #[test]
@@ -420,7 +437,14 @@ fn a_contract_that_needs_approval_waits_for_it_and_a_rejection_leaves_it() {
         succeeds(&mut world, ContractRun, applied(&["m2"]));
         assert!(world.run_until(Phase::Progressing, 5) && world.run_until(Phase::Healthy, 400));
         world.run(100);
-        assert_eq!(condition(&world).1, "AwaitingApproval");
+        assert_eq!(
+            condition(&world),
+            (
+                false,
+                "AwaitingApproval".to_owned(),
+                "m2 contracts (for a reason); the contracting migration is left to do: it waits for a person: `kubectl molt approve NAME --gate contract`".to_owned()
+            )
+        );
         world.act("a", answer);
         world.act("b", answer);
         world.run(10);
@@ -433,6 +457,21 @@ fn a_contract_that_needs_approval_waits_for_it_and_a_rejection_leaves_it() {
         let barred = !world.state.database.as_ref().unwrap().barred.is_empty();
         assert_eq!(barred, applies);
     }
+}
+
+#[test]
+fn of_several_contracts_that_wait_the_first_is_named_and_the_rest_are_counted() {
+    let mut world = given(&[("m2", Contracts), ("m3", Contracts), ("m4", Contracts)]);
+    world.plan.migrations.as_mut().unwrap().contract = Contract::Approval;
+    assert!(world.run_until(Phase::Progressing, 5) && world.run_until(Phase::Healthy, 400));
+    world.run(100);
+    let (_, reason, message) = condition(&world);
+    assert_eq!(reason, "AwaitingApproval");
+    assert!(
+        message
+            .starts_with("m2 contracts (for a reason), and 2 more follow; the contracting migration is left"),
+        "{message}"
+    );
 }
 
 #[test]
