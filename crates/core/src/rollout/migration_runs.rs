@@ -7,7 +7,7 @@ use super::jobs::BACKSTOP;
 use super::migrations::cut;
 use super::{Turn, after};
 use crate::decision::JobEffect;
-use crate::migration::{MigrationPlan, MigrationReport, MigrationRun};
+use crate::migration::{MigrationPhase, MigrationPlan, MigrationReport, MigrationRun};
 use crate::observed::{JobKey, JobPhase};
 use crate::plan::Revision;
 use crate::state::{Stage, State};
@@ -58,14 +58,15 @@ impl Turn<'_> {
         };
         match phase {
             None if was_seen => Heard::Again("its Job was deleted before its end was seen".to_owned()),
-            None => waits(None),
+            None => waits(self.other_migration(&key).as_ref()),
             Some(JobPhase::Refused(why)) => waits(Some(why)),
             Some(JobPhase::Waiting(why)) => waits(why.as_ref()),
             Some(JobPhase::Running { since: started })
                 if self.now >= after((*started).max(since), timeout) =>
             {
+                let left = left_by(run.phase, plan);
                 Heard::Failed(format!(
-                    "it ran for {timeout:#} without an end, and was ended; what it had not committed is undone"
+                    "it ran for {timeout:#} without an end, and was ended{left}"
                 ))
             }
             Some(JobPhase::Ending) if self.now >= after(since, at_most(plan)) => {
@@ -138,13 +139,29 @@ impl Turn<'_> {
     pub(super) fn start_migration(&self, key: &JobKey, run: &MigrationRun) -> Option<JobEffect> {
         let plan = self.plan.migrations.as_ref()?;
         let there = !matches!(self.seen.jobs.get(key), None | Some(JobPhase::Refused(_)));
-        (!there && !run.seen).then(|| JobEffect::StartMigration {
+        (!there && !run.seen && self.other_migration(key).is_none()).then(|| JobEffect::StartMigration {
             key: key.clone(),
             phase: run.phase,
             at_most: at_most(plan),
             stop_before: run.stop_before.clone(),
             target: run.target.clone(),
         })
+    }
+
+    /// What may still change the database beside this run: another one under way, or one whose Job is gone and whose pod
+    /// is not. A tool of its own has a lock at best, and a command of one's own has none.
+    fn other_migration(&self, key: &JobKey) -> Option<String> {
+        let mut others = self.seen.jobs.iter().filter(|(other, phase)| {
+            *other != key && MigrationPhase::of(&other.condition).is_some() && phase.is_under_way()
+        });
+        let other = others
+            .next()
+            .and_then(|(other, _)| MigrationPhase::of(&other.condition));
+        let leaving = self.seen.leaving_migrations.first().cloned();
+        let what = leaving.or_else(|| other.map(|phase| phase.to_string()))?;
+        Some(format!(
+            "{what} of a run before has not ended yet, and no two change the database at once: should it hang, look at it, and at its node"
+        ))
     }
 
     /// When something is to be decided about migrations.
@@ -196,6 +213,19 @@ pub(super) fn run_text(run: &MigrationRun) -> String {
         (None, Some(at)) => format!("{phase} is tried again at {at:.0}{trouble}"),
         _ if run.number > 1 => format!("{phase} runs, for the {}. time{trouble}", run.number),
         _ => format!("{phase} runs{trouble}"),
+    }
+}
+
+/// What a run leaves that had to be ended.
+fn left_by(phase: MigrationPhase, plan: &MigrationPlan) -> &'static str {
+    match (phase, plan.tells) {
+        (MigrationPhase::Check, _) => "",
+        (_, true) => {
+            "; what it had not committed is undone, and what it had stays: the tool's own table in the database says which"
+        }
+        (_, false) => {
+            "; whether the database has changed is not known, for a command of your own can't be asked: look at the database before you try again"
+        }
     }
 }
 
