@@ -392,10 +392,7 @@ pub fn reports(object: &ServiceObject, caches: &Caches) -> BTreeMap<JobKey, Migr
 /// A command that ended with its log for a report.
 fn failed(said: &str) -> MigrationReport {
     MigrationReport {
-        failure: Some(MigrationFailure {
-            transient: false,
-            message: report::tail(said),
-        }),
+        failure: Some(MigrationFailure::new(false, report::tail(said))),
         ..MigrationReport::default()
     }
 }

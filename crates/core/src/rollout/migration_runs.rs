@@ -7,7 +7,10 @@ use super::jobs::BACKSTOP;
 use super::migrations::cut;
 use super::{Turn, after};
 use crate::decision::JobEffect;
-use crate::migration::{MigrationPhase, MigrationPlan, MigrationReport, MigrationRun};
+use crate::migration::{
+    Changed, MAX_HEADS, MAX_MIGRATIONS, MigrationFailure, MigrationPhase, MigrationPlan, MigrationReport,
+    MigrationRun,
+};
 use crate::observed::{JobKey, JobPhase};
 use crate::plan::Revision;
 use crate::state::{Stage, State};
@@ -77,10 +80,12 @@ impl Turn<'_> {
                 Heard::Nothing
             }
             Some(JobPhase::Succeeded) => match self.seen.reports.get(&key) {
-                Some(MigrationReport {
-                    failure: Some(failure),
-                    ..
-                }) => Heard::Failed(failure.message.clone()),
+                Some(
+                    report @ MigrationReport {
+                        failure: Some(failure),
+                        ..
+                    },
+                ) => Heard::Failed(failure_text(run.phase, report, failure)),
                 Some(report) => Heard::Done(Box::new(report.clone())),
                 None if self.now >= after(since, at_most(plan)) => {
                     Heard::Again("its pod was deleted before its report was read".to_owned())
@@ -88,13 +93,31 @@ impl Turn<'_> {
                 None => Heard::Nothing,
             },
             Some(JobPhase::Failed(how)) => {
-                match self.seen.reports.get(&key).and_then(|r| r.failure.clone()) {
-                    Some(failure) if failure.transient => Heard::Again(failure.message),
-                    Some(failure) => Heard::Failed(failure.message),
+                let report = self.seen.reports.get(&key);
+                match report.and_then(|report| Some((report, report.failure.as_ref()?))) {
+                    Some((report, failure)) => {
+                        let text = failure_text(run.phase, report, failure);
+                        if failure.transient {
+                            Heard::Again(text)
+                        } else {
+                            Heard::Failed(text)
+                        }
+                    }
                     None => Heard::Failed(how.clone()),
                 }
             }
             Some(JobPhase::Broken(why)) => Heard::Again(format!("its Job ended early: {why}")),
+        }
+    }
+
+    /// Adds what a run has applied or taken back, by its own word: one that fails may have done a part, and the one that
+    /// follows tells of the rest alone.
+    pub(super) fn add_applied(&self, applied: &mut Vec<String>, key: &JobKey) {
+        let report = self.seen.reports.get(key);
+        for id in report.iter().flat_map(|report| &report.applied) {
+            if !applied.contains(id) && applied.len() < MAX_MIGRATIONS {
+                applied.push(id.clone());
+            }
         }
     }
 
@@ -214,6 +237,48 @@ pub(super) fn run_text(run: &MigrationRun) -> String {
         _ if run.number > 1 => format!("{phase} runs, for the {}. time{trouble}", run.number),
         _ => format!("{phase} runs{trouble}"),
     }
+}
+
+/// Why a run failed, behind what it had done by then.
+fn failure_text(phase: MigrationPhase, report: &MigrationReport, failure: &MigrationFailure) -> String {
+    let mut told = Vec::new();
+    if !report.applied.is_empty() {
+        let what = if phase == MigrationPhase::Downgrade {
+            "took back"
+        } else {
+            "applied"
+        };
+        told.push(format!("{what} {}", few(&report.applied)));
+    }
+    if let Some(at) = &failure.at {
+        let partly = if failure.partly {
+            ", a part of which may stay"
+        } else {
+            ""
+        };
+        told.push(format!("failed at {at}{partly}"));
+    }
+    told.extend(failure.changed.map(|changed| {
+        match changed {
+            Changed::No => "the database has not changed",
+            Changed::Yes => "the database has changed",
+            Changed::Unknown => {
+                "whether the database has changed is not known, so look at it before you try again"
+            }
+        }
+        .to_owned()
+    }));
+    if told.is_empty() {
+        return failure.message.clone();
+    }
+    format!("{}: {}", told.join("; "), failure.message)
+}
+
+/// The first names of a list.
+pub(super) fn few(names: &[String]) -> String {
+    let few: Vec<&str> = names.iter().take(MAX_HEADS).map(String::as_str).collect();
+    let more = if names.len() > few.len() { ", …" } else { "" };
+    format!("{}{more}", few.join(", "))
 }
 
 /// What a run leaves that had to be ended.

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::world::World;
 use crate::decision::{JobEffect, Phase};
 use crate::migration::{
-    Contract, DatabaseWork, MigrationFailure, MigrationKind, MigrationPhase, MigrationPlan, MigrationReport,
-    OnRollback, PendingMigration,
+    Changed, Contract, DatabaseWork, MigrationFailure, MigrationKind, MigrationPhase, MigrationPlan,
+    MigrationReport, OnRollback, PendingMigration,
 };
 use crate::observed::{Action, JobPhase};
 use crate::rollout::decide;
@@ -51,11 +51,21 @@ fn applied(ids: &[&str]) -> MigrationReport {
 
 fn failure(message: &str, transient: bool) -> MigrationReport {
     MigrationReport {
-        failure: Some(MigrationFailure {
-            transient,
-            message: message.into(),
-        }),
+        failure: Some(MigrationFailure::new(transient, message)),
         ..MigrationReport::default()
+    }
+}
+
+/// A run that has applied these before it failed at the next.
+fn half(ids: &[&str], at: &str, transient: bool, partly: bool, changed: Changed) -> MigrationReport {
+    MigrationReport {
+        failure: Some(MigrationFailure {
+            at: Some(at.into()),
+            partly,
+            changed: Some(changed),
+            ..MigrationFailure::new(transient, "column exists")
+        }),
+        ..applied(ids)
     }
 }
 
@@ -220,6 +230,52 @@ fn a_check_or_a_migration_that_fails_ends_the_attempt() {
         (JobPhase::Failed("exit code 137 (OOMKilled)".into()), None),
     );
     ends_before_a_pod(world, "MigrationFailed", "OOMKilled");
+}
+
+#[test]
+fn one_that_fails_half_way_tells_what_is_applied_and_where_it_failed() {
+    for (ids, partly, changed, what) in [
+        (
+            &["m2", "m3"][..],
+            false,
+            Changed::Yes,
+            "the migration failed: applied m2, m3; failed at m4; the database has changed: column exists",
+        ),
+        (
+            &[],
+            false,
+            Changed::No,
+            "the migration failed: failed at m4; the database has not changed: column exists",
+        ),
+        (
+            &[],
+            true,
+            Changed::Unknown,
+            "failed at m4, a part of which may stay; whether the database has changed is not known",
+        ),
+    ] {
+        let mut world = given(&[("m2", Expand), ("m3", Expand), ("m4", Expand)]);
+        fails(&mut world, Apply, half(ids, "m4", false, partly, changed));
+        let world = ends_before_a_pod(world, "MigrationFailed", what);
+        let kept = world.state.last.unwrap().migration.unwrap().applied;
+        assert_eq!(kept, ids, "the record has them");
+    }
+}
+
+#[test]
+fn what_a_run_applied_before_it_was_cut_off_counts_with_the_next() {
+    let mut world = given(&[("m2", Expand), ("m3", Expand)]);
+    fails(&mut world, Apply, half(&["m2"], "m3", true, false, Changed::Yes));
+    while !runs(&world).contains(&(Apply, 1)) {
+        world.run(1);
+    }
+    world.run(3);
+    succeeds(&mut world, Apply, applied(&["m3"]));
+    assert!(world.run_until(Phase::Healthy, 500), "{}", message(&world));
+    assert_eq!(runs(&world), [(Check, 1), (Apply, 1), (Apply, 2)]);
+    let last = world.state.last.unwrap();
+    assert_eq!(last.migration.unwrap().applied, ["m2", "m3"]);
+    assert!(last.transitions.iter().any(|t| t.message == "applied 2: m2, m3"));
 }
 
 #[test]
