@@ -47,6 +47,8 @@ pub struct JobFacts {
     uid: String,
     owners: Vec<String>,
     end: Option<End>,
+    /// It is being deleted: its end will not be told any more, but its pods may still run.
+    leaving: bool,
 }
 
 /// How a Job ended, as the Job controller says it.
@@ -60,10 +62,6 @@ impl Facts for JobFacts {
     type Object = Job;
 
     fn read(job: &Job) -> Option<(String, Self)> {
-        // One that is on its way out is gone: its end will not be told any more.
-        if job.metadata.deletion_timestamp.is_some() {
-            return None;
-        }
         let label = |name: &str| job.labels().get(name).cloned();
         let key = JobKey {
             revision: Revision(label(labels::REVISION)?),
@@ -88,6 +86,7 @@ impl Facts for JobFacts {
             uid: job.uid().unwrap_or_default(),
             owners: job.owner_references().iter().map(|o| o.uid.clone()).collect(),
             end,
+            leaving: job.metadata.deletion_timestamp.is_some(),
         };
         Some((label(labels::SERVICE)?, facts))
     }
@@ -109,6 +108,8 @@ pub struct JobPodFacts {
     lost: Option<String>,
     /// What the application's container of a migration wrote down at its end, or the end of its log.
     said: Option<String>,
+    /// It is one of a migration.
+    migrates: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -160,6 +161,7 @@ impl Facts for JobPodFacts {
             waits: trouble(pod).map(|t| t.message),
             lost,
             said: said(pod),
+            migrates: migrates(pod),
         };
         Some((pod.labels().get(labels::JOB_OF)?.clone(), facts))
     }
@@ -197,11 +199,18 @@ impl JobPodFacts {
 
 /// What a migration has said at its end. Sidecars say nothing of it.
 fn said(pod: &Pod) -> Option<String> {
-    MigrationPhase::of(pod.labels().get(labels::CONDITION)?)?;
+    if !migrates(pod) {
+        return None;
+    }
     let containers = pod.status.as_ref()?.container_statuses.as_ref()?;
     containers
         .iter()
         .find_map(|c| c.state.as_ref()?.terminated.as_ref()?.message.clone())
+}
+
+fn migrates(pod: &Pod) -> bool {
+    let condition = pod.labels().get(labels::CONDITION);
+    condition.and_then(|c| MigrationPhase::of(c)).is_some()
 }
 
 /// When a container began first. Of one that is started again and again only this time and the one before are told; the first
@@ -292,6 +301,10 @@ pub fn observe(object: &ServiceObject, caches: &Caches) -> BTreeMap<JobKey, JobP
     let pods = caches.job_pods.of(&key);
     let mut seen = BTreeMap::new();
     for (name, job) in caches.jobs.of(&key) {
+        // One that is on its way out is gone.
+        if job.leaving {
+            continue;
+        }
         // A name that says something else than the labels is not Molt's work.
         let ours = job.owners.iter().any(|o| o == object.uid_text())
             && name == job_template::name(&key.name, object.uid_text(), &job.key);
@@ -308,6 +321,32 @@ pub fn observe(object: &ServiceObject, caches: &Caches) -> BTreeMap<JobKey, JobP
         }
     }
     seen
+}
+
+/// What of migrations may still run though nothing is heard of it any more, as people look for it.
+pub fn leaving_migrations(object: &ServiceObject, caches: &Caches) -> Vec<String> {
+    let key = object.key();
+    if caches.job_pods.presence() != Presence::Present {
+        return vec!["any pod of a Job, for they have not been read yet".to_owned()];
+    }
+    leaving(&caches.jobs.of(&key), &caches.job_pods.of(&key))
+}
+
+/// A Job that is deleted leaves its pod the grace period, and one that has failed may: until the kubelet says that the
+/// containers have ended, or the pod is gone, they run.
+fn leaving(jobs: &BTreeMap<String, Arc<JobFacts>>, pods: &BTreeMap<String, Arc<JobPodFacts>>) -> Vec<String> {
+    let over = |job: &str| jobs.get(job).is_none_or(|job| job.leaving || job.end.is_some());
+    let of_pods = pods
+        .iter()
+        .filter(|(_, p)| p.migrates && !p.ended && over(&p.job));
+    // Its pods may not have been heard of yet.
+    let of_jobs = jobs
+        .iter()
+        .filter(|(_, job)| job.leaving && MigrationPhase::of(&job.key.condition).is_some());
+    of_pods
+        .map(|(name, _)| format!("pod {name}"))
+        .chain(of_jobs.map(|(name, _)| format!("Job {name}")))
+        .collect()
 }
 
 /// A Job that could not be created.
@@ -331,7 +370,7 @@ pub fn reports(object: &ServiceObject, caches: &Caches) -> BTreeMap<JobKey, Migr
     let is_custom = gate.is_some_and(|gate| gate.tool == MigrationTool::Custom);
     let mut reports = BTreeMap::new();
     for (name, job) in caches.jobs.of(&key) {
-        if MigrationPhase::of(&job.key.condition).is_none() || job.end.is_none() {
+        if MigrationPhase::of(&job.key.condition).is_none() || job.end.is_none() || job.leaving {
             continue;
         }
         let Some(pod) = pods.values().find(|p| p.job == name) else {
@@ -353,10 +392,7 @@ pub fn reports(object: &ServiceObject, caches: &Caches) -> BTreeMap<JobKey, Migr
 /// A command that ended with its log for a report.
 fn failed(said: &str) -> MigrationReport {
     MigrationReport {
-        failure: Some(MigrationFailure {
-            transient: false,
-            message: report::tail(said),
-        }),
+        failure: Some(MigrationFailure::new(false, report::tail(said))),
         ..MigrationReport::default()
     }
 }
@@ -549,8 +585,12 @@ async fn delete(
     let name = job_template::name(&key.name, object.uid_text(), run);
     match context.caches.jobs.get(key, &name) {
         Some(job) => {
-            let writer = &context.writer;
-            writer.delete::<Job>(&key.namespace, &name, &job.uid, None).await
+            let (writer, namespace) = (&context.writer, &key.namespace);
+            if MigrationPhase::of(&run.condition).is_some() {
+                // It stays until its pod has ended: no other may change the database before.
+                return writer.end::<Job>(namespace, &name, &job.uid).await;
+            }
+            writer.delete::<Job>(namespace, &name, &job.uid, None).await
         }
         None => Ok(()),
     }

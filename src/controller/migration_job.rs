@@ -16,6 +16,9 @@ use crate::api::v1alpha1::{MigrationGate, MigrationTool};
 use crate::k8s::labels;
 use crate::migrations::RUNNER;
 
+/// How long a pod may take to end, at most. The next run waits for it.
+const GRACE_SECONDS: i64 = 10;
+
 /// What a run is to do.
 pub struct Run<'a> {
     /// Which it is.
@@ -67,6 +70,9 @@ fn pod_template(
     }
     let pod = template.spec.get_or_insert_default();
     pod.restart_policy = Some("Never".to_owned());
+    // The application's may be made for users who are still connected.
+    let grace = pod.termination_grace_period_seconds.unwrap_or(GRACE_SECONDS);
+    pod.termination_grace_period_seconds = Some(grace.min(GRACE_SECONDS));
     alone(pod);
     let application = application(pod, container);
     pod.containers = application

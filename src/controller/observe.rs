@@ -123,6 +123,7 @@ pub fn observe(
         tried: tried(&key, caches),
         runs: runs::observe(object, target.spec.mode(), caches),
         reports: jobs::reports(object, caches),
+        leaving_migrations: jobs::leaving_migrations(object, caches),
         jobs: jobs::observe(object, caches),
         workload: adopted::sight(object, caches, validated.plan.replicas),
         name_taken: false,

@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use molt_core::migration::{
-    MAX_MIGRATIONS, MAX_TEXT, MigrationFailure, MigrationKind, MigrationReport, PendingMigration,
+    Changed, MAX_MIGRATIONS, MAX_TEXT, MigrationFailure, MigrationKind, MigrationReport, PendingMigration,
 };
 use serde::Deserialize;
 
@@ -33,6 +33,9 @@ struct Written {
     more: bool,
     applied: Vec<String>,
     notes: Vec<String>,
+    at: Option<String>,
+    partly: bool,
+    changed: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -91,6 +94,13 @@ pub fn read(said: &str) -> Option<MigrationReport> {
         failure: written.error.map(|error| MigrationFailure {
             transient: error.transient,
             message: told(&error.message, MOST_OF_FAILURE),
+            at: written.at.as_deref().map(id),
+            partly: written.partly,
+            changed: written.changed.as_deref().map(|changed| match changed {
+                "no" => Changed::No,
+                "yes" => Changed::Yes,
+                _ => Changed::Unknown,
+            }),
         }),
         current: ids(&written.current),
         heads: ids(&written.heads),
@@ -200,11 +210,20 @@ mod tests {
     fn a_failure_has_no_password() {
         let said = r#"{"error":{"message":"can't connect to postgresql://shop:hunter2@db/shop\n  twice","transient":true}}"#;
         let failure = read(said).unwrap().failure.unwrap();
+        assert_eq!((failure.at, failure.changed), (None, None));
         assert_eq!(
             failure.message,
             "can't connect to postgresql://shop:***@db/shop twice"
         );
         assert!(failure.transient);
+        let half = r#"{"error":{"message":"x"},"applied":["m2"],"at":"m3","partly":true,"changed":"yes"}"#;
+        let half = read(half).unwrap();
+        assert_eq!(half.applied, ["m2"]);
+        let failure = half.failure.unwrap();
+        assert_eq!(
+            (failure.at.as_deref(), failure.partly, failure.changed),
+            (Some("m3"), true, Some(Changed::Yes))
+        );
         assert_eq!(tail(&format!("{} end", "x ".repeat(2000))).len(), MOST_OF_FAILURE);
     }
 }

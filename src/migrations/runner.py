@@ -16,6 +16,7 @@ import os
 import re
 import signal
 import sys
+import threading
 import time
 import traceback
 import zlib
@@ -25,6 +26,8 @@ LIMIT = 4000
 # A statement that waits for a lock keeps all that come after it waiting, so it is not tried for ever.
 LOCK_TRIES = 3
 LOCK_PAUSES = (2, 5)
+# How long a database that has just failed is asked what stayed of the run, in seconds.
+LOOK_SECONDS = 10
 MARK = re.compile(r"\bmolt:\s*(expand|contract)\b")
 SECRET_NAME = re.compile(r"PASS|PWD|SECRET|TOKEN|CREDENTIAL|_KEY$|^KEY$|DSN", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]+@")
@@ -79,6 +82,8 @@ def encode(report):
         elif len(report["pending"]) > 1:
             report["pending"] = report["pending"][: len(report["pending"]) // 2]
             report["more"] = True
+        elif len(report.get("applied") or []) > 1:
+            report["applied"] = report["applied"][: len(report["applied"]) // 2]
         else:
             return json.dumps({"error": {"message": "the report is too long", "transient": False}})
 
@@ -223,6 +228,7 @@ class Alembic:
     def __init__(self, config, until):
         self.config, self.until = config, until
         self.notes = []
+        self.before, self.done, self.at, self.partly = None, [], None, False
         try:
             import alembic
             from alembic.config import Config
@@ -338,19 +344,25 @@ class Alembic:
 
     def change(self, choose):
         """Runs what is chosen of the migrations under the lock; which those were."""
-        done = []
 
         def fn(rev, context):
             self.guard(context)
             if set(context.get_current_heads()) != set(rev or ()):
                 raise Changed()
+            if self.before is None:
+                self.before = list(rev or ())
+            self.watch(context)
             for step in choose(rev):
                 print("molt: %s" % step, flush=True)
+                self.at = step.revision.revision
+                self.partly = not context.impl.transactional_ddl
                 yield step
-                done.append(step.revision.revision)
+                # What a try before has committed is not done again, so it stays in the list.
+                if self.at not in self.done:
+                    self.done.append(self.at)
+                self.at = None
 
         def again():
-            del done[:]
             for _ in range(5):
                 try:
                     return self.run(fn)
@@ -359,7 +371,34 @@ class Alembic:
             raise Failure("the database is migrated by somebody else at the same time", True)
 
         with_locks(again)
-        return {"applied": done}
+        return {"applied": self.done}
+
+    def watch(self, context):
+        """Notes what is done outside of the transaction: of a migration that fails then a part may stay."""
+        outside = getattr(context, "autocommit_block", None)
+        if outside is None:
+            return
+
+        def noticed():
+            self.partly = True
+            return outside()
+
+        context.autocommit_block = noticed
+
+    def landed(self):
+        """What stayed of a run that failed. Whether all of it is one transaction is the project's choice, so that the
+        database has to say it."""
+        if self.before is None:
+            return [], None, False
+        current = self.look()["current"]
+        if set(current) == set(self.before):
+            done = []
+        elif self.config["phase"] == "Downgrade":
+            done = [revision for revision in self.done if revision not in current]
+        else:
+            ends = [index for index, revision in enumerate(self.done) if revision in current]
+            done = self.done[: ends[-1] + 1] if ends else self.done
+        return done, self.at, self.at is not None and self.partly
 
     def apply(self):
         heads = self.head()
@@ -402,6 +441,7 @@ class Django:
     def __init__(self, config, until):
         self.config, self.until = config, until
         self.notes = []
+        self.before, self.planned = None, []
         sys.path.insert(0, os.getcwd())
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             os.environ["DJANGO_SETTINGS_MODULE"] = self.settings()
@@ -509,21 +549,47 @@ class Django:
         from django.core.management import call_command
 
         stop = self.config.get("stopBefore")
-        applied = []
 
         def run():
             self.guard()
-            names = [self.name(migration) for migration in self.pending(self.executor())]
-            if stop in names:
+            executor = self.executor()
+            names = [self.name(migration) for migration in self.pending(executor)]
+            stops = stop in names
+            if stops:
                 names = names[: names.index(stop)]
+            # What a try before has committed is not pending any more, so it stays in the list.
+            self.planned.extend(name for name in names if name not in self.planned)
+            if self.before is None:
+                self.before = self.applied(executor)
+            if stops:
                 for name in names:
                     call_command("migrate", *name.split(".", 1), interactive=False)
             else:
                 call_command("migrate", interactive=False)
-            applied.extend(name for name in names if name not in applied)
 
         with_locks(run)
-        return {"applied": applied}
+        return {"applied": self.planned}
+
+    def applied(self, executor):
+        return {self.name_of(key) for key in executor.loader.applied_migrations}
+
+    def landed(self):
+        """What stayed of a run that failed: each migration is committed by itself."""
+        if self.before is None:
+            return [], None, False
+        executor = self.executor()
+        now = self.applied(executor)
+        if self.config["phase"] == "Downgrade":
+            # Which one failed, the plan would tell that is gone.
+            return sorted(self.before - now), None, not self.whole(None)
+        left = [name for name in self.planned if name not in now]
+        at = left[0] if left else None
+        migration = executor.loader.graph.nodes.get(tuple(at.split(".", 1))) if at else None
+        return [name for name in self.planned if name in now], at, at is not None and not self.whole(migration)
+
+    def whole(self, migration):
+        """Nothing stays of a migration that fails."""
+        return self.connection.features.can_rollback_ddl and getattr(migration, "atomic", True)
 
     def downgrade(self):
         from django.core.management import call_command
@@ -532,11 +598,11 @@ class Django:
 
         def run():
             self.guard()
-            before = {self.name_of(key) for key in self.executor().loader.applied_migrations}
+            if self.before is None:
+                self.before = self.applied(self.executor())
             for name in self.config.get("target") or []:
                 call_command("migrate", *name.split(".", 1), interactive=False)
-            after = {self.name_of(key) for key in self.executor().loader.applied_migrations}
-            back.extend(sorted(before - after))
+            back.extend(sorted(self.before - self.applied(self.executor())))
 
         with_locks(run)
         return {"applied": back}
@@ -568,7 +634,36 @@ def run(config):
                 print("molt: who holds the lock is not known:", other, file=sys.stderr)
         failure = told(error, where)
         message = redact(str(failure))
-        return {"error": {"message": message[:1500], "transient": failure.transient}}
+        report = {"error": {"message": message[:1500], "transient": failure.transient}}
+        if config["phase"] != "Check" and tool is not None:
+            report.update(what_stayed(tool))
+        return report
+
+
+def what_stayed(tool, seconds=LOOK_SECONDS):
+    """What a run that failed has applied, or taken back, and where it failed, as the database has it.
+
+    The answer is waited for only so long: why the run failed must be told whatever the database does now."""
+    found = []
+
+    def look():
+        try:
+            found.append(tool.landed())
+        except BaseException as error:
+            print("molt: what stayed of the run is not known:", error, file=sys.stderr)
+
+    # By a thread, for a driver that waits can't be interrupted; and its connection is another one.
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if not found:
+        return {"changed": "unknown"}
+    applied, at, partly = found[0]
+    report = {"applied": applied, "changed": "yes" if applied else "unknown" if partly else "no"}
+    if at:
+        report["at"] = at
+        report["partly"] = partly
+    return report
 
 
 def blockers(tool):

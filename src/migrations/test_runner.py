@@ -1,9 +1,13 @@
 """The runner without a database: what it tells, and how it takes what a database says."""
 
 import base64
+import importlib.util
 import json
 import os
+import subprocess
+import sys
 import tempfile
+import time
 import unittest
 import zlib
 
@@ -194,6 +198,207 @@ class Files(unittest.TestCase):
         finally:
             del runner.TOOLS["missing"]
         self.assertEqual(report, {"error": {"message": "alembic can't be imported", "transient": False}})
+
+
+class Halted:
+    """A tool that fails, and says what stayed of it."""
+
+    landed_says = ([], None, False)
+
+    def __init__(self, config, until):
+        self.notes, self.version = [], "halted 1"
+
+    def apply(self):
+        raise DatabaseError("column exists", "42701")
+
+    check = apply
+
+    def landed(self):
+        if isinstance(self.landed_says, Exception):
+            raise self.landed_says
+        return self.landed_says
+
+
+class Halves(unittest.TestCase):
+    """What is told of a run that fails half-way."""
+
+    def report(self, says, phase="Apply"):
+        Halted.landed_says = says
+        runner.TOOLS["halted"] = Halted
+        try:
+            return runner.run(dict(CONFIG, tool="halted", phase=phase))
+        finally:
+            del runner.TOOLS["halted"]
+
+    def test_what_was_applied_and_where_it_failed_is_told(self):
+        report = self.report((["m2", "m3"], "m4", False))
+        self.assertIn("column exists", report["error"]["message"])
+        self.assertEqual(
+            {k: report[k] for k in ("applied", "at", "partly", "changed")},
+            {"applied": ["m2", "m3"], "at": "m4", "partly": False, "changed": "yes"},
+        )
+
+    def test_whether_the_database_has_changed_is_told(self):
+        self.assertEqual(self.report(([], "m2", False))["changed"], "no")
+        self.assertEqual(self.report(([], "m2", True))["changed"], "unknown")
+        self.assertEqual(self.report(ConnectionError("gone"))["changed"], "unknown")
+        self.assertNotIn("changed", self.report(([], None, False), "Check"))
+
+    def test_a_database_that_hangs_keeps_the_failure_from_nobody(self):
+        class Hangs:
+            def landed(self):
+                time.sleep(30)
+
+        began = time.monotonic()
+        self.assertEqual(runner.what_stayed(Hangs(), 0.05), {"changed": "unknown"})
+        self.assertLess(time.monotonic() - began, 5)
+
+    def test_a_failure_with_many_applied_still_fits(self):
+        many = [base64.b64encode(os.urandom(60)).decode() for _ in range(100)]
+        report = {"error": {"message": "m" * 1500, "transient": False}, "applied": many, "changed": "yes"}
+        text = runner.encode(report)
+        self.assertLessEqual(len(text), runner.LIMIT)
+        told = json.loads(zlib.decompress(base64.b64decode(text[5:])) if text.startswith("zlib:") else text)
+        self.assertEqual(told["error"]["message"], "m" * 1500)
+        self.assertEqual(told["applied"], many[: len(told["applied"])])
+
+
+ENV = """
+from alembic import context
+from sqlalchemy import create_engine
+engine = create_engine("sqlite:///db.sqlite")
+with engine.connect() as connection:
+    context.configure(connection=connection, transaction_per_migration=%s, transactional_ddl=True)
+    with context.begin_transaction():
+        context.run_migrations()
+    %s
+"""
+STEP = """
+revision = "%s"
+down_revision = %r
+from alembic import op
+def upgrade():
+    op.execute("%s")
+def downgrade():
+    op.execute("%s")
+"""
+
+
+class Project(unittest.TestCase):
+    """A directory with a project, whose migrations are run by another process, as in a Job."""
+
+    tool = None
+
+    def setUp(self):
+        self.here, self.directory = os.getcwd(), tempfile.TemporaryDirectory()
+        os.chdir(self.directory.name)
+
+    def tearDown(self):
+        os.chdir(self.here)
+        self.directory.cleanup()
+
+    def run_phase(self, phase, **more):
+        config = dict(CONFIG, tool=self.tool, phase=phase, timeout=100, **more)
+        code = "import json,runner; print('REPORT', json.dumps(runner.run(json.loads(%r))))" % json.dumps(config)
+        path = os.path.dirname(os.path.abspath(runner.__file__))
+        said = subprocess.run(
+            [sys.executable, "-c", code], env=dict(os.environ, PYTHONPATH=path), capture_output=True, text=True
+        )
+        # Django leaves a line unended when it fails.
+        _, found, report = said.stdout.partition("REPORT ")
+        self.assertTrue(found, said.stderr)
+        return json.loads(report)
+
+
+@unittest.skipUnless(importlib.util.find_spec("alembic"), "alembic is not installed")
+class AlembicHalves(Project):
+    tool = "alembic"
+
+    def project(self, each, third="INSERT INTO nowhere VALUES (1)"):
+        os.makedirs("migrations/versions")
+        with open("alembic.ini", "w") as file:
+            file.write("[alembic]\nscript_location = migrations\n")
+        with open("migrations/env.py", "w") as file:
+            file.write(ENV % (each, "connection.commit()" if each else ""))
+        steps = [("m1", None, "CREATE TABLE a (x int)"), ("m2", "m1", "CREATE TABLE b (x int)"), ("m3", "m2", third)]
+        for revision, down, sql in steps:
+            with open("migrations/versions/%s.py" % revision, "w") as file:
+                back = "DROP TABLE %s" % ("a" if revision == "m1" else "nowhere" if revision == "m2" else "c")
+                file.write(STEP % (revision, down, sql, back))
+
+    def test_migrations_that_commit_alone_stay(self):
+        self.project(True)
+        report = self.run_phase("Apply")
+        self.assertIn("nowhere", report["error"]["message"])
+        self.assertEqual((report["applied"], report["at"], report["changed"]), (["m1", "m2"], "m3", "yes"))
+
+    def test_one_transaction_for_all_leaves_nothing(self):
+        self.project(False)
+        report = self.run_phase("Apply")
+        self.assertIn("nowhere", report["error"]["message"])
+        self.assertEqual((report["applied"], report["at"]), ([], "m3"))
+
+    def test_a_downgrade_that_fails_half_way_tells_what_it_took_back(self):
+        self.project(True, "CREATE TABLE c (x int)")
+        self.assertEqual(self.run_phase("Apply")["applied"], ["m1", "m2", "m3"])
+        report = self.run_phase("Downgrade", target=["m1"])
+        self.assertEqual((report["applied"], report["at"], report["changed"]), (["m3"], "m2", "yes"))
+
+
+SETTINGS = """
+SECRET_KEY = "x" * 50
+INSTALLED_APPS = ["shop"]
+DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite"}}
+"""
+MIGRATION = """
+from django.db import migrations
+class Migration(migrations.Migration):
+    atomic = %s
+    dependencies = %r
+    operations = [migrations.RunSQL("%s", "%s")]
+"""
+
+
+@unittest.skipUnless(importlib.util.find_spec("django"), "django is not installed")
+class DjangoHalves(Project):
+    tool = "django"
+
+    def project(self, atomic=True):
+        os.makedirs("shop/migrations")
+        for name in ["shop/__init__.py", "shop/migrations/__init__.py"]:
+            open(name, "w").close()
+        with open("settings.py", "w") as file:
+            file.write(SETTINGS)
+        with open("manage.py", "w") as file:
+            file.write('os.environ.setdefault("DJANGO_SETTINGS_MODULE", "settings")\n')
+        steps = [("0001_a", "CREATE TABLE a (x int)"), ("0002_b", "CREATE TABLE b (x int)"), ("0003_c", "NONSENSE")]
+        before = []
+        for name, sql in steps:
+            with open("shop/migrations/%s.py" % name, "w") as file:
+                back = "NONSENSE" if name == "0001_a" else "DROP TABLE b"
+                file.write(MIGRATION % (atomic, before, sql, back))
+            before = [("shop", name)]
+
+    def test_each_migration_stays_that_was_applied_before_the_one_that_fails(self):
+        self.project()
+        report = self.run_phase("Apply")
+        self.assertIn("NONSENSE", report["error"]["message"])
+        self.assertEqual(
+            (report["applied"], report["at"], report["partly"], report["changed"]),
+            (["shop.0001_a", "shop.0002_b"], "shop.0003_c", False, "yes"),
+        )
+        again = self.run_phase("Apply")
+        self.assertEqual((again["applied"], again["at"], again["changed"]), ([], "shop.0003_c", "no"))
+
+    def test_of_one_without_a_transaction_a_part_may_stay(self):
+        self.project(atomic=False)
+        self.assertTrue(self.run_phase("Apply")["partly"])
+
+    def test_a_downgrade_that_fails_half_way_tells_what_it_took_back(self):
+        self.project()
+        self.assertEqual(self.run_phase("Apply", stopBefore="shop.0003_c")["applied"], ["shop.0001_a", "shop.0002_b"])
+        report = self.run_phase("Downgrade", target=["shop.zero"])
+        self.assertEqual((report["applied"], report["changed"]), (["shop.0002_b"], "yes"))
 
 
 if __name__ == "__main__":

@@ -152,6 +152,36 @@ pub struct MigrationFailure {
     pub transient: bool,
     /// What happened.
     pub message: String,
+    /// The migration that it failed at, where it is known.
+    pub at: Option<String>,
+    /// A part of that one may stay: it was not, or not all of it, in a transaction.
+    pub partly: bool,
+    /// Whether the database is another since; absent of a run that changes nothing, or can't tell.
+    pub changed: Option<Changed>,
+}
+
+impl MigrationFailure {
+    /// One of which nothing is known but what happened.
+    pub fn new(transient: bool, message: impl Into<String>) -> Self {
+        Self {
+            transient,
+            message: message.into(),
+            at: None,
+            partly: false,
+            changed: None,
+        }
+    }
+}
+
+/// Whether a run that failed has changed the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// It is as it was.
+    No,
+    /// Something of the run stays.
+    Yes,
+    /// The database could not be asked, or a part of a migration may stay.
+    Unknown,
 }
 
 /// The migrations of one attempt.
@@ -313,6 +343,10 @@ pub struct DatabaseWork {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 400))]
     pub what: Option<String>,
+    /// What its runs have applied, or taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub applied: Vec<String>,
 }
 
 impl DatabaseWork {

@@ -41,6 +41,9 @@ pub struct Observed {
     pub runs: RunsView,
     /// What the Jobs of migrations wrote down at their end.
     pub reports: BTreeMap<JobKey, MigrationReport>,
+    /// Pods of migrations that may still run though their Job is deleted or has ended, and Jobs of migrations that are being
+    /// deleted: as people look for them, `pod shop-job-x1-abcde`. Beside them no other run begins.
+    pub leaving_migrations: Vec<String>,
     /// The Deployment that `spec.workloadRef` names, or that was taken over.
     pub workload: Sight,
     /// A Service of the service's own name is somebody else's, and stays so.

@@ -143,3 +143,49 @@ fn only_complete_is_success() {
         assert!(phase(&job(&other), &[]).is_under_way(), "{other}");
     }
 }
+
+#[test]
+fn a_pod_of_a_migration_counts_until_it_has_ended_though_its_job_is_gone() {
+    let migrating = |name: &str, status: &Value| {
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": name, "labels": {
+                "molt.dev/job-of": "shop", "molt.dev/condition": "migration.apply",
+                "batch.kubernetes.io/job-name": "shop-job-x",
+            }},
+            "status": status,
+        }))
+        .unwrap();
+        BTreeMap::from([(name.to_owned(), Arc::new(JobPodFacts::read(&pod).unwrap().1))])
+    };
+    let with = |change: fn(&mut JobFacts)| {
+        let mut facts = job(&json!([]));
+        facts.key.condition = "migration.apply".into();
+        change(&mut facts);
+        BTreeMap::from([("shop-job-x".to_owned(), Arc::new(facts))])
+    };
+    let runs = migrating("p", &json!({"phase": "Running"}));
+    let ended = migrating("p", &json!({"phase": "Failed"}));
+    let none: BTreeMap<String, Arc<JobFacts>> = BTreeMap::new();
+    assert_eq!(
+        leaving(&with(|_| ()), &runs),
+        Vec::<String>::new(),
+        "it is under way"
+    );
+    assert_eq!(leaving(&none, &runs), ["pod p"]);
+    assert_eq!(leaving(&none, &ended), Vec::<String>::new());
+    let failed = with(|job| {
+        job.end = Some(End::Failed {
+            reason: "DeadlineExceeded".into(),
+            message: String::new(),
+        });
+    });
+    assert_eq!(leaving(&failed, &runs), ["pod p"], "it is being ended");
+    assert_eq!(leaving(&failed, &ended), Vec::<String>::new());
+    assert_eq!(
+        leaving(&with(|job| job.leaving = true), &BTreeMap::new()),
+        ["Job shop-job-x"]
+    );
+    // A condition's pod changes no database.
+    let smoke = BTreeMap::from([("p".to_owned(), pod(&json!({"phase": "Running"})).remove(0))]);
+    assert_eq!(leaving(&none, &smoke), Vec::<String>::new());
+}

@@ -173,3 +173,19 @@ fn commands_of_ones_own_are_run_as_they_are_written() {
         );
     }
 }
+
+#[test]
+fn its_pod_ends_soon_however_long_the_applications_may_take() {
+    for (written, grace) in [(Value::Null, 10), (json!(3600), 10), (json!(3), 3)] {
+        let mut template = template();
+        template["spec"]["terminationGracePeriodSeconds"] = written.clone();
+        let job = rendered(
+            MigrationPhase::Apply,
+            &template,
+            &json!({"tool": "alembic"}),
+            None,
+        );
+        let pod = &job["spec"]["template"]["spec"];
+        assert_eq!(pod["terminationGracePeriodSeconds"], json!(grace), "{written}");
+    }
+}

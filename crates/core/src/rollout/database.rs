@@ -2,7 +2,7 @@
 //! leaves is taken back where that is asked for, and no revision from before a contract serves again.
 
 use super::Turn;
-use super::migration_runs::{Heard, run_text};
+use super::migration_runs::{Heard, few, run_text};
 use super::migrations::{cut, held_text, tree};
 use crate::decision::ConditionView;
 use crate::migration::{
@@ -105,6 +105,7 @@ impl Turn<'_> {
             deadline: None,
             failed: None,
             what: None,
+            applied: Vec::new(),
         };
         if outcome == Outcome::Promoted {
             self.remember_tree(&migration.heads);
@@ -201,7 +202,11 @@ impl Turn<'_> {
             }
             return;
         };
+        let key = run.key(&work.revision, work.attempt);
         let heard = self.hear_migration(&mut run, &work.revision, work.attempt, &plan);
+        if !matches!(heard, Heard::Nothing) {
+            self.add_applied(&mut work.applied, &key);
+        }
         let contracts = work.phase == MigrationPhase::Contract;
         let moved = match heard {
             Heard::Nothing => {
@@ -210,8 +215,8 @@ impl Turn<'_> {
                 self.database().work = Some(work);
                 return;
             }
-            Heard::Done(report) => {
-                let applied = report.applied.join(", ");
+            Heard::Done(_) => {
+                let applied = few(&work.applied);
                 let database = self.database();
                 database.work = None;
                 return if contracts {

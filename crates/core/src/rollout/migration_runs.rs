@@ -7,7 +7,10 @@ use super::jobs::BACKSTOP;
 use super::migrations::cut;
 use super::{Turn, after};
 use crate::decision::JobEffect;
-use crate::migration::{MigrationPlan, MigrationReport, MigrationRun};
+use crate::migration::{
+    Changed, MAX_HEADS, MAX_MIGRATIONS, MigrationFailure, MigrationPhase, MigrationPlan, MigrationReport,
+    MigrationRun,
+};
 use crate::observed::{JobKey, JobPhase};
 use crate::plan::Revision;
 use crate::state::{Stage, State};
@@ -58,14 +61,15 @@ impl Turn<'_> {
         };
         match phase {
             None if was_seen => Heard::Again("its Job was deleted before its end was seen".to_owned()),
-            None => waits(None),
+            None => waits(self.other_migration(&key).as_ref()),
             Some(JobPhase::Refused(why)) => waits(Some(why)),
             Some(JobPhase::Waiting(why)) => waits(why.as_ref()),
             Some(JobPhase::Running { since: started })
                 if self.now >= after((*started).max(since), timeout) =>
             {
+                let left = left_by(run.phase, plan);
                 Heard::Failed(format!(
-                    "it ran for {timeout:#} without an end, and was ended; what it had not committed is undone"
+                    "it ran for {timeout:#} without an end, and was ended{left}"
                 ))
             }
             Some(JobPhase::Ending) if self.now >= after(since, at_most(plan)) => {
@@ -76,10 +80,12 @@ impl Turn<'_> {
                 Heard::Nothing
             }
             Some(JobPhase::Succeeded) => match self.seen.reports.get(&key) {
-                Some(MigrationReport {
-                    failure: Some(failure),
-                    ..
-                }) => Heard::Failed(failure.message.clone()),
+                Some(
+                    report @ MigrationReport {
+                        failure: Some(failure),
+                        ..
+                    },
+                ) => Heard::Failed(failure_text(run.phase, report, failure)),
                 Some(report) => Heard::Done(Box::new(report.clone())),
                 None if self.now >= after(since, at_most(plan)) => {
                     Heard::Again("its pod was deleted before its report was read".to_owned())
@@ -87,13 +93,31 @@ impl Turn<'_> {
                 None => Heard::Nothing,
             },
             Some(JobPhase::Failed(how)) => {
-                match self.seen.reports.get(&key).and_then(|r| r.failure.clone()) {
-                    Some(failure) if failure.transient => Heard::Again(failure.message),
-                    Some(failure) => Heard::Failed(failure.message),
+                let report = self.seen.reports.get(&key);
+                match report.and_then(|report| Some((report, report.failure.as_ref()?))) {
+                    Some((report, failure)) => {
+                        let text = failure_text(run.phase, report, failure);
+                        if failure.transient {
+                            Heard::Again(text)
+                        } else {
+                            Heard::Failed(text)
+                        }
+                    }
                     None => Heard::Failed(how.clone()),
                 }
             }
             Some(JobPhase::Broken(why)) => Heard::Again(format!("its Job ended early: {why}")),
+        }
+    }
+
+    /// Adds what a run has applied or taken back, by its own word: one that fails may have done a part, and the one that
+    /// follows tells of the rest alone.
+    pub(super) fn add_applied(&self, applied: &mut Vec<String>, key: &JobKey) {
+        let report = self.seen.reports.get(key);
+        for id in report.iter().flat_map(|report| &report.applied) {
+            if !applied.contains(id) && applied.len() < MAX_MIGRATIONS {
+                applied.push(id.clone());
+            }
         }
     }
 
@@ -138,13 +162,29 @@ impl Turn<'_> {
     pub(super) fn start_migration(&self, key: &JobKey, run: &MigrationRun) -> Option<JobEffect> {
         let plan = self.plan.migrations.as_ref()?;
         let there = !matches!(self.seen.jobs.get(key), None | Some(JobPhase::Refused(_)));
-        (!there && !run.seen).then(|| JobEffect::StartMigration {
+        (!there && !run.seen && self.other_migration(key).is_none()).then(|| JobEffect::StartMigration {
             key: key.clone(),
             phase: run.phase,
             at_most: at_most(plan),
             stop_before: run.stop_before.clone(),
             target: run.target.clone(),
         })
+    }
+
+    /// What may still change the database beside this run: another one under way, or one whose Job is gone and whose pod
+    /// is not. A tool of its own has a lock at best, and a command of one's own has none.
+    fn other_migration(&self, key: &JobKey) -> Option<String> {
+        let mut others = self.seen.jobs.iter().filter(|(other, phase)| {
+            *other != key && MigrationPhase::of(&other.condition).is_some() && phase.is_under_way()
+        });
+        let other = others
+            .next()
+            .and_then(|(other, _)| MigrationPhase::of(&other.condition));
+        let leaving = self.seen.leaving_migrations.first().cloned();
+        let what = leaving.or_else(|| other.map(|phase| phase.to_string()))?;
+        Some(format!(
+            "{what} of a run before has not ended yet, and no two change the database at once: should it hang, look at it, and at its node"
+        ))
     }
 
     /// When something is to be decided about migrations.
@@ -196,6 +236,61 @@ pub(super) fn run_text(run: &MigrationRun) -> String {
         (None, Some(at)) => format!("{phase} is tried again at {at:.0}{trouble}"),
         _ if run.number > 1 => format!("{phase} runs, for the {}. time{trouble}", run.number),
         _ => format!("{phase} runs{trouble}"),
+    }
+}
+
+/// Why a run failed, behind what it had done by then.
+fn failure_text(phase: MigrationPhase, report: &MigrationReport, failure: &MigrationFailure) -> String {
+    let mut told = Vec::new();
+    if !report.applied.is_empty() {
+        let what = if phase == MigrationPhase::Downgrade {
+            "took back"
+        } else {
+            "applied"
+        };
+        told.push(format!("{what} {}", few(&report.applied)));
+    }
+    if let Some(at) = &failure.at {
+        let partly = if failure.partly {
+            ", a part of which may stay"
+        } else {
+            ""
+        };
+        told.push(format!("failed at {at}{partly}"));
+    }
+    told.extend(failure.changed.map(|changed| {
+        match changed {
+            Changed::No => "the database has not changed",
+            Changed::Yes => "the database has changed",
+            Changed::Unknown => {
+                "whether the database has changed is not known, so look at it before you try again"
+            }
+        }
+        .to_owned()
+    }));
+    if told.is_empty() {
+        return failure.message.clone();
+    }
+    format!("{}: {}", told.join("; "), failure.message)
+}
+
+/// The first names of a list.
+pub(super) fn few(names: &[String]) -> String {
+    let few: Vec<&str> = names.iter().take(MAX_HEADS).map(String::as_str).collect();
+    let more = if names.len() > few.len() { ", …" } else { "" };
+    format!("{}{more}", few.join(", "))
+}
+
+/// What a run leaves that had to be ended.
+fn left_by(phase: MigrationPhase, plan: &MigrationPlan) -> &'static str {
+    match (phase, plan.tells) {
+        (MigrationPhase::Check, _) => "",
+        (_, true) => {
+            "; what it had not committed is undone, and what it had stays: the tool's own table in the database says which"
+        }
+        (_, false) => {
+            "; whether the database has changed is not known, for a command of your own can't be asked: look at the database before you try again"
+        }
     }
 }
 

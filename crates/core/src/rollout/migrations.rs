@@ -8,12 +8,12 @@
 use jiff::Timestamp;
 
 use super::attempt::End;
-use super::migration_runs::{Heard, run_text};
+use super::migration_runs::{Heard, few, run_text};
 use super::{Turn, after};
 use crate::decision::Phase;
 use crate::migration::{
-    MAX_HEADS, MAX_MIGRATIONS, MAX_TEXT, Migration, MigrationKind, MigrationPhase, MigrationPlan,
-    MigrationReport, MigrationRun, MigrationStage, PendingMigration,
+    MAX_MIGRATIONS, MAX_TEXT, Migration, MigrationKind, MigrationPhase, MigrationPlan, MigrationReport,
+    MigrationRun, MigrationStage, PendingMigration,
 };
 use crate::plan::Revision;
 use crate::state::{Attempt, Ended, Outcome, Stage};
@@ -65,7 +65,11 @@ impl Turn<'_> {
             self.update(|a| a.migration = anew);
             return true;
         }
+        let key = migration.run.key(&attempt.revision, attempt.number);
         let heard = self.hear_migration(&mut migration.run, &attempt.revision, attempt.number, &plan);
+        if !matches!(heard, Heard::Nothing) {
+            self.add_applied(&mut migration.applied, &key);
+        }
         let moved = match heard {
             Heard::Nothing => {
                 let paused = attempt.paused.is_some();
@@ -80,7 +84,6 @@ impl Turn<'_> {
                 return true;
             }
             Heard::Done(report) => {
-                migration.applied = bounded(report.applied);
                 let message = applied_text(&migration, &report.notes);
                 self.note("MigrationsApplied", message);
                 self.leave_migrations(Some(migration));
@@ -391,11 +394,7 @@ fn applied_text(migration: &Migration, notes: &[String]) -> String {
     let applied = &migration.applied;
     let text = match applied.len() {
         0 => "the database is where this revision needs it".to_owned(),
-        n => {
-            let few: Vec<&str> = applied.iter().take(MAX_HEADS).map(String::as_str).collect();
-            let more = if n > few.len() { ", …" } else { "" };
-            format!("applied {n}: {}{more}", few.join(", "))
-        }
+        n => format!("applied {n}: {}", few(applied)),
     };
     with_notes(text, notes)
 }

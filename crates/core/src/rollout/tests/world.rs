@@ -163,6 +163,10 @@ pub struct World {
     pub job_fate: JobPhase,
     /// What becomes of the Jobs of migrations, and what they report.
     pub migrations: BTreeMap<MigrationPhase, (JobPhase, Option<MigrationReport>)>,
+    /// How long the pod of a migration runs on once its Job is deleted, in seconds.
+    pub job_linger: i64,
+    /// Such pods, and when each has ended.
+    pub leaving: Vec<(String, Timestamp)>,
     /// Every Job that was created, in order.
     pub created_jobs: Vec<JobKey>,
     /// The router acknowledges nothing.
@@ -231,6 +235,8 @@ impl World {
             jobs: BTreeMap::new(),
             job_fate: JobPhase::Succeeded,
             migrations: BTreeMap::new(),
+            job_linger: 0,
+            leaving: Vec::new(),
             created_jobs: Vec::new(),
             deaf: false,
             guarded: false,
@@ -417,6 +423,7 @@ impl World {
             tried: self.tried.clone(),
             jobs: self.jobs.clone(),
             reports: self.reports(),
+            leaving_migrations: self.leaving.iter().map(|(name, _)| name.clone()).collect(),
             workload: self.workload.sight(self.state.stable.as_ref()),
             name_taken: false,
             problems,
@@ -726,6 +733,8 @@ impl World {
         for _ in 0..seconds {
             self.workload.live();
         }
+        let now = self.true_now;
+        self.leaving.retain(|(_, until)| now < *until);
         if self.route_exists && !self.deaf {
             self.acknowledged = true;
         }
@@ -753,9 +762,17 @@ impl World {
                     self.jobs.insert(key.clone(), JobPhase::Waiting(None));
                 }
             }
-            JobEffect::Delete(key) => {
-                self.jobs.remove(key);
-            }
+            JobEffect::Delete(key) => self.delete_job(key),
+        }
+    }
+
+    /// A Job is deleted, by whomever; the pod of a migration has its grace period.
+    pub fn delete_job(&mut self, key: &JobKey) {
+        let under_way = self.jobs.remove(key).is_some_and(|phase| phase.is_under_way());
+        if under_way && self.job_linger > 0 && MigrationPhase::of(&key.condition).is_some() {
+            let until = self.true_now + SignedDuration::from_secs(self.job_linger);
+            let pod = format!("pod {}-{}", key.condition, key.run);
+            self.leaving.push((pod, until));
         }
     }
 
