@@ -213,6 +213,34 @@ fn a_job_is_explained_by_its_runs() {
 }
 
 #[test]
+fn a_job_whose_spec_is_invalid_is_not_said_to_run_by_it() {
+    let job = |change: fn(&mut serde_json::Value)| {
+        text_of(&seen(&progressing(), &[], |o| {
+            o["spec"]["kind"] = json!("job");
+            o["spec"]["job"] = json!({"schedule": "0 30 * * *"});
+            o["status"]["phase"] = json!("Degraded");
+            o["status"]["conditions"] = json!([{"type": "SpecValid", "status": "False", "reason": "SpecInvalid",
+                "message": "spec.job.schedule is no schedule", "lastTransitionTime": "2026-03-01T02:00:00Z"}]);
+            o["status"]["state"]["attempt"] = json!(null);
+            change(o);
+        }))
+    };
+    let ran_before = job(|_| ());
+    assert!(
+        ran_before.contains("the next run, as the CronJob has it"),
+        "{ran_before}"
+    );
+    let never = job(|o| o["status"]["state"] = json!({}));
+    assert!(
+        never.contains("nothing: no run begins until the spec is corrected"),
+        "{never}"
+    );
+    for text in [ran_before, never] {
+        assert!(!text.contains("0 30 * * *"), "{text}");
+    }
+}
+
+#[test]
 fn every_stage_is_explained() {
     for (stage, commands, told) in [
         (

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use jiff::Timestamp;
 use kube::ResourceExt;
+use molt_core::state::State;
 
 use super::{Explanation, Seen};
 use crate::api::v1alpha1::{Phase, PythonService};
@@ -49,7 +50,7 @@ pub(super) fn render(seen: &Seen, explained: &Explanation, now: Timestamp, style
         ("what is wrong, and what to do", wrong(explained, now, style)),
         (
             "what happens by itself",
-            by_itself(service, explained, now, style),
+            by_itself(service, &state, explained, now, style),
         ),
         ("what you can do now", commands(explained, style)),
         ("what would change nothing now", refused(explained, style)),
@@ -86,7 +87,13 @@ fn wrong(explained: &Explanation, now: Timestamp, style: Style) -> String {
     text
 }
 
-fn by_itself(service: &PythonService, explained: &Explanation, now: Timestamp, style: Style) -> String {
+fn by_itself(
+    service: &PythonService,
+    state: &State,
+    explained: &Explanation,
+    now: Timestamp,
+    style: Style,
+) -> String {
     let rows: Vec<_> = explained
         .by_itself
         .iter()
@@ -106,6 +113,19 @@ fn by_itself(service: &PythonService, explained: &Explanation, now: Timestamp, s
         .wrong
         .iter()
         .any(|wrong| wrong.reason == "BothRunsFailed");
+    let is_unusable = explained
+        .wrong
+        .iter()
+        .any(|wrong| wrong.condition == "SpecValid=False");
+    if is_unusable && schedule.is_some() {
+        // The CronJob is as the last spec had it that could be used, and there may have been none.
+        let runs = if state.stable.is_some() || state.attempt.is_some() || state.last.is_some() {
+            "the next run, as the CronJob has it: nothing of it is changed until the spec is corrected"
+        } else {
+            "nothing: no run begins until the spec is corrected"
+        };
+        return format!("  {runs}\n");
+    }
     if let Some(schedule) = schedule {
         let runs = match explained.phase {
             Some(Phase::Healthy | Phase::RolledBack) => "the next run is the stable revision's",
