@@ -7,7 +7,7 @@ use kube::ResourceExt;
 use molt_core::adoption::{Sight, WorkloadView};
 use molt_core::decision::Effect;
 use molt_core::observed::{Action, ActionView, Observed, RevisionView};
-use molt_core::plan::{Plan, Revision};
+use molt_core::plan::{Plan, Revision, RouteMode};
 use molt_core::rollout::decide;
 use molt_core::state::State;
 use serde::Serialize;
@@ -69,6 +69,15 @@ const ACTIONS: [(Action, &str, &str); 10] = [
     ),
 ];
 
+/// The same of workers, which nobody calls, where it is another.
+fn meaning_of_workers(action: Action) -> Option<&'static str> {
+    match action {
+        Action::PromoteFull => Some("past all pauses and waits that are left, to all the work and its bake"),
+        Action::Abort => Some("all tasks back to stable, now; the revision stays refused"),
+        _ => None,
+    }
+}
+
 /// The same of what runs by a schedule, where it is another.
 fn meaning_of_job(action: Action) -> Option<&'static str> {
     match action {
@@ -118,8 +127,12 @@ pub(super) fn ask(seen: &Seen, state: &State, now: Timestamp) -> (Vec<Possible>,
         if action == Action::Release && state.adoption.is_none() {
             continue;
         }
-        let of_job = seen.object.is_job.then(|| meaning_of_job(action)).flatten();
-        let meaning = of_job.unwrap_or(meaning);
+        let of_its_kind = match plan.route {
+            RouteMode::Runs => meaning_of_job(action),
+            RouteMode::Workers | RouteMode::Singleton => meaning_of_workers(action),
+            RouteMode::Owned | RouteMode::Adopted | RouteMode::Shares => None,
+        };
+        let meaning = of_its_kind.unwrap_or(meaning);
         if matches!(action, Action::Undo | Action::Restart) && seen.sets.is_none() {
             let why = "whether it is possible is not known: you may not list ReplicaSets";
             refused.push(Refused {

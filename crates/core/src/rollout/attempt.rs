@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::deadlines::STUCK;
-use super::stages::{first, promoted};
+use super::stages::promoted;
 use super::{Turn, after, ended};
 use crate::migration::MigrationStage;
 use crate::plan::{Revision, Step};
@@ -124,7 +124,7 @@ impl Turn<'_> {
                 self.state.stable.is_none() && self.seen.ready(&attempt.revision) >= self.plan.replicas;
             match attempt.stage {
                 Stage::Settling => self.finish(promoted(&attempt)),
-                Stage::Baking { .. } if is_first => self.finish(first(&attempt, self.plan.replicas)),
+                Stage::Baking { .. } if is_first => self.finish(self.first_end(&attempt)),
                 _ => {}
             }
         }
@@ -170,7 +170,7 @@ impl Turn<'_> {
         if let Some(revision) = serving.or_else(|| self.stable_of_runs()) {
             self.note(
                 "StableFound",
-                format!("revision {revision} serves users; it is taken for stable"),
+                format!("revision {revision} serves; it is taken for stable"),
             );
             self.state.stable = Some(revision);
             // What was refused is not forgotten with the state.
@@ -269,7 +269,8 @@ impl Turn<'_> {
                     (None, None) => "it served them before".to_owned(),
                 };
                 let message = format!(
-                    "attempt {number} at revision {revision} goes straight to all users, for {why}; stable is {stable}"
+                    "attempt {number} at revision {revision} goes straight to all {}, for {why}; stable is {stable}",
+                    self.users()
                 );
                 self.note("RollbackStarted", message);
             }

@@ -66,8 +66,9 @@ impl Turn<'_> {
         let mut end = promoted(attempt);
         if let Some(next) = self.next_after_flight(attempt) {
             end.message = format!(
-                "revision {} serves all users again and is stable; its bake ends early, for the spec went on to revision {next}",
-                attempt.revision
+                "revision {} {} again and is stable; its bake ends early, for the spec went on to revision {next}",
+                attempt.revision,
+                self.has_all_text()
             );
         }
         end
@@ -122,7 +123,8 @@ impl Turn<'_> {
         if let Some(attempt) = self.attempt() {
             let (number, revision) = (attempt.number, &attempt.revision);
             return Err(format!(
-                "attempt {number} at revision {revision} is under way: abort takes users back to stable; nothing was changed"
+                "attempt {number} at revision {revision} is under way: abort takes {} back to stable; nothing was changed",
+                self.users()
             ));
         }
         let (Some(stable), Some(spec)) = (self.state.stable.clone(), self.plan.revision.clone()) else {

@@ -2,7 +2,6 @@
 
 use jiff::Timestamp;
 
-use super::stages::first;
 use super::waits::Wait;
 use super::{Turn, after};
 use crate::plan::{RouteMode, SloPlan};
@@ -40,7 +39,7 @@ impl Turn<'_> {
         if self.state.stable.is_none() {
             // There is nothing else that could serve: that nobody asked it, or nothing can be read, is no reason to
             // wait.
-            self.finish(first(attempt, self.plan.replicas));
+            self.finish(self.first_end(attempt));
             return true;
         }
         if self.bakes_unmeasured(attempt) {

@@ -114,7 +114,10 @@ impl Turn<'_> {
             return Err("no attempt is under way".to_owned());
         };
         if matches!(attempt.stage, Stage::Withdrawing { .. }) {
-            return Ok("users were on their way back to stable already".to_owned());
+            return Ok(format!(
+                "{} were on their way back to stable already",
+                self.users()
+            ));
         }
         if self.state.stable.is_none() {
             return Err("this is the first revision: there is no stable one to go back to".to_owned());
@@ -138,7 +141,8 @@ impl Turn<'_> {
         ));
         let stable = self.state.stable.as_ref().map_or("", |stable| &stable.0);
         Ok(format!(
-            "revision {revision} is being withdrawn: all users go to stable revision {stable}{called_off}"
+            "revision {revision} is being withdrawn: all {} go to stable revision {stable}{called_off}",
+            self.users()
         ))
     }
 

@@ -105,19 +105,21 @@ impl Turn<'_> {
             let why = self
                 .seen
                 .problem(ProblemKind::RouteStatus)
-                .map_or("the router has not acknowledged the route yet", |p| {
-                    p.message.as_str()
-                });
-            return (Phase::Progressing, why.to_owned());
+                .map_or_else(|| self.unacknowledged_text("the route"), |p| p.message.clone());
+            return (Phase::Progressing, why);
         }
         if wanted == 0 {
-            let message = format!("revision {stable} is stable; scaled to zero: nobody is served");
+            let message = format!(
+                "revision {stable} is stable; scaled to zero: {}",
+                self.nobody_text()
+            );
             return (Phase::Healthy, message);
         }
         (
             Phase::Healthy,
             format!(
-                "revision {stable} serves all users with {}{}{}{}",
+                "revision {stable} {} with {}{}{}{}",
+                self.has_all_text(),
                 pods(ready),
                 self.pinned_text(),
                 self.watch_text(),
@@ -131,9 +133,13 @@ impl Turn<'_> {
         if self.by_runs() {
             format!("stable revision {stable} has the next runs")
         } else if self.plan.replicas == 0 {
-            format!("stable revision {stable} is scaled to zero: nobody is served")
+            format!(
+                "stable revision {stable} is scaled to zero: {}",
+                self.nobody_text()
+            )
         } else {
-            format!("stable revision {stable} serves")
+            let does = if self.pulls() { "works" } else { "serves" };
+            format!("stable revision {stable} {does}")
         }
     }
 
@@ -241,9 +247,9 @@ impl Turn<'_> {
             }
             Stage::Baking { until } if self.state.stable.is_none() => {
                 let whom = if self.plan.replicas == 0 {
-                    "is scaled to zero, and serves nobody"
+                    format!("is scaled to zero: {}", self.nobody_text())
                 } else {
-                    "serves all users"
+                    self.has_all_text().to_owned()
                 };
                 let message = format!("the first revision {revision} {whom}; it is judged until {until:.0}");
                 (Phase::Initializing, message)
@@ -280,11 +286,11 @@ impl Turn<'_> {
             }
             Stage::Withdrawing { message, .. } => {
                 let what = if self.by_runs() {
-                    "the next runs are not its own"
+                    "the next runs are not its own".to_owned()
                 } else if self.state.stable.is_some() {
-                    "users go back to stable"
+                    format!("{} go back to stable", self.users())
                 } else {
-                    "its pods go, and there is no stable revision to go back to"
+                    "its pods go, and there is no stable revision to go back to".to_owned()
                 };
                 (Phase::RollingBack, format!("{what}: {message}"))
             }

@@ -6,7 +6,7 @@ use super::attempt::End;
 use super::report::pods_are_ready;
 use super::waits::Wait;
 use super::{Turn, after};
-use crate::plan::Step;
+use crate::plan::{RouteMode, Step};
 use crate::state::{Attempt, Outcome, Stage};
 
 /// More moves than any attempt can make in one turn; a bound, so that a mistake can't hang the operator.
@@ -64,10 +64,12 @@ impl Turn<'_> {
                 return self.check_deadline(attempt, &wait);
             }
             self.update(|a| a.weight = 100);
-            self.note(
-                "PodsReady",
-                format!("{}; the route may lead to them", pods_are_ready(ready)),
-            );
+            let next = match self.plan.route {
+                _ if self.pulls() => "",
+                RouteMode::Shares => "; the Service may lead to them",
+                _ => "; the route may lead to them",
+            };
+            self.note("PodsReady", format!("{}{next}", pods_are_ready(ready)));
             return true;
         }
         if self.plan.replicas > 0 && !self.route_is_as_wanted() {
@@ -78,9 +80,9 @@ impl Turn<'_> {
         let until = after(self.now, self.plan.bake);
         self.enter(Stage::Baking { until }, None);
         let who = if self.plan.replicas == 0 {
-            "the first revision is scaled to zero, and serves nobody"
+            format!("the first revision is scaled to zero: {}", self.nobody_text())
         } else {
-            "all users are on the first revision"
+            format!("all {} are on the first revision", self.users())
         };
         let message = format!("{who}; it is judged until {until:.0} beside the objectives");
         self.note("BakeStarted", message);
@@ -218,7 +220,8 @@ impl Turn<'_> {
         self.note(
             "BakeStarted",
             format!(
-                "all users are on the canary; the old revision stays {} until {until:.0}",
+                "all {} are on the canary; the old revision stays {} until {until:.0}",
+                self.users(),
                 self.strength_text(attempt)
             ),
         );
@@ -334,19 +337,27 @@ pub(super) fn promoted(attempt: &Attempt) -> End {
     )
 }
 
-/// The first revision is stable from now on.
-///
-/// Of a service that is scaled to zero it serves nobody, and is not said to.
-pub(super) fn first(attempt: &Attempt, pods: u32) -> End {
-    let revision = &attempt.revision;
-    let what = if pods == 0 {
-        format!("revision {revision} is stable; the service is scaled to zero, so nobody was served by it")
-    } else {
-        format!("revision {revision} serves all users, and nothing spoke against it")
-    };
-    End::new(
-        Outcome::Promoted,
-        "FirstDeployment",
-        format!("{what}; it is the first, so there was nothing to compare it with"),
-    )
+impl Turn<'_> {
+    /// The first revision is stable from now on.
+    ///
+    /// Of a service that is scaled to zero it serves nobody, and is not said to.
+    pub(super) fn first_end(&self, attempt: &Attempt) -> End {
+        let revision = &attempt.revision;
+        let what = if self.plan.replicas == 0 {
+            format!(
+                "revision {revision} is stable; the service is scaled to zero: {}",
+                self.nobody_text()
+            )
+        } else {
+            format!(
+                "revision {revision} {}, and nothing spoke against it",
+                self.has_all_text()
+            )
+        };
+        End::new(
+            Outcome::Promoted,
+            "FirstDeployment",
+            format!("{what}; it is the first, so there was nothing to compare it with"),
+        )
+    }
 }

@@ -136,7 +136,16 @@ impl Turn<'_> {
             Some(problem) => problem.message.clone(),
             None => self
                 .rival_text()
-                .unwrap_or_else(|| "the router has not acknowledged the new weights yet".to_owned()),
+                .unwrap_or_else(|| self.unacknowledged_text("the new weights")),
+        }
+    }
+
+    /// That it is not as wanted, and nobody says why: workers have no router, and it is their pods that are counted.
+    pub(super) fn unacknowledged_text(&self, what: &str) -> String {
+        if self.pulls() {
+            "the pods that work are not the ones yet that should".to_owned()
+        } else {
+            format!("the router has not acknowledged {what} yet")
         }
     }
 

@@ -146,7 +146,8 @@ impl Turn<'_> {
             self.note(
                 "WatchBreached",
                 format!(
-                    "{why}; users stay on revision {revision}, for {}: apply a corrected revision",
+                    "{why}; {} stay on revision {revision}, for {}: apply a corrected revision",
+                    self.users(),
                     if kept {
                         past_contract(back_to)
                     } else {
@@ -159,7 +160,8 @@ impl Turn<'_> {
         self.note(
             "WatchBreached",
             format!(
-                "{why}; users go back from revision {revision} to {back_to} as soon as its pods are ready"
+                "{why}; {} go back from revision {revision} to {back_to} as soon as its pods are ready",
+                self.users()
             ),
         );
         self.state.pinned = Some(Pin {
@@ -228,8 +230,10 @@ impl Turn<'_> {
     pub(super) fn watch_text(&self) -> String {
         self.state.watch.as_ref().map_or_else(String::new, |watch| {
             format!(
-                "; it is watched until {:.0}, and what spends its error budget takes users back to {}",
-                watch.until, watch.back_to
+                "; it is watched until {:.0}, and what spends its error budget takes {} back to {}",
+                watch.until,
+                self.users(),
+                watch.back_to
             )
         })
     }

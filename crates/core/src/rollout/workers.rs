@@ -6,13 +6,40 @@
 
 use super::Turn;
 use super::room::Pods;
-use crate::plan::Revision;
+use crate::plan::{Revision, RouteMode};
 use crate::state::{Attempt, Stage};
 
 impl Turn<'_> {
     /// Pods take their work themselves.
     pub(super) fn pulls(&self) -> bool {
         self.plan.route.pulls()
+    }
+
+    /// Whom a revision is for, in the plural: nobody calls workers, so they have no users.
+    pub(super) fn users(&self) -> &'static str {
+        match self.plan.route {
+            RouteMode::Runs => "runs",
+            RouteMode::Workers | RouteMode::Singleton => "tasks",
+            RouteMode::Owned | RouteMode::Adopted | RouteMode::Shares => "users",
+        }
+    }
+
+    /// That all of them are a revision's.
+    pub(super) fn has_all_text(&self) -> &'static str {
+        if self.pulls() {
+            "has all tasks"
+        } else {
+            "serves all users"
+        }
+    }
+
+    /// What scaling to zero means.
+    pub(super) fn nobody_text(&self) -> &'static str {
+        if self.pulls() {
+            "no task is done"
+        } else {
+            "nobody is served"
+        }
     }
 
     /// What the canary gets a part of, for people.

@@ -61,6 +61,41 @@ fn a_good_revision_gets_all_the_work_and_nobody_is_pointed_at_it() {
 }
 
 #[test]
+fn nothing_is_said_of_users_and_routes_for_it_has_neither() {
+    let mut world = World::new(plan("v1"));
+    world.plan.route = RouteMode::Workers;
+    let mut told = Vec::new();
+    let mut watch = |world: &mut World, seconds: u32| {
+        for _ in 0..seconds {
+            world.run(1);
+            told.push(message(world));
+        }
+    };
+    watch(&mut world, 90);
+    assert_eq!(message(&world), "revision v1 has all tasks with 4 pods");
+    world.update("v2");
+    watch(&mut world, 600);
+    world.update("v3");
+    watch(&mut world, 20);
+    world.act("stop", Action::Abort);
+    watch(&mut world, 60);
+    world.plan.replicas = 0;
+    watch(&mut world, 20);
+    let last = world.state.last.as_ref().unwrap();
+    told.extend(last.transitions.iter().map(|t| t.message.clone()));
+    told.push(last.message.clone());
+    let wrong: Vec<_> = told
+        .iter()
+        .filter(|text| {
+            ["users", "route", "nobody is served", " serves"]
+                .iter()
+                .any(|word| text.contains(word))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:?}");
+}
+
+#[test]
 fn stable_has_no_pods_while_the_canary_bakes_and_gets_them_back_if_that_is_bad() {
     let mut world = given();
     world.update("v2");
