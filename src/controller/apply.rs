@@ -119,7 +119,12 @@ impl Applier<'_> {
                 name,
                 applied,
                 message,
+                again,
             } => {
+                // The cache may be older than the first answer, which stands.
+                if *again && self.is_answered(name).await? {
+                    return Ok(());
+                }
                 let status = action_status(*applied, message, now);
                 let ended = self
                     .writer
@@ -132,6 +137,13 @@ impl Applier<'_> {
                 }
             }
         }
+    }
+
+    /// An action has its answer, or is gone.
+    async fn is_answered(&self, name: &str) -> Result<bool, WriteError> {
+        let namespace = &self.target.service.namespace;
+        let action = self.writer.get::<RolloutAction>(namespace, name).await?;
+        Ok(action.is_none_or(|action| action.status.is_some_and(|status| status.state.is_some())))
     }
 
     /// Evicts the pods that a restart replaces, and says why the API server refused it, if it did: mostly for a

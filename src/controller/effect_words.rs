@@ -50,6 +50,7 @@ pub fn words(effect: &Effect) -> String {
             name,
             applied,
             message,
+            ..
         } => {
             let how = if *applied { "applied" } else { "not applied" };
             format!("end action {name}, {how}: {message}")

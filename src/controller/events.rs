@@ -83,6 +83,14 @@ pub fn put_back(object: &ServiceObject, edit: &Edit) -> Event {
     event(true, "RoutePutBack", &note, &format!("put back{at}"))
 }
 
+/// A route of Molt's that carried the weights was deleted.
+pub fn made_again(kind: &str, name: &str) -> Event {
+    let note = format!(
+        "somebody deleted {kind} {name}, which belongs to Molt, and requests met no route until it was made again, with the weights that it had. To take the service from the router change spec.traffic instead"
+    );
+    event(true, "RouteMadeAgain", &note, "make the route again")
+}
+
 /// What the events are about.
 pub fn reference(object: &ServiceObject) -> ObjectReference {
     object.object_ref(&())

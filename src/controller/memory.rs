@@ -48,6 +48,8 @@ pub struct Memory {
     pub eviction_refused: Option<String>,
     /// What somebody wrote in a route of Molt's, and was told of.
     pub edit: Option<Edit>,
+    /// The route of Molt's that carried the weights when it was last looked at: its kind and name.
+    pub route: Option<(&'static str, String)>,
     /// A Service of the service's own name is somebody else's.
     pub name_taken: bool,
     /// Since when a parent of the route is without an answer.

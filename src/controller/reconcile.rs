@@ -214,6 +214,7 @@ async fn one(object: &ServiceObject, context: &Context, key: &Key) -> Result<Act
     if !object.is_deleting() {
         let healed = applier.heal(&decision.effects, now).await?;
         tell_of_edit(object, context, key, &decision, edit, healed).await;
+        tell_of_deletion(object, context, key, &target, &seen, &decision).await;
     }
     let again = rules::carry_out(object, context, key, &rules.step, &memory).await;
     let jobs_again = jobs::carry_out(object, context, key, applier.current(), &decision.jobs).await;
@@ -395,6 +396,38 @@ async fn tell_of_edit(
         }
     }
     context.memories.update(key, |m| m.edit = Some(edit));
+}
+
+/// Tells of a route of Molt's that is gone though nobody asked for another one.
+async fn tell_of_deletion(
+    object: &ServiceObject,
+    context: &Context,
+    key: &Key,
+    target: &RouteTarget,
+    seen: &Observed,
+    decision: &Decision,
+) {
+    if target.spec.mode() != RouteMode::Owned {
+        return context.memories.update(key, |m| m.route = None);
+    }
+    let route = (target.spec.kind(), target.spec.name(&key.name).to_owned());
+    let carries = !seen.route.weights.is_empty();
+    let sets_route = |effect: &Effect| matches!(effect, Effect::SetRoute { .. });
+    let makes_it = decision.effects.iter().any(sets_route);
+    let was_there = context.memories.of(key).route.as_ref() == Some(&route);
+    // While routes can't be read none is seen.
+    if !carries && (!makes_it || seen.problem(ProblemKind::Route).is_some()) {
+        return;
+    }
+    if !carries && was_there {
+        let event = events::made_again(route.0, &route.1);
+        if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
+            tracing::warn!(reason = event.reason, %error, "an event was lost");
+        }
+    }
+    context
+        .memories
+        .update(key, |m| m.route = carries.then_some(route));
 }
 
 /// The cache is older than what this operator has written: versions of one object can be compared.

@@ -218,6 +218,27 @@ fn a_field_that_somebody_else_applies_is_put_right() {
 }
 
 #[test]
+fn a_route_that_somebody_deletes_is_made_again_and_told_of_once() {
+    let sim = prepared();
+    live(&sim, is_healthy);
+    let told = |sim: &Sim| {
+        let is_of_it = |l: &&molt_sim_api::service::Logged| {
+            l.call.path.contains("/events") && l.call.body["reason"] == "RouteMadeAgain"
+        };
+        sim.with_log(|log| log.iter().filter(is_of_it).count())
+    };
+    assert_eq!(told(&sim), 0, "the first time nobody had deleted it");
+    let path = "/apis/gateway.networking.k8s.io/v1/namespaces/shop/httproutes/checkout";
+    let answer = sim.ask(&Call::new(Method::DELETE, path, "application/json", Value::Null));
+    assert_eq!(answer.code, 200, "{}", answer.body);
+    live(&sim, |sim| told(sim) > 0);
+    idle(&sim, 300);
+    assert_eq!(told(&sim), 1);
+    assert!(sim.with(|s| s.object("httproutes", "shop", "checkout").is_some()));
+    live(&sim, is_healthy);
+}
+
+#[test]
 fn a_gateway_that_does_not_exist_is_named_in_the_status() {
     let sim = empty();
     let mut service = service("checkout:1");

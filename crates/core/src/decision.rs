@@ -114,6 +114,8 @@ pub enum Effect {
         applied: bool,
         /// What became of it.
         message: String,
+        /// It was answered by an earlier decision: it is ended so only if that answer was never written.
+        again: bool,
     },
 }
 

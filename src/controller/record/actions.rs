@@ -20,6 +20,7 @@ pub fn ended(seen: &[ActionView], decision: &Decision, now: Timestamp) -> Vec<Re
             name,
             applied,
             message,
+            ..
         } = effect
         else {
             return None;

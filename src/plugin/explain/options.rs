@@ -245,6 +245,7 @@ fn answer(
                 name,
                 applied,
                 message,
+                ..
             } if name == QUESTION => Some((applied, message)),
             _ => None,
         })

@@ -4,6 +4,7 @@ use super::Turn;
 use super::attempt::End;
 use super::doubt::is_open;
 use super::preview::is_used;
+use super::report::pods_are_ready;
 use super::waits::Wait;
 use crate::analysis::Harm;
 use crate::plan::OnInconclusive;
@@ -138,9 +139,18 @@ impl Turn<'_> {
         if attempt.deadline.is_none() {
             let deadline = self.progress_until();
             self.update(|a| a.deadline = Some(deadline));
+            let view = self.seen.revisions.get(&attempt.revision);
+            let what = match view.map_or(0, |view| view.ready) {
+                0 => "the canary has no ready pod".to_owned(),
+                ready => format!(
+                    "{}, and the Service of revision {} leads to none of them: it was deleted or changed, and is put right",
+                    pods_are_ready(ready),
+                    attempt.revision
+                ),
+            };
             self.note(
                 "CanaryUnavailable",
-                "the canary has no ready pod; its traffic goes to stable meanwhile",
+                format!("{what}; its traffic goes to stable meanwhile"),
             );
             return false;
         }

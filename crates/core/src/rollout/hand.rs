@@ -17,6 +17,8 @@ impl Turn<'_> {
         let Some((by, has, wanted)) = self.lowered() else {
             return;
         };
+        // Who is heeded is nobody's rival.
+        self.state.rival = None;
         self.withdraw(End::new(
             Outcome::Aborted,
             "WeightLowered",

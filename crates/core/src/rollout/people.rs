@@ -18,11 +18,13 @@ impl Turn<'_> {
         actions.sort_by_key(|a| a.action != Action::Abort);
         for action in actions {
             // A late watch may show it once more: what it was answered stands.
+            let mut again = true;
             let outcome = if self.state.actions.contains(&action.uid) {
-                Ok("applied".to_owned())
+                Ok("applied; the operator was interrupted before it could write what came of it".to_owned())
             } else if self.state.expired_actions.contains(&action.uid) {
-                Err("it had expired already; nothing was changed".to_owned())
+                Err("it expired, and nothing was changed; the operator was interrupted before it could write why".to_owned())
             } else {
+                again = false;
                 let outcome = self.heed(action);
                 let handled = match outcome {
                     Ok(_) => &mut self.state.actions,
@@ -41,6 +43,7 @@ impl Turn<'_> {
                 name: action.name.clone(),
                 applied,
                 message,
+                again,
             });
         }
     }

@@ -38,6 +38,10 @@ impl Turn<'_> {
         }
         if let Some(attempt) = self.attempt() {
             let (phase, message) = self.place_of(attempt);
+            let message = match self.edited_text(attempt) {
+                Some(edited) => format!("{message}; {edited}"),
+                None => message,
+            };
             return match self.scaling_put_off() {
                 Some(put_off) => (phase, format!("{put_off}; {message}")),
                 None => (phase, message),
@@ -295,6 +299,15 @@ impl Turn<'_> {
                 (Phase::RollingBack, format!("{what}: {message}"))
             }
         }
+    }
+
+    /// That the steps under way are no longer those of the spec.
+    fn edited_text(&self, attempt: &Attempt) -> Option<&'static str> {
+        let runs_steps = matches!(attempt.stage, Stage::Stepping | Stage::Held) && !self.by_runs();
+        let is_edited =
+            attempt.at_once != self.plan.at_once || !are_those_of(&attempt.steps, &self.plan.steps);
+        (runs_steps && is_edited && self.seen.problem(ProblemKind::Spec).is_none())
+            .then_some("spec.strategy was edited since it began: the change counts for the next attempt")
     }
 
     /// Where it is, before what it waits for.
@@ -573,6 +586,14 @@ impl Turn<'_> {
                 fault: true,
                 ..about
             },
+            // The route comes with the first pods that serve, and a service by pods needs none.
+            None if about.status && !self.seen.route.acknowledged && self.has_no_route_yet() => ConditionView {
+                status: false,
+                reason: "NoRouteYet".to_owned(),
+                message: "there is nothing to route to yet: the route comes once pods of the first revision are ready"
+                    .to_owned(),
+                ..about
+            },
             // True of every change for a moment, so it is no fault.
             None if about.status && !self.seen.route.acknowledged => ConditionView {
                 status: false,
@@ -582,6 +603,14 @@ impl Turn<'_> {
             },
             None => about,
         }
+    }
+
+    /// Nothing is routed to before the first pods serve.
+    fn has_no_route_yet(&self) -> bool {
+        let by_first = self
+            .attempt()
+            .is_none_or(|a| matches!(a.stage, Stage::Migrating | Stage::Deploying));
+        self.state.stable.is_none() && by_first && self.seen.route.weights.is_empty()
     }
 
     fn canary_ready(&self) -> ConditionView {
@@ -645,6 +674,12 @@ impl Turn<'_> {
         }
         view(true, "PodsReady", pods_are_ready(ready), false)
     }
+}
+
+/// Steps under way are those of the spec, but for a smaller one with its dwell that a low budget had put before them.
+fn are_those_of(steps: &[Step], spec: &[Step]) -> bool {
+    let without = |at: usize| steps[..at] == spec[..at] && steps[at + 2..] == spec[at..];
+    steps == spec || (steps.len() == spec.len() + 2 && (0..=spec.len()).any(without))
 }
 
 fn pods(count: u32) -> String {

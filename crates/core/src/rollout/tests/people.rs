@@ -1,7 +1,7 @@
 //! What people ask for, and what becomes of it.
 
 use super::world::World;
-use crate::decision::Phase;
+use crate::decision::{Effect, Phase};
 use crate::observed::Action;
 use crate::plan::{BudgetExhausted, RouteMode, Step};
 use crate::state::Stage;
@@ -620,4 +620,46 @@ fn an_undo_that_is_aborted_is_called_off() {
     world.act("again", Action::Undo);
     world.run(LONG);
     assert!(is_stable(&world, "v1"));
+}
+
+#[test]
+fn what_was_answered_and_is_seen_once_more_keeps_its_answer() {
+    let mut world = at_ten();
+    world.act("r", Action::Resume);
+    let ends = |world: &mut World| -> Vec<(bool, bool)> {
+        let effects = world.turn(0).effects;
+        let end = |effect: &Effect| match effect {
+            Effect::EndAction { applied, again, .. } => Some((*applied, *again)),
+            _ => None,
+        };
+        effects.iter().filter_map(end).collect()
+    };
+    assert_eq!(ends(&mut world), [(false, false)]);
+    world.actions.push(seen_late);
+    assert_eq!(
+        ends(&mut world),
+        [(false, true)],
+        "only if nothing was written yet"
+    );
+}
+
+#[test]
+fn steps_that_are_edited_under_way_are_told_of_and_count_for_the_next_attempt() {
+    let told = "spec.strategy was edited since it began";
+    let message = |world: &mut World| world.turn(0).report.message;
+    let mut world = at_ten();
+    assert!(!message(&mut world).contains(told));
+    let steps = world.plan.steps.clone();
+    // The index is past the end of what is written now.
+    world.plan.steps = vec![Step::SetWeight(1)];
+    assert!(message(&mut world).contains(told), "{}", message(&mut world));
+    assert_eq!(world.state.attempt.as_ref().unwrap().steps, steps);
+    world.run(LONG);
+    assert!(is_stable(&world, "v2"), "it goes on by its own steps");
+    world.update("v3");
+    for _ in 0..LONG {
+        world.run(1);
+        assert!(!message(&mut world).contains(told));
+    }
+    assert!(is_stable(&world, "v3"));
 }
