@@ -635,7 +635,7 @@ fn what_was_answered_and_is_seen_once_more_keeps_its_answer() {
         effects.iter().filter_map(end).collect()
     };
     assert_eq!(ends(&mut world), [(false, false)]);
-    world.actions.push(seen_late);
+    // The watch is late, and shows it as it was.
     assert_eq!(
         ends(&mut world),
         [(false, true)],
