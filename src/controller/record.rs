@@ -139,6 +139,7 @@ async fn write_last(
     };
     add_to(keeper, service, spec, None, |status| {
         actions::add_before(&mut status.actions_before, &kept.acts);
+        gates::add_before(&mut status.gates, kept.database.as_ref());
         actions::add(&mut status.actions, acts);
         end(status, last, decision, verdicts);
         name_slos(&mut status.slos, object);
@@ -180,13 +181,14 @@ async fn write_current(
     };
     add_to(keeper, service, spec, Some(change), |status| {
         actions::add_before(&mut status.actions_before, &decision.state.acts);
+        gates::add_before(&mut status.gates, decision.state.database.as_ref());
         actions::add(&mut status.actions, acts);
         status.max_weight = i32::from(attempt.max_weight);
         add_transitions(status, &attempt.transitions);
         status.slos = slos(&attempt.evidence, decision);
         name_slos(&mut status.slos, object);
         status.guards = guards(&attempt.conditions, &attempt.guards);
-        status.gates = gates::of(attempt.migration.as_ref(), None);
+        gates::put(&mut status.gates, attempt.migration.as_ref(), None);
         add_verdicts(status, verdicts);
     })
     .await
@@ -334,7 +336,7 @@ fn end(status: &mut RolloutRecordStatus, last: &Ended, decision: &Decision, verd
     add_transitions(status, &last.transitions);
     status.guards = guards(&last.conditions, &last.guards);
     let taken_back = (last.outcome == Outcome::RolledBack).then_some(last.message.as_str());
-    status.gates = gates::of(last.migration.as_ref(), taken_back);
+    gates::put(&mut status.gates, last.migration.as_ref(), taken_back);
     // What was spent and what was shown is known from the verdicts: the plan may have gone on since.
     add_verdicts(status, verdicts);
     let recorded = std::mem::take(&mut status.slos);

@@ -232,6 +232,23 @@ async fn a_contract_that_waits_for_approval_runs_after_it_and_bars_the_way_back(
         .await;
     assert!(message.contains(&first), "{message}");
     assert_eq!(stable(&stage.service("shop").await), second);
+    stage.apply(migrated("shop:later", &gate)).await.unwrap();
+    stage.until_condition("shop", "Migrated", "True", "Applied").await;
+    let done = stage.until_phase("shop", Phase::Healthy).await;
+    let record = stage.ended_record("shop", &stable(&done), 1).await;
+    let record = record.status.unwrap();
+    let before = &record.gates[0];
+    assert_eq!(
+        (before.name.as_str(), before.outcome.as_str()),
+        ("contract", "Passed")
+    );
+    let message = before.message.as_deref().unwrap();
+    assert!(
+        message.starts_with(&format!("of attempt 1 at revision {second}: approved by ")),
+        "{message}"
+    );
+    assert!(record.ended_at.unwrap() > before.at.unwrap() && !before.applied.is_empty());
+    assert_eq!(record.gates[1].name, "migrations");
 }
 
 #[tokio::test]

@@ -311,6 +311,49 @@ pub struct Database {
     /// What is to be done to the database between two attempts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub work: Option<DatabaseWork>,
+    /// What was last done of such, for the record of the next attempt: that of the one that had left it is closed by then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<EndedWork>,
+}
+
+/// What became of what an attempt had left to be done to the database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct EndedWork {
+    /// The attempt's revision.
+    pub revision: Revision,
+    /// Its number.
+    pub attempt: u32,
+    /// To contract, or to take back.
+    pub phase: MigrationPhase,
+    /// How it ended.
+    pub outcome: WorkOutcome,
+    /// When.
+    pub at: Timestamp,
+    /// What was applied, or taken back.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub applied: Vec<String>,
+    /// Whose word it had, why it failed, or why it was not done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub message: Option<String>,
+    /// The attempt that began then has it in its record.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub told: bool,
+}
+
+/// How what was left to be done to the database ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum WorkOutcome {
+    /// It was done.
+    Passed,
+    /// It failed, and is not tried again.
+    Failed,
+    /// A person left it for a later release.
+    Rejected,
+    /// It can't be done any more: nothing is left of the revision.
+    Left,
 }
 
 /// What is to be done to the database between two attempts: to contract, or to take back.
@@ -347,9 +390,27 @@ pub struct DatabaseWork {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub applied: Vec<String>,
+    /// Who approved it, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 400))]
+    pub approved: Option<String>,
 }
 
 impl DatabaseWork {
+    /// It is over.
+    pub fn end(&self, outcome: WorkOutcome, message: Option<String>, at: Timestamp) -> EndedWork {
+        EndedWork {
+            revision: self.revision.clone(),
+            attempt: self.attempt,
+            phase: self.phase,
+            outcome,
+            at,
+            applied: self.applied.clone(),
+            message,
+            told: false,
+        }
+    }
+
     /// A run of it is under way, or follows.
     pub fn has_begun(&self) -> bool {
         self.run.is_some() && self.failed.is_none()

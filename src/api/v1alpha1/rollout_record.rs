@@ -1,5 +1,6 @@
 //! RolloutRecord: the evidence of one attempt.
 
+use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema};
 use molt_core::migration::PendingMigration;
 use molt_core::state::{Outcome, Transition};
@@ -117,13 +118,14 @@ pub struct RolloutRecordStatus {
 #[derive(KubeSchema, Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordedGate {
-    /// `migrations`.
+    /// `migrations`; `contract` or `downgrade` of what was done to the database between the attempt before and this one.
     #[schemars(length(max = 63))]
     pub name: String,
-    /// `Passed`, `Failed`, or `Open` while it is neither, and if the attempt ended otherwise before.
+    /// `Passed`, `Failed`, or `Open` while it is neither, and if the attempt ended otherwise before. Of what was left to be done
+    /// before it also `Rejected` by a person, or `Left`, for nothing is left of the revision.
     #[schemars(length(max = 16))]
     pub outcome: String,
-    /// Why it failed: the end of what the failing command said.
+    /// Whose it was, who approved or rejected it, and why it failed: the end of what the failing command said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1200))]
     pub message: Option<String>,
@@ -139,6 +141,9 @@ pub struct RecordedGate {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub held: Vec<String>,
+    /// When it came to its end, where that was before this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
 }
 
 /// What a revision changes against the one that was stable when its attempt began.

@@ -383,10 +383,16 @@ impl Clustering {
 
 /// See [`Clustering::rests_on_one_pod`].
 fn is_of_one(canary: &PodCounts, stable: Counts, several: usize) -> bool {
-    let pods: Vec<Counts> = canary.served().collect();
-    if pods.len() < several {
+    let mut slots = [Counts::default(); POD_SLOTS];
+    let mut many = 0;
+    for counts in canary.served() {
+        slots[many] = counts;
+        many += 1;
+    }
+    if many < several {
         return false;
     }
+    let pods = &slots[..many];
     let without = |worst: usize| {
         let others = pods.iter().enumerate().filter(|(index, _)| *index != worst);
         let rest = others.fold(Counts::default(), |sum, (_, counts)| sum.plus(*counts));

@@ -40,6 +40,10 @@ impl Turn<'_> {
     pub(super) fn tell_acts(&mut self) {
         self.state.acts.retain(|act| !act.told);
         self.state.acts.iter_mut().for_each(|act| act.told = true);
+        if let Some(database) = &mut self.state.database {
+            database.ended = database.ended.take().filter(|work| !work.told);
+            database.ended.iter_mut().for_each(|work| work.told = true);
+        }
     }
 
     /// What a restart has come to, at the word of whoever asked for it.

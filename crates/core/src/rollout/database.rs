@@ -7,7 +7,7 @@ use super::migrations::{cut, held_text, tree};
 use crate::decision::ConditionView;
 use crate::migration::{
     Contract, Database, DatabaseWork, MAX_BARRED, MAX_HEADS, MigrationPhase, MigrationRun, MigrationStage,
-    OnRollback,
+    OnRollback, WorkOutcome,
 };
 use crate::observed::{Action, ActionView};
 use crate::plan::Revision;
@@ -106,6 +106,7 @@ impl Turn<'_> {
             failed: None,
             what: None,
             applied: Vec::new(),
+            approved: None,
         };
         if outcome == Outcome::Promoted {
             self.remember_tree(&migration.heads);
@@ -176,9 +177,12 @@ impl Turn<'_> {
                 return;
             }
             if !self.seen.revisions.contains_key(&work.revision) {
-                self.database().work = None;
-                let what = work.phase;
-                return self.note("DatabaseLeft", format!("there is no ReplicaSet of revision {} any more, so {what} is not done; the database stays as it is", work.revision));
+                let (what, revision) = (work.phase, work.revision.clone());
+                let message = format!(
+                    "there is no ReplicaSet of revision {revision} any more, so {what} is not done; the database stays as it is"
+                );
+                self.end_work(&work, WorkOutcome::Left, Some(&message));
+                return self.note("DatabaseLeft", message);
             }
             if self.work_wait(&work).is_none() {
                 if work.phase == MigrationPhase::Contract {
@@ -217,10 +221,9 @@ impl Turn<'_> {
             }
             Heard::Done(_) => {
                 let applied = few(&work.applied);
-                let database = self.database();
-                database.work = None;
+                self.end_work(&work, WorkOutcome::Passed, None);
                 return if contracts {
-                    database.held.clear();
+                    self.database().held.clear();
                     self.note(
                         "Contracted",
                         format!("applied: {applied}; revisions from before can no longer serve"),
@@ -249,10 +252,22 @@ impl Turn<'_> {
             Err(why) => {
                 work.failed = Some(cut(&why));
                 let message = format!("{} failed, and is not tried again: {why}", work.phase);
+                self.end_work(&work, WorkOutcome::Failed, Some(&why));
                 self.database().work = Some(work);
                 self.note(failed, message);
             }
         }
+    }
+
+    /// Nothing is left to do of it; the record of its attempt is told.
+    fn end_work(&mut self, work: &DatabaseWork, outcome: WorkOutcome, why: Option<&str>) {
+        let words = [work.approved.as_deref(), why];
+        let message: Vec<&str> = words.into_iter().flatten().collect();
+        let message = (!message.is_empty()).then(|| cut(&message.join("; ")));
+        let ended = work.end(outcome, message, self.now);
+        let database = self.database();
+        database.work = None;
+        database.ended = Some(ended);
     }
 
     /// What keeps the work from beginning.
@@ -318,13 +333,15 @@ impl Turn<'_> {
         }
         if action.action == Action::Approve {
             work.needs_approval = false;
+            work.approved = Some(cut(&format!("approved {by}")));
             self.note(
                 "ApprovedByPerson",
                 format!("the contracting migration of revision {revision} may run, {by}"),
             );
             return Ok("it runs once no pod of an older revision is left".to_owned());
         }
-        self.database().work = None;
+        let work = work.clone();
+        self.end_work(&work, WorkOutcome::Rejected, Some(&format!("rejected {by}")));
         self.note(
             "RejectedByPerson",
             format!("the contracting migration of revision {revision} is left for a later release, {by}"),

@@ -71,9 +71,10 @@ impl Turn<'_> {
     }
 
     pub(super) fn take_in(&mut self, attempt: &mut Attempt, measured: &Measurement) {
-        let kept = std::mem::take(&mut attempt.evidence);
+        let mut kept = std::mem::take(&mut attempt.evidence);
         for (index, slo) in self.plan.slos.iter().enumerate() {
-            let known = kept.iter().find(|e| e.is_of(slo)).cloned();
+            let place = kept.iter().position(|e| e.is_of(slo));
+            let known = place.map(|place| kept.remove(place));
             attempt
                 .evidence
                 .extend(known.or_else(|| first_reading(self.plan, attempt, index, measured)));
@@ -150,9 +151,10 @@ impl Turn<'_> {
             let Some(Some(counts)) = block.slos.get(index) else {
                 continue;
             };
-            let Some(entry) = attempt.evidence.iter_mut().find(|e| e.is_of(slo)) else {
+            let Some(place) = attempt.evidence.iter().position(|e| e.is_of(slo)) else {
                 continue;
             };
+            let entry = &mut attempt.evidence[place];
             if block.start < entry.measured_to {
                 continue;
             }
@@ -189,8 +191,7 @@ impl Turn<'_> {
                     canary: counts.canary,
                     stable: counts.stable,
                 });
-                let entry = entry.clone();
-                let verdict = self.verdict(attempt, slo, &entry, block, counts);
+                let verdict = self.verdict(attempt, slo, &attempt.evidence[place], block, counts);
                 self.verdicts.push(verdict);
             }
         }

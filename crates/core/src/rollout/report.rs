@@ -38,10 +38,7 @@ impl Turn<'_> {
         }
         if let Some(attempt) = self.attempt() {
             let (phase, message) = self.place_of(attempt);
-            let message = match self.edited_text(attempt) {
-                Some(edited) => format!("{message}; {edited}"),
-                None => message,
-            };
+            let message = self.with_edit(attempt, message);
             return match self.scaling_put_off() {
                 Some(put_off) => (phase, format!("{put_off}; {message}")),
                 None => (phase, message),
@@ -301,13 +298,15 @@ impl Turn<'_> {
         }
     }
 
-    /// That the steps under way are no longer those of the spec.
-    fn edited_text(&self, attempt: &Attempt) -> Option<&'static str> {
+    /// Tells as well that the steps under way are no longer those of the spec.
+    fn with_edit(&self, attempt: &Attempt, message: String) -> String {
         let runs_steps = matches!(attempt.stage, Stage::Stepping | Stage::Held) && !self.by_runs();
         let is_edited =
             attempt.at_once != self.plan.at_once || !are_those_of(&attempt.steps, &self.plan.steps);
-        (runs_steps && is_edited && self.seen.problem(ProblemKind::Spec).is_none())
-            .then_some("spec.strategy was edited since it began: the change counts for the next attempt")
+        if !runs_steps || !is_edited || self.seen.problem(ProblemKind::Spec).is_some() {
+            return message;
+        }
+        format!("{message}; spec.strategy was edited since it began: the change counts for the next attempt")
     }
 
     /// Where it is, before what it waits for.

@@ -7,7 +7,7 @@ use super::world::World;
 use crate::decision::{JobEffect, Phase};
 use crate::migration::{
     Changed, Contract, DatabaseWork, MigrationFailure, MigrationKind, MigrationPhase, MigrationPlan,
-    MigrationReport, OnRollback, PendingMigration,
+    MigrationReport, OnRollback, PendingMigration, WorkOutcome,
 };
 use crate::observed::{Action, JobPhase};
 use crate::rollout::decide;
@@ -569,8 +569,31 @@ fn a_contract_that_needs_approval_waits_for_it_and_a_rejection_leaves_it() {
         );
         assert_eq!(runs(&world).contains(&(ContractRun, 1)), applies);
         assert_eq!(condition(&world).1, if applies { "Applied" } else { "HeldBack" });
-        let barred = !world.state.database.as_ref().unwrap().barred.is_empty();
-        assert_eq!(barred, applies);
+        let database = world.state.database.clone().unwrap();
+        assert_eq!(!database.barred.is_empty(), applies);
+        let ended = database.ended.unwrap();
+        let (outcome, what) = if applies {
+            (WorkOutcome::Passed, "approved by oncall")
+        } else {
+            (WorkOutcome::Rejected, "rejected by oncall")
+        };
+        assert_eq!(
+            (ended.outcome, ended.message.as_deref(), ended.attempt, ended.told),
+            (outcome, Some(what), 1, false)
+        );
+        // The record of the next attempt has it, and that of the one after it does not.
+        let told = |world: &World| {
+            let database = world.state.database.as_ref().unwrap();
+            database.ended.as_ref().map(|ended| ended.told)
+        };
+        reports(&mut world, &[]);
+        world.update("v3");
+        assert!(world.run_until(Phase::Progressing, 5));
+        assert_eq!(told(&world), Some(true));
+        assert!(world.run_until(Phase::Healthy, 400));
+        world.update("v4");
+        assert!(world.run_until(Phase::Progressing, 5));
+        assert_eq!(told(&world), None);
     }
 }
 
