@@ -31,7 +31,8 @@ fn annotation<T: std::str::FromStr>(object: &impl Resource, key: &str) -> Option
     object.annotations().get(key)?.parse().ok()
 }
 
-fn config(set: &ReplicaSet) -> Content {
+/// What the snapshots of a ReplicaSet hold: a digest for each reference.
+pub fn config(set: &ReplicaSet) -> Content {
     let text = set.annotations().get(labels::CONFIG);
     text.and_then(|text| serde_json::from_str(text).ok())
         .unwrap_or_default()

@@ -29,6 +29,7 @@ use crate::traces::Traces;
 
 pub mod actions;
 pub mod change;
+mod config;
 mod gates;
 
 /// Verdicts that a record holds at most; it stays far below the size that an object may have.
@@ -278,7 +279,7 @@ async fn add_to(
     }
     let mut status = before.clone();
     if let (None, Some(change)) = (&status.change, change) {
-        status.change = change.read(writer, service).await;
+        status.change = Box::pin(change.read(writer, service)).await;
     }
     add(&mut status);
     fit(&mut status);
@@ -322,7 +323,8 @@ impl Change<'_> {
             })
         };
         let (before, after) = (read(before).await?, read(self.after).await?);
-        Some(change::between(&before, &after, self.author))
+        let config = config::differences(writer, &service.namespace, &before, &after).await;
+        Some(change::between(&before, &after, config, self.author))
     }
 }
 

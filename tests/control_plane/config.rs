@@ -115,6 +115,13 @@ async fn a_changed_config_map_is_a_rollout_and_the_old_content_is_the_old_revisi
     assert_eq!(env_of(&stage, &first).await, "1");
     let record = stage.ended_record("shop", &second, 1).await.status.unwrap();
     assert_eq!(record.outcome, Some(Outcome::Promoted));
+    let change = record.change.unwrap().template;
+    let changed: Vec<&str> = change.iter().map(|field| field.field.as_str()).collect();
+    assert_eq!(
+        changed,
+        ["configmap/env[A]"],
+        "the key, and not the snapshot's name"
+    );
     for snapshot in snapshots(&stage).await {
         let refused = maps(&stage)
             .patch(

@@ -232,8 +232,9 @@ async fn a_contract_that_waits_for_approval_runs_after_it_and_bars_the_way_back(
         .await;
     assert!(message.contains(&first), "{message}");
     assert_eq!(stable(&stage.service("shop").await), second);
-    stage.apply(migrated("shop:later", &gate)).await.unwrap();
-    stage.until_condition("shop", "Migrated", "True", "Applied").await;
+    let mut next = migrated("shop:contract", &gate);
+    next["spec"]["template"]["spec"]["containers"][0]["env"] = json!([{"name": "RELEASE", "value": "next"}]);
+    stage.apply(next).await.unwrap();
     let done = stage.until_phase("shop", Phase::Healthy).await;
     let record = stage.ended_record("shop", &stable(&done), 1).await;
     let record = record.status.unwrap();

@@ -155,7 +155,8 @@ pub struct RecordedChange {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 256))]
     pub author: Option<String>,
-    /// Fields of the pod template that differ, in order of their names; the first 60.
+    /// What differs, the first 60: keys of ConfigMaps that the template names, as `configmap/env[LOG_LEVEL]` (Secrets, and
+    /// what can't be read any more, by their names alone), and then fields of the pod template, in order of their names.
     #[serde(default)]
     #[schemars(length(max = 60))]
     pub template: Vec<FieldChange>,
@@ -168,7 +169,7 @@ pub struct RecordedChange {
 #[derive(KubeSchema, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FieldChange {
-    /// Its path: `spec.containers[app].image`.
+    /// Its path: `spec.containers[app].image`, or `configmap/env[LOG_LEVEL]`, whose values are not recorded.
     #[schemars(length(max = 256))]
     pub field: String,
     /// What stable has; absent where it has nothing.

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::apps::v1::ReplicaSet;
 use serde_json::Value;
 
+use super::config::with_names_of_users;
 use super::cut;
 use crate::api::v1alpha1::{FieldChange, RecordedChange};
 use crate::k8s::labels;
@@ -16,7 +17,7 @@ use crate::k8s::labels;
 /// Fields that are kept at most, as the schema says.
 const MOST_FIELDS: usize = 60;
 /// Bytes of a value or a path that are kept, so that a record stays small.
-const MOST_BYTES: usize = 200;
+pub const MOST_BYTES: usize = 200;
 /// Stands for a value that is not kept.
 pub const WITHHELD: &str = "(not recorded)";
 
@@ -47,8 +48,13 @@ const SECRET_WORDS: [&str; 20] = [
 /// Keys of the lists that are told apart by them; other lists are told apart by place.
 const KEYS: [&str; 5] = ["mountPath", "containerPort", "name", "ip", "topologyKey"];
 
-/// What of `after`'s template differs from `before`'s, and who says to have changed it.
-pub fn between(before: &ReplicaSet, after: &ReplicaSet, author: Option<String>) -> RecordedChange {
+/// What of `after`'s template differs from `before`'s, beside the configuration that differs, and who says to have changed it.
+pub fn between(
+    before: &ReplicaSet,
+    after: &ReplicaSet,
+    config: Vec<FieldChange>,
+    author: Option<String>,
+) -> RecordedChange {
     let template = |set: &ReplicaSet| {
         let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
         let mut template = serde_json::to_value(template).unwrap_or_default();
@@ -59,9 +65,11 @@ pub fn between(before: &ReplicaSet, after: &ReplicaSet, author: Option<String>) 
             // Differs by its nature, and is what the record is of.
             set.remove(labels::REVISION);
         }
+        with_names_of_users(set, &mut template);
         template
     };
-    let mut fields = differences(&template(before), &template(after));
+    let mut fields = config;
+    fields.extend(differences(&template(before), &template(after)));
     let more = fields.len().saturating_sub(MOST_FIELDS);
     fields.truncate(MOST_FIELDS);
     RecordedChange {
@@ -257,7 +265,7 @@ mod tests {
     }
 
     fn changed(before: &Value, after: &Value) -> Vec<(String, Option<String>, Option<String>)> {
-        let change = between(&set(before), &set(after), None);
+        let change = between(&set(before), &set(after), Vec::new(), None);
         change
             .template
             .into_iter()
@@ -359,7 +367,12 @@ mod tests {
                 .collect();
             container(json!({"env": env, "args": [value.repeat(100_000)]}))
         };
-        let change = between(&set(&env("1")), &set(&env("2")), author(&"a".repeat(10_000)));
+        let change = between(
+            &set(&env("1")),
+            &set(&env("2")),
+            Vec::new(),
+            author(&"a".repeat(10_000)),
+        );
         assert_eq!((change.template.len(), change.more), (MOST_FIELDS, Some(441)));
         assert!(serde_json::to_string(&change).unwrap().len() < 16 * 1024);
         assert_eq!(author("  "), None);
