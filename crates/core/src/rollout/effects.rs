@@ -62,17 +62,18 @@ impl Turn<'_> {
         for revision in self.seen.revisions.keys() {
             // Whatever users are sent to keeps its pods, whoever sent them there.
             let used = self.weight_of(revision) > 0 || self.previews(revision) || self.slot_selects(revision);
-            let used = used && !self.others_may_go();
-            wanted.insert(revision.clone(), if used { has(revision) } else { 0 });
+            let kept = self.kept_by_others().unwrap_or(u32::MAX);
+            wanted.insert(revision.clone(), if used { has(revision).min(kept) } else { 0 });
         }
         for retiring in &self.state.retiring {
-            let may_go = self.now >= retiring.scale_down_at
-                && (self.others_may_go() || self.is_left(&retiring.revision))
-                && !self.slot_selects(&retiring.revision);
-            wanted.insert(
-                retiring.revision.clone(),
-                if may_go { 0 } else { has(&retiring.revision) },
-            );
+            let revision = &retiring.revision;
+            let is_due = self.now >= retiring.scale_down_at && !self.slot_selects(revision);
+            let kept = match self.kept_by_others() {
+                Some(kept) if is_due => kept,
+                None if is_due && self.is_left(revision) => 0,
+                _ => u32::MAX,
+            };
+            wanted.insert(revision.clone(), has(revision).min(kept));
         }
         if let Some(stable) = &self.state.stable {
             wanted.insert(stable.clone(), self.plan.replicas + self.restart_surge());

@@ -77,11 +77,14 @@ impl Turn<'_> {
         }
     }
 
-    /// Workers of further revisions may stop: what they do is somebody else's by now. They have their part of the work
-    /// because they run, so nobody takes it from them first.
-    pub(super) fn others_may_go(&self) -> bool {
-        let replaced = |a: &Attempt| self.seen.available(&a.revision) >= self.plan.replicas;
-        self.pulls() && (self.state.stable.is_some() || self.attempt().is_some_and(replaced))
+    /// Pods that workers of further revisions keep between them and a loss of work: as many as stable and the canary lack.
+    /// They have their part of the work because they run, so nobody takes it from them first. `None`: they aren't workers.
+    pub(super) fn kept_by_others(&self) -> Option<u32> {
+        let works = |revision: &Revision| self.seen.available(revision);
+        let stable = self.state.stable.as_ref().map_or(0, works);
+        let canary = self.attempt().map_or(0, |a| works(&a.revision));
+        self.pulls()
+            .then(|| self.plan.replicas.saturating_sub(stable.saturating_add(canary)))
     }
 
     /// Workers may start: once they run they work, so it must be known before that somebody looks at them.
