@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
+use kube::api::{DeleteParams, ListParams, LogParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::{Value, json};
 
@@ -72,17 +72,31 @@ async fn change(client: &Client, body: &Value) {
         .patch(NAME, &PatchParams::default(), &Patch::Merge(body))
         .await
         .expect("the operator's Deployment can be changed");
-    let (generation, wanted) = (patched.metadata.generation, patched.spec.and_then(|s| s.replicas));
+    let spec = patched.spec.expect("a Deployment has a spec");
+    let (generation, wanted) = (patched.metadata.generation, spec.replicas);
+    let labels = spec.selector.match_labels.expect("it selects by labels");
+    let selector: Vec<String> = labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let selector = selector.join(",");
     until(
         "every replica of the operator is ready and as wanted",
         async || {
             let status = deployments.get(NAME).await.expect("it exists").status;
-            status.is_some_and(|s| {
+            let settled = status.is_some_and(|s| {
                 s.observed_generation >= generation
                     && s.updated_replicas == wanted
                     && s.ready_replicas == wanted
                     && s.replicas == wanted
-            })
+            });
+            // A pod that ends counts no more, and may still lead.
+            let labelled = ListParams::default().labels(&selector);
+            settled
+                && pods(client)
+                    .list(&labelled)
+                    .await
+                    .is_ok_and(|p| i32::try_from(p.items.len()).ok() == wanted)
         },
     )
     .await;
