@@ -38,6 +38,13 @@ pub(super) fn rollout(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
     let routed = |path: &str| object.value.pointer(path).is_some();
     let by_pods = blue_green.is_none() && !routed("/spec/strategy/canary/trafficRouting");
     let mut services = Vec::new();
+    if canary.is_some() && blue_green.is_some() {
+        draft.note(
+            Fate::NotCarriedOver,
+            "spec.strategy.blueGreen",
+            "there is a canary as well, and one of them is all there can be: the canary is written",
+        );
+    }
     if let Some(mut canary) = canary {
         canary_strategy(&mut draft, &mut canary, all, object, &mut services)?;
     } else if let Some(mut blue_green) = blue_green {
@@ -58,10 +65,13 @@ pub(super) fn rollout(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
     let port = leading
         .first()
         .and_then(|service| workload::target_port(service, &template));
+    if let Some(service) = leading.first() {
+        workload::other_ports(&mut draft, service, port);
+    }
     workload::pods(&mut draft, template, port);
     draft.rest(&spec, |field| match field {
         "analysis" => Some("how many AnalysisRuns are kept: records are kept by spec.rolloutRecordLimit"),
-        "restartAt" => Some("a restart is a change of the template, such as an annotation"),
+        "restartAt" => Some("a restart is asked for and not written: kubectl molt restart NAME"),
         other => workload::without(other),
     });
     if !draft.has("traffic") {
@@ -206,7 +216,7 @@ fn one_step(
     object: &Object,
 ) -> Result<(), Wrong> {
     if let Some(weight) = step.number("setWeight")? {
-        draft.step_weight(&step.path("setWeight"), weight / most * 100.0);
+        draft.step_weight(&step.path("setWeight"), weight * 100.0 / most);
     }
     let field = step.path("pause");
     match step.take("pause") {
@@ -291,7 +301,14 @@ fn traffic(draft: &mut Draft, routing: &mut Fields, all: &[Object], object: &Obj
                 Some("Molt changes the weights of the route's backends and nothing else")
             });
         }
-        gateway.take("namespace");
+        let other = gateway
+            .text("namespace")?
+            .filter(|namespace| object.namespace.as_ref() != Some(namespace));
+        if let Some(namespace) = other.filter(|_| !names.is_empty()) {
+            let why =
+                format!("{namespace}: a route is looked for in the namespace of the service that names it");
+            draft.note(Fate::NotCarriedOver, gateway.path("namespace"), why);
+        }
         if let Some(name) = names.first() {
             let known = all
                 .iter()

@@ -21,6 +21,8 @@ pub(super) const MOST_STEPS: usize = 40;
 const MOST_HEADER_ROUTES: usize = 12;
 /// Milliseconds of the longest duration.
 pub(super) const LONGEST: f64 = 720.0 * 3_600_000.0;
+/// What a service does without, where what another tool means by it can't be used here.
+const SPARED: [&str; 3] = ["maxSurge", "minReadySeconds", "progressDeadline"];
 
 /// How a field fared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -342,6 +344,19 @@ impl Draft {
         }
     }
 
+    /// Takes out a field that the service can do without, and gives its place.
+    fn without(&mut self, field: &str) -> Option<String> {
+        let name = field.strip_prefix("spec.")?;
+        let spared = SPARED.contains(&name) && self.spec.remove(name).is_some();
+        let of_strategy = |strategy: &mut Value| {
+            let canary = strategy.pointer_mut("/canary").and_then(Value::as_object_mut);
+            canary.is_some_and(|canary| canary.remove("stableDuringCanary").is_some())
+        };
+        let scales = name == "strategy.canary.stableDuringCanary"
+            && self.spec.get_mut("strategy").is_some_and(of_strategy);
+        (spared || scales).then(|| field.to_owned())
+    }
+
     /// The PythonService, checked as the operator checks it.
     pub fn finish(mut self) -> Result<(Value, Vec<Note>, String), Wrong> {
         if self.slos.is_empty() {
@@ -390,6 +405,10 @@ impl Draft {
             let of_list = |list: &str| index_in(&error.field, list);
             if let Some(index) = of_list("spec.strategy.canary.steps").filter(|i| *i < self.steps.len()) {
                 let (field, _) = self.steps.remove(index);
+                self.note(Fate::NotCarriedOver, field, error.message.clone());
+                continue;
+            }
+            if let Some(field) = self.without(&error.field) {
                 self.note(Fate::NotCarriedOver, field, error.message.clone());
                 continue;
             }

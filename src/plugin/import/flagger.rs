@@ -77,9 +77,15 @@ pub(super) fn canary(object: &Object, all: &[Object]) -> Result<Draft, Wrong> {
     }
     let scaler = spec.maybe("autoscalerRef")?;
     let mut service = spec.fields("service")?;
-    let port = service.take("targetPort").or_else(|| service.take("port"));
-    service.take("port");
+    let called = service.take("port");
+    let port = service.take("targetPort").or_else(|| called.clone());
     let port = port.and_then(|port| workload::port_number(&port, &template));
+    let called = called.and_then(|called| workload::port_number(&called, &template));
+    if let (Some(called), Some(port)) = (called, port)
+        && called != port
+    {
+        workload::other_port(&mut draft, service.path("port"), &called.to_string(), port);
+    }
     workload::pods(&mut draft, template, port);
     traffic(&mut draft, &mut service, &provider, all, object)?;
     if let Some(mut scaler) = scaler {

@@ -19,12 +19,20 @@ pub(super) fn of_argo(
     dry: &[Regex],
 ) -> Result<(), Wrong> {
     let name = metric.text("name")?.unwrap_or_else(|| "metric".to_owned());
-    let only_warns = dry.iter().any(|pattern| pattern.is_match(&name));
+    let mut only_warns = dry.iter().any(|pattern| pattern.is_match(&name));
     let field = metric.path("");
     let field = format!("{} ({name})", field.trim_end_matches('.'));
     let limit = match metric.text("failureLimit")? {
         None => None,
         Some(text) => match text.trim().parse::<f64>().ok().filter(|limit| limit.is_finite()) {
+            Some(limit) if limit < 0.0 => {
+                let why = format!(
+                    "{limit} bears any number of failures: it is evaluated and told, and decides nothing (mode: Warn)"
+                );
+                draft.note(Fate::Approximated, metric.path("failureLimit"), why);
+                only_warns = true;
+                None
+            }
             Some(limit) => Some(limit),
             None if text.contains("{{") => {
                 let why = format!("{text}: its value is only known in a rollout; 0 is written");
@@ -60,8 +68,11 @@ pub(super) fn of_argo(
         }
     } else if let Some(mut web) = provider.maybe("web")? {
         web_check(draft, &field, &mut web, arguments, &mut condition)?;
+        if condition.get("web").is_none() {
+            return Ok(());
+        }
     } else if let Some(mut job) = provider.maybe("job")? {
-        return job_check(draft, &field, &name, &mut job, condition, limit);
+        return job_check(draft, &field, &name, &mut job, arguments, condition, limit);
     } else {
         let last = |path: String| path.rsplit('.').next().unwrap_or_default().to_owned();
         let kinds: Vec<String> = provider.rest().into_iter().map(last).collect();
@@ -130,8 +141,15 @@ fn query_check(
         let address = filled(&address, arguments).unwrap_or(address);
         asked(draft, prometheus.path("address"), address)
     });
-    draft.rest(prometheus, |_| {
-        Some("a Prometheus that asks for headers: metrics.prometheus.headersFrom")
+    draft.rest(prometheus, |field| {
+        Some(match field {
+            "rangeQuery" => {
+                "a query is evaluated at one moment: name the range in it, as in max_over_time(…[5m])"
+            }
+            "timeout" => "a query has the time of metrics.prometheus.timeout",
+            "insecure" => "TLS is checked always",
+            _ => "a Prometheus that asks for headers: metrics.prometheus.headersFrom",
+        })
     });
     condition["query"] = json!(query);
     without_selector(draft, field, &query);
@@ -146,6 +164,10 @@ fn web_check(
     condition: &mut Value,
 ) -> Result<(), Wrong> {
     let url = web.text("url")?.unwrap_or_default();
+    let Some(url) = filled(&url, arguments) else {
+        draft.drop_metric(field, "its url has an argument whose value is only known in a rollout: write one without, and add it to guards.conditions");
+        return Ok(());
+    };
     let path = web.text("jsonPath")?.unwrap_or_default();
     let path = path.trim().trim_start_matches('{').trim_end_matches('}').trim();
     let path = if path.starts_with('$') {
@@ -153,7 +175,7 @@ fn web_check(
     } else {
         format!("$.{}", path.trim_start_matches('.'))
     };
-    condition["web"] = json!({"url": filled(&url, arguments).unwrap_or(url), "jsonPath": path});
+    condition["web"] = json!({"url": url, "jsonPath": path});
     if let Some(seconds) = web.number("timeoutSeconds")? {
         let used = seconds.round().clamp(1.0, 10.0);
         if (used - seconds).abs() > f64::EPSILON {
@@ -177,11 +199,17 @@ fn job_check(
     field: &str,
     name: &str,
     job: &mut Fields,
+    arguments: &Arguments,
     mut condition: Value,
     limit: Option<f64>,
 ) -> Result<(), Wrong> {
     let mut spec = job.fields("spec")?;
     let template = spec.take("template").unwrap_or_else(|| json!({}));
+    let template = filled_in(template, arguments);
+    if template.to_string().contains("{{") {
+        draft.drop_metric(field, "its Job has an argument whose value is only known in a rollout, and would fail with the braces: write one without, and add it to guards.conditions");
+        return Ok(());
+    }
     let mut check = json!({"template": template});
     if let Some(policy) = check
         .pointer_mut("/template/spec/restartPolicy")
@@ -197,7 +225,13 @@ fn job_check(
     if let Some(seconds) = spec.number("activeDeadlineSeconds")? {
         check["timeout"] = json!(duration(seconds.clamp(1.0, 2_592_000.0) * 1000.0));
     }
-    spec.take("backoffLimit");
+    if spec.number("backoffLimit")?.is_some_and(|times| times > 0.0) {
+        draft.note(
+            Fate::NotCarriedOver,
+            format!("{field}.job.spec.backoffLimit"),
+            "a Job that fails has failed: nothing is tried again within a run; failureLimit bears failed runs",
+        );
+    }
     draft.rest(&spec, |_| {
         Some("a condition's Job has a template, a timeout and an interval")
     });

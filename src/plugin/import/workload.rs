@@ -196,6 +196,37 @@ pub(super) fn target_port(service: &Object, template: &Value) -> Option<i64> {
     port_number(target, template)
 }
 
+/// Tells of what callers of a Service use and the operator's own Service will not have.
+pub(super) fn other_ports(draft: &mut Draft, service: &Object, port: Option<i64>) {
+    let ports = service.value.pointer("/spec/ports").and_then(Value::as_array);
+    let others: Vec<String> = ports
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.get("port")?.as_i64())
+        .filter(|number| Some(*number) != port)
+        .map(|number| number.to_string())
+        .collect();
+    let place = format!("Service/{}", service.name);
+    if let (Some(port), false) = (port, others.is_empty()) {
+        other_port(draft, format!("{place} spec.ports"), &others.join(", "), port);
+    }
+    let kind = service.value.pointer("/spec/type").and_then(Value::as_str);
+    if let Some(kind) = kind.filter(|kind| ["NodePort", "LoadBalancer"].contains(kind)) {
+        let why = format!(
+            "{kind}: the operator's Services are of the type ClusterIP; keep yours, or lead a route to the service"
+        );
+        draft.note(Fate::NotCarriedOver, format!("{place} spec.type"), why);
+    }
+}
+
+/// Tells that callers come to another port than that of the pods.
+pub(super) fn other_port(draft: &mut Draft, field: String, others: &str, port: i64) {
+    let why = format!(
+        "callers come to {others}, and the operator's Service listens on the port of the pods, {port}, alone: change the callers, keep your Service beside it under its own name, or use workloadRef (docs/adoption.md)"
+    );
+    draft.note(Fate::NotCarriedOver, field, why);
+}
+
 /// A port by its number, or by the name that a container gives it.
 pub(super) fn port_number(port: &Value, template: &Value) -> Option<i64> {
     if let Some(number) = port.as_i64().or_else(|| port.as_str()?.parse().ok()) {
@@ -239,7 +270,7 @@ pub(super) fn name_taken(draft: &mut Draft, near: &Object, all: &[Object]) {
     let taken =
         |object: &&Object| object.kind == "Service" && object.name == near.name && object.is_near(near);
     if all.iter().any(|object| taken(&object)) {
-        let why = "the operator makes a Service of this name for callers inside the cluster, and takes nobody's away: rename yours, or delete it just before you apply this";
+        let why = "the operator makes a Service of this name for callers inside the cluster, and takes nobody's away: rename yours, or delete it just before you apply this; callers of a Service that is to stay as it is are best served by workloadRef (docs/adoption.md)";
         draft.note(Fate::Approximated, format!("Service/{}", near.name), why);
     }
 }
