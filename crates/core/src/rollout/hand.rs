@@ -9,7 +9,7 @@ use crate::plan::RouteMode;
 use crate::state::{Outcome, Stage};
 
 /// The field managers of people. An apply is mostly a tool's, which writes what is in Git: see `rival`.
-const HANDS: [&str; 3] = ["kubectl-edit", "kubectl-molt", "kubectl-patch"];
+const HANDS: [&str; 4] = ["kubectl-edit", "kubectl-molt", "kubectl-patch", "kubectl-replace"];
 
 impl Turn<'_> {
     /// Takes a canary back whose weight somebody has lowered.

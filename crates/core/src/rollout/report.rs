@@ -589,7 +589,7 @@ impl Turn<'_> {
             None if about.status && !self.seen.route.acknowledged && self.has_no_route_yet() => ConditionView {
                 status: false,
                 reason: "NoRouteYet".to_owned(),
-                message: "there is nothing to route to yet: the route comes once pods of the first revision are ready"
+                message: "there is nobody to lead users to yet: they are let in once pods of the first revision are ready"
                     .to_owned(),
                 ..about
             },

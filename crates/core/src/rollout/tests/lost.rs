@@ -89,3 +89,54 @@ fn its_own_template_brings_it_back() {
     assert_eq!(world.state.stable, Some("v1".into()));
     assert_eq!((world.weight("v1"), world.phase()), (100, Phase::Healthy));
 }
+
+/// A bad revision was taken back, and then stable's ReplicaSet goes.
+fn given_refused(mut world: World) -> World {
+    world.bad.insert("v2".into(), 0.5);
+    world.update("v2");
+    assert!(world.run_until(Phase::RolledBack, 900));
+    world.run(120);
+    world.sets.remove(&"v1".into());
+    world
+}
+
+#[test]
+fn what_was_taken_back_serves_where_nothing_else_is_left() {
+    let mut world = given_refused(World::with_stable());
+    world.run(120);
+    assert_eq!(
+        (world.weight("v2"), pods(&world, "v2")),
+        (100, world.plan.replicas),
+        "{:?}",
+        world.last
+    );
+    // It is found wanting once more, and nobody is there to take its users.
+    world.run(900);
+    assert_eq!(
+        (world.weight("v2"), pods(&world, "v2")),
+        (100, world.plan.replicas)
+    );
+    world.update("v3");
+    world.run(900);
+    assert_eq!(world.state.stable, Some("v3".into()));
+}
+
+#[test]
+fn what_served_before_is_stable_again_where_the_other_was_taken_back() {
+    let mut world = World::with_stable();
+    world.update("v0");
+    world.run(900);
+    assert_eq!(world.state.stable, Some("v0".into()));
+    world.update("v1");
+    world.run(900);
+    assert_eq!(world.state.stable, Some("v1".into()));
+    assert!(world.sets.contains_key(&"v0".into()));
+    let mut world = given_refused(world);
+    world.run(120);
+    assert_eq!(world.state.stable, Some("v0".into()));
+    assert_eq!(
+        (world.weight("v0"), pods(&world, "v0")),
+        (100, world.plan.replicas)
+    );
+    assert_eq!((world.phase(), pods(&world, "v2")), (Phase::RolledBack, 0));
+}

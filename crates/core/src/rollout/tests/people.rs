@@ -663,3 +663,16 @@ fn steps_that_are_edited_under_way_are_told_of_and_count_for_the_next_attempt() 
     }
     assert!(is_stable(&world, "v3"));
 }
+
+#[test]
+fn a_good_revision_follows_a_bad_one_without_anybody_s_word() {
+    let mut world = World::with_stable();
+    world.bad.insert("v2".into(), 0.5);
+    world.update("v2");
+    assert!(world.run_until(Phase::RolledBack, LONG));
+    world.update("v3");
+    assert!(world.run_until(Phase::Progressing, 60));
+    assert!(world.run_until(Phase::Healthy, LONG));
+    assert!(is_stable(&world, "v3"));
+    assert_eq!((world.weight("v3"), world.state.refused.clone()), (100, None));
+}
