@@ -419,7 +419,8 @@ async fn tell_of_deletion(
     if !carries && (!makes_it || seen.problem(ProblemKind::Route).is_some()) {
         return;
     }
-    if !carries && was_there {
+    // One that somebody wrote other backends into is there: it is told of as an edit.
+    if !carries && was_there && !seen.route.exists {
         let event = events::made_again(route.0, &route.1);
         if let Err(error) = context.writer.publish(&event, &events::reference(object)).await {
             tracing::warn!(reason = event.reason, %error, "an event was lost");

@@ -42,6 +42,8 @@ const KEPT_AT_EDGES: usize = 3;
 const MOST_DELETIONS: usize = 20;
 /// Transitions that a record holds at most, as its schema says.
 const MOST_TRANSITIONS: usize = 100;
+/// Of those the last, which only the end of the attempt fills.
+const KEPT_FOR_THE_END: usize = 5;
 /// Bytes of a transition's message that are kept.
 const MOST_OF_MESSAGE: usize = 600;
 /// Bytes of JSON that a record may have; verdicts give way to what else there is.
@@ -411,12 +413,20 @@ fn name_slos(recorded: &mut [RecordedSlo], object: &ServiceObject) {
     }
 }
 
-/// Adds what is not there yet; nothing is ever taken away or changed.
+/// Adds what is not there yet. None is taken away again, so the last places are kept for how it ended.
 fn add_transitions(status: &mut RolloutRecordStatus, transitions: &[Transition]) {
-    for transition in transitions {
+    let ended = status.outcome.is_some();
+    let room = MOST_TRANSITIONS - if ended { 0 } else { KEPT_FOR_THE_END };
+    let left = room.saturating_sub(status.transitions.len());
+    let past = if ended {
+        transitions.len().saturating_sub(left)
+    } else {
+        0
+    };
+    for transition in transitions.iter().skip(past) {
         let mut transition = transition.clone();
         transition.message = cut(&transition.message, MOST_OF_MESSAGE);
-        if status.transitions.len() < MOST_TRANSITIONS && !status.transitions.contains(&transition) {
+        if status.transitions.len() < room && !status.transitions.contains(&transition) {
             status.transitions.push(transition);
         }
     }
@@ -593,7 +603,12 @@ mod tests {
         });
         fit(&mut status);
         assert!(serde_json::to_string(&status).unwrap().len() < 256 * 1024);
-        assert_eq!((status.transitions.len(), status.actions.len()), (100, 40));
+        assert_eq!((status.transitions.len(), status.actions.len()), (95, 40));
+        // How it ended has its place however much came before.
+        status.outcome = Some(Outcome::RolledBack);
+        add_transitions(&mut status, &(0..300).map(transition).collect::<Vec<_>>());
+        let last = status.transitions.last().map(|t| t.at.as_second());
+        assert_eq!((status.transitions.len(), last), (100, Some(299)));
         let at: Vec<i64> = status.verdicts.iter().map(|v| v.at.as_second()).collect();
         assert!(at.starts_with(&[0, 1, 2]) && at.ends_with(&[299]), "{at:?}");
     }

@@ -251,6 +251,29 @@ fn a_route_that_somebody_deletes_is_made_again_and_told_of_once() {
 }
 
 #[test]
+fn a_gateway_api_that_is_installed_late_is_asked_for_and_found_without_a_restart() {
+    let sim = prepared();
+    let of_routes = |call: &Call| call.path.contains("/httproutes");
+    sim.plan(move |call, _| of_routes(call).then(Fault::unknown_kind));
+    let installed = std::cell::Cell::new(false);
+    live(&sim, |sim| {
+        let told = condition(sim, "the cluster has no HTTPRoute");
+        if told && !installed.replace(true) {
+            let service = seen(sim);
+            let conditions = service["status"]["conditions"].as_array().unwrap();
+            let route_ready = conditions.iter().find(|c| c["type"] == "RouteReady").unwrap();
+            assert_eq!(route_ready["reason"], "GatewayApiMissing");
+            sim.no_faults();
+        }
+        installed.get() && is_healthy(sim)
+    });
+    assert!(sim.with(|s| {
+        s.object("httproutes.gateway.networking.k8s.io", "shop", "checkout")
+            .is_some()
+    }));
+}
+
+#[test]
 fn a_gateway_that_does_not_exist_is_named_in_the_status() {
     let sim = empty();
     let mut service = service("checkout:1");

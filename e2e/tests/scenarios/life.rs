@@ -2,6 +2,7 @@
 //! ones, by a gateway of two proxies and by the Service inside the cluster, and WebSockets that are held open.
 
 use molt::api::v1alpha1::Phase;
+use molt_core::state::Outcome;
 use molt_e2e::rollout::{cut_early, pods_of, stable, until_weight};
 use molt_e2e::{Stage, Users, gateway, operator, sample};
 use serde_json::{Value, json};
@@ -9,12 +10,19 @@ use serde_json::{Value, json};
 /// How long the connections of a revision may last after users have left it, in seconds. Longer than its pods would
 /// need to end by themselves.
 const DRAIN: u32 = 20;
+/// The version whose answers are errors at times: its own are the only ones that may fail.
+const BAD: &str = "bad";
 /// Proxies of the gateway.
 const ENVOYS: i32 = 2;
 
 /// A version with short steps.
 fn version(namespace: &str, name: &str, replicas: u32) -> Value {
-    let mut manifest = sample(namespace, "shop", name, &[]);
+    behaving(namespace, name, replicas, &[])
+}
+
+/// One that behaves as these variables say.
+fn behaving(namespace: &str, name: &str, replicas: u32, behaviour: &[(&str, &str)]) -> Value {
+    let mut manifest = sample(namespace, "shop", name, behaviour);
     let spec = &mut manifest["spec"];
     spec["replicas"] = json!(replicas);
     spec["drain"] = json!({"timeout": format!("{DRAIN}s")});
@@ -64,6 +72,15 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
     first = promote(&stage, version(namespace, "v7", 4)).await;
     users.lost_nothing("superseded");
 
+    stage
+        .apply(behaving(namespace, BAD, 4, &[("ERROR_RATIO", "0.2")]))
+        .await;
+    let back = stage.until_phase("shop", Phase::RolledBack).await;
+    let record = stage.last_record(&back).await.status.unwrap();
+    assert_eq!(record.outcome, Some(Outcome::RolledBack));
+    assert_eq!(stable(&back), first);
+    users.lost_nothing("rolled back");
+
     stage.apply(version(namespace, "v8", 4)).await;
     until_weight(&stage, &first, |w| w > 0).await;
     operator::kill(&stage.client).await;
@@ -103,7 +120,7 @@ async fn nobody_loses_a_request_or_a_stream_in_the_life_of_a_service() {
 
     let streams = users.streams().len();
     println!(
-        "whole life: none failed of {}; {streams} WebSockets ended, none before its time",
+        "whole life: none failed of {} but the bad version's own; {streams} WebSockets ended, none before its time",
         users.leave()
     );
     gateway::scale(&stage.client, 1).await;

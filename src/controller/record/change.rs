@@ -56,7 +56,12 @@ pub fn between(
     author: Option<String>,
 ) -> RecordedChange {
     let template = |set: &ReplicaSet| {
-        let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+        let mut template = set
+            .spec
+            .as_ref()
+            .and_then(|spec| spec.template.clone())
+            .unwrap_or_default();
+        with_names_of_users(set, &mut template);
         let mut template = serde_json::to_value(template).unwrap_or_default();
         if let Some(set) = template
             .pointer_mut("/metadata/labels")
@@ -65,7 +70,6 @@ pub fn between(
             // Differs by its nature, and is what the record is of.
             set.remove(labels::REVISION);
         }
-        with_names_of_users(set, &mut template);
         template
     };
     let mut fields = config;

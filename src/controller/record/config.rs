@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::apps::v1::ReplicaSet;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, PodTemplateSpec};
 use kube::ResourceExt;
 use molt_core::plan::Revision;
 use serde_json::{Value, json};
@@ -13,31 +13,18 @@ use serde_json::{Value, json};
 use super::change::{MOST_BYTES, WITHHELD};
 use super::cut;
 use crate::api::v1alpha1::FieldChange;
-use crate::controller::config::references::{Kind, Reference};
+use crate::controller::config::references::{self, Kind, Reference};
 use crate::controller::config::snapshots;
 use crate::controller::facts;
 use crate::k8s::labels;
 use crate::k8s::writer::Writer;
 
 /// Names the objects in a template as the user's template does: each revision has snapshots of its own names.
-pub fn with_names_of_users(set: &ReplicaSet, template: &mut Value) {
+pub fn with_names_of_users(set: &ReplicaSet, template: &mut PodTemplateSpec) {
     let names: BTreeMap<String, String> = references(set)
         .filter_map(|(reference, _)| Some((snapshot(set, &reference)?, reference.name)))
         .collect();
-    rename(template, &names);
-}
-
-fn rename(value: &mut Value, names: &BTreeMap<String, String>) {
-    match value {
-        Value::String(text) => {
-            if let Some(name) = names.get(text) {
-                text.clone_from(name);
-            }
-        }
-        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, names)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| rename(field, names)),
-        _ => {}
-    }
+    references::rename(template, |reference| names.get(&reference.name).cloned());
 }
 
 /// What two revisions' ReplicaSets have of each object: one line for each key that differs, or for the object where keys
@@ -51,11 +38,12 @@ pub async fn differences(
     let digests = |set| references(set).collect::<BTreeMap<Reference, String>>();
     let (old, new) = (digests(before), digests(after));
     let mut changes = Vec::new();
-    // One that is named by one of them alone is told by the template's fields.
-    for (reference, _) in old
-        .iter()
-        .filter(|(r, digest)| new.get(r).is_some_and(|d| d != *digest))
-    {
+    let all: BTreeSet<&Reference> = old.keys().chain(new.keys()).collect();
+    for reference in all.into_iter().filter(|r| old.get(*r) != new.get(*r)) {
+        if !(names(before, &old, reference) && names(after, &new, reference)) {
+            // What one of them alone names is told by the template's fields.
+            continue;
+        }
         let held = async |set| content(writer, namespace, set, reference).await;
         let keys = match (held(before).await, held(after).await) {
             (Some(before), Some(after)) => differing(&before, &after),
@@ -64,6 +52,13 @@ pub async fn differences(
         changes.extend(lines(reference, keys));
     }
     changes
+}
+
+/// A revision's pods see the object: by a snapshot, or as it is at the moment.
+fn names(set: &ReplicaSet, digests: &BTreeMap<Reference, String>, reference: &Reference) -> bool {
+    let template = set.spec.as_ref().and_then(|spec| spec.template.as_ref());
+    digests.contains_key(reference)
+        || template.is_some_and(|template| references::named(template).contains(reference))
 }
 
 /// The keys that one side alone has, or that hold something else.
