@@ -21,7 +21,7 @@ mod names;
 mod sessions;
 
 use columns::{Added, Filler, bears_null, collide, is_strict, key_refuses, refuses};
-use names::{Name, column, deleted_from, folded, indexed, only};
+use names::{Name, OWN_TABLES, column, deleted_from, folded, indexed, only};
 use sessions::{Session, changes_on_its_way, session};
 
 /// What a migration does.
@@ -46,9 +46,11 @@ enum Effect {
     Unknown(String),
 }
 
-/// What a migration does, by its SQL in a database's dialect.
-pub fn classify(sql: &str, dialect: &str) -> Class {
+/// What a migration does, by its SQL in a database's dialect. In `own` the tool keeps what is applied, where the project
+/// has another table for it than is usual.
+pub fn classify(sql: &str, dialect: &str, own: Option<&str>) -> Class {
     let mut judge = Judge {
+        own: own.map(str::to_owned),
         folds: matches!(dialect, "postgresql" | "sqlite"),
         nulls_collide: !matches!(dialect, "postgresql" | "sqlite" | "mysql" | "mariadb" | "oracle"),
         ..Judge::default()
@@ -105,6 +107,10 @@ struct Judge {
     folds: bool,
     /// Two NULLs are the same to a unique constraint.
     nulls_collide: bool,
+    /// The tool's own table, where it is not one that tools usually have.
+    own: Option<String>,
+    /// The statement that is judged, for people: without its literals, of which one may be a password.
+    told: String,
     /// Tables that it makes, known not to have been there: nobody older knows them.
     made: BTreeSet<Name>,
     /// Columns that it adds to others, by table; known not to have been there.
@@ -140,6 +146,7 @@ impl Judge {
         if let Some(session) = session(&text) {
             return self.follow(session);
         }
+        self.told = without_literals(&tokens);
         let mut tokens = if self.folds { folded(tokens) } else { tokens };
         if text.to_uppercase().starts_with("DROP INDEX CONCURRENTLY ") {
             // It would be taken for the index's name.
@@ -160,11 +167,14 @@ impl Judge {
             Some(statement) if changes && is_query(&statement) => {
                 vec![Effect::Unknown(format!(
                     "`{}` changes other data too",
-                    start(&text)
+                    start(&self.told)
                 ))]
             }
             Some(statement) => self.effects(&statement),
-            None => vec![Effect::Unknown(format!("`{}` is not understood", start(&text)))],
+            None => vec![Effect::Unknown(format!(
+                "`{}` is not understood",
+                start(&self.told)
+            ))],
         };
         for effect in effects {
             let (slot, why) = match effect {
@@ -176,6 +186,11 @@ impl Judge {
             };
             slot.get_or_insert(why);
         }
+    }
+
+    /// One of the tables in which tools keep what is applied, in whichever schema.
+    fn is_own(&self, name: &Name) -> bool {
+        OWN_TABLES.contains(&name.table()) || self.own.as_deref() == Some(name.table())
     }
 
     /// What is known of names ends where they may mean others.
@@ -195,7 +210,7 @@ impl Judge {
     }
 
     fn effects(&mut self, statement: &Statement) -> Vec<Effect> {
-        let text = statement.to_string();
+        let text = self.told.clone();
         let unknown = || Effect::Unknown(format!("`{}` may change what older revisions see", start(&text)));
         vec![match statement {
             Statement::CreateTable(table) => self.create(table),
@@ -259,14 +274,14 @@ impl Judge {
             | Statement::DropExtension(_)
             | Statement::Truncate(_) => Effect::Contract(start(&text).to_lowercase()),
             Statement::Insert(insert) => match &insert.table {
-                TableObject::TableName(table) if Name::of(table).is_own() => Effect::None,
+                TableObject::TableName(table) if self.is_own(&Name::of(table)) => Effect::None,
                 TableObject::TableName(table) if self.made.contains(&Name::of(table)) => {
                     Effect::Expand(format!("fills table {}", Name::of(table)))
                 }
                 _ => unknown(),
             },
             Statement::Update(update) => self.update(update).unwrap_or_else(unknown),
-            Statement::Delete(delete) if deleted_from(delete).is_some_and(|table| table.is_own()) => {
+            Statement::Delete(delete) if deleted_from(delete).is_some_and(|table| self.is_own(&table)) => {
                 Effect::None
             }
             _ => unknown(),
@@ -275,7 +290,7 @@ impl Judge {
 
     fn create(&mut self, table: &CreateTable) -> Effect {
         let name = Name::of(&table.name);
-        if name.is_own() {
+        if self.is_own(&name) {
             return Effect::None;
         }
         if table.or_replace && !self.made.contains(&name) {
@@ -303,7 +318,9 @@ impl Judge {
 
     /// Whether nobody older knows any of these tables. Those by such a name are not made any more.
     fn drops_its_own(&mut self, names: &[Name]) -> bool {
-        let own = names.iter().all(|name| name.is_own() || self.made.contains(name));
+        let own = names
+            .iter()
+            .all(|name| self.is_own(name) || self.made.contains(name));
         // With or without a schema, it may be the one that was made.
         self.made
             .retain(|made| names.iter().all(|name| name.table() != made.table()));
@@ -360,7 +377,7 @@ impl Judge {
     /// Only columns that this migration has added are filled.
     fn update(&mut self, update: &Update) -> Option<Effect> {
         let table = only(&update.table)?;
-        if table.is_own() {
+        if self.is_own(&table) {
             return Some(Effect::None);
         }
         if !self.made.contains(&table) {
@@ -394,7 +411,7 @@ impl Judge {
         }
         // Whatever takes another table into it is judged as if it was there.
         let takes = matches!(operation, Op::AttachPartition { .. } | Op::SwapWith { .. });
-        if !takes && (table.is_own() || self.made.contains(table)) {
+        if !takes && (self.is_own(table) || self.made.contains(table)) {
             return Effect::None;
         }
         let key = |column: &str| (table.clone(), column.to_owned());
@@ -453,9 +470,9 @@ impl Judge {
             Op::DetachPartition { .. } | Op::DropPartitions { .. } => {
                 Effect::Contract(format!("takes a partition from {table}"))
             }
-            other => Effect::Unknown(format!(
-                "`ALTER TABLE {table} {}` may change what older revisions see",
-                start(&other.to_string())
+            _ => Effect::Unknown(format!(
+                "`{}` may change what older revisions see",
+                start(&self.told)
             )),
         }
     }
@@ -629,6 +646,22 @@ fn is_query(statement: &Statement) -> bool {
 }
 
 /// The begin of a statement, for people.
+/// A statement on one line, without what is written in it as data.
+fn without_literals(tokens: &[Token]) -> String {
+    let plain = |token: &Token| match token {
+        Token::Word(_) | Token::Number(..) | Token::Placeholder(_) | Token::Whitespace(_) => {
+            token.to_string()
+        }
+        other => {
+            let text = other.to_string();
+            let is_sign = text.chars().count() <= 4 && !text.contains(['\'', '"', '$']);
+            if is_sign { text } else { "'…'".to_owned() }
+        }
+    };
+    let text: String = tokens.iter().map(plain).collect();
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 fn start(text: &str) -> String {
     const LONG: usize = 80;
     let mut cut: String = text.chars().take(LONG).collect();

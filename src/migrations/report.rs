@@ -26,6 +26,7 @@ struct Written {
     error: Option<WrittenError>,
     tool: String,
     dialect: String,
+    own: Option<String>,
     current: Vec<String>,
     heads: Vec<String>,
     unknown: Vec<String>,
@@ -75,7 +76,7 @@ pub fn read(said: &str) -> Option<MigrationReport> {
     let mut notes: Vec<String> = written.notes.iter().map(|note| told(note, MAX_TEXT)).collect();
     let mut pending = Vec::new();
     for migration in &written.pending {
-        let (judged, more) = judge(migration, &written.dialect);
+        let (judged, more) = judge(migration, &written.dialect, written.own.as_deref());
         pending.push(judged);
         notes.extend(more);
     }
@@ -111,8 +112,8 @@ pub fn read(said: &str) -> Option<MigrationReport> {
     })
 }
 
-fn judge(migration: &WrittenMigration, dialect: &str) -> (PendingMigration, Vec<String>) {
-    let class = classify(&migration.sql, dialect);
+fn judge(migration: &WrittenMigration, dialect: &str, own: Option<&str>) -> (PendingMigration, Vec<String>) {
+    let class = classify(&migration.sql, dialect, own);
     let (kind, why) = match (migration.mark.as_deref(), &migration.opaque) {
         (Some("expand"), _) => (MigrationKind::Expand, "as its author says".to_owned()),
         (Some("contract"), _) => (MigrationKind::Contract, "as its author says".to_owned()),

@@ -28,6 +28,10 @@ LOCK_TRIES = 3
 LOCK_PAUSES = (2, 5)
 # How long a database that has just failed is asked what stayed of the run, in seconds.
 LOOK_SECONDS = 10
+# Migrations of the database that a report names and the project does not have.
+MOST_FOREIGN = 30
+# Too many connections, no connection, and one that was lost, as MySQL counts them; a lock that is not had is none of these.
+AWAY_OF_MYSQL = (1040, 1203, 2002, 2003, 2005, 2006, 2013)
 MARK = re.compile(r"\bmolt:\s*(expand|contract)\b")
 SECRET_NAME = re.compile(r"PASS|PWD|SECRET|TOKEN|CREDENTIAL|_KEY$|^KEY$|DSN", re.IGNORECASE)
 URL_PASSWORD = re.compile(r"(://[^:/@\s]*):[^@\s]+@")
@@ -132,15 +136,23 @@ def is_away(error):
         return state[:2] == "08" or state in ("57P01", "57P02", "57P03", "53300")
     if FOR_A_PERSON.search(str(error)):
         return False
+    for link in chain(error):
+        # Drivers without states call most of what fails an OperationalError, a table that there is included.
+        if type(link).__module__.startswith("sqlite3"):
+            return any(words in str(link) for words in ("unable to open", "database is locked"))
+        if type(link).__name__.endswith("Error") and link.args and type(link.args[0]) is int and len(link.args) > 1:
+            if not isinstance(link, OSError):
+                return link.args[0] in AWAY_OF_MYSQL
     names = {type(link).__name__ for link in chain(error)}
     return any(isinstance(link, (ConnectionError, TimeoutError)) for link in chain(error)) or bool(
         names & {"OperationalError", "InterfaceError", "gaierror"}
     )
 
 
-def lock_key(service):
-    """The advisory lock of a service: 64 bits with a sign."""
-    digest = hashlib.sha256(("molt.dev/" + service).encode()).digest()
+def lock_key():
+    """The advisory lock of all that migrates a database: 64 bits with a sign. PostgreSQL keeps them by database, and
+    several services may share one."""
+    digest = hashlib.sha256(b"molt.dev/migrations").digest()
     return int.from_bytes(digest[:8], "big", signed=True)
 
 
@@ -156,9 +168,20 @@ def holders(execute):
 
 
 def prepare(execute, config, until, sleep=time.sleep, now=time.monotonic):
-    """Takes the service's lock, and bounds what this session may wait for."""
+    """Takes the database's lock, and bounds what this session may wait for."""
     name = "molt/%s/%s/%s" % (config["service"], config["revision"], config["attempt"])
-    execute("SET application_name = '%s'" % name[:63].replace("'", ""))
+    name = name[:63].replace("'", "")
+    execute("SET application_name = '%s'" % name)
+    # A try before may have left its session to a pool, with the lock.
+    ours = config.setdefault("sessions", [])
+    pid = execute("SELECT pg_backend_pid()")[0][0]
+    for other in ours:
+        if other != pid:
+            execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %d AND application_name = '%s'"
+                % (other, name)
+            )
+    config["sessions"] = [pid]
     execute("SET lock_timeout = %d" % int(config["lockTimeout"] * 1000))
     # The server has to know as well when it is over: it does not see a client go.
     left = max(1, until - now() - 2)
@@ -167,7 +190,7 @@ def prepare(execute, config, until, sleep=time.sleep, now=time.monotonic):
         "DO $molt$ BEGIN PERFORM set_config('client_connection_check_interval', '2000', false);"
         " EXCEPTION WHEN OTHERS THEN NULL; END $molt$"
     )
-    key = lock_key(config["service"])
+    key = lock_key()
     patience = now() + min(60, left / 2)
     while not execute("SELECT pg_try_advisory_lock(%d)" % key)[0][0]:
         if now() >= patience:
@@ -181,7 +204,9 @@ def told(error, where=""):
         return error
     state, text = sqlstate(error), one_line(error)
     if state == "55P03":
-        return Failure("a lock was not to be had within lockTimeout, %d times%s: %s" % (LOCK_TRIES, where, text))
+        times = getattr(error, "molt_tries", 1)
+        often = ", %d times" % times if times > 1 else ""
+        return Failure("a lock was not to be had within lockTimeout%s%s: %s" % (often, where, text))
     if state == "57014":
         return Failure("a statement ran into the timeout, and was undone: %s" % text)
     if is_away(error):
@@ -189,30 +214,36 @@ def told(error, where=""):
     return Failure(text)
 
 
-def with_locks(run, sleep=time.sleep):
-    """Runs what may wait for locks in vain, a few times."""
+def with_locks(run, left_a_part, sleep=time.sleep):
+    """Runs what may wait for locks in vain, a few times, unless a part of what it did may have stayed."""
     for number in range(LOCK_TRIES):
         try:
             return run()
         except Failure:
             raise
         except Exception as error:
-            if sqlstate(error) != "55P03" or number + 1 == LOCK_TRIES:
+            if sqlstate(error) != "55P03":
+                raise
+            error.molt_tries = number + 1
+            if number + 1 == LOCK_TRIES or left_a_part():
                 raise
             print("molt: %s; again in %d s" % (one_line(error), LOCK_PAUSES[number]), file=sys.stderr)
         sleep(LOCK_PAUSES[number])
     return None
 
 
-def mark(path, doc=None):
-    """What the author of a migration says that it does to older revisions."""
-    text = doc or ""
+def source(path):
+    """The text of a migration; nothing, if it can't be read."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
-            text += file.read()
+            return file.read()
     except (OSError, TypeError):
-        pass
-    found = MARK.search(text)
+        return ""
+
+
+def mark(path, doc=None):
+    """What the author of a migration says that it does to older revisions."""
+    found = MARK.search((doc or "") + source(path))
     return found.group(1) if found else None
 
 
@@ -228,7 +259,9 @@ class Alembic:
     def __init__(self, config, until):
         self.config, self.until = config, until
         self.notes = []
-        self.before, self.done, self.at, self.partly = None, [], None, False
+        self.before, self.done, self.at = None, [], None
+        # Migrations that have committed something before they were through.
+        self.outside = set()
         try:
             import alembic
             from alembic.config import Config
@@ -269,10 +302,11 @@ class Alembic:
 
     def look(self):
         """Where the database is; nothing is changed."""
-        seen = {"current": [], "dialect": "?"}
+        seen = {"current": [], "dialect": "?", "own": None}
 
         def fn(rev, context):
             seen["dialect"] = context.dialect.name
+            seen["own"] = getattr(context, "version_table", None)
             for revision in context.get_current_heads():
                 if revision not in seen["current"]:
                     seen["current"].append(revision)
@@ -286,6 +320,9 @@ class Alembic:
 
     def render(self, step):
         """The SQL of one migration, or why there is none."""
+        asks = re.search(r"\b(is_offline_mode|as_sql)\b", source(getattr(step.revision, "path", None)))
+        if asks:
+            return "", "it does something else when it is only written as SQL (%s)" % asks.group(1)
         buffer = io.StringIO()
         revision = step.revision
         down = revision.down_revision
@@ -324,6 +361,7 @@ class Alembic:
             self.notes.append(NO_LOCK % seen["dialect"])
         return {
             "dialect": seen["dialect"],
+            "own": seen["own"],
             "current": seen["current"],
             "heads": heads,
             "unknown": unknown,
@@ -355,7 +393,8 @@ class Alembic:
             for step in choose(rev):
                 print("molt: %s" % step, flush=True)
                 self.at = step.revision.revision
-                self.partly = not context.impl.transactional_ddl
+                if not context.impl.transactional_ddl:
+                    self.outside.add(self.at)
                 yield step
                 # What a try before has committed is not done again, so it stays in the list.
                 if self.at not in self.done:
@@ -370,7 +409,7 @@ class Alembic:
                     continue
             raise Failure("the database is migrated by somebody else at the same time", True)
 
-        with_locks(again)
+        with_locks(again, self.left_a_part)
         return {"applied": self.done}
 
     def watch(self, context):
@@ -380,7 +419,8 @@ class Alembic:
             return
 
         def noticed():
-            self.partly = True
+            # It commits what the transaction had as well, whoever's that was.
+            self.outside.add(self.at)
             return outside()
 
         context.autocommit_block = noticed
@@ -398,7 +438,18 @@ class Alembic:
         else:
             ends = [index for index, revision in enumerate(self.done) if revision in current]
             done = self.done[: ends[-1] + 1] if ends else self.done
-        return done, self.at, self.at is not None and self.partly
+        return done, self.at, bool(self.outside - set(done))
+
+    def left_a_part(self):
+        """What has failed can't be run again from its beginning."""
+        try:
+            return bool(self.outside) and self.landed()[2]
+        except Exception:
+            return True
+
+    def left(self):
+        """Where it failed, and whether a part may have stayed, as far as that is known without the database."""
+        return self.at, bool(self.outside)
 
     def apply(self):
         heads = self.head()
@@ -442,6 +493,7 @@ class Django:
         self.config, self.until = config, until
         self.notes = []
         self.before, self.planned = None, []
+        self.at, self.outside = None, False
         sys.path.insert(0, os.getcwd())
         if not os.environ.get("DJANGO_SETTINGS_MODULE"):
             os.environ["DJANGO_SETTINGS_MODULE"] = self.settings()
@@ -454,6 +506,23 @@ class Django:
         from django.db import connection
 
         self.connection = connection
+        self.watch()
+
+    def watch(self):
+        """Notes which migration is under way."""
+        from django.db.migrations.executor import MigrationExecutor
+
+        def noted(method):
+            def run(executor, state, migration, *rest, **options):
+                self.at, self.outside = self.name(migration), not self.whole(migration)
+                result = method(executor, state, migration, *rest, **options)
+                self.at, self.outside = None, False
+                return result
+
+            return run
+
+        for method in ("apply_migration", "unapply_migration"):
+            setattr(MigrationExecutor, method, noted(getattr(MigrationExecutor, method)))
 
     @staticmethod
     def settings():
@@ -528,9 +597,18 @@ class Django:
             "dialect": self.connection.vendor,
             "current": current,
             "heads": [],
-            "unknown": [],
+            "unknown": self.foreign(loader),
             "pending": pending,
         }
+
+    def foreign(self, loader):
+        """What is applied and these files do not have, the last first. Django itself does not mind."""
+        squashed = {key for migration in loader.disk_migrations.values() for key in migration.replaces}
+        applied = loader.applied_migrations
+        foreign = [key for key in applied if key[0] in loader.migrated_apps and key not in loader.disk_migrations]
+        foreign = [key for key in foreign if key not in squashed]
+        foreign.sort(key=lambda key: applied[key].applied, reverse=True)
+        return [self.name_of(key) for key in foreign[:MOST_FOREIGN]]
 
     def guard(self):
         self.connection.ensure_connection()
@@ -567,7 +645,7 @@ class Django:
             else:
                 call_command("migrate", interactive=False)
 
-        with_locks(run)
+        with_locks(run, lambda: self.outside)
         return {"applied": self.planned}
 
     def applied(self, executor):
@@ -577,15 +655,13 @@ class Django:
         """What stayed of a run that failed: each migration is committed by itself."""
         if self.before is None:
             return [], None, False
-        executor = self.executor()
-        now = self.applied(executor)
+        now = self.applied(self.executor())
         if self.config["phase"] == "Downgrade":
-            # Which one failed, the plan would tell that is gone.
-            return sorted(self.before - now), None, not self.whole(None)
-        left = [name for name in self.planned if name not in now]
-        at = left[0] if left else None
-        migration = executor.loader.graph.nodes.get(tuple(at.split(".", 1))) if at else None
-        return [name for name in self.planned if name in now], at, at is not None and not self.whole(migration)
+            return sorted(self.before - now), self.at, self.outside
+        return [name for name in self.planned if name in now], self.at, self.outside
+
+    def left(self):
+        return self.at, self.outside
 
     def whole(self, migration):
         """Nothing stays of a migration that fails."""
@@ -604,7 +680,7 @@ class Django:
                 call_command("migrate", *name.split(".", 1), interactive=False)
             back.extend(sorted(self.before - self.applied(self.executor())))
 
-        with_locks(run)
+        with_locks(run, lambda: self.outside)
         return {"applied": back}
 
     @staticmethod
@@ -656,13 +732,15 @@ def what_stayed(tool, seconds=LOOK_SECONDS):
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
     thread.join(seconds)
-    if not found:
-        return {"changed": "unknown"}
-    applied, at, partly = found[0]
-    report = {"applied": applied, "changed": "yes" if applied else "unknown" if partly else "no"}
+    if found:
+        applied, at, partly = found[0]
+        report = {"applied": applied, "changed": "yes" if applied else "unknown" if partly else "no"}
+    else:
+        at, partly = tool.left()
+        report = {"changed": "unknown"}
+    report["partly"] = partly
     if at:
         report["at"] = at
-        report["partly"] = partly
     return report
 
 

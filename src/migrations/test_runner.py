@@ -4,6 +4,8 @@ import base64
 import importlib.util
 import json
 import os
+import pathlib
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,13 @@ class DatabaseError(Exception):
 
 class OperationalError(DatabaseError):
     pass
+
+
+class MysqlError(Exception):
+    """As PyMySQL and mysqlclient tell: a number and a text."""
+
+
+MysqlError.__name__ = "OperationalError"
 
 
 class Clock:
@@ -43,6 +52,8 @@ def server(locks, said):
         if "pg_try_advisory_lock" in sql:
             locks[0] -= 1
             return [(locks[0] < 0,)]
+        if sql == "SELECT pg_backend_pid()":
+            return [(len([one for one in said if one == sql]),)]
         return [(7, "psql", "idle", 90)] if "pg_stat_activity" in sql else []
 
     return execute
@@ -93,6 +104,12 @@ class Databases(unittest.TestCase):
             (DatabaseError("syntax error", "42601"), False, "syntax error"),
             (DatabaseError("lock timeout", "55P03"), False, "a lock was not to be had"),
             (DatabaseError("statement timeout", "57014"), False, "ran into the timeout"),
+            (MysqlError(2003, "Can't connect to MySQL server on 'db'"), True, "can't be reached"),
+            (MysqlError(2013, "Lost connection to MySQL server during query"), True, "can't be reached"),
+            (MysqlError(1205, "Lock wait timeout exceeded"), False, "Lock wait timeout"),
+            (MysqlError(1050, "Table 'a' already exists"), False, "already exists"),
+            (sqlite3.OperationalError("table a already exists"), False, "already exists"),
+            (sqlite3.OperationalError("unable to open database file"), True, "can't be reached"),
             (ValueError("\n two  lines\n"), False, "ValueError: two lines"),
             (runner.Failure("two heads"), False, "two heads"),
         ]:
@@ -116,9 +133,14 @@ class Databases(unittest.TestCase):
             raise DatabaseError("x", "55P03")
 
         with self.assertRaises(DatabaseError):
-            runner.with_locks(run, clock.sleep)
+            runner.with_locks(run, lambda: False, clock.sleep)
         self.assertEqual(tries, [0, 2, 7])
-        self.assertEqual(runner.with_locks(lambda: 5, clock.sleep), 5)
+        self.assertEqual(runner.with_locks(lambda: 5, lambda: False, clock.sleep), 5)
+        del tries[:]
+        with self.assertRaises(DatabaseError) as once:
+            runner.with_locks(run, lambda: True, clock.sleep)
+        self.assertEqual(len(tries), 1, "a part of it may have stayed")
+        self.assertNotIn("times", str(runner.told(once.exception)))
         for error in [DatabaseError("x", "42601"), runner.Failure("x")]:
 
             def fails():
@@ -127,7 +149,7 @@ class Databases(unittest.TestCase):
 
             before = len(tries)
             with self.assertRaises(type(error)):
-                runner.with_locks(fails, clock.sleep)
+                runner.with_locks(fails, lambda: False, clock.sleep)
             self.assertEqual(len(tries), before + 1, "only locks are tried again")
 
     def test_a_session_is_bounded_and_has_the_services_lock(self):
@@ -136,9 +158,17 @@ class Databases(unittest.TestCase):
         self.assertIn("SET application_name = 'molt/shop/checkout/0a/2'", said)
         self.assertIn("SET lock_timeout = 500", said)
         self.assertIn("SET statement_timeout = 98000", said)
-        self.assertIn("SELECT pg_try_advisory_lock(%d)" % runner.lock_key("shop/checkout"), said)
-        self.assertTrue(-(2**63) <= runner.lock_key("shop/checkout") < 2**63)
-        self.assertNotEqual(runner.lock_key("shop/a"), runner.lock_key("shop/b"))
+        self.assertIn("SELECT pg_try_advisory_lock(%d)" % runner.lock_key(), said)
+        self.assertTrue(-(2**63) <= runner.lock_key() < 2**63)
+
+    def test_a_session_that_a_try_before_has_left_does_not_keep_the_lock(self):
+        clock, said, config = Clock(), [], dict(CONFIG)
+        runner.prepare(server([0], said), config, 100, clock.sleep, clock.now)
+        self.assertNotIn("pg_terminate_backend", " ".join(said))
+        runner.prepare(server([0], said), config, 100, clock.sleep, clock.now)
+        ended = [sql for sql in said if "pg_terminate_backend" in sql]
+        self.assertEqual(len(ended), 1)
+        self.assertIn("pid = 1 AND application_name = 'molt/shop/checkout/0a/2'", ended[0])
 
     def test_another_run_is_waited_for_and_named(self):
         clock, said = Clock(), []
@@ -213,6 +243,9 @@ class Halted:
 
     check = apply
 
+    def left(self):
+        return "m4", True
+
     def landed(self):
         if isinstance(self.landed_says, Exception):
             raise self.landed_says
@@ -249,8 +282,12 @@ class Halves(unittest.TestCase):
             def landed(self):
                 time.sleep(30)
 
+            def left(self):
+                return "m2", True
+
         began = time.monotonic()
-        self.assertEqual(runner.what_stayed(Hangs(), 0.05), {"changed": "unknown"})
+        stayed = runner.what_stayed(Hangs(), 0.05)
+        self.assertEqual(stayed, {"changed": "unknown", "at": "m2", "partly": True})
         self.assertLess(time.monotonic() - began, 5)
 
     def test_a_failure_with_many_applied_still_fits(self):
@@ -272,6 +309,16 @@ with engine.connect() as connection:
     with context.begin_transaction():
         context.run_migrations()
     %s
+"""
+LOCKED = """
+class Locked(Exception):
+    sqlstate = "55P03"
+def tried():
+    with open("tries", "a") as file:
+        file.write("x")
+    raise Locked()
+def upgrade():
+%s
 """
 STEP = """
 revision = "%s"
@@ -338,6 +385,36 @@ class AlembicHalves(Project):
         self.assertIn("nowhere", report["error"]["message"])
         self.assertEqual((report["applied"], report["at"]), ([], "m3"))
 
+    def test_what_has_left_its_transaction_is_not_run_twice(self):
+        self.project(True, "SELECT 1")
+        with open("migrations/versions/m3.py", "a") as file:
+            file.write(LOCKED % "    with op.get_context().autocommit_block():\n        tried()\n")
+        report = self.run_phase("Apply")
+        self.assertEqual((report["applied"], report["at"], report["partly"]), (["m1", "m2"], "m3", True))
+        self.assertEqual(pathlib.Path("tries").read_text(), "x")
+
+    def test_what_is_undone_as_a_whole_is_run_again_for_a_lock(self):
+        self.project(True, "SELECT 1")
+        with open("migrations/versions/m3.py", "a") as file:
+            file.write(LOCKED % "    tried()\n")
+        report = self.run_phase("Apply")
+        self.assertEqual((report["applied"], report["at"], report["partly"]), (["m1", "m2"], "m3", False))
+        self.assertEqual(pathlib.Path("tries").read_text(), "xxx")
+
+    def test_what_is_something_else_when_it_is_written_is_not_read_from_that(self):
+        self.project(True, "SELECT 1")
+        with open("migrations/versions/m2.py", "a") as file:
+            file.write("from alembic import context\ndef upgrade():\n    if not context.is_offline_mode():\n        pass\n")
+        pending = {entry["id"]: entry for entry in self.run_phase("Check")["pending"]}
+        self.assertIn("is_offline_mode", pending["m2"]["opaque"])
+        self.assertNotIn("opaque", pending["m3"])
+
+    def test_the_tools_own_table_is_told(self):
+        self.project(True, "SELECT 1")
+        path = pathlib.Path("migrations/env.py")
+        path.write_text(path.read_text().replace("transactional_ddl=True", "version_table='shop_version'"))
+        self.assertEqual(self.run_phase("Check")["own"], "shop_version")
+
     def test_a_downgrade_that_fails_half_way_tells_what_it_took_back(self):
         self.project(True, "CREATE TABLE c (x int)")
         self.assertEqual(self.run_phase("Apply")["applied"], ["m1", "m2", "m3"])
@@ -393,6 +470,36 @@ class DjangoHalves(Project):
     def test_of_one_without_a_transaction_a_part_may_stay(self):
         self.project(atomic=False)
         self.assertTrue(self.run_phase("Apply")["partly"])
+
+    def test_for_a_lock_only_what_is_undone_as_a_whole_is_run_again(self):
+        for atomic, tries in [(True, "xxx"), (False, "x")]:
+            with self.subTest(atomic=atomic):
+                self.tearDown()
+                self.setUp()
+                self.project()
+                with open("shop/migrations/0003_c.py", "w") as file:
+                    file.write(LOCKED % "    pass\n")
+                    file.write("from django.db import migrations\nclass Migration(migrations.Migration):\n")
+                    file.write("    atomic = %s\n    dependencies = [('shop', '0002_b')]\n" % atomic)
+                    file.write("    operations = [migrations.RunPython(lambda apps, editor: tried())]\n")
+                report = self.run_phase("Apply")
+                self.assertEqual(
+                    (report["applied"], report["at"], report["partly"]),
+                    (["shop.0001_a", "shop.0002_b"], "shop.0003_c", not atomic),
+                )
+                self.assertEqual(pathlib.Path("tries").read_text(), tries)
+
+    def test_what_the_database_has_and_the_files_have_not_is_told(self):
+        self.project()
+        self.run_phase("Apply", stopBefore="shop.0003_c")
+        self.assertEqual(self.run_phase("Check")["unknown"], [])
+        for name in ["0002_b", "0003_c"]:
+            os.remove("shop/migrations/%s.py" % name)
+        report = self.run_phase("Check")
+        self.assertEqual((report["unknown"], report["pending"]), (["shop.0002_b"], []))
+        with open("shop/migrations/0001_a.py", "a") as file:
+            file.write("    replaces = [('shop', '0002_b')]\n")
+        self.assertEqual(self.run_phase("Check")["unknown"], [])
 
     def test_a_downgrade_that_fails_half_way_tells_what_it_took_back(self):
         self.project()

@@ -304,6 +304,13 @@ pub struct Database {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub held: Vec<String>,
+    /// Ends of the tree of the revision that has shipped what is held back: it does not need what that takes away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shipped_with: Option<String>,
+    /// What contracts and has been applied, the last first: a revision without it is from before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub contracted: Vec<String>,
     /// Revisions that a migration has taken something from: none of them may serve again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 30))]

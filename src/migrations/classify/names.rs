@@ -8,7 +8,7 @@ use sqlparser::ast::{
 use sqlparser::tokenizer::Token;
 
 /// The tables in which tools keep what is applied.
-const OWN_TABLES: [&str; 2] = ["alembic_version", "django_migrations"];
+pub const OWN_TABLES: [&str; 2] = ["alembic_version", "django_migrations"];
 
 /// A full name. Two mean the same table for certain only if they are equal: where one without a schema is, the search
 /// path decides.
@@ -39,11 +39,6 @@ impl Name {
         parts.pop();
         parts.extend(self.0);
         Self(parts)
-    }
-
-    /// One of the tables in which tools keep what is applied, in whichever schema.
-    pub fn is_own(&self) -> bool {
-        OWN_TABLES.contains(&self.table())
     }
 }
 

@@ -8,7 +8,7 @@ use MigrationKind::{Contract, Expand, Mixed, Unknown};
 /// All that is judged otherwise is told at once.
 fn are_judged(dialect: &str, cases: &[(&str, MigrationKind)]) {
     let wrong = cases.iter().filter_map(|(sql, expected)| {
-        let class = classify(sql, dialect);
+        let class = classify(sql, dialect, None);
         (class.kind != *expected)
             .then(|| format!("{sql}: {:?} ({}), not {expected:?}", class.kind, class.why))
     });
@@ -17,7 +17,7 @@ fn are_judged(dialect: &str, cases: &[(&str, MigrationKind)]) {
 }
 
 fn kind(sql: &str) -> MigrationKind {
-    classify(sql, "postgresql").kind
+    classify(sql, "postgresql", None).kind
 }
 
 #[test]
@@ -101,7 +101,7 @@ fn single_statements() {
             Expand,
         ),
     ] {
-        let class = classify(sql, "postgresql");
+        let class = classify(sql, "postgresql", None);
         assert_eq!(class.kind, expected, "{sql}: {}", class.why);
         assert!(class.why.chars().count() <= MAX_TEXT);
     }
@@ -151,7 +151,7 @@ fn what_a_migration_has_made_itself_is_nobody_elses() {
         ("DROP TABLE t; CREATE TABLE t (id int)", Mixed),
         ("ALTER TABLE t DROP COLUMN c; DO $x$ BEGIN END $x$", Unknown),
     ] {
-        let class = classify(sql, "postgresql");
+        let class = classify(sql, "postgresql", None);
         assert_eq!(class.kind, expected, "{sql}: {}", class.why);
     }
 }
@@ -167,7 +167,7 @@ fn locks_that_keep_users_waiting_are_noted() {
         ("ALTER TABLE t ADD CONSTRAINT k CHECK (c > 0)", 1),
         ("ALTER TABLE t ADD CONSTRAINT k CHECK (c > 0) NOT VALID", 0),
     ] {
-        assert_eq!(classify(sql, "postgresql").notes.len(), notes, "{sql}");
+        assert_eq!(classify(sql, "postgresql", None).notes.len(), notes, "{sql}");
     }
 }
 
@@ -175,13 +175,13 @@ fn locks_that_keep_users_waiting_are_noted() {
 #[test]
 fn as_alembic_renders_it() {
     let sql = "BEGIN;\n\n-- Running upgrade orders -> note\n\nALTER TABLE orders ADD COLUMN note TEXT;\n\nCOMMIT;\n\nCREATE INDEX CONCURRENTLY orders_customer ON orders (customer);\n\nBEGIN;\n\nUPDATE alembic_version SET version_num='note' WHERE alembic_version.version_num = 'orders';\n\nCOMMIT;\n\n";
-    let class = classify(sql, "postgresql");
+    let class = classify(sql, "postgresql", None);
     assert_eq!(
         (class.kind, class.why.as_str(), class.notes.len()),
         (Expand, "adds column orders.note", 0)
     );
     let sql = "BEGIN;\n\n-- Running upgrade note -> no_amount; it's a comment\n\nALTER TABLE orders DROP COLUMN amount;\n\nUPDATE alembic_version SET version_num='no_amount' WHERE alembic_version.version_num = 'note';\n\nCOMMIT;\n\n";
-    let class = classify(sql, "postgresql");
+    let class = classify(sql, "postgresql", None);
     assert_eq!(
         (class.kind, class.why.as_str()),
         (Contract, "drops column orders.amount")
@@ -191,18 +191,18 @@ fn as_alembic_renders_it() {
 #[test]
 fn other_dialects_are_read_too() {
     assert_eq!(
-        classify("ALTER TABLE `t` ADD COLUMN `c` longtext NULL", "mysql").kind,
+        classify("ALTER TABLE `t` ADD COLUMN `c` longtext NULL", "mysql", None).kind,
         Expand
     );
     assert_eq!(
-        classify("ALTER TABLE `t` MODIFY `c` int NOT NULL", "mysql").kind,
+        classify("ALTER TABLE `t` MODIFY `c` int NOT NULL", "mysql", None).kind,
         Mixed
     );
     assert_eq!(
-        classify("ALTER TABLE \"t\" ADD COLUMN \"c\" text NULL", "sqlite").kind,
+        classify("ALTER TABLE \"t\" ADD COLUMN \"c\" text NULL", "sqlite", None).kind,
         Expand
     );
-    assert_eq!(classify("DROP TABLE t", "oracle").kind, Contract);
+    assert_eq!(classify("DROP TABLE t", "oracle", None).kind, Contract);
     assert_eq!(kind("ALTER TABLE t ADD COLUMN c text"), Expand);
 }
 
@@ -269,5 +269,32 @@ fn a_new_unique_column_that_all_leave_alike_refuses_the_second_row() {
         ),
     ] {
         assert_eq!(kind(sql), expected, "{sql}");
+    }
+}
+
+#[test]
+fn the_projects_own_table_of_versions_is_nobody_elses() {
+    let sql = "CREATE TABLE t (id int); UPDATE app.shop_version SET version_num='b' WHERE version_num = 'a'";
+    assert_eq!(classify(sql, "postgresql", Some("shop_version")).kind, Expand);
+    assert_eq!(classify(sql, "postgresql", Some("orders")).kind, Unknown);
+    assert_eq!(classify(sql, "postgresql", None).kind, Unknown);
+}
+
+#[test]
+fn what_is_written_as_data_is_not_told() {
+    for (sql, dialect) in [
+        ("CREATE ROLE shop LOGIN PASSWORD 'hunter2'", "postgresql"),
+        ("ALTER ROLE shop PASSWORD E'hun\\'ter2'", "postgresql"),
+        ("CREATE USER shop PASSWORD $$hunter2$$", "postgresql"),
+        ("INSERT INTO settings VALUES ('key', 'hunter2', 7)", "postgresql"),
+        ("SELECT dblink_connect('host=db password=hunter2')", "postgresql"),
+        ("INSERT INTO `settings` VALUES (\"hunter2\")", "mysql"),
+        ("ALTER TABLE t SET LOCATION 'hunter2'", "other"),
+    ] {
+        let why = classify(sql, dialect, None).why;
+        assert!(
+            !why.is_empty() && !why.contains("unter2") && !why.contains("ter2"),
+            "{why}"
+        );
     }
 }

@@ -6,8 +6,8 @@ use super::migration_runs::{Heard, few, run_text};
 use super::migrations::{cut, held_text, tree};
 use crate::decision::ConditionView;
 use crate::migration::{
-    Contract, Database, DatabaseWork, MAX_BARRED, MAX_HEADS, MigrationPhase, MigrationRun, MigrationStage,
-    OnRollback, WorkOutcome,
+    Contract, Database, DatabaseWork, MAX_BARRED, MAX_HEADS, MAX_MIGRATIONS, MigrationPhase, MigrationRun,
+    MigrationStage, OnRollback, WorkOutcome,
 };
 use crate::observed::{Action, ActionView};
 use crate::plan::Revision;
@@ -59,8 +59,8 @@ impl Turn<'_> {
         trees.truncate(MAX_HEADS);
     }
 
-    /// From now on no revision may serve that is older than stable.
-    pub(super) fn bar_older(&mut self) {
+    /// From now on no revision may serve that is older than stable, nor one that is built anew from such a tree.
+    pub(super) fn bar_older(&mut self, contracts: &[String]) {
         let tested = self.attempt().map(|a| a.revision.clone());
         let stays = [self.state.stable.clone(), tested];
         let known = self
@@ -79,6 +79,14 @@ impl Turn<'_> {
             }
         }
         barred.truncate(MAX_BARRED);
+        let database = self.database();
+        let fits = database.shipped_with.clone();
+        database.trees.retain(|tree| Some(tree) == fits.as_ref());
+        for id in contracts {
+            database.contracted.retain(|known| known != id);
+            database.contracted.insert(0, id.clone());
+        }
+        database.contracted.truncate(MAX_MIGRATIONS);
     }
 
     /// What an attempt leaves of its migrations.
@@ -91,6 +99,7 @@ impl Turn<'_> {
             if outcome == Outcome::Promoted && self.state.database.is_some() {
                 // What this revision has shipped, nobody knows any more.
                 self.database().held.clear();
+                self.database().shipped_with = None;
                 self.database().work = None;
             }
             return;
@@ -114,6 +123,7 @@ impl Turn<'_> {
             let needs_approval = plan.contract == Contract::Approval;
             let what = held_text(&migration);
             let database = self.database();
+            database.shipped_with = (!migration.heads.is_empty()).then(|| tree(&migration.heads));
             database.held = migration.held;
             database.work = later.then(|| DatabaseWork {
                 what,
@@ -186,7 +196,8 @@ impl Turn<'_> {
             }
             if self.work_wait(&work).is_none() {
                 if work.phase == MigrationPhase::Contract {
-                    self.bar_older();
+                    let held = self.database().held.clone();
+                    self.bar_older(&held);
                 }
                 let mut run = MigrationRun::begin(work.phase, &plan.digest, self.now);
                 run.target.clone_from(&work.target);

@@ -97,7 +97,8 @@ impl Turn<'_> {
                 match report.and_then(|report| Some((report, report.failure.as_ref()?))) {
                     Some((report, failure)) => {
                         let text = failure_text(run.phase, report, failure);
-                        if failure.transient {
+                        // Of what was begun a part may be there: begun once more it would fail for another reason.
+                        if failure.transient && !failure.partly {
                             Heard::Again(text)
                         } else {
                             Heard::Failed(text)

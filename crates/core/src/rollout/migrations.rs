@@ -8,6 +8,7 @@
 use jiff::Timestamp;
 
 use super::attempt::End;
+use super::database::PAST_CONTRACT;
 use super::migration_runs::{Heard, few, run_text};
 use super::{Turn, after};
 use crate::decision::Phase;
@@ -21,8 +22,11 @@ use crate::state::{Attempt, Ended, Outcome, Stage};
 /// What is to be done about what is pending.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
-    /// It is applied up to what is held back.
-    Apply { held: Vec<String>, contracts: bool },
+    /// It is applied up to what is held back; what of that contracts is named.
+    Apply {
+        held: Vec<String>,
+        contracted: Vec<String>,
+    },
     /// The attempt ends.
     End(&'static str, String),
     /// It can't be said yet.
@@ -128,7 +132,7 @@ impl Turn<'_> {
                 self.update(|a| a.migration = Some(kept));
                 self.end_at_migrations(reason, why);
             }
-            Verdict::Apply { held, contracts } => {
+            Verdict::Apply { held, contracted } => {
                 let text = if plan.tells || many > 0 {
                     checked_text(&migration.pending, &held, many, &report.notes)
                 } else {
@@ -136,15 +140,15 @@ impl Turn<'_> {
                     with_notes(text.to_owned(), &report.notes)
                 };
                 self.note("MigrationsChecked", text);
-                migration.contracted = contracts;
+                migration.contracted = !contracted.is_empty();
                 let nothing = plan.tells && held.len() == many;
                 let stop_before = held.first().cloned();
                 migration.held = held;
                 if nothing {
                     return self.leave_migrations(Some(migration.clone()));
                 }
-                if contracts {
-                    self.bar_older();
+                if migration.contracted {
+                    self.bar_older(&contracted);
                 }
                 migration.stage = MigrationStage::Applying;
                 migration.deadline = self.migration_deadline(plan);
@@ -159,14 +163,23 @@ impl Turn<'_> {
     /// What may be applied while older revisions are live.
     fn judge_migrations(&self, plan: &MigrationPlan, report: &MigrationReport) -> Verdict {
         let known = self.state.database.as_ref();
-        if !report.unknown.is_empty() {
+        let contracted = known.map_or(&[][..], |d| &d.contracted);
+        if let Some(past) = report.unknown.iter().find(|id| contracted.contains(id)) {
+            return Verdict::End(
+                PAST_CONTRACT,
+                format!(
+                    "{past} has taken from the database what this revision needs, which was built before that migration: build it from a tree that has it"
+                ),
+            );
+        }
+        // A tool without ends does not mind what it does not have.
+        if !report.unknown.is_empty() && !report.heads.is_empty() {
             let tree = tree(&report.heads);
             if known.is_some_and(|d| d.trees.contains(&tree)) {
                 return Verdict::Apply {
-                    held: Vec::new(),
-                    contracts: false,
-                }
-                .without(report);
+                    held: report.pending.iter().map(|m| m.id.clone()).collect(),
+                    contracted: Vec::new(),
+                };
             }
             return Verdict::End(
                 "MigrationFailed",
@@ -180,7 +193,7 @@ impl Turn<'_> {
             // Nobody is served by an older one.
             return Verdict::Apply {
                 held: Vec::new(),
-                contracts: false,
+                contracted: Vec::new(),
             };
         };
         let pending = &report.pending;
@@ -206,11 +219,10 @@ impl Turn<'_> {
                 format!("{} {}, and revision {stable} is live; {why}", m.id, told(m)),
             );
         }
-        let applies_contract = pending[..first.unwrap_or(pending.len())]
-            .iter()
-            .any(|m| breaks(&m));
+        let applied = pending[..first.unwrap_or(pending.len())].iter();
+        let contracted: Vec<String> = applied.filter(breaks).map(|m| m.id.clone()).collect();
         if contracts
-            && applies_contract
+            && !contracted.is_empty()
             && let Some(third) = self.older_with_pods(stable)
         {
             return Verdict::Wait(format!(
@@ -219,7 +231,7 @@ impl Turn<'_> {
         }
         Verdict::Apply {
             held: held.iter().map(|m| m.id.clone()).collect(),
-            contracts: applies_contract,
+            contracted,
         }
     }
 
@@ -275,19 +287,6 @@ impl Turn<'_> {
     pub(super) fn waits_for_migrations(&self, revision: &Revision) -> bool {
         let last = self.state.last.as_ref().filter(|last| last.revision == *revision);
         self.plan.migrations.is_some() && last.is_none_or(Ended::ended_at_migrations)
-    }
-}
-
-impl Verdict {
-    /// Nothing of what is pending is to be applied.
-    fn without(self, report: &MigrationReport) -> Self {
-        match self {
-            Self::Apply { .. } => Self::Apply {
-                held: report.pending.iter().map(|m| m.id.clone()).collect(),
-                contracts: false,
-            },
-            other => other,
-        }
     }
 }
 

@@ -198,7 +198,7 @@ fn a_part_of_a_table_that_is_live_is_not_made() {
             ),
         ],
     );
-    let class = classify("CREATE TABLE p PARTITION OF live DEFAULT", "postgresql");
+    let class = classify("CREATE TABLE p PARTITION OF live DEFAULT", "postgresql", None);
     assert_eq!(
         (class.kind, class.notes.len()),
         (Expand, 1),

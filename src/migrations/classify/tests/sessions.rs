@@ -205,7 +205,7 @@ fn what_is_read_in_part_is_not_understood() {
             ("ALTER TYPE mood ADD VALUE IF NOT EXISTS 'c' AFTER 'b'", Expand),
         ],
     );
-    let class = classify("DROP INDEX /* so */ concurrently IF EXISTS i", "postgresql");
+    let class = classify("DROP INDEX /* so */ concurrently IF EXISTS i", "postgresql", None);
     assert_eq!((class.kind, class.why.as_str()), (Contract, "drops index i"));
     are_judged(
         "mysql",

@@ -279,6 +279,15 @@ fn what_a_run_applied_before_it_was_cut_off_counts_with_the_next() {
 }
 
 #[test]
+fn what_may_have_left_a_part_is_not_begun_again_though_the_database_went_away() {
+    let mut world = given(&[("m2", Expand), ("m3", Expand)]);
+    let gone = half(&["m2"], "m3", true, true, Changed::Unknown);
+    fails(&mut world, Apply, gone);
+    let world = ends_before_a_pod(world, "MigrationFailed", "failed at m3, a part of which may stay");
+    assert_eq!(runs(&world), [(Check, 1), (Apply, 1)]);
+}
+
+#[test]
 fn one_that_hangs_is_ended_and_has_failed() {
     for phase in [Check, Apply] {
         let mut world = given(&[("m2", Expand)]);
@@ -762,6 +771,58 @@ fn a_database_ahead_of_the_revision_ends_it_unless_its_tree_is_known_to_be_appli
         "MigrationFailed",
         "the database is at m9, which this revision does not have",
     );
+}
+
+/// v2 has shipped m3, which contracts, and v3 has applied it, with m4.
+fn past_m3() -> World {
+    let mut world = given(&[("m2", Expand), ("m3", Contracts)]);
+    succeeds(&mut world, Apply, applied(&["m2"]));
+    assert!(world.run_until(Phase::Progressing, 5) && world.run_until(Phase::Healthy, 400));
+    world.run(60);
+    world.update("v3");
+    reports(&mut world, &[("m3", Contracts), ("m4", Expand)]);
+    assert!(world.run_until(Phase::Progressing, 5) && world.run_until(Phase::Healthy, 400));
+    world.run(60);
+    world
+}
+
+#[test]
+fn a_revision_built_from_a_tree_of_before_a_contract_is_refused_under_whatever_name() {
+    let check = |unknown: &str, heads: &[&str]| MigrationReport {
+        current: vec!["m4".into()],
+        unknown: vec![unknown.into()],
+        heads: heads.iter().map(|head| (*head).into()).collect(),
+        ..MigrationReport::default()
+    };
+    for (unknown, heads, refused) in [
+        // Alembic tells the ends: that of v1, and that of v2, which does without what m3 took.
+        ("m4", &["m1"][..], Some("MigrationFailed")),
+        ("m4", &["m3"], None),
+        ("m3", &["m2"], Some("PastContract")),
+        // Django tells all that there is and the files do not have, and has no ends.
+        ("m3", &[], Some("PastContract")),
+        ("m4", &[], None),
+    ] {
+        let mut world = past_m3();
+        world.update("v4");
+        succeeds(&mut world, Check, check(unknown, heads));
+        match refused {
+            None => {
+                assert!(world.run_until(Phase::Progressing, 5) && world.run_until(Phase::Healthy, 400));
+                assert_eq!(world.state.stable, Some("v4".into()), "{unknown} {heads:?}");
+            }
+            Some(reason) => {
+                assert!(world.run_until(Phase::RolledBack, 60), "{unknown} {heads:?}");
+                assert_eq!(
+                    world.state.last.as_ref().unwrap().reason,
+                    reason,
+                    "{}",
+                    message(&world)
+                );
+                assert_eq!((pods(&world, "v4"), world.weight("v3")), (0, 100));
+            }
+        }
+    }
 }
 
 #[test]
