@@ -268,10 +268,6 @@ pub fn escape_regex(text: &str) -> String {
 
 /// Counts requests, with their status.
 pub fn requests(preset: Preset) -> Selector {
-    if let Some(outcomes) = tasks::outcomes(preset) {
-        let names = [outcomes.good, outcomes.bad].concat();
-        return named_as(&names);
-    }
     let names = names(preset);
     let selector = selector(preset, names.requests);
     match names.unanswered {
@@ -287,9 +283,6 @@ pub fn sent(preset: Preset) -> Option<&'static str> {
 
 /// Of [`requests`], those that failed: `5xx` or `500`, for statuses may be grouped or not.
 pub fn failed_requests(preset: Preset) -> Selector {
-    if let Some(outcomes) = tasks::outcomes(preset) {
-        return named_as(outcomes.bad);
-    }
     let (label, value) = names(preset).failure;
     let pattern = match preset {
         Preset::LinkerdOutbound => format!("({value}.*)?"),
@@ -301,9 +294,6 @@ pub fn failed_requests(preset: Preset) -> Selector {
 /// Whether a series of [`requests`] counts failures; `label` looks a label up.
 pub fn is_failure<'a>(preset: Preset, label: &dyn Fn(&str) -> Option<&'a str>) -> bool {
     let (name, value) = names(preset).failure;
-    if let Some(outcomes) = tasks::outcomes(preset) {
-        return label(name).is_some_and(|metric| outcomes.bad.contains(&metric));
-    }
     match label(name).unwrap_or_default() {
         // Linkerd's proxy has no status for what ended in an error of its own, which `error` names.
         "" => preset == Preset::LinkerdOutbound,
@@ -486,16 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_are_counted_by_how_they_ended() {
-        let metric =
-            |name: &'static str| is_failure(Preset::CeleryExporter, &|l| (l == "__name__").then_some(name));
-        assert!(metric("celery_task_failed_total") && metric("celery_task_rejected_total"));
-        assert!(!metric("celery_task_succeeded_total"));
-        let text = requests(Preset::RqExporter).to_string();
-        assert_eq!(
-            text,
-            r#"{__name__=~"rq_workers_success_total|rq_workers_failed_total"}"#
-        );
+    fn tasks_are_timed_as_they_run_and_as_they_wait() {
         let wait = Timed {
             preset: Preset::CeleryExporter,
             timing: Timing::QueueWait,

@@ -9,7 +9,7 @@ use molt_core::analysis::Objective;
 use super::at_route::Naming;
 use super::presets::{Timed, Timing};
 use super::selector::{Sum, is_label_name};
-use super::tasks;
+use super::tasks::{self, Outcomes};
 use crate::api::v1alpha1::{self as api, Preset, SliType};
 
 /// What is wrong with a field.
@@ -195,6 +195,8 @@ impl SloQuery {
 pub enum SliQuery {
     /// Failed requests of a preset are bad.
     Availability(Preset),
+    /// Tasks that ended badly, or had to be tried again.
+    Tasks(Outcomes),
     /// Requests of a preset that take longer than this are bad, or tasks that run or wait longer.
     Latency(Timed, SignedDuration),
     /// Own counters.
@@ -212,18 +214,17 @@ impl SliQuery {
         match self {
             Self::Availability(preset) => Naming::of(*preset),
             Self::Latency(timed, _) => Naming::of(timed.preset),
-            Self::Counters { .. } => None,
+            Self::Tasks(_) | Self::Counters { .. } => None,
         }
     }
 
     /// The label that names the worker whose tasks a series counts, where it is not of the worker's own pod.
     pub fn worker_label(&self) -> Option<&'static str> {
-        let preset = match self {
-            Self::Availability(preset) => *preset,
-            Self::Latency(timed, _) => timed.preset,
-            Self::Counters { .. } => return None,
-        };
-        tasks::outcomes(preset)?.worker
+        match self {
+            Self::Tasks(outcomes) => outcomes.worker,
+            Self::Latency(timed, _) => tasks::outcomes(timed.preset)?.worker,
+            Self::Availability(_) | Self::Counters { .. } => None,
+        }
     }
 
     /// Reads `sli`. The schema refuses most of these errors first, but objects may be older than it.
@@ -231,10 +232,19 @@ impl SliQuery {
         let one = |field: &str, message: &str| Err(vec![FieldError::new(field, message)]);
         match (sli.preset, &sli.counters) {
             (Some(preset), None) => match (sli.kind, &sli.threshold) {
-                (Some(SliType::Availability), None) => Ok(Self::Availability(preset)),
+                (Some(SliType::Availability), None) => {
+                    Ok(tasks::outcomes(preset).map_or(Self::Availability(preset), Self::Tasks))
+                }
                 (Some(SliType::Availability), Some(_)) => one(
                     "sli.threshold",
                     "belongs to type latency: leave it out, or set sli.type to latency",
+                ),
+                (Some(SliType::Retries), None) if let Some(outcomes) = tasks::retries(preset) => {
+                    Ok(Self::Tasks(outcomes))
+                }
+                (Some(SliType::Retries), Some(_)) => one(
+                    "sli.threshold",
+                    "belongs to type queueWait or runtime: leave it out",
                 ),
                 (Some(kind), _) if let Some(what) = not_counted(preset, kind) => one("sli.type", what),
                 (Some(kind), Some(threshold)) => match threshold.parse() {
@@ -256,9 +266,10 @@ impl SliQuery {
                     "sli.threshold",
                     "is missing: set an edge of the histogram, such as 500ms",
                 ),
-                (None, _) if tasks::outcomes(preset).is_some() => {
-                    one("sli.type", "is missing: set availability, queueWait or runtime")
-                }
+                (None, _) if tasks::outcomes(preset).is_some() => one(
+                    "sli.type",
+                    "is missing: set availability, retries, queueWait or runtime",
+                ),
                 (None, _) => one("sli.type", "is missing: set availability or latency"),
             },
             (None, Some(counters)) => {
@@ -298,6 +309,10 @@ fn not_counted(preset: Preset, kind: SliType) -> Option<&'static str> {
     match kind {
         SliType::Latency if tasks => {
             Some("is of requests: tasks have runtime and queueWait, which celery-exporter times")
+        }
+        SliType::Retries if !tasks => Some("is of tasks: requests have availability and latency"),
+        SliType::Retries if tasks::retries(preset).is_none() => {
+            Some("is counted by celery-exporter and arq alone: set availability, or counters of your own")
         }
         SliType::QueueWait | SliType::Runtime if !tasks => Some("is of tasks: requests have latency"),
         SliType::QueueWait | SliType::Runtime if preset != Preset::CeleryExporter => {
@@ -386,6 +401,18 @@ mod tests {
             (
                 r#"{"preset": "otel", "type": "availability", "threshold": "1s"}"#,
                 "sli.threshold: belongs to type latency",
+            ),
+            (
+                r#"{"preset": "otel", "type": "retries"}"#,
+                "sli.type: is of tasks",
+            ),
+            (
+                r#"{"preset": "rq-exporter", "type": "retries"}"#,
+                "sli.type: is counted by celery-exporter and arq alone",
+            ),
+            (
+                r#"{"preset": "arq", "type": "retries", "threshold": "1s"}"#,
+                "sli.threshold: belongs to type queueWait or runtime",
             ),
             (
                 r#"{"counters": {"bad": "a", "total": "a"}}"#,

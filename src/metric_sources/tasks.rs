@@ -5,7 +5,7 @@
 
 use crate::api::v1alpha1::Preset;
 
-/// What a preset's exporter counts: each task that ended, by how.
+/// What a preset's exporter counts: each task that ended, or each run of one, by how.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcomes {
     /// Counters of tasks that did what they should.
@@ -48,6 +48,33 @@ pub fn outcomes(preset: Preset) -> Option<Outcomes> {
         }),
         _ => None,
     }
+}
+
+/// The same for runs of tasks, of which those are bad that end in another try; `None` for an exporter that does not count
+/// them. What fails for good is not counted as bad once more.
+pub fn retries(preset: Preset) -> Option<Outcomes> {
+    let ended = outcomes(preset)?;
+    let (good, bad): (&[&str], &[&str]) = match preset {
+        Preset::CeleryExporter => (
+            &[
+                "celery_task_succeeded_total",
+                "celery_task_failed_total",
+                "celery_task_rejected_total",
+            ],
+            &["celery_task_retried_total"],
+        ),
+        Preset::Arq => (
+            &[
+                "arq_jobs_completed",
+                "arq_jobs_completed_total",
+                "arq_jobs_failed",
+                "arq_jobs_failed_total",
+            ],
+            &["arq_jobs_retried", "arq_jobs_retried_total"],
+        ),
+        _ => return None,
+    };
+    Some(Outcomes { good, bad, ..ended })
 }
 
 /// A pattern for the names of workers in pods of this name: `celery@<pod>`, `<pod>`, `<pod>.default`.

@@ -215,7 +215,7 @@ fn list(validated: &Validated) -> String {
 
 fn measure(sli: &SliQuery) -> Measure {
     match sli {
-        SliQuery::Availability(_) | SliQuery::Counters { .. } => Measure::Errors,
+        SliQuery::Availability(_) | SliQuery::Tasks(_) | SliQuery::Counters { .. } => Measure::Errors,
         SliQuery::Latency(_, threshold) => Measure::SlowerThan(*threshold),
     }
 }
@@ -227,7 +227,7 @@ fn counter(sli: &SliQuery) -> Counter {
     let sent = match sli {
         SliQuery::Availability(preset) => presets::sent(*preset).is_some(),
         SliQuery::Latency(timed, _) => presets::sent(timed.preset).is_some(),
-        SliQuery::Counters { .. } => false,
+        SliQuery::Tasks(_) | SliQuery::Counters { .. } => false,
     };
     Counter::Route { sent }
 }

@@ -559,8 +559,8 @@ pub struct Slo {
     validation = Rule::new("has(self.preset) != has(self.counters)")
         .message("set exactly one of preset and counters"),
     validation = Rule::new("has(self.preset) == has(self.type)")
-        .message("type belongs to a preset, and a preset needs it: availability or latency, or of tasks availability, queueWait or runtime"),
-    validation = Rule::new("(has(self.type) && self.type != 'availability') == has(self.threshold)")
+        .message("type belongs to a preset, and a preset needs it: availability or latency, or of tasks availability, retries, queueWait or runtime"),
+    validation = Rule::new("(has(self.type) && !(self.type in ['availability', 'retries'])) == has(self.threshold)")
         .message("threshold belongs to type latency, queueWait or runtime, which needs it: an edge of the histogram, such as 500ms")
 )]
 pub struct Sli {
@@ -658,6 +658,8 @@ pub enum SliType {
     Availability,
     /// Answers in time.
     Latency,
+    /// Runs of tasks that did not end in another try.
+    Retries,
     /// Tasks that did not wait too long in their queue.
     QueueWait,
     /// Tasks that did not run too long.

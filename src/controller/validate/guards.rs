@@ -14,7 +14,6 @@ use super::fields::{check_job_template, check_label, duration, in_range};
 use crate::api::v1alpha1 as api;
 use crate::controller::revision::digest;
 use crate::metric_sources::conditions::PromqlQuery;
-use crate::metric_sources::presets;
 use crate::metric_sources::web::WebQuery;
 use crate::metric_sources::{ConditionQuery, GuardQuery, SliQuery, SloQuery};
 
@@ -184,10 +183,7 @@ pub(super) fn runtime(
         2.0,
     );
     // Tasks have no statuses.
-    let of_preset = |slo: &&SloQuery| match slo.sli {
-        SliQuery::Availability(preset) => !presets::counts_tasks(preset),
-        _ => false,
-    };
+    let of_preset = |slo: &&SloQuery| matches!(slo.sli, SliQuery::Availability(_));
     let query = slos.iter().find(of_preset).cloned().map(GuardQuery::ClientErrors);
     add(spec.mode, GuardRule::ClientErrors { max_ratio }, query);
 

@@ -79,7 +79,9 @@ async fn days(asker: &Asker, request: &MeasureRequest, slo: &SloQuery, limit: Du
         .ok();
     let bad = bad.and_then(|points| match slo.sli {
         // Requests without any bad series had no bad event yet; a histogram always has its buckets.
-        SliQuery::Availability(_) | SliQuery::Counters { .. } if points.is_empty() => Some(0.0),
+        SliQuery::Availability(_) | SliQuery::Tasks(_) | SliQuery::Counters { .. } if points.is_empty() => {
+            Some(0.0)
+        }
         _ => value(&points, None),
     });
     Some(Days {

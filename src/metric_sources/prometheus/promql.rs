@@ -5,7 +5,8 @@ use jiff::SignedDuration;
 use super::super::at_route::Naming;
 use super::super::presets::{self, Timed, escape_regex};
 use super::super::selector::{MatchOp, Matcher, Selector, Sum};
-use super::super::{MeasureRequest, PrometheusSource, SliQuery, tasks};
+use super::super::tasks::{self, Outcomes};
+use super::super::{MeasureRequest, PrometheusSource, SliQuery};
 use crate::api::v1alpha1::Preset;
 use crate::rules::Subject;
 
@@ -138,14 +139,15 @@ pub fn counters_with_scrapes(bad: &Sum, total: &Sum) -> Selector {
     presets::named_as(&names)
 }
 
-/// A preset's counter, together with what tells whether pods are read, which none of its matchers leaves out; of tasks with what shows that
-/// their workers are known.
+/// What is counted of tasks, together with what shows that their workers are known.
+pub fn with_workers(outcomes: Outcomes) -> Selector {
+    let counters = outcomes.good.iter().chain(outcomes.bad);
+    let names: Vec<&str> = counters.copied().chain(shown_by(Some(outcomes))).collect();
+    presets::named_as(&names)
+}
+
+/// A preset's counter, together with what tells whether pods are read, which none of its matchers leaves out.
 pub fn with_scrapes(preset: Preset) -> Selector {
-    if let Some(outcomes) = tasks::outcomes(preset) {
-        let counters = outcomes.good.iter().chain(outcomes.bad);
-        let names: Vec<&str> = counters.copied().chain(shown_by(preset)).collect();
-        return presets::named_as(&names);
-    }
     let counter = presets::requests(preset);
     let mut selector = presets::named_as(&[&counter.name, UP, TARGET, START]);
     selector.matchers.extend(counter.matchers.iter().cloned());
@@ -153,8 +155,8 @@ pub fn with_scrapes(preset: Preset) -> Selector {
 }
 
 /// What shows that the pods, or the workers in them, are read.
-fn shown_by(preset: Preset) -> Vec<&'static str> {
-    match tasks::outcomes(preset) {
+fn shown_by(tasks: Option<Outcomes>) -> Vec<&'static str> {
+    match tasks {
         Some(outcomes) if outcomes.worker.is_some() => outcomes.alive.into_iter().collect(),
         _ => vec![UP, TARGET, START],
     }
@@ -182,7 +184,7 @@ pub fn count_and_bucket(timed: Timed, edge: SignedDuration) -> Selector {
     let mut names = vec![count.name.as_str(), &bucket.name, &histogram.name];
     match Naming::of(preset) {
         Some(_) => names.extend(presets::sent(preset)),
-        None => names.extend(shown_by(preset)),
+        None => names.extend(shown_by(tasks::outcomes(preset))),
     }
     let mut selector = presets::named_as(&names).with(Matcher::new(
         "le",
@@ -250,10 +252,8 @@ fn once(series: &str) -> String {
 /// All events, of what `sum` makes of a counter.
 fn total(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
     match sli {
-        SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
-            Some(outcomes) => all_of(&named(&[outcomes.good, outcomes.bad].concat()), sum),
-            None => sum(&presets::requests(*preset)),
-        },
+        SliQuery::Availability(preset) => sum(&presets::requests(*preset)),
+        SliQuery::Tasks(outcomes) => all_of(&named(&[outcomes.good, outcomes.bad].concat()), sum),
         SliQuery::Latency(timed, _) => sum(&count(&presets::durations(*timed))),
         SliQuery::Counters { total, .. } => all_of(total.terms(), sum),
     }
@@ -279,10 +279,8 @@ fn named(metrics: &[&str]) -> Vec<Selector> {
 /// Bad events, of what `sum` makes of a counter.
 fn bad(sli: &SliQuery, sum: impl Fn(&Selector) -> String) -> String {
     match sli {
-        SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
-            Some(outcomes) => all_of(&named(outcomes.bad), sum),
-            None => sum(&presets::failed_requests(*preset)),
-        },
+        SliQuery::Availability(preset) => sum(&presets::failed_requests(*preset)),
+        SliQuery::Tasks(outcomes) => all_of(&named(outcomes.bad), sum),
         SliQuery::Latency(preset, edge) => {
             let histogram = presets::durations(*preset);
             format!("{} - {}", sum(&count(&histogram)), sum(&bucket(*preset, *edge)))
@@ -398,7 +396,7 @@ impl<'a> Rates<'a> {
         match self.sli {
             // What is left of a difference of equal floats may be below zero.
             SliQuery::Latency(..) => format!("clamp_min({bad}, 0)"),
-            SliQuery::Availability(_) | SliQuery::Counters { .. } => {
+            SliQuery::Availability(_) | SliQuery::Tasks(_) | SliQuery::Counters { .. } => {
                 format!("{bad} or {} * 0", self.recorded(events))
             }
         }

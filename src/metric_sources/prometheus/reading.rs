@@ -10,7 +10,8 @@ use molt_core::observed::BlockCounts;
 
 use super::super::presets::{self, Timed};
 use super::super::selector::{Picker, Selector};
-use super::super::{MeasureRequest, SliQuery, SloQuery, tasks};
+use super::super::tasks::{self, Outcomes};
+use super::super::{MeasureRequest, SliQuery, SloQuery};
 use super::answer::{Answer, Labels, RawPoint, RawSeries};
 use super::ask::{self, Asker, Failure, Target};
 use super::native::{self, TooCoarse};
@@ -167,9 +168,6 @@ impl<'a> Reading<'a> {
                     None => promql::with_scrapes(*preset),
                 };
                 tagged(self.samples(&selector).await?, |labels| {
-                    if let Some(role) = shows_worker(*preset, labels) {
-                        return role;
-                    }
                     if is_sent(*preset, labels) {
                         return Role::Sent;
                     }
@@ -179,6 +177,17 @@ impl<'a> Reading<'a> {
                     } else {
                         Role::Total
                     }
+                })
+            }
+            SliQuery::Tasks(outcomes) => {
+                let selector = promql::with_workers(*outcomes);
+                tagged(self.samples(&selector).await?, |labels| {
+                    let name = labels.get("__name__").map_or("", String::as_str);
+                    shows_worker(*outcomes, labels).unwrap_or(if outcomes.bad.contains(&name) {
+                        Role::BadOfTotal
+                    } else {
+                        Role::Total
+                    })
                 })
             }
             SliQuery::Counters { bad, total } => {
@@ -201,7 +210,7 @@ impl<'a> Reading<'a> {
                 let all = native::to_counters(all, &histogram, presets::in_unit(*timed, *edge))
                     .map_err(|coarse| self.too_coarse(*timed, *edge, coarse))?;
                 tagged(all, |labels| {
-                    if let Some(role) = shows_worker(preset, labels) {
+                    if let Some(role) = tasks::outcomes(preset).and_then(|o| shows_worker(o, labels)) {
                         role
                     } else if is_sent(preset, labels) {
                         Role::Sent
@@ -422,16 +431,14 @@ impl<'a> Reading<'a> {
 
     fn series_missing(&self) -> Failure {
         let (metric, advice) = match &self.slo.sli {
-            SliQuery::Availability(preset) => match tasks::outcomes(*preset) {
-                Some(outcomes) => (
-                    outcomes.good.join(" or "),
-                    "choose the preset of the exporter that there is",
-                ),
-                None => (
-                    presets::requests(*preset).name,
-                    "choose the preset that the application is instrumented with",
-                ),
-            },
+            SliQuery::Availability(preset) => (
+                presets::requests(*preset).name,
+                "choose the preset that the application is instrumented with",
+            ),
+            SliQuery::Tasks(outcomes) => (
+                outcomes.good.join(" or "),
+                "choose the preset of the exporter that there is",
+            ),
             SliQuery::Latency(preset, _) => (
                 promql::count(&presets::durations(*preset)).name,
                 "choose the preset that the application is instrumented with, and have it export classic histograms",
@@ -499,8 +506,7 @@ impl<'a> Reading<'a> {
 }
 
 /// A series that shows that a worker is known to the exporter.
-fn shows_worker(preset: Preset, labels: &Labels) -> Option<Role> {
-    let outcomes = tasks::outcomes(preset)?;
+fn shows_worker(outcomes: Outcomes, labels: &Labels) -> Option<Role> {
     let name = labels.get("__name__")?;
     let role = if outcomes.alive_varies {
         Role::Target

@@ -65,6 +65,7 @@ impl Reading<'_> {
         match &self.slo.sli {
             SliQuery::Availability(preset) => presets::requests(*preset).name,
             SliQuery::Latency(preset, _) => promql::count(&presets::durations(*preset)).name,
+            SliQuery::Tasks(outcomes) => outcomes.good.join(" or "),
             SliQuery::Counters { total, .. } => total.to_string(),
         }
     }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::metric_sources::presets::{Timed, Timing};
+use crate::metric_sources::tasks::{outcomes, retries};
 
 const GOOD: &str = "celery_task_succeeded_total";
 const BAD: &str = "celery_task_failed_total";
@@ -14,7 +15,7 @@ fn of_worker(name: &str, worker: &str, labels: &str, samples: &[(i64, &str)]) ->
 }
 
 fn tasks() -> SloQuery {
-    slo(SliQuery::Availability(Preset::CeleryExporter))
+    slo(SliQuery::Tasks(outcomes(Preset::CeleryExporter).unwrap()))
 }
 
 #[tokio::test]
@@ -68,6 +69,24 @@ async fn workers_that_have_done_nothing_yet_are_known() {
     let measured = fake.measure(request(vec![tasks()])).await;
     assert_eq!(measured.problems, []);
     assert_eq!(only(&measured), counts((0.0, 0.0), (9.0, 0.0)));
+}
+
+#[tokio::test]
+async fn runs_that_end_in_another_try_are_bad_and_those_that_fail_for_good_are_not() {
+    const AGAIN: &str = "celery_task_retried_total";
+    let fake = Fake::series(vec![
+        of_worker(UP, &canary_pod(), "", &[(-10, "1"), (20, "1")]),
+        of_worker(UP, &stable_pod(), "", &[(-10, "1"), (20, "1")]),
+        of_worker(GOOD, &canary_pod(), "name=a", &[(-10, "10"), (20, "40")]),
+        of_worker(AGAIN, &canary_pod(), "name=a", &[(-10, "2"), (20, "9")]),
+        of_worker(GOOD, &stable_pod(), "name=a", &[(-10, "0"), (20, "90")]),
+        of_worker(BAD, &stable_pod(), "name=a", &[(-10, "0"), (20, "5")]),
+    ])
+    .await;
+    let of_runs = slo(SliQuery::Tasks(retries(Preset::CeleryExporter).unwrap()));
+    let measured = fake.measure(request(vec![of_runs])).await;
+    assert_eq!(measured.problems, []);
+    assert_eq!(only(&measured), counts((37.0, 7.0), (95.0, 0.0)));
 }
 
 #[tokio::test]
@@ -179,7 +198,9 @@ async fn workers_of_rq_are_told_by_their_names() {
     ])
     .await;
     let measured = fake
-        .measure(request(vec![slo(SliQuery::Availability(Preset::RqExporter))]))
+        .measure(request(vec![slo(SliQuery::Tasks(
+            outcomes(Preset::RqExporter).unwrap(),
+        ))]))
         .await;
     assert_eq!(measured.problems, []);
     assert_eq!(only(&measured), counts((10.0, 3.0), (8.0, 0.0)));
